@@ -1,0 +1,98 @@
+//! Every function the library exports, and the glue between the `udf` crate's entry points and ours.
+//!
+//! A function is a type that implements [`SqlFunction`] and one of [`BytesFunction`] and [`RealFunction`];
+//! a line in the list at the end exports it. Nothing else in the library is visible to the server.
+
+use std::num::NonZeroU8;
+
+use udf::prelude::*;
+
+use super::args::{Args, Setup};
+use super::guard;
+use crate::error::Result;
+
+/// A loadable function. One value lives from init to deinit: for one occurrence of the function in a statement.
+pub trait SqlFunction: Sized {
+    /// The name it is called by, used in its errors.
+    const NAME: &'static str;
+
+    /// Checks the arguments' count and types, declares the result.
+    fn prepare(setup: &Setup<'_>) -> Result<Self>;
+}
+
+/// A function that returns text or bytes. The result must live in `self` until the next call.
+pub trait BytesFunction: SqlFunction {
+    /// The result for one row; `None` is SQL NULL.
+    fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>>;
+}
+
+/// A function that returns a double.
+pub trait RealFunction: SqlFunction {
+    /// The result for one row; `None` is SQL NULL.
+    fn call(&mut self, args: &Args<'_>) -> Result<Option<f64>>;
+}
+
+fn init<F: SqlFunction>(cfg: &UdfCfg<Init>, args: &ArgList<Init>) -> std::result::Result<F, String> {
+    guard::entry(F::NAME, || {
+        guard::injected_panic("init");
+        F::prepare(&Setup::new(cfg, args))
+    })
+}
+
+macro_rules! export {
+    (bytes $wrapper:ident = $name:literal: $function:ty) => {
+        #[doc = concat!("The exported function `", $name, "`.")]
+        pub struct $wrapper($function);
+
+        #[register(name = $name)]
+        impl BasicUdf for $wrapper {
+            // A reference, never an owned buffer: the crate leaks those.
+            type Returns<'a> = Option<&'a [u8]>;
+
+            fn init(cfg: &UdfCfg<Init>, args: &ArgList<Init>) -> std::result::Result<Self, String> {
+                init::<$function>(cfg, args).map($wrapper)
+            }
+
+            fn process<'a>(
+                &'a mut self,
+                _cfg: &UdfCfg<Process>,
+                args: &ArgList<Process>,
+                _error: Option<NonZeroU8>,
+            ) -> std::result::Result<Self::Returns<'a>, ProcessError> {
+                guard::entry(<$function as SqlFunction>::NAME, move || {
+                    guard::injected_panic("call");
+                    self.0.call(&Args::from_process(args))
+                })
+                .map_err(|_| ProcessError)
+            }
+        }
+    };
+    (real $wrapper:ident = $name:literal: $function:ty) => {
+        #[doc = concat!("The exported function `", $name, "`.")]
+        pub struct $wrapper($function);
+
+        #[register(name = $name)]
+        impl BasicUdf for $wrapper {
+            type Returns<'a> = Option<f64>;
+
+            fn init(cfg: &UdfCfg<Init>, args: &ArgList<Init>) -> std::result::Result<Self, String> {
+                init::<$function>(cfg, args).map($wrapper)
+            }
+
+            fn process<'a>(
+                &'a mut self,
+                _cfg: &UdfCfg<Process>,
+                args: &ArgList<Process>,
+                _error: Option<NonZeroU8>,
+            ) -> std::result::Result<Self::Returns<'a>, ProcessError> {
+                guard::entry(<$function as SqlFunction>::NAME, move || {
+                    guard::injected_panic("call");
+                    self.0.call(&Args::from_process(args))
+                })
+                .map_err(|_| ProcessError)
+            }
+        }
+    };
+}
+
+export!(bytes MlVersion = "ml_version": crate::functions::version::Version);

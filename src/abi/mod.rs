@@ -1,0 +1,10 @@
+//! The C ABI between mysqld and the library: entry points, raw server symbols, the panic guard.
+//!
+//! Unsafe code lives here and in [`crate::server`], nowhere else.
+
+#![allow(unsafe_code)]
+
+pub mod args;
+pub mod exports;
+pub mod guard;
+pub mod symbols;

@@ -1,0 +1,240 @@
+//! The symbols of mysqld that the library uses, looked up at run time.
+//!
+//! Linking against them would make the server refuse to load the library where one is missing, and no test
+//! program could link it. All are part of the plugin API (`service_srv_session.h`, `service_command.h`,
+//! `service_security_context.h`, `plugin.h`) and are C++ functions, hence the mangled names: the Itanium ABI
+//! gives the same ones on every Linux.
+
+use std::ffi::{c_char, c_int, c_uint, c_ulong, c_ulonglong, c_void, CStr};
+use std::sync::OnceLock;
+
+use crate::error::{Error, Kind, Result};
+
+/// A type of the server whose inside is not ours to see.
+macro_rules! opaque {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[repr(C)]
+        pub struct $name { _opaque: [u8; 0] }
+    )*};
+}
+
+opaque! {
+    /// `THD`: the state of one connection.
+    Thd;
+    /// `Security_context`: an account and its active roles.
+    SecurityContext;
+    /// `Srv_session`: a session without a client.
+    SrvSession;
+    /// `CHARSET_INFO`.
+    Charset;
+}
+
+/// `MYSQL_LEX_CSTRING`.
+#[repr(C)]
+pub struct LexCString {
+    /// Not necessarily NUL-terminated.
+    pub str: *const c_char,
+    /// Bytes.
+    pub length: usize,
+}
+
+/// `COM_DATA` as far as `COM_QUERY` uses it (the union's other members are not larger than the padding).
+#[repr(C)]
+pub struct ComQueryData {
+    /// The statement.
+    pub query: *const c_char,
+    /// Its bytes.
+    pub length: c_uint,
+    /// Query attributes: none.
+    pub parameters: *mut c_void,
+    /// Count of them.
+    pub parameter_count: c_ulong,
+    /// Room for the union's larger members, zero.
+    pub padding: [u64; 8],
+}
+
+/// `st_command_service_cbs`: 20 callbacks in the header's order.
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct CommandCallbacks {
+    pub start_result_metadata: unsafe extern "C" fn(*mut c_void, c_uint, c_uint, *const Charset) -> c_int,
+    pub field_metadata: unsafe extern "C" fn(*mut c_void, *mut c_void, *const Charset) -> c_int,
+    pub end_result_metadata: unsafe extern "C" fn(*mut c_void, c_uint, c_uint) -> c_int,
+    pub start_row: unsafe extern "C" fn(*mut c_void) -> c_int,
+    pub end_row: unsafe extern "C" fn(*mut c_void) -> c_int,
+    pub abort_row: unsafe extern "C" fn(*mut c_void),
+    pub get_client_capabilities: unsafe extern "C" fn(*mut c_void) -> c_ulong,
+    pub get_null: unsafe extern "C" fn(*mut c_void) -> c_int,
+    pub get_integer: unsafe extern "C" fn(*mut c_void, i64) -> c_int,
+    pub get_longlong: unsafe extern "C" fn(*mut c_void, i64, c_uint) -> c_int,
+    pub get_decimal: unsafe extern "C" fn(*mut c_void, *const c_void) -> c_int,
+    pub get_double: unsafe extern "C" fn(*mut c_void, f64, u32) -> c_int,
+    pub get_date: unsafe extern "C" fn(*mut c_void, *const c_void) -> c_int,
+    pub get_time: unsafe extern "C" fn(*mut c_void, *const c_void, c_uint) -> c_int,
+    pub get_datetime: unsafe extern "C" fn(*mut c_void, *const c_void, c_uint) -> c_int,
+    pub get_string: unsafe extern "C" fn(*mut c_void, *const c_char, usize, *const Charset) -> c_int,
+    pub handle_ok: unsafe extern "C" fn(*mut c_void, c_uint, c_uint, c_ulonglong, c_ulonglong, *const c_char),
+    pub handle_error: unsafe extern "C" fn(*mut c_void, c_uint, *const c_char, *const c_char),
+    pub shutdown: unsafe extern "C" fn(*mut c_void, c_int),
+    pub connection_alive: unsafe extern "C" fn(*mut c_void) -> bool,
+}
+
+/// Called by the server when a session fails outside of a statement.
+pub type SessionErrorCallback = unsafe extern "C" fn(*mut c_void, c_uint, *const c_char);
+
+type OpenSession = unsafe extern "C" fn(SessionErrorCallback, *mut c_void) -> *mut SrvSession;
+type OpenSessionInternal = unsafe extern "C" fn(SessionErrorCallback, *mut c_void, bool) -> *mut SrvSession;
+
+/// Defines [`ServerApi`] and its loader from one list of members, symbols and types.
+macro_rules! server_api {
+    ($($(#[$doc:meta])* $field:ident = $symbol:literal: $ty:ty;)*) => {
+        /// The server's functions that in-server SQL needs. All are present or there is no value of this type.
+        pub struct ServerApi {
+            $($(#[$doc])* pub $field: $ty,)*
+            /// `srv_session_open_internal`, where the server has it: opens a session also when
+            /// `max_connections` is used up.
+            pub srv_session_open_internal: Option<OpenSessionInternal>,
+        }
+
+        impl ServerApi {
+            fn load() -> std::result::Result<Self, &'static str> {
+                Ok(ServerApi {
+                    $($field: {
+                        let address = lookup($symbol).ok_or($symbol)?;
+                        // SAFETY: the symbol's mangled name encodes its parameter types, which the type of
+                        // the member repeats from the server's headers.
+                        unsafe { std::mem::transmute::<*mut c_void, $ty>(address) }
+                    },)*
+                    srv_session_open_internal: lookup("_Z25srv_session_open_internalPFvPvjPKcES_b").map(|address| {
+                        // SAFETY: as above.
+                        unsafe { std::mem::transmute::<*mut c_void, OpenSessionInternal>(address) }
+                    }),
+                })
+            }
+        }
+    };
+}
+
+server_api! {
+    /// Makes an OS thread of ours able to hold sessions. The argument only needs static life.
+    srv_session_init_thread = "_Z23srv_session_init_threadPKv": unsafe extern "C" fn(*const c_void) -> c_int;
+    /// Undoes it at the end of the thread.
+    srv_session_deinit_thread = "_Z25srv_session_deinit_threadv": unsafe extern "C" fn();
+    /// Opens a session; NULL on failure.
+    srv_session_open = "_Z16srv_session_openPFvPvjPKcES_": OpenSession;
+    /// Closes it.
+    srv_session_close = "_Z17srv_session_closeP11Srv_session": unsafe extern "C" fn(*mut SrvSession) -> c_int;
+    /// The session's THD.
+    srv_session_info_get_thd = "_Z24srv_session_info_get_thdP11Srv_session":
+        unsafe extern "C" fn(*mut SrvSession) -> *mut Thd;
+    /// The session's connection id.
+    srv_session_info_get_session_id = "_Z31srv_session_info_get_session_idP11Srv_session":
+        unsafe extern "C" fn(*mut SrvSession) -> u32;
+    /// The THD of the calling thread, or NULL.
+    thd_get_current_thd = "_Z19thd_get_current_thdv": unsafe extern "C" fn() -> *mut Thd;
+    /// The security context in force in a THD: inside a stored program that of its definer.
+    thd_get_security_context = "_Z24thd_get_security_contextP3THDPP16Security_context":
+        unsafe extern "C" fn(*mut Thd, *mut *mut SecurityContext) -> c_char;
+    /// Puts a security context in force.
+    thd_set_security_context = "_Z24thd_set_security_contextP3THDP16Security_context":
+        unsafe extern "C" fn(*mut Thd, *mut SecurityContext) -> c_char;
+    /// A copy, active roles included.
+    security_context_copy = "_Z21security_context_copyP16Security_contextPS0_":
+        unsafe extern "C" fn(*mut SecurityContext, *mut *mut SecurityContext) -> c_char;
+    /// Frees a copy.
+    security_context_destroy = "_Z24security_context_destroyP16Security_context":
+        unsafe extern "C" fn(*mut SecurityContext) -> c_char;
+    /// Looks an account up and activates its default roles. Keeps pointers to the strings.
+    security_context_lookup = "_Z23security_context_lookupP16Security_contextPKcS2_S2_S2_":
+        unsafe extern "C" fn(*mut SecurityContext, *const c_char, *const c_char, *const c_char, *const c_char) -> c_char;
+    /// Reads `priv_user`, `priv_host` and others.
+    security_context_get_option = "_Z27security_context_get_optionP16Security_contextPKcPv":
+        unsafe extern "C" fn(*mut SecurityContext, *const c_char, *mut c_void) -> c_char;
+    /// Runs a command in a session.
+    command_service_run_command =
+        "_Z27command_service_run_commandP11Srv_session19enum_server_commandPK8COM_DATAPK12CHARSET_INFOPK22st_command_service_cbs17cs_text_or_binaryPv":
+        unsafe extern "C" fn(
+            *mut SrvSession, c_int, *const ComQueryData, *const Charset, *const CommandCallbacks, c_int, *mut c_void,
+        ) -> c_int;
+    /// Finds a collation by name.
+    get_charset_by_name = "_Z19get_charset_by_namePKci": unsafe extern "C" fn(*const c_char, c_int) -> *const Charset;
+}
+
+/// `COM_QUERY` of `enum_server_command`.
+pub const COM_QUERY: c_int = 3;
+/// `CS_TEXT_REPRESENTATION`.
+pub const CS_TEXT_REPRESENTATION: c_int = 1;
+
+/// The server's functions, or an error that names the one that is missing.
+pub fn server_api() -> Result<&'static ServerApi> {
+    static API: OnceLock<std::result::Result<ServerApi, &'static str>> = OnceLock::new();
+    API.get_or_init(ServerApi::load).as_ref().map_err(|symbol| {
+        Error::new(
+            Kind::Unsupported,
+            format!("this server does not export `{symbol}`; mysql-ml needs MySQL 9.7 (see the README for supported servers)"),
+        )
+    })
+}
+
+/// The functions that report to the statement in progress. Each may be missing outside of a server.
+pub struct StatementApi {
+    /// `my_message(code, text, flags)`: raises an error on the current statement.
+    pub my_message: Option<unsafe extern "C" fn(c_uint, *const c_char, c_int)>,
+    /// `thd_killed(NULL)`: 0, or the error number of what stopped the current statement.
+    pub thd_killed: Option<unsafe extern "C" fn(*const c_void) -> c_int>,
+    /// `set_thd_proc_info`: the state column of `SHOW PROCESSLIST`. Keeps the pointer to the text.
+    pub set_thd_proc_info:
+        Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char, *const c_char, c_uint) -> *const c_char>,
+    /// `mysql_plugin_registry_acquire`.
+    pub registry_acquire: Option<unsafe extern "C" fn() -> *mut Registry>,
+    /// `mysql_plugin_registry_release`.
+    pub registry_release: Option<unsafe extern "C" fn(*mut Registry) -> c_int>,
+}
+
+/// `s_mysql_registry`: finds component services.
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct Registry {
+    pub acquire: unsafe extern "C" fn(*const c_char, *mut *mut c_void) -> c_int,
+    pub acquire_related: unsafe extern "C" fn(*const c_char, *mut c_void, *mut *mut c_void) -> c_int,
+    pub release: unsafe extern "C" fn(*mut c_void) -> c_int,
+}
+
+/// The service `mysql_udf_metadata`: character sets of a loadable function's arguments and result.
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct UdfMetadata {
+    pub argument_get: unsafe extern "C" fn(*mut c_void, *const c_char, c_uint, *mut *mut c_void) -> c_int,
+    pub result_get: unsafe extern "C" fn(*mut c_void, *const c_char, *mut *mut c_void) -> c_int,
+    pub argument_set: unsafe extern "C" fn(*mut c_void, *const c_char, c_uint, *mut c_void) -> c_int,
+    pub result_set: unsafe extern "C" fn(*mut c_void, *const c_char, *mut c_void) -> c_int,
+}
+
+/// The statement-level functions; resolved once.
+pub fn statement_api() -> &'static StatementApi {
+    static API: OnceLock<StatementApi> = OnceLock::new();
+    API.get_or_init(|| {
+        // SAFETY: each type repeats the declaration of the symbol in the server's headers.
+        unsafe {
+            StatementApi {
+                my_message: lookup("_Z10my_messagejPKci").map(|a| std::mem::transmute(a)),
+                thd_killed: lookup("thd_killed").map(|a| std::mem::transmute(a)),
+                set_thd_proc_info: lookup("set_thd_proc_info").map(|a| std::mem::transmute(a)),
+                registry_acquire: lookup("_Z29mysql_plugin_registry_acquirev").map(|a| std::mem::transmute(a)),
+                registry_release: lookup("_Z29mysql_plugin_registry_releasePK16s_mysql_registry")
+                    .map(|a| std::mem::transmute(a)),
+            }
+        }
+    })
+}
+
+fn lookup(symbol: &'static str) -> Option<*mut c_void> {
+    let mut name = Vec::with_capacity(symbol.len() + 1);
+    name.extend_from_slice(symbol.as_bytes());
+    name.push(0);
+    let name = CStr::from_bytes_with_nul(&name).ok()?;
+    // SAFETY: the name is NUL-terminated; dlsym has no other requirement.
+    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!address.is_null()).then_some(address)
+}

@@ -1,0 +1,32 @@
+//! `ml_version()`.
+
+use crate::abi::args::{Args, Setup};
+use crate::abi::exports::{BytesFunction, SqlFunction};
+use crate::abi::symbols::{server_api, statement_api};
+use crate::error::{Error, Result};
+
+/// `ml_version()`: the version of the loaded library as text.
+///
+/// Errors where the server lacks a symbol that the library needs, naming it: install.sql calls it to find out.
+pub struct Version;
+
+impl SqlFunction for Version {
+    const NAME: &'static str = "ml_version";
+
+    fn prepare(setup: &Setup<'_>) -> Result<Self> {
+        if !setup.args.is_empty() {
+            return Err(Error::invalid("takes no arguments"));
+        }
+        if statement_api().my_message.is_some() {
+            server_api()?;
+        }
+        setup.returns_text(32)?;
+        Ok(Version)
+    }
+}
+
+impl BytesFunction for Version {
+    fn call(&mut self, _args: &Args<'_>) -> Result<Option<&[u8]>> {
+        Ok(Some(env!("CARGO_PKG_VERSION").as_bytes()))
+    }
+}

@@ -1,0 +1,7 @@
+//! mysql-ml: AI functions for self-hosted MySQL.
+
+#![deny(unsafe_code)]
+
+pub mod abi;
+pub mod error;
+pub mod functions;

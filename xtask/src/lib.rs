@@ -1,0 +1,1 @@
+//! What the developer commands and the integration tests share.
