@@ -95,4 +95,23 @@ macro_rules! export {
     };
 }
 
-export!(bytes MlVersion = "ml_version": crate::functions::version::Version);
+use crate::functions::command::CommandFunction;
+use crate::functions::{distance, embedding, predict, registration, version};
+
+export!(bytes MlVersion = "ml_version": version::Version);
+export!(bytes MlEmbedding = "ml_embedding": embedding::Embedding);
+export!(bytes MlPredictRow = "ml_predict_row": predict::PredictRow);
+export!(bytes MlCreateModelRegistration = "ml_create_model_registration": CommandFunction<registration::CreateModel>);
+export!(bytes MlAlterModelRegistration = "ml_alter_model_registration": CommandFunction<registration::AlterModel>);
+export!(bytes MlDropModelRegistration = "ml_drop_model_registration": CommandFunction<registration::DropModel>);
+export!(bytes MlListRegisteredModel = "ml_list_registered_model": CommandFunction<registration::ListModel>);
+export!(bytes MlSetModelOptions = "ml_set_model_options": CommandFunction<registration::SetModelOptions>);
+export!(bytes MlCreateSmSecretRegistration = "ml_create_sm_secret_registration": CommandFunction<registration::CreateSecret>);
+export!(bytes MlAlterSmSecretRegistration = "ml_alter_sm_secret_registration": CommandFunction<registration::AlterSecret>);
+export!(bytes MlDropSmSecretRegistration = "ml_drop_sm_secret_registration": CommandFunction<registration::DropSecret>);
+export!(bytes MlSetSetting = "ml_set_setting": CommandFunction<registration::SetSetting>);
+export!(bytes MlListSettings = "ml_list_settings": CommandFunction<registration::ListSettings>);
+export!(real CosineDistance = "cosine_distance": distance::CosineDistance);
+export!(real L2SquaredDistance = "l2_squared_distance": distance::L2SquaredDistance);
+export!(real DotProduct = "dot_product": distance::DotProduct);
+export!(real VectorDistance = "vector_distance": distance::VectorDistance);

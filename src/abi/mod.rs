@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod args;
+#[allow(missing_docs, reason = "the `register` macro makes functions without docs")]
 pub mod exports;
 pub mod guard;
 pub mod symbols;

@@ -1,3 +1,9 @@
 //! The SQL surface: one file a family of functions. They read arguments, call the engine and return.
 
+pub mod command;
+pub mod distance;
+pub mod embedding;
+pub mod named;
+pub mod predict;
+pub mod registration;
 pub mod version;

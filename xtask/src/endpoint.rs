@@ -320,9 +320,8 @@ impl Endpoint {
     /// was asked for; None restores the vectors of [`embedding_for`].
     pub fn set_fixed_vector(&self, vector: Option<&[f32]>) {
         let fixed = vector.map(|vector| Arc::new(FixedVector::new(vector)));
-        let mut slot = self.shared.fixed_vector.write();
-        *slot.as_deref_mut()
-            .unwrap_or_else(|poisoned| &mut **poisoned.get_mut()) = fixed;
+        let slot = self.shared.fixed_vector.write();
+        *slot.unwrap_or_else(PoisonError::into_inner) = fixed;
     }
 
     /// Answers a path with what the function returns, in place of any default route.
@@ -333,7 +332,8 @@ impl Endpoint {
         self.register(path, Custom::Handler(Arc::new(handler)));
     }
 
-    /// Answers a path with these same bytes each time, without looking at the request's body.
+    /// Answers a path with these same bytes each time and keeps the connection; the request's body
+    /// is not looked at.
     pub fn prebuild(&self, path: &str, answer: &Answer) {
         self.register(path, Custom::Prebuilt(answer.encode(false).into()));
     }

@@ -1,1 +1,8 @@
 //! What the developer commands and the integration tests share.
+
+pub mod endpoint;
+pub mod fetch;
+pub mod library;
+pub mod mysqld;
+pub mod sqlscript;
+pub mod xprotocol;

@@ -175,8 +175,6 @@ fn spawn(
         }
     };
     let serving = move || {
-        let open = open;
-        let registration = registration;
         // The client's going away is the usual end, and nobody reads a test endpoint's log.
         drop(serve(&mut stream, &open.0, connection));
         // In this order: the peer sees the end (or the reset) when the last handle is closed, and
@@ -205,9 +203,8 @@ impl Input {
 
     /// Reads once; false at the end of the stream.
     fn fill(&mut self, stream: &mut Stream) -> io::Result<bool> {
-        if self.buffer.len() - self.filled < READ_SIZE / 2 {
-            let doubled = self.buffer.len().saturating_mul(2).max(READ_SIZE);
-            self.buffer.resize(doubled, 0);
+        if self.filled == self.buffer.len() {
+            self.buffer.resize(self.buffer.len() * 2, 0);
         }
         let free = self.buffer.get_mut(self.filled..).unwrap_or_default();
         let read = loop {
@@ -250,8 +247,7 @@ fn serve(stream: &mut Stream, shared: &Shared, connection: u64) -> io::Result<()
             Ok(Some(frame)) => frame,
             Ok(None) => break,
             Err(error) if error.kind() == ErrorKind::InvalidData => {
-                let answer =
-                    Answer::error(400, &error.to_string(), "invalid_request_error", None);
+                let answer = Answer::error(400, &error.to_string(), "invalid_request_error", None);
                 stream.write_all(&answer.encode(true))?;
                 break;
             }
@@ -405,9 +401,7 @@ fn respond(frame: &Frame, input: &[u8], shared: &Shared, connection: u64) -> io:
     request.nth = shared.note(path);
     match shared.custom(path) {
         Some(Custom::Prebuilt(response)) => Ok(Reply::Raw(response)),
-        Some(Custom::Handler(handler)) => {
-            Ok(Reply::Answer(handler(&request.record(connection))))
-        }
+        Some(Custom::Handler(handler)) => Ok(Reply::Answer(handler(&request.record(connection)))),
         None => routes::route(shared, &request, path),
     }
 }

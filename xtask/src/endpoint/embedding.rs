@@ -57,7 +57,10 @@ pub(super) fn write_vector(vector: &[f32], encoding: Encoding, out: &mut Vec<u8>
         // Writing to a Vec does not fail, nor does serialising numbers.
         Encoding::Float => drop(serde_json::to_writer(out, vector)),
         Encoding::Base64 => {
-            let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let bytes: Vec<u8> = vector
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
             out.push(b'"');
             out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
             out.push(b'"');

@@ -70,7 +70,9 @@ pub(super) fn perform(
 }
 
 fn promise() -> String {
-    format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {PROMISED}\r\n\r\n")
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {PROMISED}\r\n\r\n"
+    )
 }
 
 /// Makes the kernel send RST, not FIN, when the last handle of the socket is closed.
@@ -93,7 +95,11 @@ fn huge(stream: &mut Stream) -> io::Result<()> {
             *first = if number == 0 { b'"' } else { b'a' };
         }
         if let Some(last) = chunk.get_mut(start + CHUNK - 1) {
-            *last = if number == HUGE / CHUNK - 1 { b'"' } else { b'a' };
+            *last = if number == HUGE / CHUNK - 1 {
+                b'"'
+            } else {
+                b'a'
+            };
         }
         stream.write_all(&chunk)?;
     }

@@ -198,7 +198,8 @@ fn echo(request: &Request<'_>) -> Answer {
         .iter()
         .map(|header| (header.name.to_ascii_lowercase(), text(header.value).into()))
         .collect();
-    let body = serde_json::from_slice(request.body).unwrap_or_else(|_| text(request.body).into());
+    let body: Value =
+        serde_json::from_slice(request.body).unwrap_or_else(|_| text(request.body).into());
     let echo = json!({
         "method": request.method,
         "path": request.path,
@@ -229,7 +230,12 @@ fn authorised(shared: &Shared, request: &Request<'_>) -> Answer {
     }
     // Repeats the key in full, as some endpoints do: callers must not pass it on.
     let message = format!("Incorrect API key provided: {key}");
-    Answer::error(401, &message, "invalid_request_error", Some("invalid_api_key"))
+    Answer::error(
+        401,
+        &message,
+        "invalid_request_error",
+        Some("invalid_api_key"),
+    )
 }
 
 /// The texts of `input`, or the message of the error.

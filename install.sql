@@ -1,0 +1,127 @@
+-- Installs mysql-ml into a MySQL 9.7 server. Run as an administrator, as often as you like:
+--   mysql < install.sql
+-- The library mysql_ml.so must be in the server's plugin directory (SELECT @@plugin_dir) before.
+-- Registrations, and privileges that were granted on the routines, are kept.
+
+-- A server that cannot work is refused before anything is made.
+DROP PROCEDURE IF EXISTS mysql.ml_install_refuse_server;
+CREATE PROCEDURE mysql.ml_install_refuse_server() SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'mysql-ml: this server is not supported; MySQL 9.7 is needed (SELECT VERSION() tells what this is)';
+SET @mysql_ml_check = IF(VERSION() LIKE '9.7.%' AND VERSION() NOT LIKE '%MariaDB%', 'DO 0', 'CALL mysql.ml_install_refuse_server()');
+PREPARE mysql_ml_check FROM @mysql_ml_check;
+EXECUTE mysql_ml_check;
+DEALLOCATE PREPARE mysql_ml_check;
+DROP PROCEDURE mysql.ml_install_refuse_server;
+
+-- The loadable functions. "Can't open shared library" here means that mysql_ml.so is not in the directory the message names.
+CREATE FUNCTION IF NOT EXISTS ml_version RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_embedding RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_predict_row RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_create_model_registration RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_alter_model_registration RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_drop_model_registration RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_list_registered_model RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_set_model_options RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_create_sm_secret_registration RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_alter_sm_secret_registration RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_drop_sm_secret_registration RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_set_setting RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_list_settings RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS cosine_distance RETURNS REAL SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS l2_squared_distance RETURNS REAL SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS dot_product RETURNS REAL SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS vector_distance RETURNS REAL SONAME 'mysql_ml.so';
+-- Where the server lacks what the library needs, this names it.
+DO ml_version();
+
+-- The locked account that owns the tables and routines. Nobody can log in as it: the password hash is none.
+CREATE USER IF NOT EXISTS `mysql_ml`@`localhost` IDENTIFIED WITH caching_sha2_password AS '$A$005$THISISACOMBINATIONOFINVALIDSALTANDPASSWORDTHATMUSTNEVERBRBEUSED' ACCOUNT LOCK PASSWORD EXPIRE NEVER COMMENT 'owns the tables and routines of mysql-ml; locked';
+
+-- The registry.
+CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_models (
+  model_id VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
+  model_request_url VARCHAR(2048) NULL,
+  model_provider VARCHAR(64) NOT NULL,
+  model_type VARCHAR(64) NOT NULL,
+  model_qualified_name VARCHAR(255) NULL,
+  model_auth_type VARCHAR(64) NULL,
+  model_auth_id VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+  header_gen_fn VARCHAR(255) NULL,
+  input_transform_fn TEXT NULL,
+  output_transform_fn TEXT NULL,
+  options JSON NULL,
+  definer VARCHAR(288) NOT NULL COMMENT 'the account the functions of the model run as',
+  created_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  updated_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  KEY model_auth_id (model_auth_id)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: registered models';
+
+CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_secrets (
+  secret_id VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
+  secret_path VARCHAR(512) NOT NULL COMMENT 'where the key is found, never the key',
+  options JSON NULL,
+  definer VARCHAR(288) NOT NULL,
+  created_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  updated_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: registered secrets';
+
+CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_settings (
+  name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
+  value VARCHAR(4096) NOT NULL,
+  CONSTRAINT cloudsql_ml_settings_name CHECK (name IN ('timeout_ms', 'connect_timeout_ms', 'max_retries', 'max_response_mb', 'registry_ttl_ms', 'cache_memory_mb', 'egress_allowlist', 'proxy', 'ca_file'))
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: settings that differ from their default';
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_models TO `mysql_ml`@`localhost`;
+GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_secrets TO `mysql_ml`@`localhost`;
+GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_settings TO `mysql_ml`@`localhost`;
+
+-- The routines in schema mysql: what EXECUTE is granted on. Their text does not depend on the session's mode.
+SET @mysql_ml_sql_mode = @@SESSION.sql_mode, SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO';
+
+-- Calls run as the locked account: a caller needs EXECUTE on the function and no right on the registry.
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_version() RETURNS VARCHAR(32) CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY DEFINER COMMENT 'mysql-ml: version of the library' RETURN ml_version();
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_embedding(model_id TEXT CHARACTER SET utf8mb4, content LONGTEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY DEFINER COMMENT 'mysql-ml: the embedding of a text as a VECTOR' RETURN ml_embedding(model_id, content);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_predict_row(model_id TEXT CHARACTER SET utf8mb4, request_body JSON) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY DEFINER COMMENT 'mysql-ml: the answer of a model to a JSON request' RETURN ml_predict_row(model_id, request_body);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_registered_model(model_id TEXT CHARACTER SET utf8mb4) RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: a registration as JSON' RETURN ml_list_registered_model(model_id);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_settings() RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: all settings as JSON' RETURN ml_list_settings();
+
+-- Registration runs as the caller, so that the library knows whose functions a model may use. The library itself
+-- asks the server whether the caller may execute the procedure, also when its loadable function is called directly.
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_create_model_registration(model_id TEXT CHARACTER SET utf8mb4, model_request_url TEXT CHARACTER SET utf8mb4, model_provider TEXT CHARACTER SET utf8mb4, model_type TEXT CHARACTER SET utf8mb4, model_qualified_name TEXT CHARACTER SET utf8mb4, model_auth_type TEXT CHARACTER SET utf8mb4, model_auth_id TEXT CHARACTER SET utf8mb4, header_or_input_fn TEXT CHARACTER SET utf8mb4, input_or_output_fn TEXT CHARACTER SET utf8mb4, output_or_header_fn TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: registers a model' DO ml_create_model_registration(model_id, model_request_url, model_provider, model_type, model_qualified_name, model_auth_type, model_auth_id, header_or_input_fn, input_or_output_fn, output_or_header_fn);
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_alter_model_registration(model_id TEXT CHARACTER SET utf8mb4, model_request_url TEXT CHARACTER SET utf8mb4, model_provider TEXT CHARACTER SET utf8mb4, model_type TEXT CHARACTER SET utf8mb4, model_qualified_name TEXT CHARACTER SET utf8mb4, model_auth_type TEXT CHARACTER SET utf8mb4, model_auth_id TEXT CHARACTER SET utf8mb4, header_or_input_fn TEXT CHARACTER SET utf8mb4, input_or_output_fn TEXT CHARACTER SET utf8mb4, output_or_header_fn TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: changes a model; NULL keeps, an empty text clears' DO ml_alter_model_registration(model_id, model_request_url, model_provider, model_type, model_qualified_name, model_auth_type, model_auth_id, header_or_input_fn, input_or_output_fn, output_or_header_fn);
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_drop_model_registration(model_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: deletes a model registration' DO ml_drop_model_registration(model_id);
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_set_model_options(model_id TEXT CHARACTER SET utf8mb4, options LONGTEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: patches the options of a model' DO ml_set_model_options(model_id, options);
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_create_sm_secret_registration(secret_id TEXT CHARACTER SET utf8mb4, secret_path TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: registers where a secret is found' DO ml_create_sm_secret_registration(secret_id, secret_path);
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_alter_sm_secret_registration(secret_id TEXT CHARACTER SET utf8mb4, secret_path TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: changes where a secret is found' DO ml_alter_sm_secret_registration(secret_id, secret_path);
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_drop_sm_secret_registration(secret_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: deletes a secret registration' DO ml_drop_sm_secret_registration(secret_id);
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_set_setting(name TEXT CHARACTER SET utf8mb4, value TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: sets a setting; NULL restores the default' DO ml_set_setting(name, value);
+
+SET SESSION sql_mode = @mysql_ml_sql_mode;
+
+-- A routine that runs as its definer needs the definer's own right to execute it.
+GRANT EXECUTE ON FUNCTION mysql.ml_version TO `mysql_ml`@`localhost`;
+GRANT EXECUTE ON FUNCTION mysql.ml_embedding TO `mysql_ml`@`localhost`;
+GRANT EXECUTE ON FUNCTION mysql.ml_predict_row TO `mysql_ml`@`localhost`;
+GRANT EXECUTE ON FUNCTION mysql.ml_list_registered_model TO `mysql_ml`@`localhost`;
+GRANT EXECUTE ON FUNCTION mysql.ml_list_settings TO `mysql_ml`@`localhost`;
+
+-- Roles: ml_user may call models, ml_admin may also register them.
+CREATE ROLE IF NOT EXISTS `ml_user`, `ml_admin`;
+GRANT EXECUTE ON FUNCTION mysql.ml_version TO `ml_user`;
+GRANT EXECUTE ON FUNCTION mysql.ml_embedding TO `ml_user`;
+GRANT EXECUTE ON FUNCTION mysql.ml_predict_row TO `ml_user`;
+GRANT EXECUTE ON FUNCTION mysql.ml_list_registered_model TO `ml_user`;
+GRANT `ml_user` TO `ml_admin`;
+GRANT EXECUTE ON FUNCTION mysql.ml_list_settings TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_create_model_registration TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_alter_model_registration TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_drop_model_registration TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_set_model_options TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_create_sm_secret_registration TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_alter_sm_secret_registration TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_drop_sm_secret_registration TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_set_setting TO `ml_admin`;
+GRANT SELECT ON mysql.cloudsql_ml_models TO `ml_admin`;
+GRANT SELECT ON mysql.cloudsql_ml_secrets TO `ml_admin`;
+GRANT SELECT ON mysql.cloudsql_ml_settings TO `ml_admin`;
+
+SELECT CONCAT('mysql-ml ', mysql.ml_version(), ' is installed') AS message;

@@ -1,0 +1,101 @@
+//! Embeddings in memory, bounded by bytes.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use moka::sync::Cache;
+use sha2::{Digest, Sha256};
+
+/// What an embedding depends on: the model's fingerprint and the text.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key([u8; 32]);
+
+impl Key {
+    /// The key of `text` under a model.
+    pub fn new(fingerprint: &[u8; 32], text: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(fingerprint);
+        hash.update(text.as_bytes());
+        Key(hash.finalize().into())
+    }
+}
+
+/// What one entry costs besides its bytes: key, pointers, the cache's own bookkeeping.
+const ENTRY_OVERHEAD: usize = 200;
+
+/// A cache whose size may change while it is in use.
+#[derive(Default)]
+pub struct MemoryCache {
+    current: RwLock<Option<Sized>>,
+}
+
+struct Sized {
+    bytes: u64,
+    cache: Cache<Key, Arc<[u8]>>,
+}
+
+impl MemoryCache {
+    /// The cache for a size in bytes; another size than before starts an empty one. `None` for size 0.
+    fn sized(&self, bytes: u64) -> Option<Cache<Key, Arc<[u8]>>> {
+        if let Some(current) = self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            if current.bytes == bytes {
+                return Some(current.cache.clone());
+            }
+        }
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if bytes == 0 {
+            *current = None;
+            return None;
+        }
+        if let Some(same) = current.as_ref().filter(|c| c.bytes == bytes) {
+            return Some(same.cache.clone());
+        }
+        let cache = Cache::builder()
+            .max_capacity(bytes)
+            .weigher(|_, vector: &Arc<[u8]>| u32::try_from(vector.len() + ENTRY_OVERHEAD).unwrap_or(u32::MAX))
+            .build();
+        *current = Some(Sized { bytes, cache: cache.clone() });
+        Some(cache)
+    }
+
+    /// The vector under `key`, with the cache at `bytes`.
+    pub fn get(&self, bytes: u64, key: &Key) -> Option<Arc<[u8]>> {
+        self.sized(bytes)?.get(key)
+    }
+
+    /// Keeps a vector.
+    pub fn put(&self, bytes: u64, key: Key, vector: Arc<[u8]>) {
+        if let Some(cache) = self.sized(bytes) {
+            cache.insert(key, vector);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        Key::new(&[7; 32], text)
+    }
+
+    #[test]
+    fn what_was_put_is_found_until_the_size_changes() {
+        let cache = MemoryCache::default();
+        cache.put(1 << 20, key("a"), vec![1, 2, 3, 4].into());
+        assert_eq!(cache.get(1 << 20, &key("a")).as_deref(), Some(&[1, 2, 3, 4][..]));
+        assert!(cache.get(1 << 20, &key("b")).is_none());
+        assert!(cache.get(0, &key("a")).is_none());
+        assert!(cache.get(1 << 20, &key("a")).is_none(), "turned off and on: empty");
+    }
+
+    #[test]
+    fn the_bound_in_bytes_holds() {
+        let cache = MemoryCache::default();
+        for i in 0..2000 {
+            cache.put(100_000, key(&i.to_string()), vec![0; 800].into());
+        }
+        let inner = cache.sized(100_000).unwrap();
+        inner.run_pending_tasks();
+        assert!(inner.weighted_size() <= 100_000);
+    }
+}

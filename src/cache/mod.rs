@@ -1,0 +1,3 @@
+//! Caches of embeddings.
+
+pub mod memory;

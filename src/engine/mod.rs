@@ -1,0 +1,407 @@
+//! What a call does: resolve the model, look into the cache, build the request, send it, read the answer.
+//!
+//! Runs without a server: the registry is a trait ([`crate::models::store::Store`]), so unit tests need no mysqld.
+
+pub mod interrupt;
+pub mod registry;
+pub mod workers;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use once_cell::sync::OnceCell;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use ureq::http::{header, HeaderName};
+use url::Url;
+
+use self::interrupt::{CancelToken, Interrupt};
+use self::registry::Registry;
+use self::workers::{Config, Workers};
+use crate::cache::memory::{Key, MemoryCache};
+use crate::credentials;
+use crate::error::{cut, Error, Kind, Result};
+use crate::http::{Answer, Call, Client};
+use crate::models::function_name::FunctionName;
+use crate::models::model::{InputTransform, Model, ModelType, OutputTransform};
+use crate::models::settings::Settings;
+use crate::models::sql_store::SqlStore;
+use crate::models::store::{ResolvedModel, Store};
+use crate::providers::custom::Custom;
+use crate::providers::provider;
+use crate::vector;
+
+/// Calls in progress at once; more queue until their deadline.
+const MAX_HTTP_THREADS: usize = 256;
+
+/// How much longer than its deadline a call is waited for, so that the worker's own error is the one shown.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// The engine: one per process.
+pub struct Engine {
+    store: Box<dyn Store>,
+    registry: Registry,
+    client: Arc<Client>,
+    workers: Workers,
+    cache: MemoryCache,
+}
+
+impl Engine {
+    /// The engine of the server this library is loaded into.
+    pub fn global() -> Result<&'static Engine> {
+        static ENGINE: OnceCell<Engine> = OnceCell::new();
+        ENGINE.get_or_try_init(|| Ok(Engine::new(Box::new(SqlStore))))
+    }
+
+    /// An engine over any registry.
+    pub fn new(store: Box<dyn Store>) -> Self {
+        Engine {
+            store,
+            registry: Registry::default(),
+            client: Arc::default(),
+            workers: Workers::new(Config {
+                name: "mysql_ml-http",
+                max_threads: MAX_HTTP_THREADS,
+                idle: Duration::from_secs(10),
+                stack: 2 << 20,
+                on_start: || Ok(()),
+                on_stop: || {},
+            }),
+            cache: MemoryCache::default(),
+        }
+    }
+
+    /// The registry's cache, for what changes registrations.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The settings in force.
+    pub fn settings(&self, interrupt: &dyn Interrupt) -> Result<Arc<Settings>> {
+        self.registry.settings(self.store.as_ref(), interrupt)
+    }
+
+    /// The vector of `text`, as the bytes of a VECTOR.
+    pub fn embedding(&self, model_id: &str, text: &str, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
+        let settings = self.settings(interrupt)?;
+        let resolved = self.registry.model(self.store.as_ref(), model_id, &settings, interrupt)?;
+        let model = &resolved.model;
+        if model.model_type != ModelType::TextEmbedding {
+            return Err(Error::invalid(format!(
+                "model '{model_id}' has model_type generic; call ml_predict_row, or register it as text_embedding"
+            )));
+        }
+        let key = (settings.cache_memory > 0).then(|| Key::new(&model.fingerprint, text));
+        if let Some(hit) = key.as_ref().and_then(|key| self.cache.get(settings.cache_memory, key)) {
+            return Ok(hit);
+        }
+        let context = |e: Error| e.context(&format!("model '{model_id}'"));
+        let bytes: Arc<[u8]> = self.embed(&resolved, text, &settings, interrupt).map_err(context)?.into();
+        if let Some(key) = key {
+            self.cache.put(settings.cache_memory, key, Arc::clone(&bytes));
+        }
+        Ok(bytes)
+    }
+
+    fn embed(
+        &self,
+        resolved: &Arc<ResolvedModel>,
+        text: &str,
+        settings: &Arc<Settings>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Vec<u8>> {
+        let model = &resolved.model;
+        // Transforms in a registration replace the provider's own shapes.
+        let api = if model.input.is_some() { &Custom } else { provider(model.provider) };
+        let bytes = match api.embed_here(model, text) {
+            Some(vector) => vector::to_bytes(&vector?)?,
+            None => {
+                let (input_fn, output_fn) = transform_functions(model);
+                let (headers, body) = self.functions(resolved, input_fn, text, interrupt)?;
+                let body = match body {
+                    Some(body) => body.into_bytes(),
+                    None => api.embedding_request(model, text)?,
+                };
+                let answer = self.send(resolved, headers, body, settings, interrupt)?;
+                match output_fn {
+                    Some(output) => self.output(resolved, output, &answer.body, interrupt)?,
+                    None => vector::to_bytes(&api.read_embedding(model, &answer.body)?)?,
+                }
+            }
+        };
+        match model.options.dimensions {
+            Some(wanted) if bytes.len() as u64 != wanted * 4 => Err(Error::response(format!(
+                "the endpoint answered with {} dimensions, but the model's option dimensions is {wanted}; correct one of them",
+                bytes.len() / 4
+            ))),
+            _ => Ok(bytes),
+        }
+    }
+
+    /// Calls the header and input functions that the model names.
+    fn functions(
+        &self,
+        resolved: &Arc<ResolvedModel>,
+        input_fn: Option<&FunctionName>,
+        argument: &str,
+        interrupt: &dyn Interrupt,
+    ) -> Result<(Option<String>, Option<String>)> {
+        let header_fn = resolved.model.header_fn.as_ref();
+        if header_fn.is_none() && input_fn.is_none() {
+            return Ok((None, None));
+        }
+        let (headers, body) = self.store.call_input_functions(resolved, header_fn, input_fn, argument, interrupt)?;
+        let null = |role: &str, name: Option<&FunctionName>| {
+            let name = name.map(ToString::to_string).unwrap_or_default();
+            Error::invalid(format!("the {role} function {name} returned NULL; it must return a JSON document"))
+        };
+        if header_fn.is_some() && headers.is_none() {
+            return Err(null("header", header_fn));
+        }
+        if input_fn.is_some() && body.is_none() {
+            return Err(null("input transform", input_fn));
+        }
+        Ok((headers, body))
+    }
+
+    fn output(
+        &self,
+        resolved: &Arc<ResolvedModel>,
+        output: &FunctionName,
+        answer: &[u8],
+        interrupt: &dyn Interrupt,
+    ) -> Result<Vec<u8>> {
+        let text = json_text(answer)?;
+        let bytes = self.store.call_output_function(resolved, output, text, interrupt)?.ok_or_else(|| {
+            Error::response(format!(
+                "the output transform function {output} returned NULL for the answer: {}",
+                cut(text, 120)
+            ))
+        })?;
+        vector::check_bytes(&bytes).map_err(|e| e.context(&format!("output transform function {output}")))?;
+        Ok(bytes)
+    }
+
+    /// The model's answer to `body`, a JSON document.
+    pub fn predict(&self, model_id: &str, body: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        let settings = self.settings(interrupt)?;
+        let resolved = self.registry.model(self.store.as_ref(), model_id, &settings, interrupt)?;
+        let context = |e: Error| e.context(&format!("model '{model_id}'"));
+        let request = check_json(body)
+            .and_then(|()| provider(resolved.model.provider).predict_request(&resolved.model, body))
+            .map_err(context)?;
+        let (headers, _) = self.functions(&resolved, None, body, interrupt).map_err(context)?;
+        let answer = self.send(&resolved, headers, request, &settings, interrupt).map_err(context)?;
+        json_text(&answer.body).map(str::to_owned).map_err(context)
+    }
+
+    /// Sends a request on a worker and waits for the answer. What an answer repeats of the secret is blotted out.
+    fn send(
+        &self,
+        resolved: &Arc<ResolvedModel>,
+        header_json: Option<String>,
+        body: Vec<u8>,
+        settings: &Arc<Settings>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Answer> {
+        let model = &resolved.model;
+        let mut headers = match header_json {
+            Some(json) => read_headers(&json)?,
+            None => Vec::new(),
+        };
+        let authorized = headers.iter().any(|(name, _)| *name == header::AUTHORIZATION);
+        if let Some(path) = resolved.secret.as_ref().filter(|_| !authorized) {
+            let key = credentials::read(path)?;
+            headers.push((header::AUTHORIZATION, format!("Bearer {}", key.expose_secret()).into()));
+        }
+        let secrets: Vec<SecretString> = headers.iter().filter(|(n, v)| is_secret(n, v)).map(|(_, v)| v.clone()).collect();
+        let timeout = model.options.timeout_ms.map_or(settings.timeout, Duration::from_millis);
+        let deadline = Instant::now() + timeout;
+        let call = Call {
+            url: url_of(model)?,
+            headers,
+            body,
+            deadline,
+            connect_timeout: settings.connect_timeout,
+            max_retries: model.options.max_retries.unwrap_or(settings.max_retries),
+            max_response: settings.max_response,
+        };
+        let cancel = CancelToken::default();
+        let pending = {
+            let (client, settings, cancel) = (Arc::clone(&self.client), Arc::clone(settings), cancel.clone());
+            self.workers.run(move || client.send(&call, &settings, &cancel))?
+        };
+        let result = pending.wait(interrupt, deadline + GRACE);
+        if result.is_err() {
+            // Nobody waits any more: the worker and the connection are free again within its next slice.
+            cancel.cancel();
+        }
+        match result {
+            Ok(mut answer) => {
+                blot_out(&mut answer.body, &secrets);
+                Ok(answer)
+            }
+            Err(error) => Err(secrets.iter().fold(error, |e, s| e.redacted(bare(s.expose_secret())))),
+        }
+    }
+}
+
+/// The stored functions among the model's transforms.
+fn transform_functions(model: &Model) -> (Option<&FunctionName>, Option<&FunctionName>) {
+    let input = match &model.input {
+        Some(InputTransform::Function(name)) => Some(name),
+        _ => None,
+    };
+    let output = match &model.output {
+        Some(OutputTransform::Function(name)) => Some(name),
+        _ => None,
+    };
+    (input, output)
+}
+
+/// The endpoint of a model.
+pub fn url_of(model: &Model) -> Result<Url> {
+    let api = provider(model.provider);
+    let text = match &model.request_url {
+        Some(url) => api.complete_url(url, model.model_type),
+        None => api
+            .default_url(model.model_type)
+            .ok_or_else(|| Error::invalid("model_request_url is required; give the endpoint's https URL"))?
+            .to_owned(),
+    };
+    parse_url(&text)
+}
+
+/// Reads a URL that requests may be sent to; whether they may go there is the egress policy's matter.
+pub fn parse_url(text: &str) -> Result<Url> {
+    // The text is not repeated: it may hold a key.
+    let url = Url::parse(text).map_err(|e| {
+        Error::invalid(format!("model_request_url is not a URL ({e}); write https://host/path"))
+    })?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Error::invalid(
+            "model_request_url holds a user name or password; register a secret and name it in model_auth_id",
+        ));
+    }
+    if url.fragment().is_some() {
+        return Err(Error::invalid("model_request_url has a #fragment, which no endpoint would see; leave it out"));
+    }
+    Ok(url)
+}
+
+/// What a header function returned, as headers.
+fn read_headers(json: &str) -> Result<Vec<(HeaderName, SecretString)>> {
+    let shape = || Error::invalid("the header function must return a JSON object of header names and text values");
+    let Ok(Value::Object(map)) = serde_json::from_str::<Value>(json) else { return Err(shape()) };
+    if map.len() > 100 {
+        return Err(Error::invalid("the header function returned more than 100 headers"));
+    }
+    map.into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| {
+            let value = match value {
+                Value::String(text) => text,
+                Value::Number(number) => number.to_string(),
+                Value::Bool(b) => b.to_string(),
+                _ => return Err(shape()),
+            };
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+                Error::invalid(format!("the header function returned '{}', which is not a header name", cut(&name, 60)))
+            })?;
+            let reserved = [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];
+            if reserved.contains(&name) || name == header::CONTENT_TYPE {
+                return Err(Error::invalid(format!("the header function may not set the header {name}")));
+            }
+            Ok((name, SecretString::from(value)))
+        })
+        .collect()
+}
+
+/// Headers whose value is, or may be, a key.
+fn is_secret(name: &HeaderName, value: &SecretString) -> bool {
+    let name = name.as_str();
+    bare(value.expose_secret()).len() >= 8
+        && ["authorization", "key", "token", "secret", "password", "cookie"].iter().any(|word| name.contains(word))
+}
+
+/// The key in a header's value, without its scheme.
+fn bare(value: &str) -> &str {
+    match value.split_once(' ') {
+        Some(("Bearer" | "bearer" | "Basic" | "Token", key)) => key,
+        _ => value,
+    }
+}
+
+/// Replaces each occurrence of a secret in a body by `*` of the same length.
+fn blot_out(body: &mut [u8], secrets: &[SecretString]) {
+    for secret in secrets {
+        let needle = bare(secret.expose_secret()).as_bytes();
+        let found: Vec<usize> = memchr::memmem::find_iter(body, needle).collect();
+        for at in found {
+            if let Some(place) = body.get_mut(at..at + needle.len()) {
+                place.fill(b'*');
+            }
+        }
+    }
+}
+
+/// Checks that a request body is JSON, without building it.
+fn check_json(body: &str) -> Result<()> {
+    serde_json::from_str::<serde::de::IgnoredAny>(body)
+        .map(|_| ())
+        .map_err(|e| Error::invalid(format!("request_body is not valid JSON: {e}")))
+}
+
+/// The answer as JSON text in UTF-8.
+fn json_text(answer: &[u8]) -> Result<&str> {
+    serde_json::from_slice::<serde::de::IgnoredAny>(answer)
+        .map_err(|e| crate::providers::numbers::unreadable(&e, answer))?;
+    std::str::from_utf8(answer).map_err(|_| Error::response("the endpoint's answer is not valid UTF-8"))
+}
+
+/// An error for a model that is not registered.
+pub fn no_such_model(model_id: &str) -> Error {
+    Error::new(
+        Kind::NotFound,
+        format!(
+            "model '{}' is not registered; register it with CALL mysql.ml_create_model_registration(...)",
+            cut(model_id, 120)
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_functions_results_become_headers() {
+        let headers = read_headers(r#"{"x-api-key":"k","anthropic-version":"2023-06-01","n":1,"skip":null}"#).unwrap();
+        assert_eq!(headers.len(), 3);
+        for bad in ["[]", "{\"a b\":\"x\"}", "{\"a\":[]}", "{\"Host\":\"evil\"}", "nonsense"] {
+            assert!(read_headers(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn secrets_in_answers_are_blotted_out() {
+        let secrets = [SecretString::from("Bearer sk-12345678")];
+        let mut body = b"{\"you sent\":\"sk-12345678\"}".to_vec();
+        blot_out(&mut body, &secrets);
+        assert_eq!(body, b"{\"you sent\":\"***********\"}");
+    }
+
+    #[test]
+    fn only_key_headers_are_secret() {
+        let secret = |n: &'static str, v: &str| is_secret(&HeaderName::from_static(n), &SecretString::from(v));
+        assert!(secret("x-api-key", "12345678") && secret("authorization", "Bearer 12345678"));
+        assert!(!secret("anthropic-version", "2023-06-01") && !secret("x-api-key", "short"));
+    }
+
+    #[test]
+    fn urls_with_credentials_are_refused() {
+        assert!(parse_url("https://user:pw@h/").is_err());
+        assert!(parse_url("https://h/#x").is_err());
+        assert!(!parse_url("nonsense sk-key").unwrap_err().message().contains("sk-key"));
+    }
+}

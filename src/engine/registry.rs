@@ -1,0 +1,73 @@
+//! Registrations and settings kept for a moment, so that a call per row does not read the registry per row.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use super::interrupt::Interrupt;
+use crate::error::Result;
+use crate::models::settings::Settings;
+use crate::models::store::{ResolvedModel, Store};
+use crate::server::caller::Account;
+
+/// More entries than this are dropped all at once: they are cheap to read again.
+const MAX_ENTRIES: usize = 4096;
+
+/// What was read of the registry, by account: each account has read it with its own rights.
+#[derive(Default)]
+pub struct Registry {
+    /// Counts changes made through this library, which are seen at once.
+    generation: AtomicU64,
+    models: RwLock<HashMap<(Account, String), Read<ResolvedModel>>>,
+    settings: RwLock<Option<Read<Settings>>>,
+}
+
+struct Read<T> {
+    at: Instant,
+    generation: u64,
+    value: Arc<T>,
+}
+
+impl Registry {
+    /// Forgets everything, because something was changed.
+    pub fn invalidate(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A model, read at most `registry_ttl` ago as the account in force.
+    pub fn model(
+        &self,
+        store: &dyn Store,
+        model_id: &str,
+        settings: &Settings,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Arc<ResolvedModel>> {
+        let key = (store.caller()?, model_id.to_owned());
+        let generation = self.generation.load(Ordering::Acquire);
+        let fresh = |r: &Read<ResolvedModel>| r.generation == generation && r.at.elapsed() < settings.registry_ttl;
+        if let Some(read) = self.models.read().unwrap_or_else(PoisonError::into_inner).get(&key).filter(|r| fresh(r)) {
+            return Ok(Arc::clone(&read.value));
+        }
+        let value = Arc::new(store.load(model_id, interrupt)?);
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        if models.len() >= MAX_ENTRIES {
+            models.clear();
+        }
+        models.insert(key, Read { at: Instant::now(), generation, value: Arc::clone(&value) });
+        Ok(value)
+    }
+
+    /// The settings, read at most their own `registry_ttl` ago.
+    pub fn settings(&self, store: &dyn Store, interrupt: &dyn Interrupt) -> Result<Arc<Settings>> {
+        let generation = self.generation.load(Ordering::Acquire);
+        let fresh = |r: &&Read<Settings>| r.generation == generation && r.at.elapsed() < r.value.registry_ttl;
+        if let Some(read) = self.settings.read().unwrap_or_else(PoisonError::into_inner).as_ref().filter(fresh) {
+            return Ok(Arc::clone(&read.value));
+        }
+        let value = Arc::new(store.settings(interrupt)?);
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) =
+            Some(Read { at: Instant::now(), generation, value: Arc::clone(&value) });
+        Ok(value)
+    }
+}

@@ -1,0 +1,63 @@
+//! What all registry functions share: text arguments by position or name, and a text result.
+
+use std::marker::PhantomData;
+
+use super::named::{bind, Bound};
+use crate::abi::args::{Args, Setup};
+use crate::abi::exports::{BytesFunction, SqlFunction};
+use crate::engine::interrupt::Interrupt;
+use crate::error::Result;
+use crate::server::sql::{purpose, Purpose};
+use crate::server::statement::StatementInterrupt;
+
+/// One registry function.
+pub trait Command {
+    /// Its name.
+    const NAME: &'static str;
+    /// Its parameters, each with the names it goes by.
+    const PARAMETERS: &'static [&'static [&'static str]];
+    /// How many a positional call must give.
+    const REQUIRED: usize;
+
+    /// Does it. `values` has one entry a parameter.
+    fn run(values: &[Option<&str>], by_name: bool, interrupt: &dyn Interrupt) -> Result<String>;
+}
+
+/// A [`Command`] as a loadable function.
+pub struct CommandFunction<C> {
+    bound: Bound,
+    result: String,
+    command: PhantomData<C>,
+}
+
+impl<C: Command> SqlFunction for CommandFunction<C> {
+    const NAME: &'static str = C::NAME;
+
+    fn prepare(setup: &Setup<'_>) -> Result<Self> {
+        let bound = bind(setup, C::PARAMETERS, C::REQUIRED)?;
+        setup.returns_text(0x00ff_ffff)?;
+        Ok(CommandFunction { bound, result: String::new(), command: PhantomData })
+    }
+}
+
+impl<C: Command> BytesFunction for CommandFunction<C> {
+    fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>> {
+        if purpose() == Purpose::PrivilegeProbe {
+            return Ok(None); // that the server let the call through is the answer
+        }
+        let values = (0..C::PARAMETERS.len())
+            .map(|p| self.bound.text(args, p, C::PARAMETERS))
+            .collect::<Result<Vec<_>>>()?;
+        self.result = C::run(&values, self.bound.by_name, &StatementInterrupt::current())?;
+        Ok(Some(self.result.as_bytes()))
+    }
+}
+
+/// The value of parameter `p`, which must not be NULL.
+pub fn required<'a>(values: &[Option<&'a str>], p: usize, name: &str) -> Result<&'a str> {
+    values
+        .get(p)
+        .copied()
+        .flatten()
+        .ok_or_else(|| crate::error::Error::invalid(format!("argument {name} is NULL; give a value")))
+}

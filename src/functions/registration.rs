@@ -1,0 +1,113 @@
+//! Registration of models, secrets and settings. Each function returns the id it was about.
+//!
+//! Who may call them is decided by EXECUTE on the stored procedure of the same name, also for a bare call.
+
+use super::command::{required, Command};
+use crate::engine::interrupt::Interrupt;
+use crate::error::{Error, Result};
+use crate::models::registration::{Registration, PARAMETERS};
+use crate::models::sql_store;
+
+/// Declares a [`Command`] type.
+macro_rules! command {
+    ($(#[$doc:meta])* $type:ident = $name:literal, $parameters:expr, $required:expr, $run:expr) => {
+        $(#[$doc])*
+        pub struct $type;
+
+        impl Command for $type {
+            const NAME: &'static str = $name;
+            const PARAMETERS: &'static [&'static [&'static str]] = $parameters;
+            const REQUIRED: usize = $required;
+
+            fn run(values: &[Option<&str>], by_name: bool, interrupt: &dyn Interrupt) -> Result<String> {
+                let run: fn(&[Option<&str>], bool, &dyn Interrupt) -> Result<String> = $run;
+                run(values, by_name, interrupt)
+            }
+        }
+    };
+}
+
+fn registration(values: &[Option<&str>]) -> Result<Registration> {
+    let owned: Vec<Option<String>> = values.iter().map(|v| v.map(str::to_owned)).collect();
+    let ten = <[Option<String>; 10]>::try_from(owned).map_err(|_| Error::internal("not ten arguments"))?;
+    Registration::from_arguments(ten)
+}
+
+const SECRET: &[&[&str]] = &[&["secret_id"], &["secret_path"]];
+
+command! {
+    /// `ml_create_model_registration(model_id, url, provider, type, name, auth type, auth id, header, input, output)`.
+    CreateModel = "ml_create_model_registration", &PARAMETERS, 1, |v, by_name, interrupt| {
+        let r = registration(v)?;
+        let id = r.model_id.clone();
+        sql_store::create_model(r, by_name, interrupt)?;
+        Ok(id)
+    }
+}
+command! {
+    /// `ml_alter_model_registration(...)`: the same ten; NULL keeps a value, '' clears it.
+    AlterModel = "ml_alter_model_registration", &PARAMETERS, 1, |v, by_name, interrupt| {
+        let r = registration(v)?;
+        let id = r.model_id.clone();
+        sql_store::alter_model(r, by_name, interrupt)?;
+        Ok(id)
+    }
+}
+command! {
+    /// `ml_drop_model_registration(model_id)`.
+    DropModel = "ml_drop_model_registration", &[&["model_id"]], 1, |v, _, interrupt| {
+        let id = required(v, 0, "model_id")?;
+        sql_store::drop_model(id, interrupt)?;
+        Ok(id.to_owned())
+    }
+}
+command! {
+    /// `ml_list_registered_model(model_id)`: the registration as JSON, keys = the table's columns.
+    ListModel = "ml_list_registered_model", &[&["model_id"]], 1, |v, _, interrupt| {
+        sql_store::list_model(required(v, 0, "model_id")?, interrupt)
+    }
+}
+command! {
+    /// `ml_set_model_options(model_id, options)`: a JSON merge patch on the model's options.
+    SetModelOptions = "ml_set_model_options", &[&["model_id"], &["options"]], 2, |v, _, interrupt| {
+        let id = required(v, 0, "model_id")?;
+        sql_store::set_model_options(id, required(v, 1, "options")?, interrupt)?;
+        Ok(id.to_owned())
+    }
+}
+command! {
+    /// `ml_create_sm_secret_registration(secret_id, secret_path)`.
+    CreateSecret = "ml_create_sm_secret_registration", SECRET, 2, |v, _, interrupt| {
+        let id = required(v, 0, "secret_id")?;
+        sql_store::create_secret(id, required(v, 1, "secret_path")?, interrupt)?;
+        Ok(id.to_owned())
+    }
+}
+command! {
+    /// `ml_alter_sm_secret_registration(secret_id, secret_path)`.
+    AlterSecret = "ml_alter_sm_secret_registration", SECRET, 2, |v, _, interrupt| {
+        let id = required(v, 0, "secret_id")?;
+        sql_store::alter_secret(id, required(v, 1, "secret_path")?, interrupt)?;
+        Ok(id.to_owned())
+    }
+}
+command! {
+    /// `ml_drop_sm_secret_registration(secret_id)`.
+    DropSecret = "ml_drop_sm_secret_registration", &[&["secret_id"]], 1, |v, _, interrupt| {
+        let id = required(v, 0, "secret_id")?;
+        sql_store::drop_secret(id, interrupt)?;
+        Ok(id.to_owned())
+    }
+}
+command! {
+    /// `ml_set_setting(name, value)`: NULL puts the setting back to its default.
+    SetSetting = "ml_set_setting", &[&["name"], &["value"]], 2, |v, _, interrupt| {
+        let name = required(v, 0, "name")?;
+        sql_store::set_setting(name, v.get(1).copied().flatten(), interrupt)?;
+        Ok(name.to_owned())
+    }
+}
+command! {
+    /// `ml_list_settings()`: every setting with its value in force, as JSON.
+    ListSettings = "ml_list_settings", &[], 0, |_, _, interrupt| sql_store::list_settings(interrupt)
+}

@@ -1,0 +1,265 @@
+//! Where requests may go.
+//!
+//! Without an allowlist: https everywhere, plain http only to this machine. Never to link-local addresses, where
+//! cloud machines offer their credentials. An allowlist narrows the hosts and can allow plain http to some.
+//! Names are checked before they are resolved, addresses after.
+
+use std::net::IpAddr;
+
+use url::{Host, Url};
+
+use crate::error::{cut, Error, Kind, Result};
+
+/// The setting `egress_allowlist`, read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allowlist(Vec<Rule>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rule {
+    plain_http: bool,
+    target: Target,
+    port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Target {
+    Host(String),
+    Suffix(String),
+    Net(IpAddr, u8),
+}
+
+impl Allowlist {
+    /// Reads a comma- or space-separated list of `host`, `.suffix`, `address`, `network/bits`, each with an
+    /// optional `http://` before it (plain http is allowed there) and an optional `:port` behind a host.
+    pub fn parse(text: &str) -> Result<Self> {
+        text.split(|c: char| c == ',' || c.is_whitespace())
+            .filter(|entry| !entry.is_empty())
+            .map(|entry| {
+                Rule::parse(entry).ok_or_else(|| {
+                    Error::invalid(format!(
+                        "egress_allowlist entry '{}' is not understood; write host, .suffix, address or network/bits, with http:// before it to allow plain http",
+                        cut(entry, 80)
+                    ))
+                })
+            })
+            .collect::<Result<Vec<_>>>()
+            .map(Allowlist)
+    }
+}
+
+impl Rule {
+    fn parse(entry: &str) -> Option<Self> {
+        let (plain_http, rest) = match entry.strip_prefix("http://") {
+            Some(rest) => (true, rest),
+            None => (false, entry.strip_prefix("https://").unwrap_or(entry)),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if let Some((address, bits)) = rest.split_once('/') {
+            let address: IpAddr = address.trim_matches(['[', ']']).parse().ok()?;
+            let bits: u8 = bits.parse().ok()?;
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            return (bits <= most).then_some(Rule { plain_http, target: Target::Net(address, bits), port: None });
+        }
+        if let Ok(address) = rest.trim_matches(['[', ']']).parse::<IpAddr>() {
+            let bits = if address.is_ipv4() { 32 } else { 128 };
+            return Some(Rule { plain_http, target: Target::Net(address, bits), port: None });
+        }
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port.parse().ok()?)),
+            None => (rest, None),
+        };
+        if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            let bits = if address.is_ipv4() { 32 } else { 128 };
+            return Some(Rule { plain_http, target: Target::Net(address, bits), port });
+        }
+        let host = host.to_ascii_lowercase();
+        let name = host.strip_prefix('.').unwrap_or(&host);
+        let valid = !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+            && !name.contains("..");
+        let target =
+            if host.starts_with('.') { Target::Suffix(host.clone()) } else { Target::Host(host.clone()) };
+        valid.then_some(Rule { plain_http, target, port })
+    }
+
+    fn matches_name(&self, name: &str, port: u16) -> bool {
+        self.port.is_none_or(|p| p == port)
+            && match &self.target {
+                Target::Host(host) => host == name,
+                Target::Suffix(suffix) => name.ends_with(suffix.as_str()),
+                Target::Net(..) => false,
+            }
+    }
+
+    fn matches_address(&self, address: IpAddr, port: u16) -> bool {
+        let Target::Net(net, bits) = self.target else { return false };
+        self.port.is_none_or(|p| p == port) && in_net(address, net, bits)
+    }
+}
+
+fn in_net(address: IpAddr, net: IpAddr, bits: u8) -> bool {
+    match (address, net) {
+        (IpAddr::V4(a), IpAddr::V4(n)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+            u32::from(a) & mask == u32::from(n) & mask
+        }
+        (IpAddr::V6(a), IpAddr::V6(n)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+            u128::from(a) & mask == u128::from(n) & mask
+        }
+        _ => false,
+    }
+}
+
+fn denied(message: String) -> Error {
+    Error::new(Kind::Denied, message)
+}
+
+/// A URL's host and port as the rules see them.
+struct Destination<'a> {
+    name: &'a str,
+    address: Option<IpAddr>,
+    port: u16,
+    plain_http: bool,
+}
+
+impl Allowlist {
+    /// Checks what can be checked before the name is resolved.
+    pub fn check_url(&self, url: &Url) -> Result<()> {
+        let plain_http = match url.scheme() {
+            "https" => false,
+            "http" => true,
+            other => return Err(denied(format!("the scheme {other}: is not supported; use https"))),
+        };
+        let (name, address) = match url.host() {
+            None => return Err(denied("the URL has no host".into())),
+            Some(Host::Domain(name)) => (name.strip_suffix('.').unwrap_or(name), None),
+            Some(Host::Ipv4(a)) => (url.host_str().unwrap_or_default(), Some(IpAddr::V4(a))),
+            Some(Host::Ipv6(a)) => (url.host_str().unwrap_or_default(), Some(IpAddr::V6(a))),
+        };
+        let port = url.port_or_known_default().unwrap_or(0);
+        let destination = Destination { name, address, port, plain_http };
+        if let Some(address) = address {
+            return self.check(&destination, address);
+        }
+        let local_name = name == "localhost" || name.ends_with(".localhost");
+        let by_name = |http: bool| self.0.iter().any(|r| r.matches_name(name, port) && (!http || r.plain_http));
+        let by_address = |http: bool| self.0.iter().any(|r| matches!(r.target, Target::Net(..)) && (!http || r.plain_http));
+        if !self.0.is_empty() && !by_name(false) && !by_address(false) {
+            return Err(self.not_listed(name));
+        }
+        if plain_http && !local_name && !by_name(true) && !by_address(true) {
+            return Err(plain_http_denied(name, port));
+        }
+        Ok(())
+    }
+
+    /// Checks an address that the host of a URL was resolved to.
+    pub fn check_address(&self, name: &str, port: u16, plain_http: bool, address: IpAddr) -> Result<()> {
+        self.check(&Destination { name, address: None, port, plain_http }, address)
+    }
+
+    fn check(&self, to: &Destination<'_>, address: IpAddr) -> Result<()> {
+        let address = address.to_canonical();
+        let link_local = match address {
+            IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
+            IpAddr::V6(a) => a.is_unicast_link_local(),
+        };
+        // fd00:ec2::254 is the metadata address of one cloud; it is unique-local, not link-local.
+        let metadata = address == IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254));
+        if link_local || metadata || address.is_unspecified() || address.is_multicast() {
+            return Err(denied(format!(
+                "{} is at {address}, where cloud machines serve their credentials or nothing at all; requests there are never sent",
+                to.name
+            )));
+        }
+        let listed = |http: bool| {
+            self.0.iter().any(|r| {
+                (r.matches_address(address, to.port) || (to.address.is_none() && r.matches_name(to.name, to.port)))
+                    && (!http || r.plain_http)
+            })
+        };
+        if !self.0.is_empty() && !listed(false) {
+            return Err(self.not_listed(to.name));
+        }
+        if to.plain_http && !address.is_loopback() && !listed(true) {
+            return Err(plain_http_denied(to.name, to.port));
+        }
+        Ok(())
+    }
+
+    fn not_listed(&self, name: &str) -> Error {
+        denied(format!("{name} is not in the setting egress_allowlist; add it there to allow requests to it"))
+    }
+}
+
+fn plain_http_denied(name: &str, port: u16) -> Error {
+    denied(format!(
+        "plain http is only allowed to this machine; use https, or allow it with ml_set_setting('egress_allowlist', 'http://{name}:{port}')"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url_ok(list: &str, url: &str) -> bool {
+        Allowlist::parse(list).unwrap().check_url(&Url::parse(url).unwrap()).is_ok()
+    }
+
+    fn address_ok(list: &str, name: &str, http: bool, address: &str) -> bool {
+        Allowlist::parse(list).unwrap().check_address(name, 443, http, address.parse().unwrap()).is_ok()
+    }
+
+    #[test]
+    fn without_a_list_https_goes_everywhere_and_http_stays_here() {
+        assert!(url_ok("", "https://api.openai.com/v1"));
+        assert!(url_ok("", "https://10.0.0.1/"));
+        assert!(url_ok("", "http://localhost:11434/"));
+        assert!(url_ok("", "http://127.0.0.9/"));
+        assert!(url_ok("", "http://[::1]/"));
+        assert!(!url_ok("", "http://10.0.0.1/"));
+        assert!(!url_ok("", "http://example.com/"));
+        assert!(!url_ok("", "ftp://example.com/"));
+        assert!(!address_ok("", "localhost", true, "10.0.0.1"));
+    }
+
+    #[test]
+    fn link_local_is_never_reached_by_whatever_name() {
+        assert!(!url_ok("", "https://169.254.169.254/"));
+        assert!(!url_ok("", "https://[fe80::1]/"));
+        assert!(!url_ok("http://169.254.169.254", "http://169.254.169.254/"));
+        assert!(!address_ok("", "innocent.example", false, "169.254.169.254"));
+        assert!(!address_ok("", "innocent.example", false, "::ffff:169.254.169.254"));
+        assert!(!address_ok("", "innocent.example", false, "fd00:ec2::254"));
+        assert!(!url_ok("", "http://0.0.0.0/"));
+    }
+
+    #[test]
+    fn a_list_narrows() {
+        let list = "api.openai.com, .example.com 10.0.0.0/8";
+        assert!(url_ok(list, "https://api.openai.com/"));
+        assert!(url_ok(list, "https://a.example.com/"));
+        assert!(!url_ok(list, "https://badexample.com.evil.org:99999".replace(":99999", "").as_str()) || !address_ok(list, "badexample.com.evil.org", false, "1.2.3.4"));
+        assert!(url_ok(list, "https://10.1.2.3/"));
+        assert!(!url_ok(list, "https://11.1.2.3/"));
+        assert!(!url_ok("api.openai.com", "http://localhost/"));
+        assert!(!url_ok("api.openai.com", "https://api.openai.com.evil.org/"));
+    }
+
+    #[test]
+    fn a_list_can_allow_plain_http() {
+        assert!(url_ok("http://ollama:11434", "http://ollama:11434/api"));
+        assert!(!url_ok("http://ollama:11434", "http://ollama:80/api"));
+        assert!(!url_ok("ollama", "http://ollama/"));
+        assert!(address_ok("http://ollama", "ollama", true, "172.17.0.2"));
+        assert!(url_ok("http://10.0.0.0/8", "http://10.2.3.4/"));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in ["http://", "a b/c", "10.0.0.0/33", "ho$t", "host:port"] {
+            assert!(Allowlist::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

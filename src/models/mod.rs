@@ -1,0 +1,10 @@
+//! What a model, a secret and a setting is, how each is validated, and where they are stored.
+
+pub mod function_name;
+pub mod model;
+pub mod options;
+pub mod registration;
+pub mod secret;
+pub mod settings;
+pub mod sql_store;
+pub mod store;

@@ -1,0 +1,409 @@
+//! What a registration says, before and after it is checked.
+
+use super::function_name::FunctionName;
+use super::model::{check_id, AuthType, InputTransform, Model, ModelType, OutputTransform, ProviderId};
+use super::options::ModelOptions;
+use super::settings::Settings;
+use crate::engine::url_of;
+use crate::error::{cut, Error, Result};
+use crate::providers::provider;
+use crate::server::caller::Account;
+
+/// The parameters of `ml_create_model_registration` and `ml_alter_model_registration`, in their order, with the
+/// names that named arguments go by. The last three are accepted under the table's column names too.
+pub const PARAMETERS: [&[&str]; 10] = [
+    &["model_id"],
+    &["model_request_url"],
+    &["model_provider"],
+    &["model_type"],
+    &["model_qualified_name"],
+    &["model_auth_type"],
+    &["model_auth_id"],
+    &["generate_headers_fn", "header_gen_fn"],
+    &["model_in_transform_fn", "input_transform_fn"],
+    &["model_out_transform_fn", "output_transform_fn"],
+];
+
+/// The texts of a registration; `None` is SQL NULL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Registration {
+    /// The model's id.
+    pub model_id: String,
+    /// The endpoint.
+    pub request_url: Option<String>,
+    /// The provider.
+    pub provider: Option<String>,
+    /// The type.
+    pub model_type: Option<String>,
+    /// The provider's name of the model.
+    pub qualified_name: Option<String>,
+    /// How requests are authenticated.
+    pub auth_type: Option<String>,
+    /// The secret's id.
+    pub auth_id: Option<String>,
+    /// The header function.
+    pub header_fn: Option<String>,
+    /// The input transform.
+    pub input_fn: Option<String>,
+    /// The output transform.
+    pub output_fn: Option<String>,
+}
+
+/// Applies one closure to each optional text of a registration.
+macro_rules! each_text {
+    ($registration:expr, $f:expr) => {{
+        let r = $registration;
+        $f(&mut r.request_url);
+        $f(&mut r.provider);
+        $f(&mut r.model_type);
+        $f(&mut r.qualified_name);
+        $f(&mut r.auth_type);
+        $f(&mut r.auth_id);
+        $f(&mut r.header_fn);
+        $f(&mut r.input_fn);
+        $f(&mut r.output_fn);
+    }};
+}
+
+impl Registration {
+    /// Takes the ten arguments in order.
+    pub fn from_arguments(arguments: [Option<String>; 10]) -> Result<Self> {
+        let [id, request_url, provider, model_type, qualified_name, auth_type, auth_id, header_fn, input_fn, output_fn] =
+            arguments;
+        let model_id = id.unwrap_or_default();
+        check_id("model_id", &model_id)?;
+        Ok(Registration {
+            model_id,
+            request_url,
+            provider,
+            model_type,
+            qualified_name,
+            auth_type,
+            auth_id,
+            header_fn,
+            input_fn,
+            output_fn,
+        })
+    }
+
+    /// For create: an empty text is NULL.
+    #[must_use]
+    pub fn without_blanks(mut self) -> Self {
+        each_text!(&mut self, |text: &mut Option<String>| {
+            *text = text.take().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
+        });
+        self
+    }
+
+    /// For alter: over the stored registration, NULL keeps a value and an empty text clears it.
+    #[must_use]
+    pub fn over(self, stored: Registration) -> Self {
+        let pick = |new: Option<String>, old: Option<String>| match new {
+            None => old,
+            Some(text) => Some(text),
+        };
+        Registration {
+            model_id: stored.model_id,
+            request_url: pick(self.request_url, stored.request_url),
+            provider: pick(self.provider, stored.provider),
+            model_type: pick(self.model_type, stored.model_type),
+            qualified_name: pick(self.qualified_name, stored.qualified_name),
+            auth_type: pick(self.auth_type, stored.auth_type),
+            auth_id: pick(self.auth_id, stored.auth_id),
+            header_fn: pick(self.header_fn, stored.header_fn),
+            input_fn: pick(self.input_fn, stored.input_fn),
+            output_fn: pick(self.output_fn, stored.output_fn),
+        }
+        .without_blanks()
+    }
+
+    /// The stored functions that the three last arguments name; templates and paths are none.
+    pub fn function_texts(&self) -> Vec<&str> {
+        [&self.header_fn, &self.input_fn, &self.output_fn]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .filter(|t| !t.is_empty() && !is_declarative(t))
+            .collect()
+    }
+
+    /// Checks everything that needs no server and makes the model; `options` is the stored JSON.
+    pub fn to_model(&self, options: Option<&str>, definer: Account) -> Result<Model> {
+        let provider_id = match &self.provider {
+            Some(text) => ProviderId::parse(text)?,
+            None => ProviderId::Custom,
+        };
+        let model_type = match &self.model_type {
+            Some(text) => ModelType::parse(text)?,
+            // The one provider that cannot be generic.
+            None if provider_id == ProviderId::Dummy => ModelType::TextEmbedding,
+            None => ModelType::Generic,
+        };
+        let auth_type = self.auth_type.as_deref().map(AuthType::parse).transpose()?;
+        if let Some(url) = self.request_url.as_ref().filter(|u| u.len() > 2048) {
+            return Err(Error::invalid(format!("model_request_url is {} bytes long; at most 2048 are accepted", url.len())));
+        }
+        let mut texts = self.clone();
+        texts.provider = Some(provider_id.as_str().into());
+        texts.model_type = Some(model_type.as_str().into());
+        texts.auth_type = auth_type.map(|a| a.as_str().into());
+        Ok(Model {
+            model_id: self.model_id.clone(),
+            request_url: self.request_url.clone(),
+            provider: provider_id,
+            model_type,
+            qualified_name: self.qualified_name.clone(),
+            auth_type,
+            auth_id: self.auth_id.clone(),
+            header_fn: self.header_fn.as_deref().map(FunctionName::parse).transpose()?,
+            input: self.input_fn.as_deref().map(InputTransform::parse).transpose()?,
+            output: self.output_fn.as_deref().map(OutputTransform::parse).transpose()?,
+            options: ModelOptions::from_json(options)?,
+            fingerprint: Model::fingerprint(&[
+                texts.request_url.as_deref(),
+                texts.provider.as_deref(),
+                texts.model_type.as_deref(),
+                texts.qualified_name.as_deref(),
+                texts.auth_id.as_deref(),
+                texts.header_fn.as_deref(),
+                texts.input_fn.as_deref(),
+                texts.output_fn.as_deref(),
+                options,
+                Some(&definer.to_string()),
+            ]),
+            definer,
+        })
+    }
+}
+
+/// Whether a transform is a template or path instead of a stored function.
+pub fn is_declarative(text: &str) -> bool {
+    text.starts_with("json:") || text.starts_with("path:")
+}
+
+/// The rules of a registration that concern more than one argument.
+pub fn check(model: &Model, settings: &Settings) -> Result<()> {
+    if model.model_type == ModelType::Generic && (model.input.is_some() || model.output.is_some()) {
+        return Err(Error::invalid(
+            "a generic model takes no input or output transform (ml_predict_row sends the body as it is); leave them NULL, or use model_type text_embedding",
+        ));
+    }
+    if model.input.is_some() != model.output.is_some() {
+        return Err(Error::invalid("an input transform needs an output transform and the other way round; give both or none"));
+    }
+    match (model.auth_type, &model.auth_id) {
+        (Some(AuthType::SecretManager), None) => {
+            return Err(Error::invalid(
+                "model_auth_id is required with auth_type_secret_manager; give the id of a registered secret",
+            ))
+        }
+        (Some(AuthType::ServiceAgentIam), _) => {
+            return Err(Error::invalid(
+                "model_auth_type auth_type_cloudsql_service_agent_iam needs the provider google, which this version does not have; use auth_type_secret_manager",
+            ))
+        }
+        (None, Some(id)) => {
+            return Err(Error::invalid(format!(
+                "model_auth_id '{}' is given without model_auth_type; add auth_type_secret_manager",
+                cut(id, 60)
+            )))
+        }
+        _ => {}
+    }
+    let api = provider(model.provider);
+    api.check(model)?;
+    if model.request_url.is_some() || api.default_url(model.model_type).is_some() {
+        let url = url_of(model)?;
+        settings.egress_allowlist.check_url(&url).map_err(|e| e.context("model_request_url"))?;
+    }
+    Ok(())
+}
+
+/// What is known of a stored function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionInfo {
+    /// Its name with the schema.
+    pub name: FunctionName,
+    /// `DATA_TYPE` of `information_schema.ROUTINES`, lower case.
+    pub returns: String,
+    /// How many parameters it has.
+    pub parameters: u64,
+}
+
+impl FunctionInfo {
+    fn returns_bytes(&self) -> bool {
+        matches!(self.returns.as_str(), "blob" | "tinyblob" | "mediumblob" | "longblob" | "binary" | "varbinary" | "vector")
+    }
+
+    fn returns_document(&self) -> bool {
+        matches!(self.returns.as_str(), "json" | "text" | "tinytext" | "mediumtext" | "longtext" | "varchar" | "char")
+    }
+}
+
+/// One of the three last arguments after its function was looked up.
+enum Transform {
+    Empty,
+    Template,
+    Path,
+    Function(FunctionInfo),
+}
+
+/// Puts the three last arguments into the reference's order (header, input, output) and replaces function names
+/// by full ones.
+///
+/// Published samples also pass (input, output, header). A function that returns bytes can only be the output
+/// transform, so one in the second place proves that order. `by_name` says that the arguments were named, which
+/// leaves nothing to guess.
+pub fn order_transforms(
+    registration: &mut Registration,
+    by_name: bool,
+    mut look_up: impl FnMut(&FunctionName) -> Result<FunctionInfo>,
+) -> Result<()> {
+    let mut read = |text: &Option<String>| -> Result<Transform> {
+        match text.as_deref() {
+            None | Some("") => Ok(Transform::Empty),
+            Some(t) if t.starts_with("json:") => Ok(Transform::Template),
+            Some(t) if t.starts_with("path:") => Ok(Transform::Path),
+            Some(t) => look_up(&FunctionName::parse(t)?).map(Transform::Function),
+        }
+    };
+    let mut kinds = [read(&registration.header_fn)?, read(&registration.input_fn)?, read(&registration.output_fn)?];
+    let is_output = |t: &Transform| match t {
+        Transform::Path => true,
+        Transform::Function(f) => f.returns_bytes(),
+        _ => false,
+    };
+    let [_, second, third] = &kinds;
+    if !by_name && is_output(second) && !is_output(third) {
+        kinds.rotate_right(1);
+        let input = registration.header_fn.take();
+        let output = registration.input_fn.take();
+        registration.header_fn = registration.output_fn.take();
+        registration.input_fn = input;
+        registration.output_fn = output;
+    }
+    let [header, input, output] = &kinds;
+    let arity = |f: &FunctionInfo, argument: &str, signature: &str| match f.parameters {
+        2 => Ok(()),
+        n => Err(Error::invalid(format!("{argument} {} takes {n} parameters; it must be ({signature})", f.name))),
+    };
+    let wrong_type = |f: &FunctionInfo, argument: &str, wanted: &str| {
+        Error::invalid(format!("{argument} {} returns {}; it must return {wanted}", f.name, f.returns))
+    };
+    if let Transform::Function(f) = header {
+        if !f.returns_document() {
+            return Err(wrong_type(f, "generate_headers_fn", "JSON"));
+        }
+        arity(f, "generate_headers_fn", "model_id VARCHAR(100), input_text TEXT")?;
+        registration.header_fn = Some(f.name.to_string());
+    } else if !matches!(header, Transform::Empty) {
+        return Err(Error::invalid("generate_headers_fn must be a stored function; a template or path cannot make headers"));
+    }
+    match input {
+        Transform::Function(f) if !f.returns_document() => return Err(wrong_type(f, "model_in_transform_fn", "JSON")),
+        Transform::Function(f) => {
+            arity(f, "model_in_transform_fn", "model_id VARCHAR(100), input_text TEXT")?;
+            registration.input_fn = Some(f.name.to_string());
+        }
+        Transform::Path => {
+            return Err(Error::invalid("model_in_transform_fn is a path; give a stored function or a json: template"))
+        }
+        _ => {}
+    }
+    match output {
+        Transform::Function(f) if !f.returns_bytes() => {
+            return Err(wrong_type(f, "model_out_transform_fn", "BLOB or VECTOR"))
+        }
+        Transform::Function(f) => {
+            arity(f, "model_out_transform_fn", "model_id VARCHAR(100), response_json JSON")?;
+            registration.output_fn = Some(f.name.to_string());
+        }
+        Transform::Template => {
+            return Err(Error::invalid("model_out_transform_fn is a json: template; give a stored function or a path:"))
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registration(texts: [Option<&str>; 10]) -> Registration {
+        Registration::from_arguments(texts.map(|t| t.map(str::to_owned))).unwrap().without_blanks()
+    }
+
+    fn checked(texts: [Option<&str>; 10]) -> Result<Model> {
+        let model = registration(texts).to_model(None, Account::library())?;
+        check(&model, &Settings::default())?;
+        Ok(model)
+    }
+
+    const N: Option<&str> = None;
+
+    #[test]
+    fn defaults_are_custom_and_generic() {
+        let m = checked([Some("m"), Some("https://h/x"), N, N, N, N, N, N, N, N]).unwrap();
+        assert_eq!((m.provider, m.model_type), (ProviderId::Custom, ModelType::Generic));
+        let m = checked([Some("m"), N, Some("dummy"), N, N, N, N, N, N, N]).unwrap();
+        assert_eq!(m.model_type, ModelType::TextEmbedding);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_argument_named() {
+        let cases: [([Option<&str>; 10], &str); 9] = [
+            ([Some("m"), N, Some("custom"), N, N, N, N, N, N, N], "model_request_url"),
+            ([Some("m"), N, Some("google"), N, N, N, N, N, N, N], "model_provider 'google'"),
+            ([Some("m"), N, Some("open_ai"), Some("text_embedding"), N, N, N, N, N, N], "model_qualified_name"),
+            ([Some("m"), Some("http://example.com/"), N, N, N, N, N, N, N, N], "model_request_url: plain http"),
+            ([Some("m"), Some("https://h/"), N, N, N, Some("secret_manager"), N, N, N, N], "model_auth_id"),
+            ([Some("m"), Some("https://h/"), N, N, N, N, Some("s"), N, N, N], "model_auth_type"),
+            ([Some("m"), Some("https://h/"), N, N, N, N, N, N, Some("f"), Some("g")], "generic model"),
+            ([Some("m"), Some("https://h/"), N, Some("text_embedding"), N, N, N, N, N, N], "input and an output transform"),
+            ([Some("m"), Some("https://h/"), N, Some("text_embedding"), N, N, N, N, Some("f"), N], "both or none"),
+        ];
+        for (texts, part) in cases {
+            let e = checked(texts).unwrap_err();
+            assert!(e.message().contains(part), "{} / {part}", e.message());
+        }
+    }
+
+    #[test]
+    fn alter_keeps_null_and_clears_empty() {
+        let stored = registration([Some("m"), Some("https://h/a"), N, N, Some("q"), N, N, N, N, N]);
+        let change = Registration::from_arguments([Some("m"), N, N, N, Some(""), N, N, N, N, N].map(|t| t.map(str::to_owned)));
+        let merged = change.unwrap().over(stored);
+        assert_eq!(merged.request_url.as_deref(), Some("https://h/a"));
+        assert_eq!(merged.qualified_name, None);
+    }
+
+    fn order(texts: [Option<&str>; 3], by_name: bool) -> Result<[Option<String>; 3]> {
+        let [h, i, o] = texts.map(|t| t.map(str::to_owned));
+        let mut r = Registration { header_fn: h, input_fn: i, output_fn: o, ..Registration::default() };
+        order_transforms(&mut r, by_name, |name| {
+            let returns = if name.name.starts_with("out") { "blob" } else { "json" };
+            Ok(FunctionInfo { name: FunctionName { schema: Some("s".into()), ..name.clone() }, returns: returns.into(), parameters: 2 })
+        })?;
+        Ok([r.header_fn, r.input_fn, r.output_fn])
+    }
+
+    #[test]
+    fn both_published_orders_are_understood() {
+        let s = |t: &str| Some(format!("s.{t}"));
+        assert_eq!(order([Some("h"), Some("i"), Some("out")], false).unwrap(), [s("h"), s("i"), s("out")]);
+        assert_eq!(order([None, Some("i"), Some("out")], false).unwrap(), [None, s("i"), s("out")]);
+        assert_eq!(order([Some("i"), Some("out"), None], false).unwrap(), [None, s("i"), s("out")]);
+        assert_eq!(order([Some("i"), Some("out"), Some("h")], false).unwrap(), [s("h"), s("i"), s("out")]);
+        let declared = order([Some("json:{}"), Some("path:$"), None], false).unwrap();
+        assert_eq!(declared, [None, Some("json:{}".into()), Some("path:$".into())]);
+    }
+
+    #[test]
+    fn roles_that_types_contradict_are_refused() {
+        assert!(order([Some("i"), Some("out"), None], true).is_err());
+        assert!(order([None, Some("out"), Some("out2")], false).is_err());
+        assert!(order([Some("out"), None, None], false).is_err());
+        assert!(order([Some("path:$"), None, None], false).is_err());
+    }
+}

@@ -1,0 +1,164 @@
+//! Settings: process-wide values in `mysql.cloudsql_ml_settings`, each with a built-in default.
+
+use std::time::Duration;
+
+use crate::error::{cut, Error, Result};
+use crate::http::egress::Allowlist;
+
+/// What a setting accepts.
+enum Accepts {
+    Number { min: u64, max: u64 },
+    Allowlist,
+    ProxyUrl,
+    Path,
+}
+
+/// One setting.
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// The built-in value.
+    pub default: &'static str,
+    accepts: Accepts,
+}
+
+/// All settings, in the order of the documentation.
+pub const SETTINGS: [Setting; 9] = [
+    Setting { name: "timeout_ms", default: "60000", accepts: Accepts::Number { min: 1, max: 3_600_000 } },
+    Setting { name: "connect_timeout_ms", default: "10000", accepts: Accepts::Number { min: 1, max: 600_000 } },
+    Setting { name: "max_retries", default: "2", accepts: Accepts::Number { min: 0, max: 10 } },
+    Setting { name: "max_response_mb", default: "64", accepts: Accepts::Number { min: 1, max: 1024 } },
+    Setting { name: "registry_ttl_ms", default: "1000", accepts: Accepts::Number { min: 0, max: 3_600_000 } },
+    Setting { name: "cache_memory_mb", default: "64", accepts: Accepts::Number { min: 0, max: 65_536 } },
+    Setting { name: "egress_allowlist", default: "", accepts: Accepts::Allowlist },
+    Setting { name: "proxy", default: "", accepts: Accepts::ProxyUrl },
+    Setting { name: "ca_file", default: "", accepts: Accepts::Path },
+];
+
+/// The settings in force.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The time one call may take, all tries together.
+    pub timeout: Duration,
+    /// The time one connection may take.
+    pub connect_timeout: Duration,
+    /// How often a failed request is sent again.
+    pub max_retries: u64,
+    /// The largest response body, bytes.
+    pub max_response: usize,
+    /// How long a registration is used before it is read again.
+    pub registry_ttl: Duration,
+    /// Bytes of the in-memory embedding cache; 0 turns it off.
+    pub cache_memory: u64,
+    /// Where requests may go.
+    pub egress_allowlist: Allowlist,
+    /// A proxy for all but this machine; empty: the environment's.
+    pub proxy: String,
+    /// A PEM file of certificate authorities to trust besides the system's.
+    pub ca_file: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            timeout: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(10),
+            max_retries: 2,
+            max_response: 64 << 20,
+            registry_ttl: Duration::from_secs(1),
+            cache_memory: 64 << 20,
+            egress_allowlist: Allowlist::default(),
+            proxy: String::new(),
+            ca_file: String::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Builds the settings from the table's rows over the defaults.
+    ///
+    /// A row that the current version does not know or accept is an error that names it: a policy that silently
+    /// fell back to its default would be worse.
+    pub fn from_rows<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self> {
+        let mut settings = Self::default();
+        for (name, value) in rows {
+            check(name, value)?;
+            settings.set(name, value.trim())?;
+        }
+        Ok(settings)
+    }
+
+    /// Takes over a value that [`check`] accepted.
+    fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let number = || value.parse::<u64>().map_err(|_| Error::internal(format!("setting {name} has no number")));
+        match name {
+            "timeout_ms" => self.timeout = Duration::from_millis(number()?),
+            "connect_timeout_ms" => self.connect_timeout = Duration::from_millis(number()?),
+            "max_retries" => self.max_retries = number()?,
+            "max_response_mb" => self.max_response = usize::try_from(number()? << 20).unwrap_or(usize::MAX),
+            "registry_ttl_ms" => self.registry_ttl = Duration::from_millis(number()?),
+            "cache_memory_mb" => self.cache_memory = number()? << 20,
+            "egress_allowlist" => self.egress_allowlist = Allowlist::parse(value)?,
+            "proxy" => self.proxy = value.to_owned(),
+            "ca_file" => self.ca_file = value.to_owned(),
+            _ => return Err(Error::internal(format!("setting {name} has no place"))),
+        }
+        Ok(())
+    }
+}
+
+/// Checks a setting's name and value.
+pub fn check(name: &str, value: &str) -> Result<()> {
+    let setting = SETTINGS.iter().find(|s| s.name == name).ok_or_else(|| {
+        Error::invalid(format!(
+            "setting '{}' is not known; accepted: {}",
+            cut(name, 60),
+            SETTINGS.iter().map(|s| s.name).collect::<Vec<_>>().join(", ")
+        ))
+    })?;
+    let value = value.trim();
+    match setting.accepts {
+        Accepts::Number { min, max } => {
+            let ok = value.parse::<u64>().is_ok_and(|n| (min..=max).contains(&n));
+            if !ok {
+                return Err(Error::invalid(format!(
+                    "setting {name} is '{}'; it takes a whole number from {min} to {max}",
+                    cut(value, 60)
+                )));
+            }
+        }
+        Accepts::Allowlist => {
+            Allowlist::parse(value)?;
+        }
+        Accepts::ProxyUrl => {
+            if !value.is_empty() {
+                crate::http::check_proxy(value)?;
+            }
+        }
+        Accepts::Path => {
+            if !value.is_empty() && !value.starts_with('/') {
+                return Err(Error::invalid(format!("setting {name} is '{}'; give an absolute path", cut(value, 60))));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_accepted_by_their_own_checks() {
+        let all = SETTINGS.iter().map(|s| (s.name, s.default));
+        assert_eq!(Settings::from_rows(all).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn rows_override_and_unknown_ones_are_errors() {
+        let s = Settings::from_rows([("timeout_ms", "5")].into_iter()).unwrap();
+        assert_eq!(s.timeout, Duration::from_millis(5));
+        assert!(Settings::from_rows([("time_out", "5")].into_iter()).is_err());
+        assert!(Settings::from_rows([("timeout_ms", "soon")].into_iter()).is_err());
+    }
+}

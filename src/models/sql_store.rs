@@ -1,0 +1,498 @@
+//! The registry in the server: the only SQL text on the library's tables.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::function_name::FunctionName;
+use super::model::{check_id, AuthType};
+use super::options;
+use super::registration::{self, FunctionInfo, Registration};
+use super::secret::SecretPath;
+use super::settings::{self, Settings, SETTINGS};
+use super::store::{ResolvedModel, Store};
+use crate::engine::interrupt::Interrupt;
+use crate::engine::{no_such_model, Engine};
+use crate::error::{cut, Error, Kind, Result};
+use crate::server::caller::{current_account, Account};
+use crate::server::session::{Param, Row, Session};
+use crate::server::sql::{check_may_call, with_session, As, Purpose, SQL_TIMEOUT};
+
+/// The registry behind in-server SQL.
+pub struct SqlStore;
+
+const ER_DUP_ENTRY: u32 = 1062;
+const ER_NO_SUCH_TABLE: u32 = 1146;
+
+/// Runs `work` in a session of `account`; a missing table becomes an error that says what to do.
+fn session<T: Send + 'static>(
+    account: &As,
+    interrupt: &dyn Interrupt,
+    work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    with_session(account, Purpose::Own, interrupt, Instant::now() + SQL_TIMEOUT, work).map_err(|e| match e.kind() {
+        Kind::Server(ER_NO_SUCH_TABLE) => {
+            Error::new(Kind::NotFound, format!("{}; run install.sql", e.message()))
+        }
+        _ => e,
+    })
+}
+
+/// A registration as it is stored.
+struct Stored {
+    registration: Registration,
+    options: Option<String>,
+    definer: String,
+}
+
+const SELECT_MODEL: &str = "SELECT m.model_id, m.model_request_url, m.model_provider, m.model_type, \
+     m.model_qualified_name, m.model_auth_type, m.model_auth_id, m.header_gen_fn, m.input_transform_fn, \
+     m.output_transform_fn, CAST(m.options AS CHAR), m.definer";
+
+fn read_model(row: &Row) -> Result<Stored> {
+    Ok(Stored {
+        registration: Registration {
+            model_id: row.get(0)?,
+            request_url: row.get(1)?,
+            provider: row.get(2)?,
+            model_type: row.get(3)?,
+            qualified_name: row.get(4)?,
+            auth_type: row.get(5)?,
+            auth_id: row.get(6)?,
+            header_fn: row.get(7)?,
+            input_fn: row.get(8)?,
+            output_fn: row.get(9)?,
+        },
+        options: row.get(10)?,
+        definer: row.get(11)?,
+    })
+}
+
+fn parse_definer(text: &str) -> Result<Account> {
+    Account::parse(text).ok_or_else(|| Error::invalid(format!("definer '{}' of the model is not user@host", cut(text, 80))))
+}
+
+impl Store for SqlStore {
+    fn caller(&self) -> Result<Account> {
+        current_account()
+    }
+
+    fn load(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel> {
+        let id = model_id.to_owned();
+        let found = session(&As::Caller, interrupt, move |s| {
+            let sql = format!(
+                "{SELECT_MODEL}, s.secret_path FROM mysql.cloudsql_ml_models m \
+                 LEFT JOIN mysql.cloudsql_ml_secrets s ON s.secret_id = m.model_auth_id WHERE m.model_id = ?"
+            );
+            let rows = s.query(&sql, &[id.as_str().into()])?.rows;
+            rows.first().map(|row| Ok((read_model(row)?, row.get::<Option<String>>(12)?))).transpose()
+        })?;
+        let (stored, path) = found.ok_or_else(|| no_such_model(model_id))?;
+        let model = stored.registration.to_model(stored.options.as_deref(), parse_definer(&stored.definer)?)?;
+        let secret = match (&model.auth_type, path) {
+            (Some(AuthType::SecretManager), None) => {
+                return Err(Error::new(
+                    Kind::NotFound,
+                    format!(
+                        "model '{model_id}': its secret '{}' is not registered; CALL mysql.ml_create_sm_secret_registration(...)",
+                        model.auth_id.as_deref().unwrap_or_default()
+                    ),
+                ))
+            }
+            (Some(AuthType::SecretManager), Some(path)) => Some(SecretPath::parse(&path)?),
+            _ => None,
+        };
+        Ok(ResolvedModel { model, secret })
+    }
+
+    fn settings(&self, interrupt: &dyn Interrupt) -> Result<Settings> {
+        let rows = stored_settings(interrupt)?;
+        Settings::from_rows(rows.iter().map(|(n, v)| (n.as_str(), v.as_str())))
+    }
+
+    fn call_input_functions(
+        &self,
+        resolved: &Arc<ResolvedModel>,
+        header: Option<&FunctionName>,
+        input: Option<&FunctionName>,
+        argument: &str,
+        interrupt: &dyn Interrupt,
+    ) -> Result<(Option<String>, Option<String>)> {
+        let definer = As::Account(resolved.model.definer.clone());
+        let (id, argument) = (resolved.model.model_id.clone(), argument.to_owned());
+        let (header, input) = (header.cloned(), input.cloned());
+        session(&definer, interrupt, move |s| {
+            let headers = match &header {
+                Some(name) => call_function(s, "header", name, &id, &argument)?,
+                None => None,
+            };
+            let body = match &input {
+                Some(name) => call_function(s, "input transform", name, &id, &argument)?,
+                None => None,
+            };
+            let text = |bytes: Option<Vec<u8>>| {
+                bytes.map(String::from_utf8).transpose().map_err(|_| Error::invalid("a transform function returned bytes instead of JSON"))
+            };
+            Ok((text(headers)?, text(body)?))
+        })
+    }
+
+    fn call_output_function(
+        &self,
+        resolved: &Arc<ResolvedModel>,
+        output: &FunctionName,
+        response: &str,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Option<Vec<u8>>> {
+        let definer = As::Account(resolved.model.definer.clone());
+        let (id, output, response) = (resolved.model.model_id.clone(), output.clone(), response.to_owned());
+        session(&definer, interrupt, move |s| call_function(s, "output transform", &output, &id, &response))
+    }
+}
+
+/// Calls a user's stored function with two texts. Its failure is told with its name.
+fn call_function(s: &mut Session, role: &str, name: &FunctionName, id: &str, argument: &str) -> Result<Option<Vec<u8>>> {
+    let schema = name.schema.as_deref().ok_or_else(|| Error::internal("a stored function without its schema"))?;
+    let result = s.query(
+        "SELECT ?.?(?, ?)",
+        &[Param::Identifier(schema), Param::Identifier(&name.name), id.into(), argument.into()],
+    );
+    let rows = result.map_err(|e| match e.kind() {
+        Kind::Server(code) => Error::invalid(format!("the {role} function {name} failed with error {code}: {}", e.message())),
+        _ => e,
+    })?;
+    rows.rows.first().map_or(Ok(None), |row| row.get(0))
+}
+
+fn stored_settings(interrupt: &dyn Interrupt) -> Result<Vec<(String, String)>> {
+    session(&As::Library, interrupt, |s| {
+        let rows = s.query("SELECT name, value FROM mysql.cloudsql_ml_settings", &[])?.rows;
+        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+    })
+}
+
+/// All settings with their values in force, as a JSON object.
+pub fn list_settings(interrupt: &dyn Interrupt) -> Result<String> {
+    let stored = stored_settings(interrupt)?;
+    let object: serde_json::Map<String, serde_json::Value> = SETTINGS
+        .iter()
+        .map(|setting| {
+            let value = stored.iter().find(|(name, _)| name == setting.name).map_or(setting.default, |(_, v)| v.as_str());
+            (setting.name.to_owned(), value.into())
+        })
+        .collect();
+    Ok(serde_json::Value::Object(object).to_string())
+}
+
+/// Sets a setting, or with `None` puts it back to its default.
+pub fn set_setting(name: &str, value: Option<&str>, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_set_setting", 2, interrupt)?;
+    let default = SETTINGS.iter().find(|s| s.name == name).map_or("", |s| s.default);
+    settings::check(name, value.unwrap_or(default))?;
+    let (name, value) = (name.to_owned(), value.map(|v| v.trim().to_owned()));
+    session(&As::Library, interrupt, move |s| match &value {
+        Some(value) => s.query(
+            "INSERT INTO mysql.cloudsql_ml_settings (name, value) VALUES (?, ?) AS new \
+             ON DUPLICATE KEY UPDATE value = new.value",
+            &[name.as_str().into(), value.as_str().into()],
+        ),
+        None => s.query("DELETE FROM mysql.cloudsql_ml_settings WHERE name = ?", &[name.as_str().into()]),
+    })?;
+    changed()
+}
+
+fn changed() -> Result<()> {
+    Engine::global()?.registry().invalidate();
+    Ok(())
+}
+
+/// Looks the named stored functions up with the caller's rights.
+fn look_up_functions(registration: &Registration, interrupt: &dyn Interrupt) -> Result<Vec<(FunctionName, FunctionInfo)>> {
+    let names = registration.function_texts().into_iter().map(FunctionName::parse).collect::<Result<Vec<_>>>()?;
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    session(&As::Caller, interrupt, move |s| {
+        names.into_iter().map(|name| look_up_function(s, &name).map(|info| (name, info))).collect()
+    })
+}
+
+fn look_up_function(s: &mut Session, name: &FunctionName) -> Result<FunctionInfo> {
+    let rows = s
+        .query(
+            "SELECT r.ROUTINE_SCHEMA, r.ROUTINE_NAME, LOWER(r.DATA_TYPE), (SELECT COUNT(*) \
+             FROM information_schema.PARAMETERS p WHERE p.SPECIFIC_SCHEMA = r.ROUTINE_SCHEMA \
+             AND p.SPECIFIC_NAME = r.SPECIFIC_NAME AND p.ROUTINE_TYPE = 'FUNCTION' AND p.ORDINAL_POSITION > 0) \
+             FROM information_schema.ROUTINES r WHERE r.ROUTINE_TYPE = 'FUNCTION' AND r.ROUTINE_NAME = ? \
+             AND (? IS NULL OR r.ROUTINE_SCHEMA = ?) ORDER BY r.ROUTINE_SCHEMA LIMIT 5",
+            &[name.name.as_str().into(), name.schema.as_deref().into(), name.schema.as_deref().into()],
+        )?
+        .rows;
+    let read = |row: &Row| {
+        Ok(FunctionInfo {
+            name: FunctionName { schema: Some(row.get(0)?), name: row.get(1)? },
+            returns: row.get(2)?,
+            parameters: row.get(3)?,
+        })
+    };
+    let found = rows.iter().map(read).collect::<Result<Vec<FunctionInfo>>>()?;
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(Error::new(
+            Kind::NotFound,
+            format!("stored function {name} does not exist, or you may not execute it; create it first, or have EXECUTE on it granted to you"),
+        )),
+        several => Err(Error::invalid(format!(
+            "stored function {name} exists in several schemas ({}); name it with its schema",
+            several.iter().map(|f| f.name.to_string()).collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}
+
+/// Checks a registration as a whole and puts its arguments into their final form.
+fn complete(
+    registration: &mut Registration,
+    by_name: bool,
+    options: Option<&str>,
+    interrupt: &dyn Interrupt,
+) -> Result<(super::model::Model, Account)> {
+    let definer = current_account()?;
+    let functions = look_up_functions(registration, interrupt)?;
+    registration::order_transforms(registration, by_name, |name| {
+        let found = functions.iter().find(|(n, _)| n == name).map(|(_, info)| info.clone());
+        found.ok_or_else(|| Error::internal("a function was not looked up"))
+    })?;
+    let model = registration.to_model(options, definer.clone())?;
+    let settings = Engine::global()?.settings(interrupt)?;
+    registration::check(&model, &settings)?;
+    registration.provider = Some(model.provider.as_str().into());
+    registration.model_type = Some(model.model_type.as_str().into());
+    registration.auth_type = model.auth_type.map(|a| a.as_str().into());
+    Ok((model, definer))
+}
+
+/// The nine values after the id, in the table's order.
+fn values(r: &Registration) -> [Param<'_>; 9] {
+    [
+        r.request_url.as_deref().into(),
+        r.provider.as_deref().into(),
+        r.model_type.as_deref().into(),
+        r.qualified_name.as_deref().into(),
+        r.auth_type.as_deref().into(),
+        r.auth_id.as_deref().into(),
+        r.header_fn.as_deref().into(),
+        r.input_fn.as_deref().into(),
+        r.output_fn.as_deref().into(),
+    ]
+}
+
+fn check_secret_exists(s: &mut Session, auth_id: Option<&str>) -> Result<()> {
+    let Some(id) = auth_id else { return Ok(()) };
+    let found = s.query("SELECT 1 FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?", &[id.into()])?;
+    if found.rows.is_empty() {
+        return Err(Error::new(
+            Kind::NotFound,
+            format!("model_auth_id '{}' is not a registered secret; CALL mysql.ml_create_sm_secret_registration(...) first", cut(id, 110)),
+        ));
+    }
+    Ok(())
+}
+
+/// Registers a model. The account in force becomes its definer.
+pub fn create_model(registration: Registration, by_name: bool, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_create_model_registration", 10, interrupt)?;
+    let mut r = registration.without_blanks();
+    let (_, definer) = complete(&mut r, by_name, None, interrupt)?;
+    session(&As::Library, interrupt, move |s| {
+        check_secret_exists(s, r.auth_id.as_deref())?;
+        let definer = definer.to_string();
+        let mut params = vec![Param::Text(&r.model_id)];
+        params.extend(values(&r));
+        params.push(Param::Text(&definer));
+        let inserted = s.query(
+            "INSERT INTO mysql.cloudsql_ml_models (model_id, model_request_url, model_provider, model_type, \
+             model_qualified_name, model_auth_type, model_auth_id, header_gen_fn, input_transform_fn, \
+             output_transform_fn, definer) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            &params,
+        );
+        inserted.map(|_| ()).map_err(|e| duplicate(e, "model", &r.model_id, "ml_alter_model_registration"))
+    })?;
+    changed()
+}
+
+fn duplicate(error: Error, what: &str, id: &str, alter: &str) -> Error {
+    match error.kind() {
+        Kind::Server(ER_DUP_ENTRY) => {
+            Error::new(Kind::AlreadyExists, format!("{what} '{id}' already exists; change it with {alter}, or drop it first"))
+        }
+        _ => error,
+    }
+}
+
+fn stored_model(s: &mut Session, model_id: &str) -> Result<Stored> {
+    let sql = format!("{SELECT_MODEL} FROM mysql.cloudsql_ml_models m WHERE m.model_id = ? FOR UPDATE");
+    let rows = s.query(&sql, &[model_id.into()])?.rows;
+    rows.first().map(read_model).transpose()?.ok_or_else(|| no_such_model(model_id))
+}
+
+/// Changes a registration: NULL keeps a value, '' clears it. The account in force becomes the definer, because
+/// from now on the model's functions run with its rights.
+pub fn alter_model(mut change: Registration, by_name: bool, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_alter_model_registration", 10, interrupt)?;
+    if !by_name {
+        let functions = look_up_functions(&change, interrupt)?;
+        registration::order_transforms(&mut change, false, |name| {
+            let found = functions.iter().find(|(n, _)| n == name).map(|(_, info)| info.clone());
+            found.ok_or_else(|| Error::internal("a function was not looked up"))
+        })?;
+    }
+    let id = change.model_id.clone();
+    let stored = session(&As::Library, interrupt, move |s| stored_model(s, &id))?;
+    let mut r = change.over(stored.registration);
+    let (_, definer) = complete(&mut r, true, stored.options.as_deref(), interrupt)?;
+    let changed_rows = session(&As::Library, interrupt, move |s| {
+        check_secret_exists(s, r.auth_id.as_deref())?;
+        let definer = definer.to_string();
+        let mut params = values(&r).to_vec();
+        params.push(Param::Text(&definer));
+        params.push(Param::Text(&r.model_id));
+        let updated = s.query(
+            "UPDATE mysql.cloudsql_ml_models SET model_request_url = ?, model_provider = ?, model_type = ?, \
+             model_qualified_name = ?, model_auth_type = ?, model_auth_id = ?, header_gen_fn = ?, \
+             input_transform_fn = ?, output_transform_fn = ?, definer = ?, updated_at = CURRENT_TIMESTAMP(6) \
+             WHERE model_id = ?",
+            &params,
+        )?;
+        if updated.affected == 0 {
+            return Err(no_such_model(&r.model_id));
+        }
+        Ok(())
+    });
+    changed_rows?;
+    changed()
+}
+
+/// Deletes a registration.
+pub fn drop_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_drop_model_registration", 1, interrupt)?;
+    check_id("model_id", model_id)?;
+    let id = model_id.to_owned();
+    session(&As::Library, interrupt, move |s| {
+        let deleted = s.query("DELETE FROM mysql.cloudsql_ml_models WHERE model_id = ?", &[id.as_str().into()])?;
+        if deleted.affected == 0 {
+            return Err(no_such_model(&id));
+        }
+        Ok(())
+    })?;
+    changed()
+}
+
+/// A registration as a JSON object whose keys are the table's columns, read as the account in force.
+pub fn list_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+    check_id("model_id", model_id)?;
+    let id = model_id.to_owned();
+    session(&As::Caller, interrupt, move |s| {
+        let rows = s
+            .query(
+                "SELECT JSON_OBJECT('model_id', model_id, 'model_request_url', model_request_url, \
+                 'model_provider', model_provider, 'model_type', model_type, \
+                 'model_qualified_name', model_qualified_name, 'model_auth_type', model_auth_type, \
+                 'model_auth_id', model_auth_id, 'header_gen_fn', header_gen_fn, \
+                 'input_transform_fn', input_transform_fn, 'output_transform_fn', output_transform_fn, \
+                 'options', options, 'definer', definer, \
+                 'created_at', DATE_FORMAT(created_at, '%Y-%m-%dT%H:%i:%s.%f'), \
+                 'updated_at', DATE_FORMAT(updated_at, '%Y-%m-%dT%H:%i:%s.%f')) \
+                 FROM mysql.cloudsql_ml_models WHERE model_id = ?",
+                &[id.as_str().into()],
+            )?
+            .rows;
+        rows.first().ok_or_else(|| no_such_model(&id))?.get(0)
+    })
+}
+
+/// Patches a model's options; the result must be a registration that works.
+pub fn set_model_options(model_id: &str, patch: &str, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_set_model_options", 2, interrupt)?;
+    check_id("model_id", model_id)?;
+    let (id, patch) = (model_id.to_owned(), patch.to_owned());
+    session(&As::Library, interrupt, move |s| {
+        // One transaction: two patches at once must not lose one.
+        s.query("START TRANSACTION", &[])?;
+        let stored = stored_model(s, &id)?;
+        let merged = options::merge(stored.options.as_deref(), &patch)?;
+        s.query(
+            "UPDATE mysql.cloudsql_ml_models SET options = ?, updated_at = CURRENT_TIMESTAMP(6) WHERE model_id = ?",
+            &[merged.as_deref().into(), id.as_str().into()],
+        )?;
+        s.query("COMMIT", &[]).map(|_| ())
+    })?;
+    changed()
+}
+
+/// Registers where a secret is found.
+pub fn create_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_create_sm_secret_registration", 2, interrupt)?;
+    check_id("secret_id", secret_id)?;
+    SecretPath::parse(path)?;
+    let definer = current_account()?.to_string();
+    let (id, path) = (secret_id.to_owned(), path.to_owned());
+    session(&As::Library, interrupt, move |s| {
+        s.query(
+            "INSERT INTO mysql.cloudsql_ml_secrets (secret_id, secret_path, definer) VALUES (?, ?, ?)",
+            &[id.as_str().into(), path.as_str().into(), definer.as_str().into()],
+        )
+        .map(|_| ())
+        .map_err(|e| duplicate(e, "secret", &id, "ml_alter_sm_secret_registration"))
+    })?;
+    changed()
+}
+
+fn no_such_secret(id: &str) -> Error {
+    Error::new(
+        Kind::NotFound,
+        format!("secret '{}' is not registered; register it with CALL mysql.ml_create_sm_secret_registration(...)", cut(id, 120)),
+    )
+}
+
+/// Changes where a secret is found.
+pub fn alter_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_alter_sm_secret_registration", 2, interrupt)?;
+    check_id("secret_id", secret_id)?;
+    SecretPath::parse(path)?;
+    let definer = current_account()?.to_string();
+    let (id, path) = (secret_id.to_owned(), path.to_owned());
+    session(&As::Library, interrupt, move |s| {
+        let updated = s.query(
+            "UPDATE mysql.cloudsql_ml_secrets SET secret_path = ?, definer = ?, updated_at = CURRENT_TIMESTAMP(6) \
+             WHERE secret_id = ?",
+            &[path.as_str().into(), definer.as_str().into(), id.as_str().into()],
+        )?;
+        if updated.affected == 0 {
+            return Err(no_such_secret(&id));
+        }
+        Ok(())
+    })?;
+    changed()
+}
+
+/// Deletes a secret's registration, unless a model uses it.
+pub fn drop_secret(secret_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_drop_sm_secret_registration", 1, interrupt)?;
+    check_id("secret_id", secret_id)?;
+    let id = secret_id.to_owned();
+    session(&As::Library, interrupt, move |s| {
+        let users = s.query(
+            "SELECT model_id FROM mysql.cloudsql_ml_models WHERE model_auth_id = ? ORDER BY model_id LIMIT 1",
+            &[id.as_str().into()],
+        )?;
+        if let Some(row) = users.rows.first() {
+            let model: String = row.get(0)?;
+            return Err(Error::invalid(format!("secret '{id}' is used by model '{model}'; drop or alter that model first")));
+        }
+        let deleted = s.query("DELETE FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?", &[id.as_str().into()])?;
+        if deleted.affected == 0 {
+            return Err(no_such_secret(&id));
+        }
+        Ok(())
+    })?;
+    changed()
+}

@@ -1,0 +1,51 @@
+//! What the engine asks of the registry. In the server it is SQL ([`super::sql_store`]); in unit tests a map.
+
+use std::sync::Arc;
+
+use super::function_name::FunctionName;
+use super::model::Model;
+use super::secret::SecretPath;
+use super::settings::Settings;
+use crate::engine::interrupt::Interrupt;
+use crate::error::Result;
+use crate::server::caller::Account;
+
+/// A model with what its calls need.
+#[derive(Debug, Clone)]
+pub struct ResolvedModel {
+    /// The model.
+    pub model: Model,
+    /// The secret that `auth_id` names.
+    pub secret: Option<SecretPath>,
+}
+
+/// The registry, read with the rights of the account in force.
+pub trait Store: Send + Sync {
+    /// The account whose rights count for the calling thread right now.
+    fn caller(&self) -> Result<Account>;
+
+    /// Reads a model as the caller; an error that names it where there is none.
+    fn load(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel>;
+
+    /// Reads the settings.
+    fn settings(&self, interrupt: &dyn Interrupt) -> Result<Settings>;
+
+    /// Calls header and input functions as the model's definer: `(headers, body)`, each JSON text or NULL.
+    fn call_input_functions(
+        &self,
+        model: &Arc<ResolvedModel>,
+        header: Option<&FunctionName>,
+        input: Option<&FunctionName>,
+        argument: &str,
+        interrupt: &dyn Interrupt,
+    ) -> Result<(Option<String>, Option<String>)>;
+
+    /// Calls the output function as the model's definer: the vector's bytes or NULL.
+    fn call_output_function(
+        &self,
+        model: &Arc<ResolvedModel>,
+        output: &FunctionName,
+        response: &str,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Option<Vec<u8>>>;
+}

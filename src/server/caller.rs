@@ -1,0 +1,130 @@
+//! The account whose rights count at this moment: inside a stored program that is its definer.
+
+use std::ffi::{c_void, CStr};
+use std::fmt;
+
+use crate::abi::symbols::{server_api, LexCString, SecurityContext};
+use crate::error::{Error, Result};
+
+/// A MySQL account, as `user@host` in the grant tables.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Account {
+    /// User name; empty for the anonymous user.
+    pub user: String,
+    /// Host pattern.
+    pub host: String,
+}
+
+impl Account {
+    /// The locked account that owns the library's tables and routines.
+    pub fn library() -> Self {
+        Account { user: "mysql_ml".into(), host: "localhost".into() }
+    }
+
+    /// Reads `user@host`; the host is what follows the last `@`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (user, host) = text.rsplit_once('@')?;
+        (!host.is_empty()).then(|| Account { user: user.into(), host: host.into() })
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.user, self.host)
+    }
+}
+
+/// The security context in force for the calling thread's statement.
+fn current_context() -> Result<*mut SecurityContext> {
+    let api = server_api()?;
+    let mut context: *mut SecurityContext = std::ptr::null_mut();
+    // SAFETY: both functions take the calling thread's own THD and only write the out pointer.
+    let failed = unsafe {
+        let thd = api.thd_get_current_thd;
+        let thd = thd();
+        thd.is_null() || (api.thd_get_security_context)(thd, &mut context) != 0
+    };
+    if failed || context.is_null() {
+        return Err(Error::internal("no statement on this thread"));
+    }
+    Ok(context)
+}
+
+/// The account whose rights count for the calling thread's statement right now.
+pub fn current_account() -> Result<Account> {
+    let context = current_context()?;
+    account_of(context)
+}
+
+/// Reads the account that a context was matched to.
+pub(super) fn account_of(context: *mut SecurityContext) -> Result<Account> {
+    Ok(Account { user: option(context, c"priv_user")?, host: option(context, c"priv_host")? })
+}
+
+fn option(context: *mut SecurityContext, name: &CStr) -> Result<String> {
+    let api = server_api()?;
+    let mut value = LexCString { str: std::ptr::null(), length: 0 };
+    // SAFETY: the named options are MYSQL_LEX_CSTRINGs that point into the context, which outlives this call.
+    unsafe {
+        let failed =
+            (api.security_context_get_option)(context, name.as_ptr(), std::ptr::from_mut(&mut value).cast::<c_void>());
+        if failed != 0 {
+            return Err(Error::internal("the server did not tell the current account"));
+        }
+        if value.str.is_null() {
+            return Ok(String::new());
+        }
+        let bytes = std::slice::from_raw_parts(value.str.cast::<u8>(), value.length);
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+/// A copy of the current security context, active roles included, that another thread may use.
+pub struct CallerContext {
+    context: *mut SecurityContext,
+}
+
+// SAFETY: the copy belongs to nobody else; it is used by one thread at a time, which ownership ensures.
+unsafe impl Send for CallerContext {}
+
+impl CallerContext {
+    /// Copies what is in force on the calling thread.
+    pub fn copy_current() -> Result<Self> {
+        let api = server_api()?;
+        let current = current_context()?;
+        let mut context: *mut SecurityContext = std::ptr::null_mut();
+        // SAFETY: `current` is this thread's own context; the copy is freed in Drop.
+        let failed = unsafe { (api.security_context_copy)(current, &mut context) };
+        if failed != 0 || context.is_null() {
+            return Err(Error::internal("the server could not copy the caller's privileges"));
+        }
+        Ok(CallerContext { context })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut SecurityContext {
+        self.context
+    }
+}
+
+impl Drop for CallerContext {
+    fn drop(&mut self) {
+        if let Ok(api) = server_api() {
+            // SAFETY: made by security_context_copy and no longer set in any session: Session restores the
+            // session's own context before it lets go of this one.
+            unsafe { (api.security_context_destroy)(self.context) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_are_read_as_the_grant_tables_write_them() {
+        let a = Account::parse("odd@name@%").unwrap();
+        assert_eq!((a.user.as_str(), a.host.as_str()), ("odd@name", "%"));
+        assert_eq!(Account::parse("@localhost").unwrap().user, "");
+        assert!(Account::parse("nohost").is_none());
+    }
+}

@@ -1,0 +1,476 @@
+//! A session inside the server: no connection, no password, the server's own privilege checks.
+//!
+//! Must be used on a thread that [`super::sql`] prepared. Nothing here touches the caller's statement, its
+//! transaction or its diagnostics.
+
+use std::ffi::{c_char, c_int, c_uint, c_ulong, c_ulonglong, c_void, CStr, CString};
+
+use mysql_common::value::convert::{from_value_opt, FromValue};
+use mysql_common::value::Value;
+
+use super::caller::{account_of, Account, CallerContext};
+use crate::abi::symbols::{
+    server_api, Charset, ComQueryData, CommandCallbacks, SecurityContext, ServerApi, SrvSession, COM_QUERY,
+    CS_TEXT_REPRESENTATION,
+};
+use crate::error::{Error, Kind, Result};
+
+/// A result set larger than this is refused.
+const MAX_RESULT_BYTES: usize = 256 << 20;
+
+/// Whose rights a session has.
+pub enum RunAs {
+    /// The library's own locked account.
+    Library,
+    /// Another account, with its default roles.
+    Account(Account),
+    /// Whoever's rights counted where the copy was made.
+    Caller(CallerContext),
+}
+
+/// A value to put into a statement in place of a `?`.
+#[derive(Debug, Clone, Copy)]
+pub enum Param<'a> {
+    /// SQL NULL.
+    Null,
+    /// Text in utf8mb4.
+    Text(&'a str),
+    /// Bytes without a character set.
+    Bytes(&'a [u8]),
+    /// A backquoted identifier.
+    Identifier(&'a str),
+}
+
+impl<'a> From<&'a str> for Param<'a> {
+    fn from(text: &'a str) -> Self {
+        Param::Text(text)
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Param<'a> {
+    fn from(text: Option<&'a str>) -> Self {
+        text.map_or(Param::Null, Param::Text)
+    }
+}
+
+/// Replaces each `?` of `sql` by a parameter. Values become hexadecimal literals: nothing in them can end the
+/// literal, and no user text can appear in an error message of the statement.
+pub fn bind(sql: &str, params: &[Param<'_>]) -> Result<String> {
+    let mut out = String::with_capacity(sql.len() + 64);
+    let mut params = params.iter();
+    for (i, piece) in sql.split('?').enumerate() {
+        if i > 0 {
+            match params.next() {
+                None => return Err(Error::internal("a statement has more placeholders than values")),
+                Some(Param::Null) => out.push_str("NULL"),
+                Some(Param::Text("")) => out.push_str("_utf8mb4 ''"),
+                Some(Param::Text(text)) => {
+                    out.push_str("_utf8mb4 ");
+                    push_hex(&mut out, text.as_bytes());
+                }
+                Some(Param::Bytes(bytes)) => {
+                    out.push_str("_binary ");
+                    push_hex(&mut out, bytes);
+                }
+                Some(Param::Identifier(name)) => {
+                    out.push('`');
+                    out.push_str(&name.replace('`', "``"));
+                    out.push('`');
+                }
+            }
+        }
+        out.push_str(piece);
+    }
+    if params.next().is_some() {
+        return Err(Error::internal("a statement has fewer placeholders than values"));
+    }
+    Ok(out)
+}
+
+fn push_hex(out: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.reserve(bytes.len() * 2 + 3);
+    out.push_str("x'");
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            out.push(DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0') as char);
+        }
+    }
+    out.push('\'');
+}
+
+/// What a statement returned.
+#[derive(Debug, Default)]
+pub struct ResultSet {
+    /// The rows; a cell is `NULL` or bytes.
+    pub rows: Vec<Row>,
+    /// Rows changed.
+    pub affected: u64,
+}
+
+/// One row.
+#[derive(Debug, Default)]
+pub struct Row(Vec<Value>);
+
+impl Row {
+    /// The cell `i` as `T`.
+    pub fn get<T: FromValue>(&self, i: usize) -> Result<T> {
+        let value = self.0.get(i).cloned().ok_or_else(|| Error::internal("a result has fewer columns than read"))?;
+        from_value_opt(value).map_err(|_| Error::internal("a result column has an unexpected type"))
+    }
+}
+
+/// An open session.
+pub struct Session {
+    api: &'static ServerApi,
+    raw: *mut SrvSession,
+    charset: *const Charset,
+    own_context: *mut SecurityContext,
+    failure: Box<SessionFailure>,
+    // The server keeps pointers into these until the session is closed.
+    _names: [CString; 3],
+    _caller: Option<CallerContext>,
+}
+
+#[derive(Default)]
+struct SessionFailure(Option<(u32, String)>);
+
+impl Session {
+    /// Opens a session with the rights of `run_as` and brings it into a known state.
+    pub(super) fn open(run_as: RunAs) -> Result<Self> {
+        let api = server_api()?;
+        let mut failure = Box::<SessionFailure>::default();
+        let context = std::ptr::from_mut(failure.as_mut()).cast::<c_void>();
+        // SAFETY: the callback and its context outlive the session (both belong to the value made below).
+        let raw = unsafe {
+            match api.srv_session_open_internal {
+                Some(open) => open(on_session_error, context, true),
+                None => (api.srv_session_open)(on_session_error, context),
+            }
+        };
+        if raw.is_null() {
+            return Err(failure.error("the server did not open an internal session"));
+        }
+        let mut session = Session {
+            api,
+            raw,
+            charset: std::ptr::null(),
+            own_context: std::ptr::null_mut(),
+            failure,
+            _names: [CString::default(), CString::default(), CString::default()],
+            _caller: None,
+        };
+        session.enter(run_as)?;
+        Ok(session)
+    }
+
+    fn enter(&mut self, run_as: RunAs) -> Result<()> {
+        // SAFETY: a session's THD and its context live until the session is closed in Drop.
+        unsafe {
+            self.charset = (self.api.get_charset_by_name)(c"utf8mb4_0900_ai_ci".as_ptr(), 0);
+            let thd = (self.api.srv_session_info_get_thd)(self.raw);
+            let failed =
+                thd.is_null() || (self.api.thd_get_security_context)(thd, &mut self.own_context) != 0;
+            if failed || self.own_context.is_null() || self.charset.is_null() {
+                self.own_context = std::ptr::null_mut();
+                return Err(Error::internal("the server did not describe its internal session"));
+            }
+            match run_as {
+                RunAs::Caller(caller) => {
+                    let failed = (self.api.thd_set_security_context)(thd, caller.as_ptr()) != 0;
+                    self._caller = Some(caller);
+                    if failed {
+                        return Err(Error::internal("the server did not take over the caller's privileges"));
+                    }
+                }
+                RunAs::Library => self.become_account(Account::library())?,
+                RunAs::Account(account) => self.become_account(account)?,
+            }
+        }
+        // Short lock waits: nothing here may hold up the waiting statement for long. The mode is fixed because
+        // the server's own may change what a literal means.
+        self.query(
+            "SET NAMES utf8mb4, SESSION autocommit = 1, SESSION lock_wait_timeout = 3, \
+             SESSION innodb_lock_wait_timeout = 3, SESSION group_concat_max_len = 1048576, \
+             SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO'",
+            &[],
+        )?;
+        Ok(())
+    }
+
+    fn become_account(&mut self, account: Account) -> Result<()> {
+        let c = |text: &str| {
+            CString::new(text).map_err(|_| Error::invalid(format!("account {account} has an impossible name")))
+        };
+        // A pattern is looked up as if it were the host's name; a netmask matches by its address.
+        let ip = account.host.split_once('/').map_or("", |(address, _)| address);
+        self._names = [c(&account.user)?, c(&account.host)?, c(ip)?];
+        let [user, host, ip] = &self._names;
+        // SAFETY: the strings live as long as the session; the context is the session's own.
+        let failed = unsafe {
+            (self.api.security_context_lookup)(
+                self.own_context,
+                user.as_ptr(),
+                host.as_ptr(),
+                ip.as_ptr(),
+                c"".as_ptr(),
+            )
+        };
+        // A login matches the most specific host; ours must be exactly the one that is meant.
+        let matched = account_of(self.own_context)?;
+        let anonymous_server = matched.user.is_empty() && matched.host.is_empty(); // --skip-grant-tables
+        if failed != 0 || (matched != account && !anonymous_server) {
+            let hint = if account == Account::library() {
+                "run install.sql".to_owned()
+            } else {
+                format!("create it again, or let another account run ml_alter_model_registration (it matched {matched})")
+            };
+            return Err(Error::new(Kind::NotFound, format!("the account {account} does not exist; {hint}")));
+        }
+        Ok(())
+    }
+
+    /// The connection id, for `KILL QUERY`.
+    pub fn id(&self) -> u32 {
+        // SAFETY: the session is open.
+        unsafe { (self.api.srv_session_info_get_session_id)(self.raw) }
+    }
+
+    /// Runs one statement. Each `?` in `sql` is replaced by a parameter (see [`bind`]).
+    pub fn query(&mut self, sql: &str, params: &[Param<'_>]) -> Result<ResultSet> {
+        let statement = bind(sql, params)?;
+        let length = c_uint::try_from(statement.len())
+            .map_err(|_| Error::new(Kind::TooLarge, "a statement of more than 4 GiB cannot be run"))?;
+        let mut collector = Collector::default();
+        let data = ComQueryData {
+            query: statement.as_ptr().cast::<c_char>(),
+            length,
+            parameters: std::ptr::null_mut(),
+            parameter_count: 0,
+            padding: [0; 8],
+        };
+        self.failure.0 = None;
+        // SAFETY: all pointers live until the call returns; the callbacks take the collector as their context.
+        let failed = unsafe {
+            (self.api.command_service_run_command)(
+                self.raw,
+                COM_QUERY,
+                &data,
+                self.charset,
+                &CALLBACKS,
+                CS_TEXT_REPRESENTATION,
+                std::ptr::from_mut(&mut collector).cast::<c_void>(),
+            )
+        };
+        if let Some((code, message)) = collector.error {
+            return Err(Error::new(Kind::Server(code), message));
+        }
+        if collector.overflow {
+            return Err(Error::new(Kind::TooLarge, "a result of an internal statement exceeds 256 MiB"));
+        }
+        if failed != 0 {
+            return Err(self.failure.error("the server did not run an internal statement"));
+        }
+        Ok(ResultSet { rows: collector.rows, affected: collector.affected })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // SAFETY: the session is open and this is its last use. Its own context is put back first, because
+        // closing logs that context out and because the caller's copy is freed right after.
+        unsafe {
+            if self._caller.is_some() && !self.own_context.is_null() {
+                let thd = (self.api.srv_session_info_get_thd)(self.raw);
+                (self.api.thd_set_security_context)(thd, self.own_context);
+            }
+            (self.api.srv_session_close)(self.raw);
+        }
+    }
+}
+
+impl SessionFailure {
+    fn error(&self, otherwise: &'static str) -> Error {
+        match &self.0 {
+            Some((code, message)) => Error::new(Kind::Server(*code), message.clone()),
+            None => Error::new(Kind::Busy, otherwise),
+        }
+    }
+}
+
+unsafe extern "C" fn on_session_error(context: *mut c_void, code: c_uint, text: *const c_char) {
+    if context.is_null() {
+        return;
+    }
+    // SAFETY: the context is the SessionFailure that was passed to open, alive as long as the session.
+    let failure = unsafe { &mut *context.cast::<SessionFailure>() };
+    failure.0 = Some((code, c_text(text)));
+}
+
+fn c_text(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: the server passes NUL-terminated texts.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// Gathers what the callbacks bring.
+#[derive(Default)]
+struct Collector {
+    rows: Vec<Row>,
+    row: Vec<Value>,
+    bytes: usize,
+    overflow: bool,
+    affected: u64,
+    error: Option<(u32, String)>,
+}
+
+impl Collector {
+    fn push(&mut self, value: Value) -> c_int {
+        let size = if let Value::Bytes(bytes) = &value { bytes.len() } else { 0 };
+        self.bytes = self.bytes.saturating_add(size + std::mem::size_of::<Value>());
+        if self.bytes > MAX_RESULT_BYTES {
+            self.overflow = true;
+            return 1;
+        }
+        self.row.push(value);
+        0
+    }
+}
+
+/// # Safety
+/// `context` must be the collector of the statement in progress.
+unsafe fn collector<'a>(context: *mut c_void) -> &'a mut Collector {
+    // SAFETY: run_command hands back what `query` passed, on the same thread, one callback at a time.
+    unsafe { &mut *context.cast::<Collector>() }
+}
+
+unsafe extern "C" fn start_result(_: *mut c_void, _: c_uint, _: c_uint, _: *const Charset) -> c_int {
+    0
+}
+unsafe extern "C" fn field_metadata(_: *mut c_void, _: *mut c_void, _: *const Charset) -> c_int {
+    0
+}
+unsafe extern "C" fn end_result(_: *mut c_void, _: c_uint, _: c_uint) -> c_int {
+    0
+}
+unsafe extern "C" fn start_row(context: *mut c_void) -> c_int {
+    // SAFETY: see `collector`; so too in the callbacks below.
+    unsafe { collector(context) }.row.clear();
+    0
+}
+unsafe extern "C" fn end_row(context: *mut c_void) -> c_int {
+    // SAFETY: see `collector`.
+    let collector = unsafe { collector(context) };
+    let row = std::mem::take(&mut collector.row);
+    collector.rows.push(Row(row));
+    0
+}
+unsafe extern "C" fn abort_row(context: *mut c_void) {
+    // SAFETY: see `collector`.
+    unsafe { collector(context) }.row.clear();
+}
+unsafe extern "C" fn capabilities(_: *mut c_void) -> c_ulong {
+    const CLIENT_PROTOCOL_41: c_ulong = 1 << 9;
+    const CLIENT_MULTI_RESULTS: c_ulong = 1 << 17;
+    CLIENT_PROTOCOL_41 | CLIENT_MULTI_RESULTS
+}
+unsafe extern "C" fn get_null(context: *mut c_void) -> c_int {
+    // SAFETY: see `collector`.
+    unsafe { collector(context) }.push(Value::NULL)
+}
+unsafe extern "C" fn get_integer(context: *mut c_void, value: i64) -> c_int {
+    // SAFETY: see `collector`.
+    unsafe { collector(context) }.push(Value::Int(value))
+}
+unsafe extern "C" fn get_longlong(context: *mut c_void, value: i64, unsigned: c_uint) -> c_int {
+    let value = if unsigned == 0 { Value::Int(value) } else { Value::UInt(value.cast_unsigned()) };
+    // SAFETY: see `collector`.
+    unsafe { collector(context) }.push(value)
+}
+unsafe extern "C" fn get_double(context: *mut c_void, value: f64, _: u32) -> c_int {
+    // SAFETY: see `collector`.
+    unsafe { collector(context) }.push(Value::Double(value))
+}
+// With the text representation the server turns decimals and dates into strings; these are never called.
+unsafe extern "C" fn get_decimal(_: *mut c_void, _: *const c_void) -> c_int {
+    1
+}
+unsafe extern "C" fn get_date(_: *mut c_void, _: *const c_void) -> c_int {
+    1
+}
+unsafe extern "C" fn get_time(_: *mut c_void, _: *const c_void, _: c_uint) -> c_int {
+    1
+}
+unsafe extern "C" fn get_string(context: *mut c_void, data: *const c_char, length: usize, _: *const Charset) -> c_int {
+    // SAFETY: the server passes `length` bytes; see `collector`.
+    unsafe {
+        let bytes = if data.is_null() { &[] } else { std::slice::from_raw_parts(data.cast::<u8>(), length) };
+        let collector = collector(context);
+        if collector.bytes.saturating_add(length) > MAX_RESULT_BYTES {
+            collector.overflow = true;
+            return 1;
+        }
+        collector.push(Value::Bytes(bytes.to_vec()))
+    }
+}
+unsafe extern "C" fn handle_ok(
+    context: *mut c_void,
+    _: c_uint,
+    _: c_uint,
+    affected: c_ulonglong,
+    _: c_ulonglong,
+    _: *const c_char,
+) {
+    // SAFETY: see `collector`.
+    unsafe { collector(context) }.affected = affected;
+}
+unsafe extern "C" fn handle_error(context: *mut c_void, code: c_uint, text: *const c_char, _: *const c_char) {
+    // SAFETY: see `collector`.
+    unsafe { collector(context) }.error = Some((code, c_text(text)));
+}
+unsafe extern "C" fn shutdown(_: *mut c_void, _: c_int) {}
+unsafe extern "C" fn connection_alive(_: *mut c_void) -> bool {
+    true
+}
+
+static CALLBACKS: CommandCallbacks = CommandCallbacks {
+    start_result_metadata: start_result,
+    field_metadata,
+    end_result_metadata: end_result,
+    start_row,
+    end_row,
+    abort_row,
+    get_client_capabilities: capabilities,
+    get_null,
+    get_integer,
+    get_longlong,
+    get_decimal,
+    get_double,
+    get_date,
+    get_time,
+    get_datetime: get_time,
+    get_string,
+    handle_ok,
+    handle_error,
+    shutdown,
+    connection_alive,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_become_literals_that_nothing_can_leave() {
+        let sql = bind("SELECT ?, ?, ?, ?", &["'; --é".into(), Param::Null, Param::Bytes(&[0, 255]), Param::Identifier("a`b")]);
+        assert_eq!(sql.unwrap(), "SELECT _utf8mb4 x'273b202d2dc3a9', NULL, _binary x'00ff', `a``b`");
+    }
+
+    #[test]
+    fn placeholders_and_values_must_match() {
+        assert!(bind("SELECT ?", &[]).is_err());
+        assert!(bind("SELECT 1", &[Param::Null]).is_err());
+    }
+}

@@ -1,0 +1,161 @@
+//! Runs SQL inside the server while the statement's own thread waits and listens for KILL.
+//!
+//! The session lives on a thread of ours: on the caller's thread it would disturb the caller's statement, and
+//! for X Protocol clients, whose thread holds a session already, it would be refused.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::caller::{Account, CallerContext};
+use super::session::{RunAs, Session};
+use crate::abi::symbols::server_api;
+use crate::engine::interrupt::Interrupt;
+use crate::engine::workers::{Config, Workers};
+use crate::error::{Error, Kind, Result};
+
+/// How long internal statements may take together, unless the caller sets a shorter deadline.
+pub const SQL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Which account an internal session belongs to, as the statement's thread says it.
+#[derive(Debug, Clone)]
+pub enum As {
+    /// The library's own locked account.
+    Library,
+    /// Whoever's rights count on the calling thread.
+    Caller,
+    /// Another account, with its default roles.
+    Account(Account),
+}
+
+impl As {
+    fn resolve(&self) -> Result<RunAs> {
+        Ok(match self {
+            As::Library => RunAs::Library,
+            As::Caller => RunAs::Caller(CallerContext::copy_current()?),
+            As::Account(account) => RunAs::Account(account.clone()),
+        })
+    }
+}
+
+/// What an internal session is for: decides what functions of ours may do when a statement in it calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Not inside an internal session.
+    None,
+    /// Statements of ours.
+    Own,
+    /// Only asks whether the account may call a routine: the function must do nothing.
+    PrivilegeProbe,
+}
+
+thread_local! {
+    static PURPOSE: Cell<Purpose> = const { Cell::new(Purpose::None) };
+}
+
+/// What the calling thread's internal session is for.
+pub fn purpose() -> Purpose {
+    PURPOSE.with(Cell::get)
+}
+
+fn workers() -> &'static Workers {
+    static WORKERS: OnceLock<Workers> = OnceLock::new();
+    WORKERS.get_or_init(|| {
+        Workers::new(Config {
+            name: "mysql_ml-sql",
+            max_threads: 64,
+            idle: Duration::from_secs(10),
+            // More than any @@thread_stack in use: the server measures stack use against that variable.
+            stack: 16 << 20,
+            on_start: || {
+                let api = server_api()?;
+                // SAFETY: a fresh thread of ours; the argument is a static name.
+                match unsafe { (api.srv_session_init_thread)(std::ptr::from_ref(&THREAD_NAME).cast()) } {
+                    0 => Ok(()),
+                    _ => Err(Error::new(Kind::Busy, "the server did not accept a thread of the library")),
+                }
+            },
+            on_stop: || {
+                if let Ok(api) = server_api() {
+                    // SAFETY: undoes on_start on the same thread; no session is open.
+                    unsafe { (api.srv_session_deinit_thread)() };
+                }
+            },
+        })
+    })
+}
+
+/// The name under which the server counts our sessions: `{const char*, size_t}`.
+#[repr(C)]
+struct ThreadName(*const u8, usize);
+// SAFETY: points to static, immutable bytes.
+unsafe impl Sync for ThreadName {}
+static THREAD_NAME: ThreadName = ThreadName(b"mysql_ml\0".as_ptr(), 8);
+
+/// Opens a session as `account`, runs `work` in it on another thread and returns what it returns.
+///
+/// The calling thread waits, at most until `deadline`, and stops waiting when `interrupt` says so; a statement
+/// still running then is killed.
+pub fn with_session<T: Send + 'static>(
+    account: &As,
+    purpose: Purpose,
+    interrupt: &dyn Interrupt,
+    deadline: Instant,
+    work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    if self::purpose() != Purpose::None {
+        return Err(Error::invalid(
+            "cannot be called from inside a transform or header function; such functions must not call models",
+        ));
+    }
+    let run_as = account.resolve()?;
+    let id = Arc::new(AtomicU32::new(0));
+    let session_id = Arc::clone(&id);
+    let pending = workers().run(move || {
+        let mut session = Session::open(run_as)?;
+        session_id.store(session.id(), Ordering::Release);
+        PURPOSE.with(|p| p.set(purpose));
+        let result = crate::abi::guard::catch(|| work(&mut session));
+        PURPOSE.with(|p| p.set(Purpose::None));
+        session_id.store(0, Ordering::Release);
+        drop(session);
+        result
+    })?;
+    let result = pending.wait(interrupt, deadline);
+    if let Err(error) = &result {
+        if matches!(error.kind(), Kind::Interrupted(_) | Kind::Timeout) {
+            kill(account, id.load(Ordering::Acquire));
+        }
+    }
+    result
+}
+
+/// Stops the statement that the session `id` is running. Not waited for: the caller was told to stop already.
+fn kill(account: &As, id: u32) {
+    if id == 0 {
+        return;
+    }
+    let Ok(run_as) = account.resolve() else { return };
+    let killing = workers().run(move || {
+        let mut session = Session::open(run_as)?;
+        session.query(&format!("KILL QUERY {id}"), &[])?;
+        Ok(())
+    });
+    // A kill that fails leaves a statement that ends by its own lock wait timeout.
+    drop(killing);
+}
+
+/// Whether the account in force may execute the stored procedure `mysql.<name>` with `parameters` parameters:
+/// the server's own error 1370 where it may not.
+///
+/// The server is asked by calling the procedure with NULLs in an internal session where the library's functions
+/// do nothing.
+pub fn check_may_call(name: &'static str, parameters: usize, interrupt: &dyn Interrupt) -> Result<()> {
+    let deadline = Instant::now() + SQL_TIMEOUT;
+    with_session(&As::Caller, Purpose::PrivilegeProbe, interrupt, deadline, move |session| {
+        let nulls = vec!["NULL"; parameters].join(", ");
+        session.query(&format!("CALL mysql.{name}({nulls})"), &[]).map(|_| ())
+    })
+}
+

@@ -1,0 +1,45 @@
+-- Removes mysql-ml from a server. Run as an administrator, as often as you like:
+--   mysql < uninstall.sql
+-- The tables with the registrations stay, so that install.sql finds them again. To drop them too:
+--   (echo "SET @mysql_ml_drop_registrations = 1;"; cat uninstall.sql) | mysql
+
+DROP FUNCTION IF EXISTS mysql.ml_version;
+DROP FUNCTION IF EXISTS mysql.ml_embedding;
+DROP FUNCTION IF EXISTS mysql.ml_predict_row;
+DROP FUNCTION IF EXISTS mysql.ml_list_registered_model;
+DROP FUNCTION IF EXISTS mysql.ml_list_settings;
+DROP PROCEDURE IF EXISTS mysql.ml_create_model_registration;
+DROP PROCEDURE IF EXISTS mysql.ml_alter_model_registration;
+DROP PROCEDURE IF EXISTS mysql.ml_drop_model_registration;
+DROP PROCEDURE IF EXISTS mysql.ml_set_model_options;
+DROP PROCEDURE IF EXISTS mysql.ml_create_sm_secret_registration;
+DROP PROCEDURE IF EXISTS mysql.ml_alter_sm_secret_registration;
+DROP PROCEDURE IF EXISTS mysql.ml_drop_sm_secret_registration;
+DROP PROCEDURE IF EXISTS mysql.ml_set_setting;
+DROP PROCEDURE IF EXISTS mysql.ml_install_refuse_server;
+
+DROP FUNCTION IF EXISTS ml_version;
+DROP FUNCTION IF EXISTS ml_embedding;
+DROP FUNCTION IF EXISTS ml_predict_row;
+DROP FUNCTION IF EXISTS ml_create_model_registration;
+DROP FUNCTION IF EXISTS ml_alter_model_registration;
+DROP FUNCTION IF EXISTS ml_drop_model_registration;
+DROP FUNCTION IF EXISTS ml_list_registered_model;
+DROP FUNCTION IF EXISTS ml_set_model_options;
+DROP FUNCTION IF EXISTS ml_create_sm_secret_registration;
+DROP FUNCTION IF EXISTS ml_alter_sm_secret_registration;
+DROP FUNCTION IF EXISTS ml_drop_sm_secret_registration;
+DROP FUNCTION IF EXISTS ml_set_setting;
+DROP FUNCTION IF EXISTS ml_list_settings;
+DROP FUNCTION IF EXISTS cosine_distance;
+DROP FUNCTION IF EXISTS l2_squared_distance;
+DROP FUNCTION IF EXISTS dot_product;
+DROP FUNCTION IF EXISTS vector_distance;
+
+DROP ROLE IF EXISTS `ml_user`, `ml_admin`;
+DROP USER IF EXISTS `mysql_ml`@`localhost`;
+
+SET @mysql_ml_drop = IF(@mysql_ml_drop_registrations, 'DROP TABLE IF EXISTS mysql.cloudsql_ml_models, mysql.cloudsql_ml_secrets, mysql.cloudsql_ml_settings', 'DO 0');
+PREPARE mysql_ml_drop FROM @mysql_ml_drop;
+EXECUTE mysql_ml_drop;
+DEALLOCATE PREPARE mysql_ml_drop;

@@ -1,0 +1,260 @@
+//! The folder that holds everything of one private server.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{symlink, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+
+use crate::library;
+
+/// Temporary folders are made here and not where TMPDIR says: the path of a socket must stay short.
+const TEMPORARY: &str = "/tmp";
+
+/// How the names of the temporary folders begin.
+const PREFIX: &str = "mysql-ml-server-";
+
+/// A file in a temporary folder, locked for as long as the process that made the folder lives.
+const OWNER: &str = "owner";
+
+/// The longest path of a socket the server takes, the `.lock` file beside the X socket included.
+const LONGEST_SOCKET: usize = 100;
+
+/// The folder of a server and the paths in it.
+#[derive(Debug)]
+pub(super) struct Home {
+    folder: PathBuf,
+    sockets: PathBuf,
+    // Held for their Drop: the folders are removed and the lock is given back.
+    _temporary: Vec<TempDir>,
+    _owner: Option<File>,
+}
+
+impl Home {
+    /// A folder that is removed with the server, or kept for looking into.
+    pub(super) fn temporary(keep: bool) -> anyhow::Result<Home> {
+        sweep();
+        let mut folder = temporary_folder()?;
+        let mut owner = None;
+        if keep {
+            folder.disable_cleanup(true);
+        } else {
+            owner = Some(own(folder.path()).context("cannot lock the server's folder")?);
+        }
+        let home = Home {
+            folder: folder.path().to_owned(),
+            sockets: folder.path().to_owned(),
+            _temporary: vec![folder],
+            _owner: owner,
+        };
+        home.create_parts()?;
+        Ok(home)
+    }
+
+    /// A folder that stays, with the data of an earlier server if there was one.
+    pub(super) fn given(folder: &Path) -> anyhow::Result<Home> {
+        let create = || {
+            fs::create_dir_all(folder)?;
+            // The server changes its working folder, so it needs absolute paths.
+            fs::canonicalize(folder)
+        };
+        let folder = create().with_context(|| format!("cannot create {}", folder.display()))?;
+        let mut home = Home {
+            sockets: folder.clone(),
+            folder,
+            _temporary: Vec::new(),
+            _owner: None,
+        };
+        if home.x_socket().as_os_str().len() > LONGEST_SOCKET {
+            let short = temporary_folder()?;
+            home.sockets = short.path().to_owned();
+            home._owner = Some(own(short.path()).context("cannot lock the folder of the sockets")?);
+            home._temporary.push(short);
+        }
+        home.create_parts()?;
+        Ok(home)
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn datadir(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    pub(super) fn plugin_dir(&self) -> PathBuf {
+        self.folder.join("plugin")
+    }
+
+    pub(super) fn tmpdir(&self) -> PathBuf {
+        self.folder.join("tmp")
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.sockets.join("mysql.sock")
+    }
+
+    pub(super) fn x_socket(&self) -> PathBuf {
+        self.sockets.join("mysqlx.sock")
+    }
+
+    pub(super) fn pid_file(&self) -> PathBuf {
+        self.folder.join("mysqld.pid")
+    }
+
+    pub(super) fn error_log(&self) -> PathBuf {
+        self.folder.join("error.log")
+    }
+
+    pub(super) fn general_log(&self) -> PathBuf {
+        self.folder.join("general.log")
+    }
+
+    /// Fills the plugin folder: links to what came with the server and a copy of the library.
+    ///
+    /// The library is copied because cargo writes a new build into the very file, which a server that has
+    /// it mapped would not survive.
+    pub(super) fn fill_plugin_dir(&self, own: &Path, library: Option<&Path>) -> anyhow::Result<()> {
+        let plugin_dir = self.plugin_dir();
+        for entry in fs::read_dir(own).with_context(|| format!("cannot read {}", own.display()))? {
+            let plugin = entry?.path();
+            if let (Some(name), true) = (plugin.file_name(), plugin.is_file()) {
+                symlink(&plugin, plugin_dir.join(name))?;
+            }
+        }
+        if let Some(library) = library {
+            library::place(library, &plugin_dir)
+                .with_context(|| format!("cannot copy the library {}", library.display()))?;
+        }
+        Ok(())
+    }
+
+    fn create_parts(&self) -> anyhow::Result<()> {
+        fs::create_dir_all(self.tmpdir())?;
+        // Links of an earlier server may lead to a distribution which is no more.
+        let plugin_dir = self.plugin_dir();
+        if plugin_dir.exists() {
+            fs::remove_dir_all(&plugin_dir)?;
+        }
+        fs::create_dir(&plugin_dir)?;
+        Ok(())
+    }
+}
+
+fn temporary_folder() -> anyhow::Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix(PREFIX)
+        .tempdir_in(TEMPORARY)
+        .with_context(|| format!("cannot create a folder in {TEMPORARY}"))
+}
+
+/// Marks a temporary folder as that of this process.
+fn own(folder: &Path) -> std::io::Result<File> {
+    // The lock comes before the name, so that no other process finds the file without its lock.
+    let unlocked = folder.join("owner.new");
+    let owner = File::create(&unlocked)?;
+    owner.lock()?;
+    fs::rename(unlocked, folder.join(OWNER))?;
+    Ok(owner)
+}
+
+/// Removes the temporary folders of processes that were killed and could not do it themselves.
+fn sweep() {
+    let Ok(entries) = fs::read_dir(TEMPORARY) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            // One that cannot be removed now does no harm here.
+            let _ = sweep_folder(&entry.path());
+        }
+    }
+}
+
+fn sweep_folder(folder: &Path) -> std::io::Result<()> {
+    // SAFETY: geteuid has no preconditions.
+    let user = unsafe { libc::geteuid() };
+    let metadata = fs::symlink_metadata(folder)?;
+    if !metadata.is_dir() || metadata.uid() != user {
+        return Ok(());
+    }
+    // Without the file the folder is to be kept, or is being made at this moment.
+    let owner = File::open(folder.join(OWNER))?;
+    if owner.try_lock().is_ok() {
+        fs::remove_dir_all(folder)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_folders_go_away() -> anyhow::Result<()> {
+        let home = Home::temporary(false)?;
+        let folder = home.folder().to_owned();
+        assert!(folder.join("plugin").is_dir());
+        // Sockets have paths of at most 107 bytes.
+        assert!(home.x_socket().as_os_str().len() < LONGEST_SOCKET);
+        sweep();
+        assert!(folder.exists(), "swept while in use");
+        drop(home);
+        assert!(!folder.exists());
+        Ok(())
+    }
+
+    #[test]
+    fn abandoned_folders_are_swept() -> anyhow::Result<()> {
+        let mut folder = temporary_folder()?;
+        folder.disable_cleanup(true);
+        sweep();
+        assert!(folder.path().exists(), "swept while being made");
+        drop(own(folder.path())?);
+        sweep();
+        assert!(!folder.path().exists());
+        Ok(())
+    }
+
+    #[test]
+    fn kept_folders_stay() -> anyhow::Result<()> {
+        let home = Home::temporary(true)?;
+        let folder = home.folder().to_owned();
+        drop(home);
+        sweep();
+        assert!(folder.exists());
+        fs::remove_dir_all(folder)?;
+        Ok(())
+    }
+
+    #[test]
+    fn sockets_of_a_long_path_are_elsewhere() -> anyhow::Result<()> {
+        let parent = tempfile::tempdir()?;
+        let folder = parent.path().join("x".repeat(100));
+        let home = Home::given(&folder)?;
+        assert!(home.datadir().starts_with(&folder));
+        assert!(home.x_socket().as_os_str().len() < LONGEST_SOCKET);
+        Ok(())
+    }
+
+    #[test]
+    fn plugins_are_linked_and_the_library_is_copied() -> anyhow::Result<()> {
+        let parent = tempfile::tempdir()?;
+        let own = parent.path().join("own");
+        fs::create_dir_all(own.join("debug"))?;
+        fs::write(own.join("some.so"), "some")?;
+        let library = parent.path().join("libmysql_ml.so");
+        fs::write(&library, "library")?;
+        let given = parent.path().join("home");
+        for _ in 0..2 {
+            let home = Home::given(&given)?;
+            home.fill_plugin_dir(&own, Some(&library))?;
+            assert!(home.plugin_dir().join("some.so").is_symlink());
+            assert!(!home.plugin_dir().join("mysql_ml.so").is_symlink());
+            assert_eq!(fs::read_dir(home.plugin_dir())?.count(), 2);
+        }
+        Ok(())
+    }
+}
