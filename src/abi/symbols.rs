@@ -139,7 +139,7 @@ server_api! {
     /// Puts a security context in force.
     thd_set_security_context = "_Z24thd_set_security_contextP3THDP16Security_context":
         unsafe extern "C" fn(*mut Thd, *mut SecurityContext) -> c_char;
-    /// A copy, active roles included.
+    /// A copy without active roles.
     security_context_copy = "_Z21security_context_copyP16Security_contextPS0_":
         unsafe extern "C" fn(*mut SecurityContext, *mut *mut SecurityContext) -> c_char;
     /// Frees a copy.

@@ -4,6 +4,7 @@ pub mod egress;
 pub mod retry;
 mod transport;
 
+use std::io::Read;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -170,7 +171,7 @@ impl Configured {
     fn try_once(&self, call: &Call, proxy: Option<&Proxy>) -> std::result::Result<Answer, Failure> {
         let left = call.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(timed_out(call));
+            return Err(timed_out());
         }
         let mut request = self
             .agent
@@ -198,7 +199,7 @@ impl Configured {
             retry::asked_wait(get("retry-after-ms"), get("retry-after"), SystemTime::now())
         };
         let location = response.headers().get(header::LOCATION).is_some();
-        let body = response.body_mut().with_config().limit(call.max_response as u64).read_to_vec();
+        let body = read_bounded(&mut response, call.max_response);
         match (status, body) {
             (200..=299, Ok(body)) => Ok(Answer { body }),
             (200..=299, Err(e)) => Err(failed(&e, call)),
@@ -221,8 +222,24 @@ impl Configured {
     }
 }
 
-fn timed_out(call: &Call) -> Failure {
-    let _ = call;
+/// Reads a body of at most `max` bytes. ureq's own limit counts the compressed bytes; this one counts what
+/// they unpack to.
+fn read_bounded(response: &mut ureq::http::Response<ureq::Body>, max: usize) -> std::result::Result<Vec<u8>, ureq::Error> {
+    let too_large = || ureq::Error::BodyExceedsLimit(max as u64);
+    let announced = response.body().content_length().and_then(|n| usize::try_from(n).ok());
+    if announced.is_some_and(|n| n > max) {
+        return Err(too_large());
+    }
+    let mut body = Vec::with_capacity(announced.unwrap_or(8 * 1024).min(1 << 20));
+    let mut reader = response.body_mut().with_config().limit(u64::MAX).reader().take(max as u64 + 1);
+    reader.read_to_end(&mut body).map_err(ureq::Error::from)?;
+    if body.len() > max {
+        return Err(too_large());
+    }
+    Ok(body)
+}
+
+fn timed_out() -> Failure {
     Failure {
         kind: Kind::Timeout,
         message: "no complete answer in time; raise timeout_ms (an option of the model, or a setting) or try later".into(),
@@ -237,7 +254,7 @@ fn failed(error: &ureq::Error, call: &Call) -> Failure {
         ureq::Error::Timeout(ureq::Timeout::Connect) => {
             (Kind::Connection, "no connection in time; check the host and the network".to_owned(), true)
         }
-        ureq::Error::Timeout(_) => return timed_out(call),
+        ureq::Error::Timeout(_) => return timed_out(),
         ureq::Error::HostNotFound => (Kind::Connection, "its name cannot be resolved; check the host".to_owned(), true),
         ureq::Error::BodyExceedsLimit(_) => (
             Kind::TooLarge,

@@ -22,6 +22,7 @@ pub struct SqlStore;
 
 const ER_DUP_ENTRY: u32 = 1062;
 const ER_NO_SUCH_TABLE: u32 = 1146;
+const ER_WRONG_ARGUMENTS: u32 = 1210;
 
 /// Runs `work` in a session of `account`; a missing table becomes an error that says what to do.
 fn session<T: Send + 'static>(
@@ -157,7 +158,12 @@ fn call_function(s: &mut Session, role: &str, name: &FunctionName, id: &str, arg
         &[Param::Identifier(schema), Param::Identifier(&name.name), id.into(), argument.into()],
     );
     let rows = result.map_err(|e| match e.kind() {
-        Kind::Server(code) => Error::invalid(format!("the {role} function {name} failed with error {code}: {}", e.message())),
+        Kind::Server(code) => {
+            // MySQL's STRING_TO_VECTOR takes text only; published examples hand it JSON.
+            let json_given = code == ER_WRONG_ARGUMENTS && e.message().ends_with("to_vector");
+            let hint = if json_given { "; write STRING_TO_VECTOR(CAST(... AS CHAR))" } else { "" };
+            Error::invalid(format!("the {role} function {name} failed with error {code}: {}{hint}", e.message()))
+        }
         _ => e,
     })?;
     rows.rows.first().map_or(Ok(None), |row| row.get(0))
@@ -391,6 +397,7 @@ pub fn list_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
     check_id("model_id", model_id)?;
     let id = model_id.to_owned();
     session(&As::Caller, interrupt, move |s| {
+        s.query("SET time_zone = '+00:00'", &[])?;
         let rows = s
             .query(
                 "SELECT JSON_OBJECT('model_id', model_id, 'model_request_url', model_request_url, \
@@ -399,8 +406,8 @@ pub fn list_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
                  'model_auth_id', model_auth_id, 'header_gen_fn', header_gen_fn, \
                  'input_transform_fn', input_transform_fn, 'output_transform_fn', output_transform_fn, \
                  'options', options, 'definer', definer, \
-                 'created_at', DATE_FORMAT(created_at, '%Y-%m-%dT%H:%i:%s.%f'), \
-                 'updated_at', DATE_FORMAT(updated_at, '%Y-%m-%dT%H:%i:%s.%f')) \
+                 'created_at', DATE_FORMAT(created_at, '%Y-%m-%dT%H:%i:%s.%fZ'), \
+                 'updated_at', DATE_FORMAT(updated_at, '%Y-%m-%dT%H:%i:%s.%fZ')) \
                  FROM mysql.cloudsql_ml_models WHERE model_id = ?",
                 &[id.as_str().into()],
             )?

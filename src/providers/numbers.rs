@@ -59,7 +59,8 @@ pub fn parse<'de, T: Deserialize<'de>>(answer: &'de [u8]) -> Result<T> {
 pub fn unreadable(error: &serde_json::Error, answer: &[u8]) -> Error {
     let start = String::from_utf8_lossy(answer.get(..answer.len().min(120)).unwrap_or_default()).into_owned();
     let what = if error.is_data() { "has an unexpected shape" } else { "is not valid JSON" };
-    Error::response(format!("the endpoint's answer {what} ({error}); it begins: {}", cut(&start, 120)))
+    let detail = error.to_string();
+    Error::response(format!("the endpoint's answer {what} ({}); it begins: {}", cut(&detail, 120), cut(&start, 120)))
 }
 
 /// A JSON value as a vector: an array of numbers, base64 text, or an array that holds only one such array.

@@ -79,7 +79,7 @@ fn option(context: *mut SecurityContext, name: &CStr) -> Result<String> {
     }
 }
 
-/// A copy of the current security context, active roles included, that another thread may use.
+/// A copy of the current security context that another thread may use. It has no active roles.
 pub struct CallerContext {
     context: *mut SecurityContext,
 }

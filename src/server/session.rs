@@ -195,6 +195,11 @@ impl Session {
              SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO'",
             &[],
         )?;
+        if self._caller.is_some() {
+            // The server does not copy active roles, nor tells which they are. The account may activate every
+            // role that was granted to it, so all of them count.
+            self.query("SET ROLE ALL", &[])?;
+        }
         Ok(())
     }
 
@@ -223,7 +228,7 @@ impl Session {
             let hint = if account == Account::library() {
                 "run install.sql".to_owned()
             } else {
-                format!("create it again, or let another account run ml_alter_model_registration (it matched {matched})")
+                "create it again, or let another account run ml_alter_model_registration".to_owned()
             };
             return Err(Error::new(Kind::NotFound, format!("the account {account} does not exist; {hint}")));
         }

@@ -1,0 +1,114 @@
+//! A private server with the library installed and a local model endpoint beside it.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use mysql::prelude::Queryable;
+use mysql::Conn;
+use xtask::endpoint::Endpoint;
+use xtask::mysqld::{Distribution, Server, ServerOptions};
+use xtask::{library, sqlscript};
+
+/// Keys that must never be seen outside of a request header. Searched for in logs and tables.
+pub const ENV_KEY: &str = "sk-env-5ecret-0001-abcdef";
+pub const FILE_KEY: &str = "sk-file-5ecret-0002-abcdef";
+
+/// A server, an endpoint and where its secrets are.
+pub struct Running {
+    pub server: Server,
+    pub endpoint: Endpoint,
+    pub secrets: tempfile::TempDir,
+}
+
+pub fn distribution() -> &'static Distribution {
+    static FOUND: OnceLock<Distribution> = OnceLock::new();
+    FOUND.get_or_init(|| Distribution::find_or_fetch(&|step| eprintln!("{step}")).expect("a MySQL 9.7 server"))
+}
+
+pub fn built_library() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| library::build(false, &|step| eprintln!("{step}")).expect("the library builds")).clone()
+}
+
+pub fn script(name: &str) -> String {
+    std::fs::read_to_string(library::workspace_root().join(name)).expect("a script of the repository")
+}
+
+/// Starts a server with `args`, without installing anything.
+pub fn start_bare(args: &[&str], env: &[(&str, &str)]) -> Running {
+    let secrets = tempfile::tempdir().unwrap();
+    std::fs::write(secrets.path().join("endpoint-key"), format!("{FILE_KEY}\n")).unwrap();
+    let mut environment = vec![
+        ("MYSQL_ML_SECRET_TEST".to_owned(), ENV_KEY.to_owned()),
+        ("MYSQL_ML_SECRETS_DIR".to_owned(), secrets.path().display().to_string()),
+    ];
+    environment.extend(env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    let options = ServerOptions {
+        args: args.iter().map(|a| (*a).to_owned()).collect(),
+        env: environment,
+        env_remove: ["OPENAI_API_KEY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"]
+            .map(str::to_owned)
+            .to_vec(),
+        library: Some(built_library()),
+        ..ServerOptions::default()
+    };
+    let server = Server::start(distribution(), options).expect("the server starts");
+    Running { server, endpoint: Endpoint::start().unwrap(), secrets }
+}
+
+/// Starts a server with the library installed.
+pub fn start() -> Running {
+    let running = start_bare(&[], &[]);
+    running.install();
+    running
+}
+
+impl Running {
+    pub fn install(&self) {
+        sqlscript::run(&mut self.root(), &script("install.sql"), "install.sql").unwrap();
+    }
+
+    pub fn root(&self) -> Conn {
+        self.server.connect("root").unwrap()
+    }
+
+    /// Registers an open_ai embedding model at a path of the endpoint.
+    pub fn embedding_model(&self, conn: &mut Conn, id: &str, path: &str) {
+        let url = self.endpoint.url(path);
+        conn.exec_drop(
+            "CALL mysql.ml_create_model_registration(?, ?, 'open_ai', 'text_embedding', 'test-8', NULL, NULL, NULL, NULL, NULL)",
+            (id, url),
+        )
+        .unwrap();
+    }
+
+    /// Registers a generic custom model at a path of the endpoint.
+    pub fn generic_model(&self, conn: &mut Conn, id: &str, path: &str) {
+        let url = self.endpoint.url(path);
+        conn.exec_drop(
+            "CALL mysql.ml_create_model_registration(?, ?, 'custom', 'generic', NULL, NULL, NULL, NULL, NULL, NULL)",
+            (id, url),
+        )
+        .unwrap();
+    }
+
+    /// The server's log without what the tests' own server set-up causes.
+    pub fn errors_in_log(&self) -> Vec<String> {
+        self.server
+            .error_log()
+            .lines()
+            .filter(|l| l.contains("[ERROR]"))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+/// The server's error number and message of a failed query.
+pub fn server_error<T: std::fmt::Debug>(result: mysql::Result<T>) -> (u16, String) {
+    match result {
+        Err(mysql::Error::MySqlError(e)) => (e.code, e.message),
+        other => panic!("expected a server error, got {other:?}"),
+    }
+}

@@ -1,0 +1,553 @@
+//! What the library does to a server under stress: kills, panics, shutdown, many sessions, reinstallation.
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{distribution, script, server_error, start, start_bare, Running, ENV_KEY};
+use mysql::prelude::Queryable;
+use mysql::{Conn, Row};
+use xtask::endpoint::{Certificate, Endpoint};
+use xtask::sqlscript;
+use xtask::xprotocol::XSession;
+
+/// Every function with arguments that reach its call.
+const EVERY_FUNCTION: [&str; 17] = [
+    "ml_version()",
+    "ml_embedding('d', 'x')",
+    "ml_predict_row('d', '{}')",
+    "ml_create_model_registration('n', NULL, 'dummy')",
+    "ml_alter_model_registration('n', NULL, 'dummy')",
+    "ml_drop_model_registration('n')",
+    "ml_list_registered_model('d')",
+    "ml_set_model_options('d', '{}')",
+    "ml_create_sm_secret_registration('s', 'env:OPENAI_API_KEY')",
+    "ml_alter_sm_secret_registration('s', 'env:OPENAI_API_KEY')",
+    "ml_drop_sm_secret_registration('s')",
+    "ml_set_setting('timeout_ms', NULL)",
+    "ml_list_settings()",
+    "cosine_distance(x'00000000', x'00000000')",
+    "l2_squared_distance(x'00000000', x'00000000')",
+    "dot_product(x'00000000', x'00000000')",
+    "vector_distance(x'00000000', x'00000000')",
+];
+
+/// Polls until `f` holds; fails after half a minute.
+fn wait_until(what: &str, mut f: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !f() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn id(conn: &mut Conn) -> u64 {
+    conn.query_first("SELECT CONNECTION_ID()").unwrap().unwrap()
+}
+
+fn register_dummy(conn: &mut Conn) {
+    conn.query_drop("CALL mysql.ml_create_model_registration('d', NULL, 'dummy', NULL, NULL, NULL, NULL, NULL, NULL, NULL)").unwrap();
+}
+
+/// Internal sessions that are in the processlist now.
+fn internal_sessions(conn: &mut Conn) -> Vec<String> {
+    conn.query_map(
+        "SELECT CONCAT(USER, ' ', COMMAND, ' ', COALESCE(INFO, '')) FROM performance_schema.processlist WHERE INFO LIKE 'PLUGIN%' OR HOST = ''",
+        |text: String| text,
+    )
+    .unwrap()
+}
+
+#[test]
+fn the_exports_and_the_scripts_name_the_same_functions() {
+    let install = script("install.sql");
+    let uninstall = script("uninstall.sql");
+    for call in EVERY_FUNCTION {
+        let name = call.split('(').next().unwrap();
+        assert!(install.contains(&format!("CREATE FUNCTION IF NOT EXISTS {name} RETURNS")), "install.sql lacks {name}");
+        assert!(uninstall.contains(&format!("DROP FUNCTION IF EXISTS {name};")), "uninstall.sql lacks {name}");
+    }
+    let created = install.lines().filter(|l| l.starts_with("CREATE FUNCTION IF NOT EXISTS")).count();
+    assert_eq!(created, EVERY_FUNCTION.len());
+    for setting in &mysql_ml::models::settings::SETTINGS {
+        assert!(install.contains(&format!("'{}'", setting.name)), "install.sql lacks the setting {}", setting.name);
+    }
+}
+
+#[test]
+fn a_panic_anywhere_is_an_error_and_the_server_lives() {
+    for stage in ["init", "call"] {
+        let running = start_bare(&[], &[("MYSQL_ML_PANIC_IN", stage)]);
+        let mut conn = running.root();
+        for line in script("install.sql").lines().filter(|l| l.starts_with("CREATE FUNCTION IF NOT EXISTS")) {
+            conn.query_drop(line.trim_end_matches(';')).unwrap();
+        }
+        for call in EVERY_FUNCTION {
+            let (code, message) = server_error(conn.query::<Row, _>(format!("SELECT {call}")));
+            assert_eq!(code, 3200, "{call}: {message}");
+            assert!(message.contains("internal error: panic at src/abi/guard.rs"), "{call}: {message}");
+        }
+        assert_eq!(conn.query_first::<i32, _>("SELECT 1").unwrap(), Some(1));
+        assert!(!running.server.error_log().contains("injected"), "the panic's text is in the error log");
+    }
+}
+
+#[test]
+fn kill_query_ends_every_kind_of_wait_within_a_second() {
+    let running = start();
+    let mut root = running.root();
+    running.embedding_model(&mut root, "hang", "/hang");
+    running.embedding_model(&mut root, "drip", "/drip");
+    running.embedding_model(&mut root, "backoff", "/status/503");
+    root.query_drop("CALL mysql.ml_set_model_options('backoff', '{\"max_retries\": 10}')").unwrap();
+    let blackhole = xtask::endpoint::Blackhole::open().unwrap();
+    root.exec_drop(
+        "CALL mysql.ml_create_model_registration('connect', ?, 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, NULL, NULL)",
+        (format!("http://127.0.0.1:{}/v1/embeddings", blackhole.port()),),
+    )
+    .unwrap();
+    root.query_drop("CREATE DATABASE f").unwrap();
+    root.query_drop("CREATE FUNCTION f.slow(model_id TEXT, input JSON) RETURNS JSON DETERMINISTIC RETURN JSON_OBJECT('x', SLEEP(600))").unwrap();
+    root.exec_drop(
+        "CALL mysql.ml_create_model_registration('slow', ?, 'custom', 'generic', NULL, NULL, NULL, 'f.slow', NULL, NULL)",
+        (running.endpoint.url("/echo"),),
+    )
+    .unwrap();
+
+    for (model, statement) in [
+        ("hang", "SELECT mysql.ml_embedding('hang', 'x')"),
+        ("hang", "SELECT ml_embedding('hang', 'x')"),
+        ("drip", "SELECT mysql.ml_embedding('drip', 'x')"),
+        ("backoff", "SELECT mysql.ml_embedding('backoff', 'x')"),
+        ("connect", "SELECT mysql.ml_embedding('connect', 'x')"),
+        ("slow", "SELECT mysql.ml_predict_row('slow', '{}')"),
+    ] {
+        let mut victim = running.root();
+        let victim_id = id(&mut victim);
+        let waiting = std::thread::spawn(move || {
+            let result = victim.query::<Row, _>(statement);
+            (server_error(result), victim)
+        });
+        wait_until(model, || {
+            let state: Option<Option<String>> = root
+                .exec_first("SELECT STATE FROM performance_schema.processlist WHERE ID = ?", (victim_id,))
+                .unwrap();
+            state.flatten().is_some_and(|s| s.starts_with("waiting for a model"))
+        });
+        if model == "hang" || model == "drip" {
+            assert!(running.endpoint.wait_for(&format!("/{model}"), 1, Duration::from_secs(10)));
+        }
+        let killed = Instant::now();
+        root.query_drop(format!("KILL QUERY {victim_id}")).unwrap();
+        let ((code, _), mut victim) = waiting.join().unwrap();
+        assert!(killed.elapsed() < Duration::from_secs(1), "{model}: {:?}", killed.elapsed());
+        assert_eq!(code, 1317, "{model}");
+        assert_eq!(victim.query_first::<i32, _>("SELECT 1").unwrap(), Some(1), "the session goes on");
+        running.endpoint.clear();
+    }
+    assert!(running.endpoint.wait_until_idle(Duration::from_secs(5)), "a killed call keeps its connection");
+    wait_until("the internal statement is killed too", || internal_sessions(&mut root).is_empty());
+}
+
+#[test]
+fn max_execution_time_and_kill_connection_end_a_call() {
+    let running = start();
+    let mut root = running.root();
+    running.embedding_model(&mut root, "hang", "/hang");
+    for statement in [
+        "SELECT /*+ MAX_EXECUTION_TIME(200) */ mysql.ml_embedding('hang', 'x')",
+        "SELECT /*+ MAX_EXECUTION_TIME(200) */ ml_embedding('hang', 'x')",
+    ] {
+        let started = Instant::now();
+        let (code, message) = server_error(root.query::<Row, _>(statement));
+        assert_eq!(code, 3024, "{message}");
+        assert!(started.elapsed() < Duration::from_millis(1500));
+    }
+    let mut victim = running.root();
+    let victim_id = id(&mut victim);
+    running.endpoint.clear();
+    let waiting = std::thread::spawn(move || victim.query::<Row, _>("SELECT ml_embedding('hang', 'x')").is_err());
+    assert!(running.endpoint.wait_for("/hang", 1, Duration::from_secs(10)));
+    root.query_drop(format!("KILL {victim_id}")).unwrap();
+    assert!(waiting.join().unwrap());
+    wait_until("the connection is gone", || {
+        root.exec_first::<u64, _, _>("SELECT COUNT(*) FROM performance_schema.processlist WHERE ID = ?", (victim_id,)).unwrap() == Some(0)
+    });
+
+    // Over the X Protocol too.
+    let mut x = XSession::connect(&running.server.x_socket(), "root", "").unwrap();
+    let x_id = String::from_utf8(x.execute("SELECT CONNECTION_ID()").unwrap().rows[0][0].clone().unwrap()).unwrap();
+    running.endpoint.clear();
+    let waiting = std::thread::spawn(move || x.execute("SELECT mysql.ml_embedding('hang', 'x')").unwrap().error.unwrap().0);
+    assert!(running.endpoint.wait_for("/hang", 1, Duration::from_secs(10)));
+    root.query_drop(format!("KILL QUERY {x_id}")).unwrap();
+    assert_eq!(waiting.join().unwrap(), 1317);
+}
+
+#[test]
+fn a_statement_that_waits_for_a_lock_of_the_registry_can_be_killed() {
+    let running = start();
+    let mut root = running.root();
+    register_dummy(&mut root);
+    let mut locker = running.root();
+    locker.query_drop("LOCK TABLES mysql.cloudsql_ml_models WRITE").unwrap();
+    let mut victim = running.root();
+    let victim_id = id(&mut victim);
+    let waiting = std::thread::spawn(move || server_error(victim.query::<Row, _>("SELECT mysql.ml_embedding('d', 'x')")));
+    wait_until("the internal statement waits", || internal_sessions(&mut root).iter().any(|s| s.contains("cloudsql_ml_models")));
+    let killed = Instant::now();
+    root.query_drop(format!("KILL QUERY {victim_id}")).unwrap();
+    assert_eq!(waiting.join().unwrap().0, 1317);
+    assert!(killed.elapsed() < Duration::from_secs(1));
+    wait_until("the internal statement ends", || internal_sessions(&mut root).is_empty());
+    locker.query_drop("UNLOCK TABLES").unwrap();
+}
+
+#[test]
+fn a_hundred_sessions_call_at_once() {
+    let running = start();
+    let mut root = running.root();
+    running.embedding_model(&mut root, "m", "/v1/embeddings");
+    root.query_drop("CREATE DATABASE f").unwrap();
+    root.query_drop("CREATE FUNCTION f.head(model_id TEXT, input TEXT) RETURNS JSON DETERMINISTIC RETURN JSON_OBJECT('x-text', input)").unwrap();
+    root.exec_drop(
+        "CALL mysql.ml_create_model_registration('h', ?, 'open_ai', 'text_embedding', 'test-8', NULL, NULL, 'f.head', NULL, NULL)",
+        (running.endpoint.url("/v1/embeddings"),),
+    )
+    .unwrap();
+    running.endpoint.set_latency(Duration::from_millis(20), Duration::ZERO);
+    running.endpoint.clear();
+    let opts = running.server.conn_opts("root", None);
+    let threads: Vec<_> = (0..100)
+        .map(|n| {
+            let opts = opts.clone();
+            std::thread::spawn(move || {
+                let mut conn = Conn::new(opts).unwrap();
+                let model = if n % 4 == 0 { "h" } else { "m" };
+                for i in 0..5 {
+                    let text = format!("session {n} text {i}");
+                    let got: Option<Vec<u8>> = conn.exec_first("SELECT mysql.ml_embedding(?, ?)", (model, &text)).unwrap();
+                    let expected: Vec<u8> =
+                        xtask::endpoint::embedding_for(&text, 8).iter().flat_map(|x| x.to_le_bytes()).collect();
+                    assert_eq!(got.unwrap(), expected, "{text}");
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert_eq!(running.endpoint.count(), 500);
+    assert_eq!(running.errors_in_log(), Vec::<String>::new());
+}
+
+#[test]
+fn ten_thousand_calls_leave_memory_flat() {
+    let running = start();
+    let mut root = running.root();
+    running.embedding_model(&mut root, "m", "/v1/embeddings");
+    root.query_drop("CALL mysql.ml_set_setting('cache_memory_mb', '0')").unwrap();
+    running.generic_model(&mut root, "p", "/bytes/2000");
+    running.endpoint.set_recording(false);
+    root.query_drop("CREATE DATABASE n").unwrap();
+    root.query_drop("CREATE TABLE n.n (i INT PRIMARY KEY)").unwrap();
+    root.query_drop("SET SESSION cte_max_recursion_depth = 20000").unwrap();
+    root.query_drop("INSERT INTO n.n WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) SELECT i FROM n").unwrap();
+    let mut round = || {
+        for statement in [
+            "SELECT SUM(LENGTH(ml_embedding('m', CONCAT('bare ', i)))) FROM n.n",
+            "SELECT SUM(LENGTH(mysql.ml_embedding('m', CONCAT('wrapped ', i)))) FROM n.n",
+            "SELECT SUM(LENGTH(ml_predict_row('p', JSON_OBJECT('i', i)))) FROM n.n",
+            "SELECT SUM(LENGTH(mysql.ml_predict_row('p', JSON_OBJECT('i', i)))) FROM n.n",
+        ] {
+            let sum: Option<u64> = root.query_first(statement).unwrap();
+            assert!(sum.unwrap() > 0);
+        }
+        running.server.rss_kib().unwrap()
+    };
+    round();
+    let before = round();
+    let after = round();
+    assert!(after < before + 8 * 1024, "resident memory went from {before} to {after} KiB over 10,000 calls");
+}
+
+#[test]
+fn functions_dropped_and_installed_again_under_load() {
+    let running = start();
+    let mut root = running.root();
+    register_dummy(&mut root);
+    running.embedding_model(&mut root, "m", "/delay/50/v1/embeddings");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let (running, stop) = (&running, &stop);
+            scope.spawn(move || {
+                let mut conn = running.root();
+                let mut i = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    i += 1;
+                    // The function may be gone at this moment: an error, never a lost connection.
+                    match conn.query::<Row, _>(format!("SELECT mysql.ml_embedding('m', '{n}-{i}'), ml_embedding('d', '{i}')")) {
+                        Ok(_) | Err(mysql::Error::MySqlError(_)) => {}
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+            });
+        }
+        for _ in 0..5 {
+            sqlscript::run(&mut root, &script("uninstall.sql"), "uninstall.sql").unwrap();
+            let functions: Option<u64> = root.query_first("SELECT COUNT(*) FROM mysql.func").unwrap();
+            assert_eq!(functions, Some(0));
+            sqlscript::run(&mut root, &script("install.sql"), "install.sql").unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let dim: Option<u64> = root.query_first("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'registrations were kept'))").unwrap();
+    assert_eq!(dim, Some(384));
+    assert_eq!(running.errors_in_log(), Vec::<String>::new());
+}
+
+#[test]
+fn install_is_repeatable_and_uninstall_complete() {
+    let running = start();
+    let mut root = running.root();
+    register_dummy(&mut root);
+    root.query_drop("CREATE USER app@localhost").unwrap();
+    root.query_drop("GRANT EXECUTE ON FUNCTION mysql.ml_embedding TO app@localhost").unwrap();
+    running.install();
+    let mut app = running.server.connect("app").unwrap();
+    assert_eq!(app.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'x'))").unwrap(), Some(384), "grants were kept");
+    drop(app);
+    let leftovers = "SELECT (SELECT COUNT(*) FROM mysql.func) + (SELECT COUNT(*) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'mysql') \
+         + (SELECT COUNT(*) FROM mysql.user WHERE user IN ('mysql_ml', 'ml_user', 'ml_admin'))";
+    let tables = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME LIKE 'cloudsql\\_ml%'";
+    sqlscript::run(&mut root, &script("uninstall.sql"), "uninstall.sql").unwrap();
+    assert_eq!(root.query_first::<u64, _>(leftovers).unwrap(), Some(0));
+    assert_eq!(root.query_first::<u64, _>(tables).unwrap(), Some(3));
+    sqlscript::run(&mut root, &script("uninstall.sql"), "uninstall.sql").unwrap();
+    root.query_drop("SET @mysql_ml_drop_registrations = 1").unwrap();
+    sqlscript::run(&mut root, &script("uninstall.sql"), "uninstall.sql").unwrap();
+    assert_eq!(root.query_first::<u64, _>(tables).unwrap(), Some(0));
+}
+
+#[test]
+fn a_server_without_the_library_or_of_another_version_is_told_so() {
+    let running = start_bare(&[], &[]);
+    let mut root = running.root();
+    std::fs::remove_file(running.server.plugin_dir().join("mysql_ml.so")).unwrap();
+    let error = sqlscript::run(&mut root, &script("install.sql"), "install.sql").unwrap_err();
+    let text = format!("{error:#}");
+    assert!(text.contains("1126") && text.contains("mysql_ml.so"), "{text}");
+    // The version check, against a server that seems to be another one.
+    let other = script("install.sql").replace("VERSION() LIKE '9.7.%'", "VERSION() LIKE '5.7.%'");
+    let error = sqlscript::run(&mut root, &other, "install.sql").unwrap_err();
+    assert!(format!("{error:#}").contains("MySQL 9.7 is needed"), "{error:#}");
+    // A function without install.sql says what to do.
+    std::fs::copy(common::built_library(), running.server.plugin_dir().join("mysql_ml.so")).unwrap();
+    root.query_drop("CREATE FUNCTION ml_embedding RETURNS STRING SONAME 'mysql_ml.so'").unwrap();
+    let (_, message) = server_error(root.query::<Row, _>("SELECT ml_embedding('d', 'x')"));
+    assert!(message.contains("run install.sql"), "{message}");
+}
+
+#[test]
+fn shutdown_does_not_wait_for_a_call() {
+    let mut running = start();
+    let mut root = running.root();
+    running.embedding_model(&mut root, "hang", "/hang");
+    register_dummy(&mut root);
+    root.query_drop("SELECT mysql.ml_embedding('d', 'an idle thread of the library is there')").unwrap();
+    let mut victim = running.root();
+    let waiting = std::thread::spawn(move || victim.query::<Row, _>("SELECT mysql.ml_embedding('hang', 'x')").is_err());
+    assert!(running.endpoint.wait_for("/hang", 1, Duration::from_secs(10)));
+    drop(root);
+    let took = running.server.shutdown().unwrap();
+    assert!(waiting.join().unwrap());
+    assert!(took < Duration::from_secs(8), "shutdown took {took:?}");
+    assert_eq!(running.errors_in_log(), Vec::<String>::new());
+    running.server.restart().unwrap();
+    let dim: Option<u64> = running.root().query_first("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'after restart'))").unwrap();
+    assert_eq!(dim, Some(384));
+}
+
+#[test]
+fn an_internal_error_of_512_bytes_is_passed_on() {
+    let running = start();
+    let mut root = running.root();
+    root.query_drop("CREATE DATABASE f").unwrap();
+    let long = "é".repeat(100);
+    root.query_drop("CREATE PROCEDURE f.fail() SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'x'").unwrap();
+    // The server's longest message: an identifier error that quotes a long value.
+    root.query_drop("CREATE FUNCTION f.head(model_id TEXT, input TEXT) RETURNS JSON DETERMINISTIC RETURN CAST(CONCAT('{\"', REPEAT('long ', 200)) AS JSON)").unwrap();
+    root.query_drop(format!(
+        "CREATE FUNCTION f.signal_it(model_id TEXT, input TEXT) RETURNS JSON DETERMINISTIC BEGIN \
+         DECLARE t TEXT; SET t = LEFT(REPEAT('{long} ', 10), 128); SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = t; RETURN NULL; END"
+    ))
+    .unwrap();
+    root.query_drop("CREATE FUNCTION f.unknown_table(model_id TEXT, input TEXT) RETURNS JSON DETERMINISTIC READS SQL DATA RETURN (SELECT UPDATEXML(CONCAT('<', REPEAT('y', 600)), REPEAT('/z', 400), ''))").unwrap();
+    for function in ["f.head", "f.signal_it", "f.unknown_table"] {
+        root.exec_drop(
+            "CALL mysql.ml_create_model_registration('m', ?, 'open_ai', 'text_embedding', 'test-8', NULL, NULL, ?, NULL, NULL)",
+            (running.endpoint.url("/v1/embeddings"), function),
+        )
+        .unwrap();
+        let (code, message) = server_error(root.query::<Row, _>("SELECT mysql.ml_embedding('m', 'x')"));
+        assert_eq!(code, 3200, "{message}");
+        assert!(message.contains(function) && message.len() <= 511, "{message}");
+        root.query_drop("CALL mysql.ml_drop_model_registration('m')").unwrap();
+    }
+    assert_eq!(root.query_first::<i32, _>("SELECT 1").unwrap(), Some(1));
+}
+
+#[test]
+fn calls_work_when_max_connections_is_used_up() {
+    let running = start_bare(&["--max-connections=4"], &[]);
+    running.install();
+    let mut root = running.root();
+    register_dummy(&mut root);
+    root.query_drop("CREATE USER app@localhost").unwrap();
+    root.query_drop("GRANT EXECUTE ON FUNCTION mysql.ml_embedding TO app@localhost").unwrap();
+    root.query_drop("CALL mysql.ml_set_setting('registry_ttl_ms', '0')").unwrap();
+    let mut all: Vec<Conn> = Vec::new();
+    while let Ok(conn) = running.server.connect("app") {
+        all.push(conn);
+        assert!(all.len() < 10);
+    }
+    for conn in &mut all {
+        assert_eq!(conn.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'full'))").unwrap(), Some(384));
+    }
+    drop(all);
+    wait_until("connections are counted down again", || running.server.connect("app").is_ok());
+}
+
+#[test]
+fn tls_is_verified_and_a_private_authority_can_be_trusted() {
+    let running = start();
+    let mut root = running.root();
+    root.query_drop("CALL mysql.ml_set_setting('max_retries', '0')").unwrap();
+    let try_endpoint = |root: &mut Conn, endpoint: &Endpoint, trusted: bool| {
+        let ca = running.secrets.path().join(format!("ca-{}.pem", endpoint.port()));
+        std::fs::write(&ca, endpoint.ca_pem()).unwrap();
+        let setting = trusted.then(|| ca.display().to_string());
+        root.exec_drop("CALL mysql.ml_set_setting('ca_file', ?)", (setting,)).unwrap();
+        root.exec_drop(
+            "CALL mysql.ml_create_model_registration('tls', ?, 'open_ai', 'text_embedding', 'test-8', NULL, NULL, NULL, NULL, NULL)",
+            (endpoint.url("/v1/embeddings"),),
+        )
+        .unwrap();
+        let result = root.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('tls', 'x'))");
+        root.query_drop("CALL mysql.ml_drop_model_registration('tls')").unwrap();
+        result
+    };
+    let valid = Endpoint::start_tls(Certificate::Valid).unwrap();
+    let (_, unknown) = server_error(try_endpoint(&mut root, &valid, false));
+    assert!(unknown.contains("TLS failed") && unknown.contains("ca_file"), "{unknown}");
+    assert_eq!(try_endpoint(&mut root, &valid, true).unwrap(), Some(8));
+    let (_, host) = server_error(try_endpoint(&mut root, &Endpoint::start_tls(Certificate::WrongHost).unwrap(), true));
+    assert!(host.contains("TLS failed"), "{host}");
+    let (_, expired) = server_error(try_endpoint(&mut root, &Endpoint::start_tls(Certificate::Expired).unwrap(), true));
+    assert!(expired.contains("TLS failed") && expired.contains("xpired"), "{expired}");
+    let (_, missing) = {
+        root.query_drop("CALL mysql.ml_set_setting('ca_file', '/nonexistent/ca.pem')").unwrap();
+        running.embedding_model(&mut root, "m", "/v1/embeddings");
+        server_error(root.query::<Row, _>("SELECT mysql.ml_embedding('m', 'x')"))
+    };
+    assert!(missing.contains("ca_file") && missing.contains("cannot be read"), "{missing}");
+}
+
+#[test]
+fn an_event_fills_vectors() {
+    let running = start();
+    let mut root = running.root();
+    running.embedding_model(&mut root, "m", "/v1/embeddings");
+    root.query_drop("CREATE DATABASE e").unwrap();
+    root.query_drop("CREATE TABLE e.seen (dim INT)").unwrap();
+    root.query_drop("CREATE EVENT e.once ON SCHEDULE AT CURRENT_TIMESTAMP DO INSERT INTO e.seen SELECT VECTOR_DIM(mysql.ml_embedding('m', 'by event'))").unwrap();
+    wait_until("the event ran", || root.query_first::<i32, _>("SELECT dim FROM e.seen").unwrap() == Some(8));
+}
+
+#[test]
+fn keys_are_seen_nowhere_while_a_call_is_in_flight() {
+    let running = start();
+    let mut root = running.root();
+    root.query_drop("CALL mysql.ml_create_sm_secret_registration('s', 'env:MYSQL_ML_SECRET_TEST')").unwrap();
+    root.exec_drop(
+        "CALL mysql.ml_create_model_registration('m', ?, 'open_ai', 'text_embedding', 'test-8', 'secret_manager', 's', NULL, NULL, NULL)",
+        (running.endpoint.url("/delay/500/v1/embeddings"),),
+    )
+    .unwrap();
+    let mut caller = running.root();
+    let waiting = std::thread::spawn(move || caller.query::<Row, _>("SELECT mysql.ml_embedding('m', 'x')").unwrap().len());
+    assert!(running.endpoint.wait_for("/delay/500/v1/embeddings", 1, Duration::from_secs(10)));
+    for view in [
+        "SELECT * FROM performance_schema.processlist",
+        "SELECT * FROM performance_schema.events_statements_current",
+        "SELECT * FROM performance_schema.events_statements_history",
+        "SELECT * FROM performance_schema.events_statements_summary_by_digest",
+        "SELECT * FROM performance_schema.user_variables_by_thread",
+        "SELECT * FROM mysql.cloudsql_ml_secrets",
+        "SHOW ENGINE INNODB STATUS",
+    ] {
+        for row in root.query::<Row, _>(view).unwrap() {
+            assert!(!format!("{row:?}").contains(ENV_KEY), "{view}");
+        }
+    }
+    assert_eq!(waiting.join().unwrap(), 1);
+    assert_eq!(running.endpoint.requests()[0].header("authorization"), Some(format!("Bearer {ENV_KEY}").as_str()));
+}
+
+#[test]
+fn the_command_line_client_shows_vectors_and_errors() {
+    let running = start();
+    let mut root = running.root();
+    register_dummy(&mut root);
+    root.query_drop("CALL mysql.ml_set_model_options('d', '{\"dimensions\": 2}')").unwrap();
+    let run = |args: &[&str], sql: &str| {
+        let output = running.server.client("root").args(args).args(["-N", "-e", sql]).output().unwrap();
+        (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (hex, _) = run(&["--binary-as-hex"], "SELECT mysql.ml_embedding('d', 'x'), ml_embedding('d', 'x')");
+    let cells: Vec<&str> = hex.split_whitespace().collect();
+    assert_eq!(cells.len(), 2, "{hex}");
+    assert!(cells[0].starts_with("0x") && cells[0].len() == 18 && cells[0] == cells[1], "{hex}");
+    let (_, error) = run(&[], "SELECT mysql.ml_embedding('nope', 'x')");
+    assert!(error.contains("ERROR 3200 (HY000)") && error.contains("not registered"), "{error}");
+    let installed = std::process::Command::new("sh")
+        .arg("-c")
+        .arg("true")
+        .status()
+        .unwrap();
+    assert!(installed.success());
+    // The scripts run through the client as the README says.
+    let mut client = running.server.client("root");
+    client.stdin(std::fs::File::open(xtask::library::workspace_root().join("install.sql")).unwrap());
+    let output = client.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("is installed"));
+    let _ = distribution();
+}
+
+#[test]
+fn memory_of_a_refused_flood_is_bounded() {
+    // 64 sessions ask for an endless answer at once: each is cut at max_response_mb.
+    let running: Running = start();
+    let mut root = running.root();
+    root.query_drop("CALL mysql.ml_set_setting('max_response_mb', '1')").unwrap();
+    root.query_drop("CALL mysql.ml_set_setting('max_retries', '0')").unwrap();
+    running.generic_model(&mut root, "huge", "/huge");
+    running.generic_model(&mut root, "bomb", "/gzip-bomb");
+    let before = running.server.rss_kib().unwrap();
+    std::thread::scope(|scope| {
+        for n in 0..64 {
+            let running = &running;
+            scope.spawn(move || {
+                let model = if n % 2 == 0 { "huge" } else { "bomb" };
+                let mut conn = running.root();
+                let (_, message) = server_error(conn.exec::<Row, _, _>("SELECT mysql.ml_predict_row(?, '{\"input\":\"x\"}')", (model,)));
+                assert!(message.contains("larger than 1 MiB"), "{message}");
+            });
+        }
+    });
+    let after = running.server.rss_kib().unwrap();
+    assert!(after < before + 300 * 1024, "from {before} to {after} KiB");
+}

@@ -1,0 +1,314 @@
+//! The SQL suite: files of statements in tests/sql with the output they must give.
+//!
+//! A case is a line in a .sql file; `MYSQL_ML_RECORD=1 cargo test --test sql` writes the expected output (.out)
+//! anew, to be read before it is committed. `MYSQL_ML_SUITE=name` runs one file.
+//!
+//! In a file, `{{endpoint}}` is the address of a local model endpoint (xtask/src/endpoint.rs tells its paths), and
+//! lines that start with `--@` direct the run:
+//!
+//! | directive | meaning |
+//! |---|---|
+//! | `--@ user NAME` | go on as this user, whose password is empty |
+//! | `--@ reconnect` | a new connection for the user |
+//! | `--@ protocol text/prepared/x` | how statements are sent from here on |
+//! | `--@ requests` | shows how many requests the endpoint got since it was last asked |
+//! | `--@ last METHOD/PATH/BODY/header NAME` | shows this of the last request |
+//! | `--@ mask PATTERN` | shows this text as `*` from here on |
+
+mod common;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use common::{start, Running, ENV_KEY, FILE_KEY};
+use mysql::consts::ColumnFlags;
+use mysql::prelude::Queryable;
+use mysql::{Conn, Value};
+use xtask::xprotocol::XSession;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Protocol {
+    Text,
+    Prepared,
+    X,
+}
+
+struct Run<'a> {
+    running: &'a Running,
+    connections: HashMap<String, Conn>,
+    sessions: HashMap<String, XSession>,
+    user: String,
+    protocol: Protocol,
+    masks: Vec<String>,
+    out: String,
+}
+
+#[test]
+fn sql_suite() {
+    let running = start();
+    let root = xtask::library::workspace_root();
+    let folder = root.join("tests/sql");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "sql"))
+        .collect();
+    files.sort();
+    let only = std::env::var("MYSQL_ML_SUITE").ok();
+    let record = std::env::var_os("MYSQL_ML_RECORD").is_some();
+    let mut failures = Vec::new();
+    for file in files {
+        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+        if only.as_ref().is_some_and(|o| *o != name) {
+            continue;
+        }
+        eprintln!("sql/{name}");
+        let actual = run_file(&running, &file);
+        let expected_file = file.with_extension("out");
+        if record {
+            std::fs::write(&expected_file, &actual).unwrap();
+            continue;
+        }
+        let expected = std::fs::read_to_string(&expected_file).unwrap_or_default();
+        if actual != expected {
+            failures.push(format!("tests/sql/{name}.sql:\n{}", difference(&expected, &actual)));
+        }
+    }
+    for (log, text) in [("error log", running.server.error_log()), ("general log", running.server.general_log())] {
+        for key in [ENV_KEY, FILE_KEY] {
+            assert!(!text.contains(key), "the {log} holds the key {key}");
+        }
+    }
+    assert_eq!(running.errors_in_log(), Vec::<String>::new());
+    assert!(failures.is_empty(), "{}\nMYSQL_ML_RECORD=1 records the new output", failures.join("\n\n"));
+}
+
+/// The documentation's SQL is run as it stands.
+#[test]
+fn documented_statements_work() {
+    let running = start();
+    let root = xtask::library::workspace_root();
+    let mut count = 0;
+    for page in ["README.md", "docs/functions.md", "docs/security.md"] {
+        let text = std::fs::read_to_string(root.join(page)).unwrap();
+        let mut conn = running.root();
+        conn.query_drop("CREATE DATABASE IF NOT EXISTS shop").unwrap();
+        conn.query_drop("USE shop").unwrap();
+        for (line, block) in sql_blocks(&text) {
+            // The documentation names public hosts; a local endpoint answers in their place.
+            let block = block
+                .replace("https://api.openai.com", &running.endpoint.url(""))
+                .replace("http://localhost:11434", &running.endpoint.url(""))
+                .replace("https://cymbal.example", &running.endpoint.url(""))
+                .replace("file:openai", "file:endpoint-key");
+            for statement in xtask::sqlscript::split(&block) {
+                let result: mysql::Result<Vec<mysql::Row>> = conn.query(&statement.text);
+                if let Err(e) = result {
+                    panic!("{page}, block at line {line}: {}\n{e}", statement.text);
+                }
+                count += 1;
+            }
+        }
+        conn.query_drop("DELETE FROM mysql.cloudsql_ml_models").unwrap();
+        conn.query_drop("DELETE FROM mysql.cloudsql_ml_secrets").unwrap();
+        conn.query_drop("DELETE FROM mysql.cloudsql_ml_settings").unwrap();
+        conn.query_drop("DROP DATABASE shop").unwrap();
+    }
+    assert!(count > 20, "only {count} statements were found in the documentation");
+}
+
+/// The fenced blocks marked `sql` of a Markdown page, with the line each starts at.
+fn sql_blocks(text: &str) -> Vec<(usize, String)> {
+    let mut blocks = Vec::new();
+    let mut current: Option<(usize, String)> = None;
+    for (i, line) in text.lines().enumerate() {
+        match &mut current {
+            None if line.trim() == "```sql" => current = Some((i + 1, String::new())),
+            Some(_) if line.trim() == "```" => blocks.extend(current.take()),
+            Some((_, block)) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            None => {}
+        }
+    }
+    blocks
+}
+
+fn run_file(running: &Running, file: &Path) -> String {
+    running.endpoint.clear();
+    let mut run = Run {
+        running,
+        connections: HashMap::new(),
+        sessions: HashMap::new(),
+        user: "root".into(),
+        protocol: Protocol::Text,
+        masks: Vec::new(),
+        out: String::new(),
+    };
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut chunk = String::new();
+    for line in text.lines() {
+        if let Some(directive) = line.strip_prefix("--@ ") {
+            run.statements(&std::mem::take(&mut chunk));
+            run.directive(directive.trim());
+        } else {
+            chunk.push_str(line);
+            chunk.push('\n');
+        }
+    }
+    run.statements(&chunk);
+    run.out
+}
+
+impl Run<'_> {
+    fn directive(&mut self, directive: &str) {
+        let (word, rest) = directive.split_once(' ').unwrap_or((directive, ""));
+        let _ = writeln!(self.out, "--@ {directive}");
+        match word {
+            "user" => self.user = rest.into(),
+            "reconnect" => {
+                self.connections.remove(&self.user);
+                self.sessions.remove(&self.user);
+            }
+            "protocol" => {
+                self.protocol = match rest {
+                    "text" => Protocol::Text,
+                    "prepared" => Protocol::Prepared,
+                    "x" => Protocol::X,
+                    other => panic!("unknown protocol {other}"),
+                }
+            }
+            "requests" => {
+                let count = self.running.endpoint.count();
+                self.running.endpoint.clear();
+                let _ = writeln!(self.out, "requests: {count}");
+            }
+            "last" => {
+                let requests = self.running.endpoint.requests();
+                let Some(last) = requests.last() else {
+                    self.out.push_str("(no request)\n");
+                    return;
+                };
+                let shown = match rest.split_once(' ') {
+                    Some(("header", name)) => last.header(name).unwrap_or("(none)").to_owned(),
+                    _ if rest == "METHOD" => last.method.clone(),
+                    _ if rest == "PATH" => last.path.clone(),
+                    _ if rest == "BODY" => last.text().to_string(),
+                    _ => panic!("unknown: last {rest}"),
+                };
+                let shown = shown.replace(ENV_KEY, "<the key of the environment>").replace(FILE_KEY, "<the key of the file>");
+                let _ = writeln!(self.out, "{shown}");
+            }
+            "mask" => self.masks.push(rest.into()),
+            other => panic!("unknown directive {other}"),
+        }
+    }
+
+    fn statements(&mut self, text: &str) {
+        for statement in xtask::sqlscript::split(text) {
+            let _ = writeln!(self.out, "{};", statement.text);
+            let sql = statement.text.replace("{{endpoint}}", self.running.endpoint.url("").trim_end_matches('/'));
+            let result = if self.protocol == Protocol::X { self.execute_x(&sql) } else { self.execute(&sql) };
+            let mut shown = result.unwrap_or_else(|e| e);
+            let port = self.running.endpoint.port().to_string();
+            shown = shown.replace(&format!("127.0.0.1:{port}"), "ENDPOINT");
+            for key in [ENV_KEY, FILE_KEY] {
+                assert!(!shown.contains(key), "a result holds the key {key}: {}", statement.text);
+            }
+            shown = shown.replace(&self.running.secrets.path().display().to_string(), "SECRETS_DIR");
+            for mask in &self.masks {
+                shown = shown.replace(mask.as_str(), "*");
+            }
+            self.out.push_str(&shown);
+        }
+    }
+
+    fn execute(&mut self, sql: &str) -> Result<String, String> {
+        let user = self.user.clone();
+        let conn = self.connections.entry(user.clone()).or_insert_with(|| self.running.server.connect(&user).unwrap());
+        let mut out = String::new();
+        let text_error = |e: mysql::Error| match e {
+            mysql::Error::MySqlError(e) => format!("ERROR {} ({}): {}\n", e.code, e.state, e.message),
+            other => panic!("{sql}: {other}"),
+        };
+        macro_rules! show {
+            ($result:expr) => {{
+                let mut result = $result.map_err(text_error)?;
+                while let Some(set) = result.iter() {
+                    let columns: Vec<(String, bool)> = set
+                        .columns()
+                        .as_ref()
+                        .iter()
+                        .map(|c| (c.name_str().into_owned(), is_binary(c)))
+                        .collect();
+                    if !columns.is_empty() {
+                        let _ = writeln!(out, "{}", columns.iter().map(|c| c.0.clone()).collect::<Vec<_>>().join("\t"));
+                    }
+                    for row in set {
+                        let values = row.map_err(text_error)?.unwrap();
+                        let cells: Vec<String> = values.iter().zip(&columns).map(|(v, c)| cell(v, c.1)).collect();
+                        let _ = writeln!(out, "{}", cells.join("\t"));
+                    }
+                }
+            }};
+        }
+        match self.protocol {
+            Protocol::Text => show!(conn.query_iter(sql)),
+            _ => show!(conn.exec_iter(sql, ())),
+        }
+        Ok(out)
+    }
+
+    fn execute_x(&mut self, sql: &str) -> Result<String, String> {
+        let user = self.user.clone();
+        let session = self
+            .sessions
+            .entry(user.clone())
+            .or_insert_with(|| XSession::connect(&self.running.server.x_socket(), &user, "").unwrap());
+        let result = session.execute(sql).unwrap();
+        if let Some((code, state, message)) = result.error {
+            return Err(format!("ERROR {code} ({state}): {message}\n"));
+        }
+        let mut out = String::new();
+        for row in result.rows {
+            let cells: Vec<String> = row
+                .into_iter()
+                .map(|c| c.map_or("NULL".into(), |b| cell(&Value::Bytes(b.clone()), std::str::from_utf8(&b).is_err())))
+                .collect();
+            let _ = writeln!(out, "{}", cells.join("\t"));
+        }
+        Ok(out)
+    }
+}
+
+fn is_binary(column: &mysql::Column) -> bool {
+    column.character_set() == 63 && column.flags().contains(ColumnFlags::BINARY_FLAG) && column.column_type().is_character_type()
+        || matches!(column.column_type() as u8, 242 | 249..=253) && column.character_set() == 63
+}
+
+fn cell(value: &Value, binary: bool) -> String {
+    match value {
+        Value::NULL => "NULL".into(),
+        Value::Bytes(bytes) if binary => {
+            let shown: String = bytes.iter().take(16).map(|b| format!("{b:02x}")).collect();
+            if bytes.len() > 16 { format!("x'{shown}...' ({} bytes)", bytes.len()) } else { format!("x'{shown}'") }
+        }
+        Value::Bytes(bytes) => {
+            let text = String::from_utf8_lossy(bytes).replace('\n', "\\n").replace('\t', "\\t");
+            if text.len() > 3000 { format!("{}... ({} bytes)", &text[..60], bytes.len()) } else { text }
+        }
+        other => other.as_sql(true).trim_matches('\'').to_owned(),
+    }
+}
+
+fn difference(expected: &str, actual: &str) -> String {
+    let (e, a): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), actual.lines().collect());
+    let at = e.iter().zip(&a).position(|(x, y)| x != y).unwrap_or(e.len().min(a.len()));
+    let from = at.saturating_sub(3);
+    let show = |lines: &[&str]| {
+        lines.iter().skip(from).take(10).map(|l| format!("    {l}")).collect::<Vec<_>>().join("\n")
+    };
+    format!("first difference in line {}\n  expected:\n{}\n  actual:\n{}", at + 1, show(&e), show(&a))
+}

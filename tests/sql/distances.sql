@@ -1,0 +1,24 @@
+-- Distances: values, NULLs, what is not comparable.
+SET @a = STRING_TO_VECTOR('[1,2,3]'), @b = STRING_TO_VECTOR('[4,-5,6]');
+SELECT cosine_distance(@a, @b) AS cosine, l2_squared_distance(@a, @b) AS l2_squared, dot_product(@a, @b) AS dot;
+SELECT vector_distance(@a, @b) AS d, vector_distance(@a, @b, 'distance_measure=cosine') AS c, vector_distance(@a, @b, 'DISTANCE_MEASURE = dot_product') AS p, vector_distance(@a, @b, 'distance_measure=l2_squared') AS l;
+SELECT cosine_distance(@a, @a) < 1e-12 AS same, cosine_distance(STRING_TO_VECTOR('[1,0]'), STRING_TO_VECTOR('[-1,0]')) AS opposite, cosine_distance(STRING_TO_VECTOR('[0,0]'), STRING_TO_VECTOR('[1,0]')) AS zero_vector;
+SELECT cosine_distance(NULL, @b), l2_squared_distance(@a, NULL), dot_product(NULL, NULL), vector_distance(NULL, @b), vector_distance(@a, @b, NULL);
+SELECT cosine_distance(x'0000803f00000040', x'0000803f00000040') < 1e-12 AS hexadecimal;
+CREATE DATABASE d;
+CREATE TABLE d.t (id INT PRIMARY KEY, v VECTOR(3), b VARBINARY(12), l LONGBLOB);
+INSERT INTO d.t VALUES (1, STRING_TO_VECTOR('[1,2,3]'), STRING_TO_VECTOR('[1,2,3]'), STRING_TO_VECTOR('[1,2,3]')), (2, STRING_TO_VECTOR('[3,2,1]'), STRING_TO_VECTOR('[3,2,1]'), STRING_TO_VECTOR('[3,2,1]')), (3, NULL, NULL, NULL);
+SELECT id, dot_product(v, @a) AS v, dot_product(b, @a) AS b, dot_product(l, v) AS l FROM d.t ORDER BY id;
+SELECT id FROM d.t WHERE v IS NOT NULL ORDER BY cosine_distance(v, STRING_TO_VECTOR('[3,2,1.5]')) LIMIT 1;
+SELECT AVG(l2_squared_distance(v, @a)) AS average FROM d.t;
+SELECT cosine_distance(@a, STRING_TO_VECTOR('[1,2]'));
+SELECT cosine_distance(@a, x'0102030405');
+SELECT cosine_distance(@a, x'');
+SELECT cosine_distance('[1,2,3]', '[1,2,3]');
+SELECT cosine_distance(@a, 3);
+SELECT cosine_distance(@a);
+SELECT cosine_distance(@a, @b, @a);
+SELECT vector_distance(@a, @b, 'distance_measure=manhattan');
+SELECT vector_distance(@a, @b, 'cosine') AS short_form;
+SELECT l2_squared_distance(x'0000c07f', x'0000803f');
+DROP DATABASE d;

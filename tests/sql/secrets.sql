@@ -1,0 +1,39 @@
+-- Secrets: registered by path, read at use, sent as Authorization: Bearer, never shown.
+CALL mysql.ml_create_sm_secret_registration('env', 'env:MYSQL_ML_SECRET_TEST');
+CALL mysql.ml_create_sm_secret_registration('file', 'file:endpoint-key');
+CALL mysql.ml_create_sm_secret_registration('google', 'projects/p/secrets/s/versions/1');
+SELECT secret_id, secret_path, options, definer FROM mysql.cloudsql_ml_secrets ORDER BY secret_id;
+CALL mysql.ml_create_sm_secret_registration('env', 'env:MYSQL_ML_SECRET_TEST');
+CALL mysql.ml_create_sm_secret_registration('x', 'env:PATH');
+CALL mysql.ml_create_sm_secret_registration('x', 'file:../etc/passwd');
+CALL mysql.ml_create_sm_secret_registration('x', 'file:/etc/passwd');
+CALL mysql.ml_create_sm_secret_registration('x', 'sk-pasted-by-mistake');
+CALL mysql.ml_create_sm_secret_registration('x', NULL);
+CALL mysql.ml_alter_sm_secret_registration('absent', 'env:OPENAI_API_KEY');
+CALL mysql.ml_drop_sm_secret_registration('absent');
+
+CALL mysql.ml_create_model_registration('m-env', '{{endpoint}}/echo', 'custom', 'generic', NULL, 'auth_type_secret_manager', 'env', NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('m-file', '{{endpoint}}/echo', 'custom', 'generic', NULL, 'AUTH_TYPE_SECRET_MANAGER', 'file', NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('m-google', '{{endpoint}}/echo', 'custom', 'generic', NULL, 'secret_manager', 'google', NULL, NULL, NULL);
+-- What an endpoint repeats of the key is blotted out.
+SELECT JSON_VALUE(mysql.ml_predict_row('m-env', '{}'), '$.headers.authorization') AS shown;
+--@ last header authorization
+SELECT JSON_VALUE(mysql.ml_predict_row('m-file', '{}'), '$.headers.authorization') AS shown;
+--@ last header authorization
+SELECT mysql.ml_predict_row('m-google', '{}');
+SELECT SUM(CAST(mysql.ml_list_registered_model(model_id) AS CHAR) LIKE '%5ecret%') AS keys_in_views FROM mysql.cloudsql_ml_models;
+
+-- A secret in use is not dropped.
+CALL mysql.ml_drop_sm_secret_registration('env');
+-- Unset and missing sources.
+CALL mysql.ml_alter_sm_secret_registration('env', 'env:OPENAI_API_KEY');
+SELECT mysql.ml_predict_row('m-env', '{}');
+CALL mysql.ml_alter_sm_secret_registration('file', 'file:absent');
+SELECT mysql.ml_predict_row('m-file', '{}') IS NULL AS reached;
+
+CALL mysql.ml_drop_model_registration('m-env');
+CALL mysql.ml_drop_model_registration('m-file');
+CALL mysql.ml_drop_model_registration('m-google');
+CALL mysql.ml_drop_sm_secret_registration('env');
+CALL mysql.ml_drop_sm_secret_registration('file');
+CALL mysql.ml_drop_sm_secret_registration('google');
