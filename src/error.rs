@@ -125,7 +125,9 @@ impl Error {
     pub fn sql_message(&self, function: &str) -> String {
         let text = match self.kind {
             Kind::Interrupted(_) | Kind::Server(_) => self.message.to_string(),
-            Kind::Internal => format!("{function}: internal error: {}; the server is unharmed, please report this", self.message),
+            Kind::Internal => {
+                format!("{function}: internal error: {}; the server is unharmed, please report this", self.message)
+            }
             _ => format!("{function}: {}", self.message),
         };
         let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

@@ -39,7 +39,10 @@ fn check_width(dimensions: usize) -> Result<()> {
     match dimensions {
         0 => Err(Error::response("the vector has no elements")),
         1..=MAX_DIMENSIONS => Ok(()),
-        n => Err(Error::new(Kind::TooLarge, format!("the vector has {n} dimensions; MySQL stores at most {MAX_DIMENSIONS}"))),
+        n => Err(Error::new(
+            Kind::TooLarge,
+            format!("the vector has {n} dimensions; MySQL stores at most {MAX_DIMENSIONS}"),
+        )),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the library does to a server under stress: kills, panics, shutdown, many sessions, reinstallation.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
 mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,7 +49,10 @@ fn id(conn: &mut Conn) -> u64 {
 }
 
 fn register_dummy(conn: &mut Conn) {
-    conn.query_drop("CALL mysql.ml_create_model_registration('d', NULL, 'dummy', NULL, NULL, NULL, NULL, NULL, NULL, NULL)").unwrap();
+    conn.query_drop(
+        "CALL mysql.ml_create_model_registration('d', NULL, 'dummy', NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+    )
+    .unwrap();
 }
 
 /// What SHOW PROCESSLIST tells of each session: id, state, statement.
@@ -137,7 +142,9 @@ fn kill_query_ends_every_kind_of_wait_within_a_second() {
             (server_error(result), victim)
         });
         wait_until(model, || {
-            processlist(&mut root).iter().any(|(id, state, _)| *id == victim_id && state.starts_with("waiting for a model"))
+            processlist(&mut root)
+                .iter()
+                .any(|(id, state, _)| *id == victim_id && state.starts_with("waiting for a model"))
         });
         if model == "hang" || model == "drip" {
             assert!(running.endpoint.wait_for(&format!("/{model}"), 1, Duration::from_secs(10)));
@@ -178,14 +185,17 @@ fn max_execution_time_and_kill_connection_end_a_call() {
     root.query_drop(format!("KILL {victim_id}")).unwrap();
     assert!(waiting.join().unwrap());
     wait_until("the connection is gone", || {
-        root.exec_first::<u64, _, _>("SELECT COUNT(*) FROM performance_schema.processlist WHERE ID = ?", (victim_id,)).unwrap() == Some(0)
+        root.exec_first::<u64, _, _>("SELECT COUNT(*) FROM performance_schema.processlist WHERE ID = ?", (victim_id,))
+            .unwrap()
+            == Some(0)
     });
 
     // Over the X Protocol too.
     let mut x = XSession::connect(&running.server.x_socket(), "root", "").unwrap();
     let x_id = String::from_utf8(x.execute("SELECT CONNECTION_ID()").unwrap().rows[0][0].clone().unwrap()).unwrap();
     running.endpoint.clear();
-    let waiting = std::thread::spawn(move || x.execute("SELECT mysql.ml_embedding('hang', 'x')").unwrap().error.unwrap().0);
+    let waiting =
+        std::thread::spawn(move || x.execute("SELECT mysql.ml_embedding('hang', 'x')").unwrap().error.unwrap().0);
     assert!(running.endpoint.wait_for("/hang", 1, Duration::from_secs(10)));
     root.query_drop(format!("KILL QUERY {x_id}")).unwrap();
     assert_eq!(waiting.join().unwrap(), 1317);
@@ -200,8 +210,11 @@ fn a_statement_that_waits_for_a_lock_of_the_registry_can_be_killed() {
     locker.query_drop("LOCK TABLES mysql.cloudsql_ml_models WRITE").unwrap();
     let mut victim = running.root();
     let victim_id = id(&mut victim);
-    let waiting = std::thread::spawn(move || server_error(victim.query::<Row, _>("SELECT mysql.ml_embedding('d', 'x')")));
-    wait_until("the internal statement waits", || internal_statements(&mut root).iter().any(|s| s.contains("cloudsql_ml_models")));
+    let waiting =
+        std::thread::spawn(move || server_error(victim.query::<Row, _>("SELECT mysql.ml_embedding('d', 'x')")));
+    wait_until("the internal statement waits", || {
+        internal_statements(&mut root).iter().any(|s| s.contains("cloudsql_ml_models"))
+    });
     let killed = Instant::now();
     root.query_drop(format!("KILL QUERY {victim_id}")).unwrap();
     assert_eq!(waiting.join().unwrap().0, 1317);
@@ -233,7 +246,8 @@ fn a_hundred_sessions_call_at_once() {
                 let model = if n % 4 == 0 { "h" } else { "m" };
                 for i in 0..5 {
                     let text = format!("session {n} text {i}");
-                    let got: Option<Vec<u8>> = conn.exec_first("SELECT mysql.ml_embedding(?, ?)", (model, &text)).unwrap();
+                    let got: Option<Vec<u8>> =
+                        conn.exec_first("SELECT mysql.ml_embedding(?, ?)", (model, &text)).unwrap();
                     let expected: Vec<u8> =
                         xtask::endpoint::embedding_for(&text, 8).iter().flat_map(|x| x.to_le_bytes()).collect();
                     assert_eq!(got.unwrap(), expected, "{text}");
@@ -294,7 +308,9 @@ fn functions_dropped_and_installed_again_under_load() {
                 while !stop.load(Ordering::Relaxed) {
                     i += 1;
                     // The function may be gone at this moment: an error, never a lost connection.
-                    match conn.query::<Row, _>(format!("SELECT mysql.ml_embedding('m', '{n}-{i}'), ml_embedding('d', '{i}')")) {
+                    match conn
+                        .query::<Row, _>(format!("SELECT mysql.ml_embedding('m', '{n}-{i}'), ml_embedding('d', '{i}')"))
+                    {
                         Ok(_) | Err(mysql::Error::MySqlError(_)) => {}
                         Err(other) => panic!("{other}"),
                     }
@@ -309,7 +325,8 @@ fn functions_dropped_and_installed_again_under_load() {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    let dim: Option<u64> = root.query_first("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'registrations were kept'))").unwrap();
+    let dim: Option<u64> =
+        root.query_first("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'registrations were kept'))").unwrap();
     assert_eq!(dim, Some(384));
     assert_eq!(running.errors_in_log(), Vec::<String>::new());
 }
@@ -323,7 +340,11 @@ fn install_is_repeatable_and_uninstall_complete() {
     root.query_drop("GRANT EXECUTE ON FUNCTION mysql.ml_embedding TO app@localhost").unwrap();
     running.install();
     let mut app = running.server.connect("app").unwrap();
-    assert_eq!(app.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'x'))").unwrap(), Some(384), "grants were kept");
+    assert_eq!(
+        app.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'x'))").unwrap(),
+        Some(384),
+        "grants were kept"
+    );
     drop(app);
     let leftovers = "SELECT (SELECT COUNT(*) FROM mysql.func) + (SELECT COUNT(*) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'mysql') \
          + (SELECT COUNT(*) FROM mysql.user WHERE user IN ('mysql_ml', 'ml_user', 'ml_admin'))";
@@ -372,7 +393,8 @@ fn shutdown_does_not_wait_for_a_call() {
     assert!(took < Duration::from_secs(8), "shutdown took {took:?}");
     assert_eq!(running.errors_in_log(), Vec::<String>::new());
     running.server.restart().unwrap();
-    let dim: Option<u64> = running.root().query_first("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'after restart'))").unwrap();
+    let dim: Option<u64> =
+        running.root().query_first("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'after restart'))").unwrap();
     assert_eq!(dim, Some(384));
 }
 
@@ -420,7 +442,10 @@ fn calls_work_when_max_connections_is_used_up() {
         assert!(all.len() < 10);
     }
     for conn in &mut all {
-        assert_eq!(conn.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'full'))").unwrap(), Some(384));
+        assert_eq!(
+            conn.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'full'))").unwrap(),
+            Some(384)
+        );
     }
     drop(all);
     wait_until("connections are counted down again", || running.server.connect("app").is_ok());
@@ -483,7 +508,8 @@ fn keys_are_seen_nowhere_while_a_call_is_in_flight() {
     )
     .unwrap();
     let mut caller = running.root();
-    let waiting = std::thread::spawn(move || caller.query::<Row, _>("SELECT mysql.ml_embedding('m', 'x')").unwrap().len());
+    let waiting =
+        std::thread::spawn(move || caller.query::<Row, _>("SELECT mysql.ml_embedding('m', 'x')").unwrap().len());
     assert!(running.endpoint.wait_for("/delay/500/v1/embeddings", 1, Duration::from_secs(10)));
     for view in [
         "SELECT * FROM performance_schema.processlist",
@@ -518,11 +544,7 @@ fn the_command_line_client_shows_vectors_and_errors() {
     assert!(cells[0].starts_with("0x") && cells[0].len() == 18 && cells[0] == cells[1], "{hex}");
     let (_, error) = run(&[], "SELECT mysql.ml_embedding('nope', 'x')");
     assert!(error.contains("ERROR 3200 (HY000)") && error.contains("not registered"), "{error}");
-    let installed = std::process::Command::new("sh")
-        .arg("-c")
-        .arg("true")
-        .status()
-        .unwrap();
+    let installed = std::process::Command::new("sh").arg("-c").arg("true").status().unwrap();
     assert!(installed.success());
     // The scripts run through the client as the README says.
     let mut client = running.server.client("root");
@@ -549,7 +571,9 @@ fn memory_of_a_refused_flood_is_bounded() {
             scope.spawn(move || {
                 let model = if n % 2 == 0 { "huge" } else { "bomb" };
                 let mut conn = running.root();
-                let (_, message) = server_error(conn.exec::<Row, _, _>("SELECT mysql.ml_predict_row(?, '{\"input\":\"x\"}')", (model,)));
+                let (_, message) = server_error(
+                    conn.exec::<Row, _, _>("SELECT mysql.ml_predict_row(?, '{\"input\":\"x\"}')", (model,)),
+                );
                 assert!(message.contains("larger than 1 MiB"), "{message}");
             });
         }

@@ -15,6 +15,8 @@
 //! | `--@ last METHOD/PATH/BODY/header NAME` | shows this of the last request |
 //! | `--@ mask PATTERN` | shows this text as `*` from here on |
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
 mod common;
 
 use std::collections::HashMap;
@@ -198,7 +200,8 @@ impl Run<'_> {
                     _ if rest == "BODY" => last.text().to_string(),
                     _ => panic!("unknown: last {rest}"),
                 };
-                let shown = shown.replace(ENV_KEY, "<the key of the environment>").replace(FILE_KEY, "<the key of the file>");
+                let shown =
+                    shown.replace(ENV_KEY, "<the key of the environment>").replace(FILE_KEY, "<the key of the file>");
                 let _ = writeln!(self.out, "{shown}");
             }
             "mask" => self.masks.push(rest.into()),
@@ -237,12 +240,8 @@ impl Run<'_> {
             ($result:expr) => {{
                 let mut result = $result.map_err(text_error)?;
                 while let Some(set) = result.iter() {
-                    let columns: Vec<(String, bool)> = set
-                        .columns()
-                        .as_ref()
-                        .iter()
-                        .map(|c| (c.name_str().into_owned(), is_binary(c)))
-                        .collect();
+                    let columns: Vec<(String, bool)> =
+                        set.columns().as_ref().iter().map(|c| (c.name_str().into_owned(), is_binary(c))).collect();
                     if !columns.is_empty() {
                         let _ = writeln!(out, "{}", columns.iter().map(|c| c.0.clone()).collect::<Vec<_>>().join("\t"));
                     }
@@ -284,7 +283,9 @@ impl Run<'_> {
 }
 
 fn is_binary(column: &mysql::Column) -> bool {
-    column.character_set() == 63 && column.flags().contains(ColumnFlags::BINARY_FLAG) && column.column_type().is_character_type()
+    column.character_set() == 63
+        && column.flags().contains(ColumnFlags::BINARY_FLAG)
+        && column.column_type().is_character_type()
         || matches!(column.column_type() as u8, 242 | 249..=253) && column.character_set() == 63
 }
 
@@ -293,11 +294,19 @@ fn cell(value: &Value, binary: bool) -> String {
         Value::NULL => "NULL".into(),
         Value::Bytes(bytes) if binary => {
             let shown: String = bytes.iter().take(16).map(|b| format!("{b:02x}")).collect();
-            if bytes.len() > 16 { format!("x'{shown}...' ({} bytes)", bytes.len()) } else { format!("x'{shown}'") }
+            if bytes.len() > 16 {
+                format!("x'{shown}...' ({} bytes)", bytes.len())
+            } else {
+                format!("x'{shown}'")
+            }
         }
         Value::Bytes(bytes) => {
             let text = String::from_utf8_lossy(bytes).replace('\n', "\\n").replace('\t', "\\t");
-            if text.len() > 3000 { format!("{}... ({} bytes)", &text[..60], bytes.len()) } else { text }
+            if text.len() > 3000 {
+                format!("{}... ({} bytes)", &text[..60], bytes.len())
+            } else {
+                text
+            }
         }
         other => other.as_sql(true).trim_matches('\'').to_owned(),
     }
@@ -307,8 +316,7 @@ fn difference(expected: &str, actual: &str) -> String {
     let (e, a): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), actual.lines().collect());
     let at = e.iter().zip(&a).position(|(x, y)| x != y).unwrap_or(e.len().min(a.len()));
     let from = at.saturating_sub(3);
-    let show = |lines: &[&str]| {
-        lines.iter().skip(from).take(10).map(|l| format!("    {l}")).collect::<Vec<_>>().join("\n")
-    };
+    let show =
+        |lines: &[&str]| lines.iter().skip(from).take(10).map(|l| format!("    {l}")).collect::<Vec<_>>().join("\n");
     format!("first difference in line {}\n  expected:\n{}\n  actual:\n{}", at + 1, show(&e), show(&a))
 }

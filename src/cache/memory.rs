@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 
@@ -51,6 +52,9 @@ impl MemoryCache {
         }
         let cache = Cache::builder()
             .max_capacity(bytes)
+            // Not the default TinyLFU: that may refuse a new entry when the cache is full, and a query's own
+            // vector would then be fetched again for row after row.
+            .eviction_policy(EvictionPolicy::lru())
             .weigher(|_, vector: &Arc<[u8]>| u32::try_from(vector.len() + ENTRY_OVERHEAD).unwrap_or(u32::MAX))
             .build();
         *current = Some(Sized { bytes, cache: cache.clone() });
@@ -94,6 +98,7 @@ mod tests {
         for i in 0..2000 {
             cache.put(100_000, key(&i.to_string()), vec![0; 800].into());
         }
+        assert!(cache.get(100_000, &key("1999")).is_some(), "the newest entry is always kept");
         let inner = cache.sized(100_000).unwrap();
         inner.run_pending_tasks();
         assert!(inner.weighted_size() <= 100_000);

@@ -17,7 +17,10 @@ pub fn directory() -> PathBuf {
 /// Reads a file of the directory. Links inside it may be followed, but not out of it.
 pub fn read(name: &str, directory: &Path) -> Result<SecretString> {
     let unreadable = |what: &str, e: &std::io::Error| {
-        Error::new(Kind::NotFound, format!("the secret file:{name} cannot be read: {what} {}: {e}", directory.display()))
+        Error::new(
+            Kind::NotFound,
+            format!("the secret file:{name} cannot be read: {what} {}: {e}", directory.display()),
+        )
     };
     let root = directory.canonicalize().map_err(|e| unreadable("directory", &e))?;
     let path = root.join(name).canonicalize().map_err(|e| unreadable("no such file in", &e))?;
@@ -33,9 +36,7 @@ pub fn read(name: &str, directory: &Path) -> Result<SecretString> {
         return Err(Error::invalid(format!("the secret file:{name} is not a file")));
     }
     let mut value = String::new();
-    file.take(MAX_SECRET_BYTES as u64 + 1)
-        .read_to_string(&mut value)
-        .map_err(|e| unreadable("file in", &e))?;
+    file.take(MAX_SECRET_BYTES as u64 + 1).read_to_string(&mut value).map_err(|e| unreadable("file in", &e))?;
     usable(value, &format!("file:{name}"))
 }
 

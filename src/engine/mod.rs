@@ -214,7 +214,8 @@ impl Engine {
             let key = credentials::read(path)?;
             headers.push((header::AUTHORIZATION, format!("Bearer {}", key.expose_secret()).into()));
         }
-        let secrets: Vec<SecretString> = headers.iter().filter(|(n, v)| is_secret(n, v)).map(|(_, v)| v.clone()).collect();
+        let secrets: Vec<SecretString> =
+            headers.iter().filter(|(n, v)| is_secret(n, v)).map(|(_, v)| v.clone()).collect();
         let timeout = model.options.timeout_ms.map_or(settings.timeout, Duration::from_millis);
         let deadline = Instant::now() + timeout;
         let call = Call {
@@ -275,9 +276,8 @@ pub fn url_of(model: &Model) -> Result<Url> {
 /// Reads a URL that requests may be sent to; whether they may go there is the egress policy's matter.
 pub fn parse_url(text: &str) -> Result<Url> {
     // The text is not repeated: it may hold a key.
-    let url = Url::parse(text).map_err(|e| {
-        Error::invalid(format!("model_request_url is not a URL ({e}); write https://host/path"))
-    })?;
+    let url = Url::parse(text)
+        .map_err(|e| Error::invalid(format!("model_request_url is not a URL ({e}); write https://host/path")))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Error::invalid(
             "model_request_url holds a user name or password; register a secret and name it in model_auth_id",

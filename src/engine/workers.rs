@@ -86,10 +86,8 @@ impl Workers {
     fn spawn(&self) -> Result<()> {
         let shared = Arc::clone(&self.shared);
         let config = shared.config;
-        let started = std::thread::Builder::new()
-            .name(config.name.into())
-            .stack_size(config.stack)
-            .spawn(move || serve(&shared));
+        let started =
+            std::thread::Builder::new().name(config.name.into()).stack_size(config.stack).spawn(move || serve(&shared));
         let Err(error) = started else { return Ok(()) };
         let mut state = self.shared.lock();
         state.threads -= 1;
@@ -126,8 +124,7 @@ fn serve(shared: &Shared) {
             continue;
         }
         state.idle += 1;
-        let (guard, wait) =
-            shared.wake.wait_timeout(state, shared.config.idle).unwrap_or_else(PoisonError::into_inner);
+        let (guard, wait) = shared.wake.wait_timeout(state, shared.config.idle).unwrap_or_else(PoisonError::into_inner);
         state = guard;
         state.idle -= 1;
         if wait.timed_out() && state.queue.is_empty() {
@@ -225,10 +222,7 @@ mod tests {
 
     #[test]
     fn a_failing_start_fails_the_work() {
-        let pool = Workers::new(Config {
-            on_start: || Err(Error::internal("no")),
-            ..pool(1).shared.config
-        });
+        let pool = Workers::new(Config { on_start: || Err(Error::internal("no")), ..pool(1).shared.config });
         assert_eq!(pool.run(|| Ok(())).unwrap().wait(&Never, soon()).unwrap_err().kind(), Kind::Busy);
     }
 }

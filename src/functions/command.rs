@@ -45,9 +45,8 @@ impl<C: Command> BytesFunction for CommandFunction<C> {
         if purpose() == Purpose::PrivilegeProbe {
             return Ok(None); // that the server let the call through is the answer
         }
-        let values = (0..C::PARAMETERS.len())
-            .map(|p| self.bound.text(args, p, C::PARAMETERS))
-            .collect::<Result<Vec<_>>>()?;
+        let values =
+            (0..C::PARAMETERS.len()).map(|p| self.bound.text(args, p, C::PARAMETERS)).collect::<Result<Vec<_>>>()?;
         self.result = C::run(&values, self.bound.by_name, &StatementInterrupt::current())?;
         Ok(Some(self.result.as_bytes()))
     }

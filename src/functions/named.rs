@@ -50,7 +50,11 @@ fn assign(names: &[String], parameters: &[&[&str]], required: usize) -> Result<B
         }
         for (place, parameter) in places.iter().zip(parameters).take(required) {
             if place.is_none() {
-                return Err(Error::invalid(format!("argument {} is missing; {}", parameter.first().unwrap_or(&""), expected())));
+                return Err(Error::invalid(format!(
+                    "argument {} is missing; {}",
+                    parameter.first().unwrap_or(&""),
+                    expected()
+                )));
             }
         }
         return Ok(Bound { places, by_name: true });
@@ -115,7 +119,10 @@ mod tests {
     #[test]
     fn doubt_is_an_error() {
         assert!(places(&["model_provider", "'m'"]).unwrap_err().message().contains("name all arguments or none"));
-        assert!(places(&["model_id", "model_id"]).unwrap_err().message().contains("twice") || places(&["model_id", "model_id"]).is_err());
+        assert!(
+            places(&["model_id", "model_id"]).unwrap_err().message().contains("twice")
+                || places(&["model_id", "model_id"]).is_err()
+        );
         assert!(places(&["model_provider"]).unwrap_err().message().contains("model_id is missing"));
     }
 }

@@ -77,8 +77,7 @@ impl Rule {
         let valid = !name.is_empty()
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
             && !name.contains("..");
-        let target =
-            if host.starts_with('.') { Target::Suffix(host.clone()) } else { Target::Host(host.clone()) };
+        let target = if host.starts_with('.') { Target::Suffix(host.clone()) } else { Target::Host(host.clone()) };
         valid.then_some(Rule { plain_http, target, port })
     }
 
@@ -144,7 +143,8 @@ impl Allowlist {
         }
         let local_name = name == "localhost" || name.ends_with(".localhost");
         let by_name = |http: bool| self.0.iter().any(|r| r.matches_name(name, port) && (!http || r.plain_http));
-        let by_address = |http: bool| self.0.iter().any(|r| matches!(r.target, Target::Net(..)) && (!http || r.plain_http));
+        let by_address =
+            |http: bool| self.0.iter().any(|r| matches!(r.target, Target::Net(..)) && (!http || r.plain_http));
         if !self.0.is_empty() && !by_name(false) && !by_address(false) {
             return Err(self.not_listed(name));
         }
@@ -240,7 +240,10 @@ mod tests {
         let list = "api.openai.com, .example.com 10.0.0.0/8";
         assert!(url_ok(list, "https://api.openai.com/"));
         assert!(url_ok(list, "https://a.example.com/"));
-        assert!(!url_ok(list, "https://badexample.com.evil.org:99999".replace(":99999", "").as_str()) || !address_ok(list, "badexample.com.evil.org", false, "1.2.3.4"));
+        assert!(
+            !url_ok(list, "https://badexample.com.evil.org:99999".replace(":99999", "").as_str())
+                || !address_ok(list, "badexample.com.evil.org", false, "1.2.3.4")
+        );
         assert!(url_ok(list, "https://10.1.2.3/"));
         assert!(!url_ok(list, "https://11.1.2.3/"));
         assert!(!url_ok("api.openai.com", "http://localhost/"));

@@ -127,7 +127,8 @@ impl Failure {
     fn into_error(self, call: &Call, attempts: u32, wait: Duration) -> Error {
         let mut message = format!("{}: {}", shown(&call.url), self.message);
         if self.retryable && self.wait.is_some() && u64::from(attempts) <= call.max_retries {
-            message.push_str(&format!("; it asks to wait {} s, longer than the call may take", wait.as_secs_f64().ceil()));
+            message
+                .push_str(&format!("; it asks to wait {} s, longer than the call may take", wait.as_secs_f64().ceil()));
         }
         if attempts > 1 {
             message.push_str(&format!(" ({attempts} tries)"));
@@ -154,11 +155,11 @@ impl Configured {
             .max_idle_age(Duration::from_secs(30))
             .tls_config(TlsConfig::builder().root_certs(root_certificates(&settings.ca_file)?).build())
             .build();
-        let connector = ()
-            .chain(ConnectProxyConnector::default())
-            .chain(TcpConnector::default())
-            .chain(CancelConnector)
-            .chain(RustlsConnector::default());
+        let connector =
+            ().chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default())
+                .chain(CancelConnector)
+                .chain(RustlsConnector::default());
         Ok(Configured {
             allowlist: Arc::new(settings.egress_allowlist.clone()),
             proxy_setting: settings.proxy.clone(),
@@ -205,7 +206,9 @@ impl Configured {
             (200..=299, Err(e)) => Err(failed(&e, call)),
             (300..=399, _) if location => Err(Failure {
                 kind: Kind::Provider(status),
-                message: format!("it answered with a redirect ({status}), which is not followed; register the final URL"),
+                message: format!(
+                    "it answered with a redirect ({status}), which is not followed; register the final URL"
+                ),
                 retryable: false,
                 wait: None,
             }),
@@ -224,7 +227,10 @@ impl Configured {
 
 /// Reads a body of at most `max` bytes. ureq's own limit counts the compressed bytes; this one counts what
 /// they unpack to.
-fn read_bounded(response: &mut ureq::http::Response<ureq::Body>, max: usize) -> std::result::Result<Vec<u8>, ureq::Error> {
+fn read_bounded(
+    response: &mut ureq::http::Response<ureq::Body>,
+    max: usize,
+) -> std::result::Result<Vec<u8>, ureq::Error> {
     let too_large = || ureq::Error::BodyExceedsLimit(max as u64);
     let announced = response.body().content_length().and_then(|n| usize::try_from(n).ok());
     if announced.is_some_and(|n| n > max) {
@@ -242,7 +248,8 @@ fn read_bounded(response: &mut ureq::http::Response<ureq::Body>, max: usize) -> 
 fn timed_out() -> Failure {
     Failure {
         kind: Kind::Timeout,
-        message: "no complete answer in time; raise timeout_ms (an option of the model, or a setting) or try later".into(),
+        message: "no complete answer in time; raise timeout_ms (an option of the model, or a setting) or try later"
+            .into(),
         retryable: false,
         wait: None,
     }
@@ -261,7 +268,9 @@ fn failed(error: &ureq::Error, call: &Call) -> Failure {
             format!("its answer is larger than {} MiB; raise the setting max_response_mb", call.max_response >> 20),
             false,
         ),
-        ureq::Error::LargeResponseHeader(..) => (Kind::TooLarge, "its answer has more than 64 KiB of headers".to_owned(), false),
+        ureq::Error::LargeResponseHeader(..) => {
+            (Kind::TooLarge, "its answer has more than 64 KiB of headers".to_owned(), false)
+        }
         ureq::Error::Tls(text) => (Kind::Connection, format!("TLS failed: {text}"), false),
         ureq::Error::Rustls(e) => (
             Kind::Connection,
@@ -336,7 +345,9 @@ pub fn shown(url: &Url) -> String {
 /// Reads a proxy's URL.
 pub fn check_proxy(url: &str) -> Result<Proxy> {
     Proxy::new(url).map_err(|_| {
-        Error::invalid("setting proxy is not a proxy's URL; write http://host:port (https:// and credentials are possible)")
+        Error::invalid(
+            "setting proxy is not a proxy's URL; write http://host:port (https:// and credentials are possible)",
+        )
     })
 }
 

@@ -70,7 +70,10 @@ mod tests {
     fn the_wait_doubles_up_to_its_bound() {
         for (attempt, most) in [(1, 500), (2, 1000), (3, 2000), (9, 8000), (200, 8000)] {
             let wait = backoff(attempt);
-            assert!(wait <= Duration::from_millis(most) && wait >= Duration::from_millis(most * 3 / 4), "{attempt}: {wait:?}");
+            assert!(
+                wait <= Duration::from_millis(most) && wait >= Duration::from_millis(most * 3 / 4),
+                "{attempt}: {wait:?}"
+            );
         }
     }
 }

@@ -162,7 +162,9 @@ impl Model {
 /// Checks a model or secret id.
 pub fn check_id(argument: &str, id: &str) -> Result<()> {
     if id.is_empty() {
-        return Err(Error::invalid(format!("{argument} is required; choose a name of at most {MAX_ID_CHARS} characters")));
+        return Err(Error::invalid(format!(
+            "{argument} is required; choose a name of at most {MAX_ID_CHARS} characters"
+        )));
     }
     if id.chars().count() > MAX_ID_CHARS {
         return Err(Error::invalid(format!(

@@ -106,7 +106,9 @@ mod tests {
 
     #[test]
     fn unknown_and_wrongly_typed_options_are_refused() {
-        for patch in [r#"{"timeout":1}"#, r#"{"timeout_ms":"1"}"#, r#"{"timeout_ms":0}"#, r#"{"dimensions":16384}"#, "[]", "{"] {
+        for patch in
+            [r#"{"timeout":1}"#, r#"{"timeout_ms":"1"}"#, r#"{"timeout_ms":0}"#, r#"{"dimensions":16384}"#, "[]", "{"]
+        {
             assert!(merge(None, patch).is_err(), "{patch}");
         }
     }

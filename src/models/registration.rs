@@ -141,7 +141,10 @@ impl Registration {
         };
         let auth_type = self.auth_type.as_deref().map(AuthType::parse).transpose()?;
         if let Some(url) = self.request_url.as_ref().filter(|u| u.len() > 2048) {
-            return Err(Error::invalid(format!("model_request_url is {} bytes long; at most 2048 are accepted", url.len())));
+            return Err(Error::invalid(format!(
+                "model_request_url is {} bytes long; at most 2048 are accepted",
+                url.len()
+            )));
         }
         let mut texts = self.clone();
         texts.provider = Some(provider_id.as_str().into());
@@ -189,7 +192,9 @@ pub fn check(model: &Model, settings: &Settings) -> Result<()> {
         ));
     }
     if model.input.is_some() != model.output.is_some() {
-        return Err(Error::invalid("an input transform needs an output transform and the other way round; give both or none"));
+        return Err(Error::invalid(
+            "an input transform needs an output transform and the other way round; give both or none",
+        ));
     }
     match (model.auth_type, &model.auth_id) {
         (Some(AuthType::SecretManager), None) => {
@@ -232,7 +237,10 @@ pub struct FunctionInfo {
 
 impl FunctionInfo {
     fn returns_bytes(&self) -> bool {
-        matches!(self.returns.as_str(), "blob" | "tinyblob" | "mediumblob" | "longblob" | "binary" | "varbinary" | "vector")
+        matches!(
+            self.returns.as_str(),
+            "blob" | "tinyblob" | "mediumblob" | "longblob" | "binary" | "varbinary" | "vector"
+        )
     }
 
     fn returns_document(&self) -> bool {
@@ -297,7 +305,9 @@ pub fn order_transforms(
         arity(f, "generate_headers_fn", "model_id VARCHAR(100), input_text TEXT")?;
         registration.header_fn = Some(f.name.to_string());
     } else if !matches!(header, Transform::Empty) {
-        return Err(Error::invalid("generate_headers_fn must be a stored function; a template or path cannot make headers"));
+        return Err(Error::invalid(
+            "generate_headers_fn must be a stored function; a template or path cannot make headers",
+        ));
     }
     match input {
         Transform::Function(f) if !f.returns_document() => return Err(wrong_type(f, "model_in_transform_fn", "JSON")),
@@ -360,7 +370,10 @@ mod tests {
             ([Some("m"), Some("https://h/"), N, N, N, Some("secret_manager"), N, N, N, N], "model_auth_id"),
             ([Some("m"), Some("https://h/"), N, N, N, N, Some("s"), N, N, N], "model_auth_type"),
             ([Some("m"), Some("https://h/"), N, N, N, N, N, N, Some("f"), Some("g")], "generic model"),
-            ([Some("m"), Some("https://h/"), N, Some("text_embedding"), N, N, N, N, N, N], "input and an output transform"),
+            (
+                [Some("m"), Some("https://h/"), N, Some("text_embedding"), N, N, N, N, N, N],
+                "input and an output transform",
+            ),
             ([Some("m"), Some("https://h/"), N, Some("text_embedding"), N, N, N, N, Some("f"), N], "both or none"),
         ];
         for (texts, part) in cases {
@@ -372,7 +385,8 @@ mod tests {
     #[test]
     fn alter_keeps_null_and_clears_empty() {
         let stored = registration([Some("m"), Some("https://h/a"), N, N, Some("q"), N, N, N, N, N]);
-        let change = Registration::from_arguments([Some("m"), N, N, N, Some(""), N, N, N, N, N].map(|t| t.map(str::to_owned)));
+        let change =
+            Registration::from_arguments([Some("m"), N, N, N, Some(""), N, N, N, N, N].map(|t| t.map(str::to_owned)));
         let merged = change.unwrap().over(stored);
         assert_eq!(merged.request_url.as_deref(), Some("https://h/a"));
         assert_eq!(merged.qualified_name, None);
@@ -383,7 +397,11 @@ mod tests {
         let mut r = Registration { header_fn: h, input_fn: i, output_fn: o, ..Registration::default() };
         order_transforms(&mut r, by_name, |name| {
             let returns = if name.name.starts_with("out") { "blob" } else { "json" };
-            Ok(FunctionInfo { name: FunctionName { schema: Some("s".into()), ..name.clone() }, returns: returns.into(), parameters: 2 })
+            Ok(FunctionInfo {
+                name: FunctionName { schema: Some("s".into()), ..name.clone() },
+                returns: returns.into(),
+                parameters: 2,
+            })
         })?;
         Ok([r.header_fn, r.input_fn, r.output_fn])
     }

@@ -93,7 +93,14 @@ mod tests {
 
     #[test]
     fn other_variables_and_escapes_are_refused() {
-        for bad in ["env:PATH", "env:MYSQL_ML_SECRET_", "file:../x", "file:/etc/passwd", "file:", "projects/p/secrets//versions/1"] {
+        for bad in [
+            "env:PATH",
+            "env:MYSQL_ML_SECRET_",
+            "file:../x",
+            "file:/etc/passwd",
+            "file:",
+            "projects/p/secrets//versions/1",
+        ] {
             assert!(SecretPath::parse(bad).is_err(), "{bad}");
         }
     }

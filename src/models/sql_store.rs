@@ -31,9 +31,7 @@ fn session<T: Send + 'static>(
     work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     with_session(account, Purpose::Own, interrupt, Instant::now() + SQL_TIMEOUT, work).map_err(|e| match e.kind() {
-        Kind::Server(ER_NO_SUCH_TABLE) => {
-            Error::new(Kind::NotFound, format!("{}; run install.sql", e.message()))
-        }
+        Kind::Server(ER_NO_SUCH_TABLE) => Error::new(Kind::NotFound, format!("{}; run install.sql", e.message())),
         _ => e,
     })
 }
@@ -69,7 +67,8 @@ fn read_model(row: &Row) -> Result<Stored> {
 }
 
 fn parse_definer(text: &str) -> Result<Account> {
-    Account::parse(text).ok_or_else(|| Error::invalid(format!("definer '{}' of the model is not user@host", cut(text, 80))))
+    Account::parse(text)
+        .ok_or_else(|| Error::invalid(format!("definer '{}' of the model is not user@host", cut(text, 80))))
 }
 
 impl Store for SqlStore {
@@ -131,7 +130,10 @@ impl Store for SqlStore {
                 None => None,
             };
             let text = |bytes: Option<Vec<u8>>| {
-                bytes.map(String::from_utf8).transpose().map_err(|_| Error::invalid("a transform function returned bytes instead of JSON"))
+                bytes
+                    .map(String::from_utf8)
+                    .transpose()
+                    .map_err(|_| Error::invalid("a transform function returned bytes instead of JSON"))
             };
             Ok((text(headers)?, text(body)?))
         })
@@ -151,7 +153,13 @@ impl Store for SqlStore {
 }
 
 /// Calls a user's stored function with two texts. Its failure is told with its name.
-fn call_function(s: &mut Session, role: &str, name: &FunctionName, id: &str, argument: &str) -> Result<Option<Vec<u8>>> {
+fn call_function(
+    s: &mut Session,
+    role: &str,
+    name: &FunctionName,
+    id: &str,
+    argument: &str,
+) -> Result<Option<Vec<u8>>> {
     let schema = name.schema.as_deref().ok_or_else(|| Error::internal("a stored function without its schema"))?;
     let result = s.query(
         "SELECT ?.?(?, ?)",
@@ -182,7 +190,8 @@ pub fn list_settings(interrupt: &dyn Interrupt) -> Result<String> {
     let object: serde_json::Map<String, serde_json::Value> = SETTINGS
         .iter()
         .map(|setting| {
-            let value = stored.iter().find(|(name, _)| name == setting.name).map_or(setting.default, |(_, v)| v.as_str());
+            let value =
+                stored.iter().find(|(name, _)| name == setting.name).map_or(setting.default, |(_, v)| v.as_str());
             (setting.name.to_owned(), value.into())
         })
         .collect();
@@ -212,7 +221,10 @@ fn changed() -> Result<()> {
 }
 
 /// Looks the named stored functions up with the caller's rights.
-fn look_up_functions(registration: &Registration, interrupt: &dyn Interrupt) -> Result<Vec<(FunctionName, FunctionInfo)>> {
+fn look_up_functions(
+    registration: &Registration,
+    interrupt: &dyn Interrupt,
+) -> Result<Vec<(FunctionName, FunctionInfo)>> {
     let names = registration.function_texts().into_iter().map(FunctionName::parse).collect::<Result<Vec<_>>>()?;
     if names.is_empty() {
         return Ok(Vec::new());
@@ -297,7 +309,10 @@ fn check_secret_exists(s: &mut Session, auth_id: Option<&str>) -> Result<()> {
     if found.rows.is_empty() {
         return Err(Error::new(
             Kind::NotFound,
-            format!("model_auth_id '{}' is not a registered secret; CALL mysql.ml_create_sm_secret_registration(...) first", cut(id, 110)),
+            format!(
+                "model_auth_id '{}' is not a registered secret; CALL mysql.ml_create_sm_secret_registration(...) first",
+                cut(id, 110)
+            ),
         ));
     }
     Ok(())
@@ -327,9 +342,10 @@ pub fn create_model(registration: Registration, by_name: bool, interrupt: &dyn I
 
 fn duplicate(error: Error, what: &str, id: &str, alter: &str) -> Error {
     match error.kind() {
-        Kind::Server(ER_DUP_ENTRY) => {
-            Error::new(Kind::AlreadyExists, format!("{what} '{id}' already exists; change it with {alter}, or drop it first"))
-        }
+        Kind::Server(ER_DUP_ENTRY) => Error::new(
+            Kind::AlreadyExists,
+            format!("{what} '{id}' already exists; change it with {alter}, or drop it first"),
+        ),
         _ => error,
     }
 }
@@ -456,7 +472,10 @@ pub fn create_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> 
 fn no_such_secret(id: &str) -> Error {
     Error::new(
         Kind::NotFound,
-        format!("secret '{}' is not registered; register it with CALL mysql.ml_create_sm_secret_registration(...)", cut(id, 120)),
+        format!(
+            "secret '{}' is not registered; register it with CALL mysql.ml_create_sm_secret_registration(...)",
+            cut(id, 120)
+        ),
     )
 }
 
@@ -493,7 +512,9 @@ pub fn drop_secret(secret_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
         )?;
         if let Some(row) = users.rows.first() {
             let model: String = row.get(0)?;
-            return Err(Error::invalid(format!("secret '{id}' is used by model '{model}'; drop or alter that model first")));
+            return Err(Error::invalid(format!(
+                "secret '{id}' is used by model '{model}'; drop or alter that model first"
+            )));
         }
         let deleted = s.query("DELETE FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?", &[id.as_str().into()])?;
         if deleted.affected == 0 {

@@ -13,7 +13,9 @@ pub struct Custom;
 impl Provider for Custom {
     fn check(&self, model: &Model) -> Result<()> {
         if model.request_url.is_none() {
-            return Err(Error::invalid("model_request_url is required for provider custom; give the endpoint's https URL"));
+            return Err(Error::invalid(
+                "model_request_url is required for provider custom; give the endpoint's https URL",
+            ));
         }
         if model.model_type == ModelType::TextEmbedding && (model.input.is_none() || model.output.is_none()) {
             return Err(Error::invalid(

@@ -76,7 +76,14 @@ pub fn embed(text: &str, width: usize) -> Result<Vec<f32>> {
     };
     let lower = text.to_lowercase();
     let mut any = false;
-    for word in lower.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()) {
+    // "Wi-Fi" is also "wifi", "can't" also "cant".
+    let joined = lower
+        .split_whitespace()
+        .filter(|w| w.contains(['-', '\'', '’']))
+        .map(|w| w.chars().filter(|c| c.is_alphanumeric()).collect::<String>());
+    let plain = lower.split(|c: char| !c.is_alphanumeric()).map(str::to_owned);
+    for word in plain.chain(joined).filter(|w| !w.is_empty()) {
+        let word = word.as_str();
         any = true;
         if STOP_WORDS.contains(&word) {
             add(hash(b'w', word.as_bytes()), 0.1);
@@ -136,8 +143,11 @@ mod tests {
     fn texts_that_share_words_are_closer() {
         let question = "I forgot my password and cannot log in";
         assert!(distance(question, "Reset a forgotten password") < 0.75);
-        assert!(distance(question, "Reset a forgotten password") + 0.2 < distance(question, "Printer jams on thick paper"));
+        assert!(
+            distance(question, "Reset a forgotten password") + 0.2 < distance(question, "Printer jams on thick paper")
+        );
         assert!(distance("refund", "refunds") < 0.6, "word parts count");
+        assert!(distance("wifi", "Wi-Fi") < 0.7, "hyphens do not separate for good");
     }
 
     #[test]

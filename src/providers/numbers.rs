@@ -69,7 +69,9 @@ pub fn from_value(value: &Value) -> Result<Vec<f32>> {
         Some([only @ Value::Array(_)]) => only,
         _ => value,
     };
-    Numbers::deserialize(inner).map(|n| n.0).map_err(|e| Error::response(format!("the answer has no vector there: {e}")))
+    Numbers::deserialize(inner)
+        .map(|n| n.0)
+        .map_err(|e| Error::response(format!("the answer has no vector there: {e}")))
 }
 
 #[cfg(test)]

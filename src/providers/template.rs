@@ -15,7 +15,9 @@ impl JsonTemplate {
     /// Reads a template; it must hold `{{input}}` somewhere.
     pub fn parse(text: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(text).map_err(|e| {
-            Error::invalid(format!("input transform json: is not valid JSON ({e}); write e.g. json:{{\"prompt\":[\"{INPUT}\"]}}"))
+            Error::invalid(format!(
+                "input transform json: is not valid JSON ({e}); write e.g. json:{{\"prompt\":[\"{INPUT}\"]}}"
+            ))
         })?;
         let mut found = false;
         visit(&value, &mut |s| found |= s.contains(INPUT));
@@ -141,7 +143,10 @@ mod tests {
     #[test]
     fn the_text_is_put_in_as_json() {
         assert_eq!(render(r#"{"prompt":["{{input}}"]}"#, "a\"b\n"), r#"{"prompt":["a\"b\n"]}"#);
-        assert_eq!(render(r#"{"q":"query: {{input}}","m":"{{model}}","n":3}"#, "x"), r#"{"m":"m-1","n":3,"q":"query: x"}"#);
+        assert_eq!(
+            render(r#"{"q":"query: {{input}}","m":"{{model}}","n":3}"#, "x"),
+            r#"{"m":"m-1","n":3,"q":"query: x"}"#
+        );
     }
 
     #[test]

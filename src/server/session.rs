@@ -169,8 +169,7 @@ impl Session {
         unsafe {
             self.charset = (self.api.get_charset_by_name)(c"utf8mb4_0900_ai_ci".as_ptr(), 0);
             let thd = (self.api.srv_session_info_get_thd)(self.raw);
-            let failed =
-                thd.is_null() || (self.api.thd_get_security_context)(thd, &mut self.own_context) != 0;
+            let failed = thd.is_null() || (self.api.thd_get_security_context)(thd, &mut self.own_context) != 0;
             if failed || self.own_context.is_null() || self.charset.is_null() {
                 self.own_context = std::ptr::null_mut();
                 return Err(Error::internal("the server did not describe its internal session"));
@@ -469,7 +468,10 @@ mod tests {
 
     #[test]
     fn values_become_literals_that_nothing_can_leave() {
-        let sql = bind("SELECT ?, ?, ?, ?", &["'; --é".into(), Param::Null, Param::Bytes(&[0, 255]), Param::Identifier("a`b")]);
+        let sql = bind(
+            "SELECT ?, ?, ?, ?",
+            &["'; --é".into(), Param::Null, Param::Bytes(&[0, 255]), Param::Identifier("a`b")],
+        );
         assert_eq!(sql.unwrap(), "SELECT _utf8mb4 x'273b202d2dc3a9', NULL, _binary x'00ff', `a``b`");
     }
 

@@ -158,4 +158,3 @@ pub fn check_may_call(name: &'static str, parameters: usize, interrupt: &dyn Int
         session.query(&format!("CALL mysql.{name}({nulls})"), &[]).map(|_| ())
     })
 }
-

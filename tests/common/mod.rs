@@ -48,9 +48,17 @@ pub fn start_bare(args: &[&str], env: &[(&str, &str)]) -> Running {
     let options = ServerOptions {
         args: args.iter().map(|a| (*a).to_owned()).collect(),
         env: environment,
-        env_remove: ["OPENAI_API_KEY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"]
-            .map(str::to_owned)
-            .to_vec(),
+        env_remove: [
+            "OPENAI_API_KEY",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "ALL_PROXY",
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         library: Some(built_library()),
         ..ServerOptions::default()
     };
@@ -96,12 +104,7 @@ impl Running {
 
     /// The server's log without what the tests' own server set-up causes.
     pub fn errors_in_log(&self) -> Vec<String> {
-        self.server
-            .error_log()
-            .lines()
-            .filter(|l| l.contains("[ERROR]"))
-            .map(str::to_owned)
-            .collect()
+        self.server.error_log().lines().filter(|l| l.contains("[ERROR]")).map(str::to_owned).collect()
     }
 }
 

@@ -35,6 +35,12 @@ SELECT COUNT(*) FROM (SELECT id FROM docs ORDER BY cosine_distance(v, ml_embeddi
 SELECT COUNT(*) FROM (SELECT id FROM docs ORDER BY cosine_distance(v, mysql.ml_embedding('m', 'query eight')) LIMIT 5) AS top;
 --@ requests
 CALL mysql.ml_set_setting('cache_memory_mb', NULL);
+-- A cache that is full of other texts still takes a new one in.
+CALL mysql.ml_set_setting('cache_memory_mb', '1');
+SELECT COUNT(mysql.ml_embedding('d', CONCAT('fill the cache ', id))) AS filled FROM docs;
+SELECT COUNT(*) FROM (SELECT id FROM docs ORDER BY cosine_distance(v, mysql.ml_embedding('m', 'query nine')) LIMIT 5) AS top;
+--@ requests
+CALL mysql.ml_set_setting('cache_memory_mb', NULL);
 -- A changed model is another model.
 SELECT VECTOR_DIM(mysql.ml_embedding('m', 'query one')) AS dimensions;
 CALL mysql.ml_alter_model_registration('m', NULL, NULL, NULL, 'test-4', NULL, NULL, NULL, NULL, NULL);

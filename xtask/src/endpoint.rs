@@ -81,10 +81,7 @@ pub struct Recorded {
 impl Recorded {
     /// The first header of this name, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// The body as text, with what is not UTF-8 replaced.
@@ -229,13 +226,7 @@ impl Endpoint {
                 move || connection::accept(&listener, tls.as_ref(), &shared)
             })
             .context("start the accepting thread")?;
-        Ok(Self {
-            shared,
-            accept: Some(accept),
-            address,
-            base,
-            ca_pem,
-        })
+        Ok(Self { shared, accept: Some(accept), address, base, ca_pem })
     }
 
     /// The address of a path, which starts with `/`.
@@ -308,12 +299,8 @@ impl Endpoint {
     /// Makes `/v1/embeddings` wait before it answers: a fixed time and one for each text.
     pub fn set_latency(&self, fixed: Duration, per_text: Duration) {
         let shared = &self.shared;
-        shared
-            .latency_fixed
-            .store(nanoseconds(fixed), Ordering::Release);
-        shared
-            .latency_per_text
-            .store(nanoseconds(per_text), Ordering::Release);
+        shared.latency_fixed.store(nanoseconds(fixed), Ordering::Release);
+        shared.latency_per_text.store(nanoseconds(per_text), Ordering::Release);
     }
 
     /// Makes the embedding routes answer this vector for every text, encoded once, whatever width
@@ -339,11 +326,7 @@ impl Endpoint {
     }
 
     fn register(&self, path: &str, custom: Custom) {
-        let mut routes = self
-            .shared
-            .custom
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut routes = self.shared.custom.write().unwrap_or_else(PoisonError::into_inner);
         routes.insert(path.to_owned(), custom);
     }
 }

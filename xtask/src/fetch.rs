@@ -98,23 +98,14 @@ impl Distribution {
         let mysqld = Program {
             path: usr.join("sbin/mysqld"),
             loader: Some(loader.clone()),
-            options: vec![
-                option("basedir", &usr),
-                option("lc-messages-dir", &share),
-                charsets.clone(),
-            ],
+            options: vec![option("basedir", &usr), option("lc-messages-dir", &share), charsets.clone()],
         };
         let client = Program {
             path: usr.join("bin/mysql"),
             loader: Some(loader),
             options: vec![charsets, option("plugin-dir", &plugins)],
         };
-        Ok(Distribution {
-            identity: Identity::ask(&mysqld)?,
-            mysqld,
-            client,
-            plugins,
-        })
+        Ok(Distribution { identity: Identity::ask(&mysqld)?, mysqld, client, plugins })
     }
 }
 
@@ -137,9 +128,7 @@ impl Identity {
 
     /// Reads what `mysqld --version` prints: `mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))`.
     fn read(description: String) -> anyhow::Result<Identity> {
-        let mut words = description
-            .split_whitespace()
-            .skip_while(|word| *word != "Ver");
+        let mut words = description.split_whitespace().skip_while(|word| *word != "Ver");
         let Some(version) = words.nth(1).map(str::to_owned) else {
             bail!("it does not tell its version but: {description}");
         };
@@ -147,10 +136,7 @@ impl Identity {
         if !patch.is_some_and(|patch| patch.starts_with('.')) || version.contains("MariaDB") {
             bail!("it is version {version}, and not MySQL {SERIES}");
         }
-        Ok(Identity {
-            description,
-            version,
-        })
+        Ok(Identity { description, version })
     }
 }
 
@@ -164,11 +150,7 @@ struct Program {
 
 impl Program {
     fn installed(path: &Path) -> Program {
-        Program {
-            path: path.to_owned(),
-            loader: None,
-            options: Vec::new(),
-        }
+        Program { path: path.to_owned(), loader: None, options: Vec::new() }
     }
 
     fn bare(&self) -> Command {
@@ -176,10 +158,7 @@ impl Program {
             None => Command::new(&self.path),
             Some(loader) => {
                 let mut command = Command::new(&loader.program);
-                command
-                    .arg("--library-path")
-                    .arg(&loader.libraries)
-                    .arg(&self.path);
+                command.arg("--library-path").arg(&loader.libraries).arg(&self.path);
                 command
             }
         }
@@ -232,10 +211,7 @@ fn candidates() -> Vec<PathBuf> {
 fn client_beside(mysqld: &Path) -> PathBuf {
     let folder = mysqld.parent().unwrap_or(Path::new("/"));
     let beside = [folder.join("mysql"), folder.join("../bin/mysql")];
-    beside
-        .into_iter()
-        .find(|client| client.is_file())
-        .unwrap_or_else(|| PathBuf::from("mysql"))
+    beside.into_iter().find(|client| client.is_file()).unwrap_or_else(|| PathBuf::from("mysql"))
 }
 
 /// Where a server looks for plugins when it is not told.
@@ -261,18 +237,11 @@ pub(crate) fn option(name: &str, value: &Path) -> OsString {
 /// The standard output of a command that must succeed; the error holds what it complained about.
 fn output(mut command: Command) -> anyhow::Result<String> {
     let program = command.get_program().to_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {}", program.display()))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", program.display()))?;
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "{} failed ({}): {}",
-            program.display(),
-            output.status,
-            complaint.trim()
-        );
+        bail!("{} failed ({}): {}", program.display(), output.status, complaint.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
@@ -293,14 +262,7 @@ mod tests {
 
     #[test]
     fn accepts_only_the_right_series() {
-        for other in [
-            "8.4.6",
-            "9.70.1",
-            "9.6.0",
-            "9.7",
-            "10.11.6-MariaDB",
-            "9.7.1-MariaDB",
-        ] {
+        for other in ["8.4.6", "9.70.1", "9.6.0", "9.7", "10.11.6-MariaDB", "9.7.1-MariaDB"] {
             let refused = Identity::read(format!("mysqld  Ver {other} for Linux"));
             assert!(refused.is_err_and(|error| error.to_string().contains(other)));
         }

@@ -1,5 +1,7 @@
 //! What the developer commands and the integration tests share.
 
+pub mod bench;
+pub mod demo;
 pub mod endpoint;
 pub mod fetch;
 pub mod library;

@@ -59,11 +59,7 @@ pub fn build(release: bool, progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> 
 ///
 /// The connection's account needs `INSERT` on the schema `mysql`, and this process the right to write
 /// into the plugin folder.
-pub fn install(
-    conn: &mut mysql::Conn,
-    library: &Path,
-    workspace_root: &Path,
-) -> anyhow::Result<()> {
+pub fn install(conn: &mut mysql::Conn, library: &Path, workspace_root: &Path) -> anyhow::Result<()> {
     let plugin_dir: String = conn
         .query_first("SELECT @@plugin_dir")
         .context("cannot ask the server for its plugin folder")?
@@ -77,8 +73,7 @@ pub fn install(
     }
     place(library, plugin_dir).or_else(|error| explain(error, library, plugin_dir))?;
     let script = workspace_root.join(INSTALL_SCRIPT);
-    let text =
-        fs::read_to_string(&script).with_context(|| format!("cannot read {}", script.display()))?;
+    let text = fs::read_to_string(&script).with_context(|| format!("cannot read {}", script.display()))?;
     sqlscript::run(conn, &text, INSTALL_SCRIPT)
 }
 
@@ -100,10 +95,7 @@ pub(crate) fn place(library: &Path, plugin_dir: &Path) -> io::Result<()> {
 fn explain(error: io::Error, library: &Path, plugin_dir: &Path) -> anyhow::Result<()> {
     let (library, target) = (library.display(), plugin_dir.join(SONAME));
     let target = target.display();
-    let denied = matches!(
-        error.kind(),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-    );
+    let denied = matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
     let failed = format!("cannot copy {library} to {target}");
     if denied {
         return Err(error).context(format!(
@@ -136,18 +128,13 @@ fn describes_package(name: &OsStr) -> bool {
     };
     let families = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
     families.iter().any(|family| name.starts_with(family))
-        || matches!(
-            name,
-            "CARGO_CRATE_NAME" | "CARGO_PRIMARY_PACKAGE" | "OUT_DIR"
-        )
+        || matches!(name, "CARGO_CRATE_NAME" | "CARGO_PRIMARY_PACKAGE" | "OUT_DIR")
 }
 
 /// The shared library named by one of cargo's JSON messages, if it is the one about ours.
 fn shared_object(message: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
-    if message.get("reason")? != "compiler-artifact"
-        || message.pointer("/target/name")? != "mysql_ml"
-    {
+    if message.get("reason")? != "compiler-artifact" || message.pointer("/target/name")? != "mysql_ml" {
         return None;
     }
     let files = message.get("filenames")?.as_array()?;
@@ -168,21 +155,14 @@ mod tests {
     fn finds_the_library_in_cargo_messages() {
         let message = r#"{"reason":"compiler-artifact","target":{"name":"mysql_ml"},
             "filenames":["/t/debug/libmysql_ml.rlib","/t/debug/libmysql_ml.so"]}"#;
-        assert_eq!(
-            shared_object(message),
-            Some(PathBuf::from("/t/debug/libmysql_ml.so"))
-        );
+        assert_eq!(shared_object(message), Some(PathBuf::from("/t/debug/libmysql_ml.so")));
     }
 
     #[test]
     fn passes_over_other_cargo_messages() {
-        let other = r#"{"reason":"compiler-artifact","target":{"name":"serde_derive"},"filenames":["/t/libserde_derive.so"]}"#;
-        for message in [
-            other,
-            r#"{"reason":"build-finished","success":true}"#,
-            "no json",
-            "[]",
-        ] {
+        let other =
+            r#"{"reason":"compiler-artifact","target":{"name":"serde_derive"},"filenames":["/t/libserde_derive.so"]}"#;
+        for message in [other, r#"{"reason":"build-finished","success":true}"#, "no json", "[]"] {
             assert_eq!(shared_object(message), None, "{message}");
         }
     }
@@ -223,22 +203,13 @@ mod tests {
              DELIMITER ;\nCALL mysql.p();\nDO 1;",
         )?;
         install(&mut conn, &library, workspace.path())?;
-        assert_eq!(
-            fs::read_to_string(server.plugin_dir().join(SONAME))?,
-            "library"
-        );
+        assert_eq!(fs::read_to_string(server.plugin_dir().join(SONAME))?, "library");
 
         // The error comes with the second row, when the first part of the answer is long there.
-        fs::write(
-            &script,
-            "-- fails\n\nSELECT EXP(a) FROM (VALUES ROW(1), ROW(1000)) AS t (a);",
-        )?;
+        fs::write(&script, "-- fails\n\nSELECT EXP(a) FROM (VALUES ROW(1), ROW(1000)) AS t (a);")?;
         let error = install(&mut conn, &library, workspace.path()).err();
         let error = error.map(|error| format!("{error:#}")).unwrap_or_default();
-        assert!(
-            error.contains("install.sql, line 3: SELECT EXP(a)"),
-            "{error}"
-        );
+        assert!(error.contains("install.sql, line 3: SELECT EXP(a)"), "{error}");
         assert!(error.contains("out of range"), "{error}");
         Ok(())
     }

@@ -1,15 +1,145 @@
-//! Developer commands; see `cargo xtask help`.
+//! Developer commands: `cargo xtask demo`, `server`, `install`, `bench`.
 
-use anyhow::Result;
+use anyhow::{bail, Context, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use mysql::Conn;
 use xtask::mysqld::{Distribution, Server, ServerOptions};
+use xtask::{bench, demo, library};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer commands of mysql-ml", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts a private MySQL with the library, embeds a collection of texts and searches it by meaning
+    Demo {
+        /// Leaves the server running until Enter or Ctrl-C
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Starts a private MySQL with the library installed and stays until Enter or Ctrl-C
+    Server {
+        /// More options for mysqld, after --
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Builds the library and installs it into a running server on this machine
+    Install {
+        /// The server: mysql://user:password@host:port or mysql://user@localhost?socket=/path
+        #[arg(long, env = "MYSQL_ML_URL", hide_env_values = true)]
+        url: String,
+    },
+    /// Measures, next to a baseline in the same run
+    Bench {
+        /// What to measure
+        what: Bench,
+        /// Writes the report to docs/benchmarks
+        #[arg(long)]
+        write: bool,
+        /// Texts per round
+        #[arg(long, default_value_t = 5000)]
+        rows: usize,
+        /// Rounds; each measures everything once
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Bench {
+    /// One call a row, against a plain loop
+    Call,
+}
+
 fn main() -> Result<()> {
-    let d = Distribution::find_or_fetch(&|s| eprintln!("{s}"))?;
-    let lib = xtask::library::build(false, &|s| eprintln!("{s}"))?;
-    let s = Server::start(&d, ServerOptions { library: Some(lib), keep: true, ..Default::default() })?;
-    let mut c = s.connect("root")?;
-    xtask::sqlscript::run(&mut c, &std::fs::read_to_string(xtask::library::workspace_root().join("install.sql"))?, "install.sql")?;
-    println!("{}", s.socket().display());
-    let mut l = String::new();
-    std::io::stdin().read_line(&mut l)?;
-    Ok(())
+    let progress = |step: &str| eprintln!("-- {step}");
+    match Cli::parse().command {
+        Command::Demo { keep } => {
+            let running = start(true, Vec::new(), &progress)?;
+            demo::run(&running.server)?;
+            if keep {
+                stay(&running.server);
+            }
+            progress("stopping the server");
+            running.stop()
+        }
+        Command::Server { args } => {
+            let running = start(true, args, &progress)?;
+            stay(&running.server);
+            running.stop()
+        }
+        Command::Install { url } => {
+            let built = library::build(true, &progress)?;
+            let opts = mysql::Opts::from_url(&url).context("--url is not a MySQL URL")?;
+            let mut conn = Conn::new(opts).context("cannot connect to the server")?;
+            library::install(&mut conn, &built, &library::workspace_root())?;
+            println!("installed; try: SELECT mysql.ml_version();");
+            Ok(())
+        }
+        Command::Bench { what, write, rows, rounds } => {
+            if rows == 0 || rounds == 0 {
+                bail!("--rows and --rounds must be at least 1");
+            }
+            let running = start(true, Vec::new(), &progress)?;
+            let report = match what {
+                Bench::Call => bench::call::run(&running.server, rows, rounds, &progress)?,
+            };
+            println!("{report}");
+            if write {
+                let file = library::workspace_root().join("docs/benchmarks/call.md");
+                std::fs::create_dir_all(file.parent().context("a folder")?)?;
+                std::fs::write(&file, report)?;
+                progress(&format!("written to {}", file.display()));
+            }
+            running.stop()
+        }
+    }
+}
+
+struct Running {
+    server: Server,
+}
+
+impl Running {
+    fn stop(mut self) -> Result<()> {
+        self.server.shutdown().map(|_| ())
+    }
+}
+
+fn start(release: bool, args: Vec<String>, progress: &dyn Fn(&str)) -> Result<Running> {
+    progress("looking for a MySQL 9.7 server");
+    let distribution = Distribution::find_or_fetch(progress)?;
+    progress(&format!("MySQL {}", distribution.version()));
+    let built = library::build(release, progress)?;
+    progress("starting a private server");
+    let server =
+        Server::start(&distribution, ServerOptions { library: Some(built), args, ..ServerOptions::default() })?;
+    progress("installing (install.sql)");
+    let script = std::fs::read_to_string(library::workspace_root().join("install.sql")).context("install.sql")?;
+    xtask::sqlscript::run(&mut server.connect("root")?, &script, "install.sql")?;
+    Ok(Running { server })
+}
+
+fn stay(server: &Server) {
+    println!("\nThe server is up. Open a client on it with:\n");
+    println!("  mysql --user=root --socket={}", server.socket().display());
+    println!("  mysql --user=root --host=127.0.0.1 --port={}", server.port());
+    println!("\nIf this machine has no client, the one that came with the server:\n");
+    println!("  {}", shell_line(&server.client("root")));
+    println!("\nPress Enter to stop it.");
+    let mut line = String::new();
+    let _ = std::io::stdin().read_line(&mut line);
+}
+
+/// A command as one would type it.
+fn shell_line(command: &std::process::Command) -> String {
+    std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -80,14 +80,7 @@ impl Server {
             template::instantiate(distribution, &options.args, &home.datadir())?;
         }
         let (port, x_port) = free_ports()?;
-        let mut server = Server {
-            process: None,
-            home,
-            port,
-            x_port,
-            options,
-            distribution: distribution.clone(),
-        };
+        let mut server = Server { process: None, home, port, x_port, options, distribution: distribution.clone() };
         if let Err(error) = server.launch() {
             // Between choosing a port and using it another process may have taken it.
             if !format!("{error:#}").contains(PORT_TAKEN) {
@@ -146,17 +139,12 @@ impl Server {
 
     /// The process ID of the running server.
     pub fn pid(&self) -> anyhow::Result<u32> {
-        self.process
-            .as_ref()
-            .map(Process::pid)
-            .context("the server is not running")
+        self.process.as_ref().map(Process::pid).context("the server is not running")
     }
 
     /// Whether the server's process is alive.
     pub fn is_running(&self) -> bool {
-        self.process
-            .as_ref()
-            .is_some_and(|process| process.exited().is_none())
+        self.process.as_ref().is_some_and(|process| process.exited().is_none())
     }
 
     /// The memory of the server that is in RAM, in KiB.
@@ -173,21 +161,13 @@ impl Server {
 
     /// How to connect through the socket, with no default database.
     pub fn conn_opts(&self, user: &str, password: Option<&str>) -> mysql::Opts {
-        mysql::OptsBuilder::new()
-            .socket(Some(self.socket().to_string_lossy()))
-            .user(Some(user))
-            .pass(password)
-            .into()
+        mysql::OptsBuilder::new().socket(Some(self.socket().to_string_lossy())).user(Some(user)).pass(password).into()
     }
 
     /// A new connection through the socket for an account without a password.
     pub fn connect(&self, user: &str) -> anyhow::Result<mysql::Conn> {
-        mysql::Conn::new(self.conn_opts(user, None)).with_context(|| {
-            format!(
-                "cannot connect as {user} to the server in {}",
-                self.dir().display()
-            )
-        })
+        mysql::Conn::new(self.conn_opts(user, None))
+            .with_context(|| format!("cannot connect as {user} to the server in {}", self.dir().display()))
     }
 
     /// The `mysql` command-line client, connecting to this server.
@@ -210,10 +190,7 @@ impl Server {
         }
         let Some(status) = process.wait(LIMIT) else {
             process.kill();
-            bail!(
-                "the server did not shut down within {LIMIT:?} and was killed:\n{}",
-                self.log_tail()
-            );
+            bail!("the server did not shut down within {LIMIT:?} and was killed:\n{}", self.log_tail());
         };
         let took = asked.elapsed();
         if !status.success() {
@@ -262,16 +239,10 @@ impl Server {
         let deadline = Instant::now() + LIMIT;
         while !self.answers() {
             if let Some(status) = process.exited() {
-                bail!(
-                    "the server ended while starting ({status}):\n{}",
-                    self.log_tail()
-                );
+                bail!("the server ended while starting ({status}):\n{}", self.log_tail());
             }
             if Instant::now() >= deadline {
-                bail!(
-                    "the server did not answer within {LIMIT:?}:\n{}",
-                    self.log_tail()
-                );
+                bail!("the server did not answer within {LIMIT:?}:\n{}", self.log_tail());
             }
             thread::sleep(POLL);
         }
@@ -290,10 +261,7 @@ impl Server {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                bail!(
-                    "the server does not speak the X Protocol:\n{}",
-                    self.log_tail()
-                );
+                bail!("the server does not speak the X Protocol:\n{}", self.log_tail());
             }
             thread::sleep(POLL);
         }
@@ -325,10 +293,7 @@ impl Server {
             command.arg(option(name, &path));
         }
         command.args(["--general-log=1", "--secure-file-priv="]);
-        command.args([
-            "--bind-address=127.0.0.1",
-            "--mysqlx-bind-address=127.0.0.1",
-        ]);
+        command.args(["--bind-address=127.0.0.1", "--mysqlx-bind-address=127.0.0.1"]);
         command.arg(format!("--port={}", self.port));
         command.arg(format!("--mysqlx-port={}", self.x_port));
         command.args(settings::light());
@@ -349,10 +314,7 @@ impl Server {
 fn free_ports() -> anyhow::Result<(u16, u16)> {
     let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     // Both are held at once, so that they differ.
-    let (first, second) = (
-        bind().context("no free port")?,
-        bind().context("no free port")?,
-    );
+    let (first, second) = (bind().context("no free port")?, bind().context("no free port")?);
     Ok((first.local_addr()?.port(), second.local_addr()?.port()))
 }
 
@@ -371,30 +333,17 @@ mod tests {
         assert_eq!(version.as_deref(), Some(distribution.version()));
         assert!(server.general_log().contains("SELECT VERSION()"));
         assert!(server.rss_kib()? > 0);
-        let client = server
-            .client("root")
-            .args(["-Ne", "SELECT 6 * 7"])
-            .output()?;
-        assert_eq!(
-            String::from_utf8_lossy(&client.stdout).trim(),
-            "42",
-            "{client:?}"
-        );
+        let client = server.client("root").args(["-Ne", "SELECT 6 * 7"]).output()?;
+        assert_eq!(String::from_utf8_lossy(&client.stdout).trim(), "42", "{client:?}");
 
-        server
-            .connect("root")?
-            .query_drop("CREATE TABLE mysql.kept (a INT PRIMARY KEY)")?;
+        server.connect("root")?.query_drop("CREATE TABLE mysql.kept (a INT PRIMARY KEY)")?;
         server.restart()?;
-        server
-            .connect("root")?
-            .query_drop("INSERT INTO mysql.kept VALUES (1)")?;
+        server.connect("root")?.query_drop("INSERT INTO mysql.kept VALUES (1)")?;
         server.kill9();
         assert!(!server.is_running());
         assert!(server.shutdown().is_err());
         server.restart()?;
-        let kept: Option<u8> = server
-            .connect("root")?
-            .query_first("SELECT a FROM mysql.kept")?;
+        let kept: Option<u8> = server.connect("root")?.query_first("SELECT a FROM mysql.kept")?;
         assert_eq!(kept, Some(1));
 
         server.shutdown()?;
@@ -407,13 +356,8 @@ mod tests {
     #[test]
     fn a_server_that_cannot_start_tells_why() -> anyhow::Result<()> {
         let distribution = Distribution::find_or_fetch(&|message| eprintln!("{message}"))?;
-        let options = ServerOptions {
-            args: vec!["--no-such-option".to_owned()],
-            ..ServerOptions::default()
-        };
-        let error = Server::start(&distribution, options)
-            .err()
-            .context("it started")?;
+        let options = ServerOptions { args: vec!["--no-such-option".to_owned()], ..ServerOptions::default() };
+        let error = Server::start(&distribution, options).err().context("it started")?;
         assert!(format!("{error:#}").contains("no-such-option"), "{error:#}");
         Ok(())
     }

@@ -41,10 +41,7 @@ pub fn split(script: &str) -> Vec<Statement> {
         let length = statement_length(rest, delimiter);
         let text = rest.get(..length).unwrap_or(rest).trim_ascii_end();
         if !text.is_empty() {
-            statements.push(Statement {
-                text: text.to_owned(),
-                line,
-            });
+            statements.push(Statement { text: text.to_owned(), line });
         }
         rest = advance(rest, length, &mut line);
         rest = rest.strip_prefix(delimiter).unwrap_or(rest);
@@ -106,12 +103,9 @@ fn comment_length(text: &str) -> Option<usize> {
         return Some(after.find("*/").map_or(text.len(), |at| at + 4));
     }
     // `5--1` is arithmetic: two hyphens begin a comment only before a space, a control character or the end.
-    let dashes = text.strip_prefix("--").is_some_and(|after| {
-        after
-            .chars()
-            .next()
-            .is_none_or(|c| c == ' ' || c.is_ascii_control())
-    });
+    let dashes = text
+        .strip_prefix("--")
+        .is_some_and(|after| after.chars().next().is_none_or(|c| c == ' ' || c.is_ascii_control()));
     if dashes || text.starts_with('#') {
         return Some(text.find('\n').unwrap_or(text.len()));
     }
@@ -199,10 +193,7 @@ mod tests {
 
     #[test]
     fn splits_on_semicolons() {
-        assert_eq!(
-            texts("SELECT 1; SELECT 2;\nSELECT 3"),
-            ["SELECT 1", "SELECT 2", "SELECT 3"]
-        );
+        assert_eq!(texts("SELECT 1; SELECT 2;\nSELECT 3"), ["SELECT 1", "SELECT 2", "SELECT 3"]);
     }
 
     #[test]
@@ -214,8 +205,7 @@ mod tests {
 
     #[test]
     fn knows_the_line_of_each_statement() {
-        let script =
-            "-- head\n\nSELECT\n  1;\n/* two\nlines */ SELECT 2;\r\nDELIMITER //\nSELECT 3//";
+        let script = "-- head\n\nSELECT\n  1;\n/* two\nlines */ SELECT 2;\r\nDELIMITER //\nSELECT 3//";
         let lines: Vec<usize> = split(script).iter().map(|s| s.line).collect();
         assert_eq!(lines, [3, 6, 8]);
     }
@@ -238,29 +228,19 @@ mod tests {
             "'/* ; no comment'",
         ] {
             let script = format!("SELECT {quoted}; SELECT 2");
-            assert_eq!(
-                texts(&script),
-                [format!("SELECT {quoted}"), "SELECT 2".to_owned()],
-                "{quoted}"
-            );
+            assert_eq!(texts(&script), [format!("SELECT {quoted}"), "SELECT 2".to_owned()], "{quoted}");
         }
     }
 
     #[test]
     fn other_quotes_inside_quotes_are_text() {
-        assert_eq!(
-            texts(r#"SELECT '"'; SELECT "'"; SELECT `'"`; SELECT 1"#).len(),
-            4
-        );
+        assert_eq!(texts(r#"SELECT '"'; SELECT "'"; SELECT `'"`; SELECT 1"#).len(), 4);
     }
 
     #[test]
     fn takes_unclosed_quotes_and_comments_to_the_end() {
         assert_eq!(texts("SELECT 'a; SELECT 2"), ["SELECT 'a; SELECT 2"]);
-        assert_eq!(
-            texts("SELECT 1 /* a; SELECT 2"),
-            ["SELECT 1 /* a; SELECT 2"]
-        );
+        assert_eq!(texts("SELECT 1 /* a; SELECT 2"), ["SELECT 1 /* a; SELECT 2"]);
         assert_eq!(texts("SELECT 1; /* a; SELECT 2"), ["SELECT 1"]);
         assert_eq!(texts(r"SELECT 'a\"), [r"SELECT 'a\"]);
     }
@@ -285,14 +265,8 @@ mod tests {
 
     #[test]
     fn keeps_conditional_comments() {
-        assert_eq!(
-            texts("/*!40101 SET a = '*/;' */; SELECT 1"),
-            ["/*!40101 SET a = '*/;' */", "SELECT 1"]
-        );
-        assert_eq!(
-            texts("SELECT /*+ NO_ICP(t) */ 1; SELECT 2"),
-            ["SELECT /*+ NO_ICP(t) */ 1", "SELECT 2"]
-        );
+        assert_eq!(texts("/*!40101 SET a = '*/;' */; SELECT 1"), ["/*!40101 SET a = '*/;' */", "SELECT 1"]);
+        assert_eq!(texts("SELECT /*+ NO_ICP(t) */ 1; SELECT 2"), ["SELECT /*+ NO_ICP(t) */ 1", "SELECT 2"]);
     }
 
     #[test]
@@ -301,21 +275,13 @@ mod tests {
                       -- back\ndelimiter ;\nSELECT 3; SELECT 4;\nDelimiter // \r\nSELECT 5;//";
         assert_eq!(
             texts(script),
-            [
-                "CREATE PROCEDURE p() BEGIN SELECT 1; SELECT 2; END",
-                "SELECT 3",
-                "SELECT 4",
-                "SELECT 5;",
-            ]
+            ["CREATE PROCEDURE p() BEGIN SELECT 1; SELECT 2; END", "SELECT 3", "SELECT 4", "SELECT 5;",]
         );
     }
 
     #[test]
     fn delimiter_is_a_command_only_at_the_start() {
-        assert_eq!(
-            texts("SELECT 1 AS\ndelimiter ;SELECT 2"),
-            ["SELECT 1 AS\ndelimiter", "SELECT 2"]
-        );
+        assert_eq!(texts("SELECT 1 AS\ndelimiter ;SELECT 2"), ["SELECT 1 AS\ndelimiter", "SELECT 2"]);
         assert_eq!(texts("DELIMITERS;"), ["DELIMITERS"]);
         assert_eq!(texts("DELIMITER"), ["DELIMITER"]);
     }

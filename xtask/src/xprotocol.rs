@@ -111,9 +111,9 @@ impl XSession {
                     in_rows = true;
                     result.rows.push(decode_row(&payload, &columns)?);
                 }
-                server::FETCH_DONE
-                | server::FETCH_DONE_MORE_RESULTSETS
-                | server::FETCH_DONE_MORE_OUT_PARAMS => in_rows = true,
+                server::FETCH_DONE | server::FETCH_DONE_MORE_RESULTSETS | server::FETCH_DONE_MORE_OUT_PARAMS => {
+                    in_rows = true
+                }
                 server::NOTICE => {}
                 server::SQL_STMT_EXECUTE_OK => return Ok(result),
                 server::ERROR => {
@@ -131,9 +131,7 @@ impl XSession {
         frame.extend_from_slice(&length.to_le_bytes());
         frame.push(kind);
         frame.extend_from_slice(payload);
-        self.stream
-            .write_all(&frame)
-            .context("write to the X Protocol socket")
+        self.stream.write_all(&frame).context("write to the X Protocol socket")
     }
 
     fn receive(&mut self) -> anyhow::Result<(u8, Vec<u8>)> {
@@ -147,14 +145,9 @@ impl XSession {
         let [l0, l1, l2, l3, kind] = head;
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
         // The length counts the byte of the type.
-        ensure!(
-            (1..=MAX_FRAME).contains(&length),
-            "X Protocol frame of {length} bytes"
-        );
+        ensure!((1..=MAX_FRAME).contains(&length), "X Protocol frame of {length} bytes");
         let mut payload = vec![0; length - 1];
-        self.stream
-            .read_exact(&mut payload)
-            .context("read from the X Protocol socket")?;
+        self.stream.read_exact(&mut payload).context("read from the X Protocol socket")?;
         Ok((kind, payload))
     }
 }
@@ -320,26 +313,18 @@ fn decode_time(value: &[u8]) -> anyhow::Result<String> {
     let sign = if *sign == 0 { "" } else { "-" };
     let [hours, minutes, seconds, micros] = numbers(rest)?;
     let fraction = fraction(micros);
-    Ok(format!(
-        "{sign}{hours:02}:{minutes:02}:{seconds:02}{fraction}"
-    ))
+    Ok(format!("{sign}{hours:02}:{minutes:02}:{seconds:02}{fraction}"))
 }
 
 fn decode_datetime(mut value: &[u8], is_date: bool) -> anyhow::Result<String> {
-    let (year, month, day) = (
-        take_varint(&mut value)?,
-        take_varint(&mut value)?,
-        take_varint(&mut value)?,
-    );
+    let (year, month, day) = (take_varint(&mut value)?, take_varint(&mut value)?, take_varint(&mut value)?);
     let date = format!("{year:04}-{month:02}-{day:02}");
     if is_date {
         return Ok(date);
     }
     let [hours, minutes, seconds, micros] = numbers(value)?;
     let fraction = fraction(micros);
-    Ok(format!(
-        "{date} {hours:02}:{minutes:02}:{seconds:02}{fraction}"
-    ))
+    Ok(format!("{date} {hours:02}:{minutes:02}:{seconds:02}{fraction}"))
 }
 
 fn fraction(micros: u64) -> String {
@@ -418,35 +403,20 @@ mod tests {
         assert_eq!(value(&[1], field_type::SINT), "-1");
         assert_eq!(value(&[2], field_type::SINT), "1");
         assert_eq!(
-            value(
-                &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
-                field_type::SINT
-            ),
+            value(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], field_type::SINT),
             i64::MIN.to_string()
         );
         assert_eq!(value(&[0xac, 2], field_type::UINT), "300");
         assert_eq!(value(&1.5_f64.to_le_bytes(), field_type::DOUBLE), "1.5");
-        assert_eq!(
-            value(&(-0.25_f32).to_le_bytes(), field_type::FLOAT),
-            "-0.25"
-        );
+        assert_eq!(value(&(-0.25_f32).to_le_bytes(), field_type::FLOAT), "-0.25");
         assert_eq!(value(b"\0", 7), "");
         assert_eq!(value(b"a\0\0", 7), "a\0");
         assert!(decode_value(b"a", column(7)).is_err());
-        assert_eq!(
-            value(&[4, 0x12, 0x34, 0x01, 0xd0], field_type::DECIMAL),
-            "-12.3401"
-        );
+        assert_eq!(value(&[4, 0x12, 0x34, 0x01, 0xd0], field_type::DECIMAL), "-12.3401");
         assert_eq!(value(&[0, 0x7c], field_type::DECIMAL), "7");
         assert_eq!(value(&[1, 3, 4, 5], field_type::TIME), "-03:04:05");
-        assert_eq!(
-            value(&[0xe8, 0x0f, 2, 3], field_type::DATETIME),
-            "2024-02-03 00:00:00"
-        );
-        assert_eq!(
-            value(&[0xe8, 0x0f, 2, 3, 4], field_type::DATETIME),
-            "2024-02-03 04:00:00"
-        );
+        assert_eq!(value(&[0xe8, 0x0f, 2, 3], field_type::DATETIME), "2024-02-03 00:00:00");
+        assert_eq!(value(&[0xe8, 0x0f, 2, 3, 4], field_type::DATETIME), "2024-02-03 04:00:00");
         assert_eq!(value(&[1, b'a', 2, b'b', b'c'], field_type::SET), "a,bc");
         assert_eq!(value(&[1], field_type::SET), "");
     }

@@ -19,11 +19,7 @@ pub struct Answer {
 impl Answer {
     /// A response with a body of this type.
     pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status,
-            headers: vec![("Content-Type".into(), content_type.into())],
-            body: body.into(),
-        }
+        Self { status, headers: vec![("Content-Type".into(), content_type.into())], body: body.into() }
     }
 
     /// A JSON response from text that need not be valid JSON.
@@ -51,9 +47,9 @@ impl Answer {
 
     /// Whether the response itself announces the end of the connection.
     pub(super) fn closes(&self) -> bool {
-        self.headers.iter().any(|(name, value)| {
-            name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close")
-        })
+        self.headers
+            .iter()
+            .any(|(name, value)| name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close"))
     }
 
     /// The bytes of the whole response, so that one write sends it.
@@ -71,8 +67,7 @@ impl Answer {
             let _ = write!(out, "{name}: {value}\r\n");
         }
         let framed = self.headers.iter().any(|(name, _)| {
-            name.eq_ignore_ascii_case("content-length")
-                || name.eq_ignore_ascii_case("transfer-encoding")
+            name.eq_ignore_ascii_case("content-length") || name.eq_ignore_ascii_case("transfer-encoding")
         });
         // These statuses have no body, and a length would be a protocol error.
         if !framed && self.status != 204 && self.status != 304 {

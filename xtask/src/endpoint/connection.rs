@@ -44,11 +44,7 @@ impl Request<'_> {
             method: self.method.to_owned(),
             path: self.path.to_owned(),
             query: self.query.to_owned(),
-            headers: self
-                .headers
-                .iter()
-                .map(|header| (header.name.to_owned(), text(header.value)))
-                .collect(),
+            headers: self.headers.iter().map(|header| (header.name.to_owned(), text(header.value))).collect(),
             body: self.body.to_vec(),
             connection,
             at: Instant::now(),
@@ -57,10 +53,7 @@ impl Request<'_> {
 }
 
 fn find<'a>(headers: &[Header<'a>], name: &str) -> Option<&'a [u8]> {
-    headers
-        .iter()
-        .find(|header| header.name.eq_ignore_ascii_case(name))
-        .map(|header| header.value)
+    headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
 }
 
 /// A connection, with or without TLS.
@@ -113,11 +106,7 @@ impl Write for Stream {
 }
 
 /// Accepts connections until the endpoint stops, each into a thread of its own.
-pub(super) fn accept(
-    listener: &TcpListener,
-    tls: Option<&Arc<ServerConfig>>,
-    shared: &Arc<Shared>,
-) {
+pub(super) fn accept(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, shared: &Arc<Shared>) {
     loop {
         let accepted = listener.accept();
         if shared.stopped.load(Ordering::Acquire) {
@@ -153,20 +142,13 @@ impl Drop for Open {
     }
 }
 
-fn spawn(
-    socket: TcpStream,
-    tls: Option<&Arc<ServerConfig>>,
-    shared: &Arc<Shared>,
-) -> io::Result<()> {
+fn spawn(socket: TcpStream, tls: Option<&Arc<ServerConfig>>, shared: &Arc<Shared>) -> io::Result<()> {
     let connection = shared.accepted.fetch_add(1, Ordering::AcqRel) + 1;
     shared.open.fetch_add(1, Ordering::AcqRel);
     let open = Open(Arc::clone(shared));
     socket.set_nodelay(true)?;
     lock(&shared.sockets).insert(connection, socket.try_clone()?);
-    let registration = Registration {
-        shared: Arc::clone(shared),
-        connection,
-    };
+    let registration = Registration { shared: Arc::clone(shared), connection };
     let mut stream = match tls {
         None => Stream::Plain(socket),
         Some(config) => {
@@ -183,11 +165,7 @@ fn spawn(
         drop(stream);
         drop(open);
     };
-    thread::Builder::new()
-        .name(format!("endpoint-{connection}"))
-        .stack_size(STACK)
-        .spawn(serving)
-        .map(drop)
+    thread::Builder::new().name(format!("endpoint-{connection}")).stack_size(STACK).spawn(serving).map(drop)
 }
 
 /// The bytes read from a connection and not yet used.
@@ -238,10 +216,7 @@ fn invalid(message: &'static str) -> io::Error {
 }
 
 fn serve(stream: &mut Stream, shared: &Shared, connection: u64) -> io::Result<()> {
-    let mut input = Input {
-        buffer: vec![0; READ_SIZE],
-        filled: 0,
-    };
+    let mut input = Input { buffer: vec![0; READ_SIZE], filled: 0 };
     loop {
         let frame = match read_frame(stream, &mut input) {
             Ok(Some(frame)) => frame,
@@ -282,12 +257,10 @@ fn read_frame(stream: &mut Stream, input: &mut Input) -> io::Result<Option<Frame
     loop {
         let mut headers = [EMPTY_HEADER; MAX_HEADERS];
         let mut parsed = httparse::Request::new(&mut headers);
-        let status = parsed
-            .parse(input.bytes())
-            .map_err(|_| invalid("malformed request head"))?;
+        let status = parsed.parse(input.bytes()).map_err(|_| invalid("malformed request head"))?;
         if let Status::Complete(head) = status {
-            let chunked = find(parsed.headers, "transfer-encoding")
-                .is_some_and(|value| value.eq_ignore_ascii_case(b"chunked"));
+            let chunked =
+                find(parsed.headers, "transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case(b"chunked"));
             let length = match find(parsed.headers, "content-length") {
                 None => 0,
                 Some(value) => std::str::from_utf8(value)
@@ -297,8 +270,7 @@ fn read_frame(stream: &mut Stream, input: &mut Input) -> io::Result<Option<Frame
                     .ok_or_else(|| invalid("bad Content-Length"))?,
             };
             let keep_alive = parsed.version == Some(1)
-                && !find(parsed.headers, "connection")
-                    .is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
+                && !find(parsed.headers, "connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
             let expects = find(parsed.headers, "expect").is_some();
             if expects && input.filled == head {
                 stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -309,12 +281,7 @@ fn read_frame(stream: &mut Stream, input: &mut Input) -> io::Result<Option<Frame
                 let end = head + length;
                 read_until(stream, input, end)?.then_some((end, None))
             };
-            return Ok(body.map(|(end, decoded)| Frame {
-                head,
-                end,
-                decoded,
-                keep_alive,
-            }));
+            return Ok(body.map(|(end, decoded)| Frame { head, end, decoded, keep_alive }));
         }
         if input.filled > MAX_HEAD {
             return Err(invalid("request head too long"));
@@ -337,11 +304,7 @@ fn read_until(stream: &mut Stream, input: &mut Input, end: usize) -> io::Result<
     Ok(true)
 }
 
-fn read_chunks(
-    stream: &mut Stream,
-    input: &mut Input,
-    head: usize,
-) -> io::Result<Option<(usize, Vec<u8>)>> {
+fn read_chunks(stream: &mut Stream, input: &mut Input, head: usize) -> io::Result<Option<(usize, Vec<u8>)>> {
     let mut at = head;
     let mut body = Vec::new();
     loop {
@@ -377,9 +340,7 @@ fn respond(frame: &Frame, input: &[u8], shared: &Shared, connection: u64) -> io:
     // takes less time than copying the head's parts.
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
-    parsed
-        .parse(input)
-        .map_err(|_| invalid("malformed request head"))?;
+    parsed.parse(input).map_err(|_| invalid("malformed request head"))?;
     let target = parsed.path.unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut request = Request {

@@ -17,18 +17,12 @@ pub fn embedding_for(text: &str, dims: usize) -> Vec<f32> {
         values.push(value);
     }
     // A sum of zero would take a drawn zero in every place.
-    let scale = if squares > 0.0 {
-        squares.sqrt().recip()
-    } else {
-        1.0
-    };
+    let scale = if squares > 0.0 { squares.sqrt().recip() } else { 1.0 };
     values.iter().map(|value| (value * scale) as f32).collect()
 }
 
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// The next number of `SplitMix64`, mapped to [-1, 1).
@@ -57,10 +51,7 @@ pub(super) fn write_vector(vector: &[f32], encoding: Encoding, out: &mut Vec<u8>
         // Writing to a Vec does not fail, nor does serialising numbers.
         Encoding::Float => drop(serde_json::to_writer(out, vector)),
         Encoding::Base64 => {
-            let bytes: Vec<u8> = vector
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect();
+            let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
             out.push(b'"');
             out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
             out.push(b'"');
@@ -81,10 +72,7 @@ impl FixedVector {
             write_vector(vector, encoding, &mut out);
             out
         };
-        Self {
-            float: encode(Encoding::Float),
-            base64: encode(Encoding::Base64),
-        }
+        Self { float: encode(Encoding::Float), base64: encode(Encoding::Base64) }
     }
 
     pub(super) fn json(&self, encoding: Encoding) -> &[u8] {

@@ -36,11 +36,7 @@ pub(super) enum Misbehaviour {
 }
 
 /// Performs it; true when the connection goes on.
-pub(super) fn perform(
-    what: &Misbehaviour,
-    stream: &mut Stream,
-    shared: &Shared,
-) -> io::Result<bool> {
+pub(super) fn perform(what: &Misbehaviour, stream: &mut Stream, shared: &Shared) -> io::Result<bool> {
     match what {
         Misbehaviour::Drip => {
             stream.write_all(promise().as_bytes())?;
@@ -70,9 +66,7 @@ pub(super) fn perform(
 }
 
 fn promise() -> String {
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {PROMISED}\r\n\r\n"
-    )
+    format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {PROMISED}\r\n\r\n")
 }
 
 /// Makes the kernel send RST, not FIN, when the last handle of the socket is closed.
@@ -82,9 +76,7 @@ fn reset_on_close(socket: &TcpStream) -> io::Result<()> {
 
 fn huge(stream: &mut Stream) -> io::Result<()> {
     const CHUNK: usize = 64 << 10;
-    stream.write_all(
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
-    )?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")?;
     let mut chunk = format!("{CHUNK:x}\r\n").into_bytes();
     let start = chunk.len();
     chunk.resize(start + CHUNK, b'a');
@@ -95,11 +87,7 @@ fn huge(stream: &mut Stream) -> io::Result<()> {
             *first = if number == 0 { b'"' } else { b'a' };
         }
         if let Some(last) = chunk.get_mut(start + CHUNK - 1) {
-            *last = if number == HUGE / CHUNK - 1 {
-                b'"'
-            } else {
-                b'a'
-            };
+            *last = if number == HUGE / CHUNK - 1 { b'"' } else { b'a' };
         }
         stream.write_all(&chunk)?;
     }

@@ -46,13 +46,7 @@ impl Blackhole {
         for _ in 0..ATTEMPTS {
             match TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
                 Ok(stream) => queued.push(stream),
-                Err(_) => {
-                    return Ok(Self {
-                        _listener: listener,
-                        _queued: queued,
-                        port: address.port(),
-                    })
-                }
+                Err(_) => return Ok(Self { _listener: listener, _queued: queued, port: address.port() }),
             }
         }
         bail!("{ATTEMPTS} connections were queued by a listener with a backlog of 0");

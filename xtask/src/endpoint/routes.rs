@@ -71,22 +71,16 @@ pub(super) fn route(shared: &Shared, request: &Request<'_>, path: &str) -> io::R
             let answer = embeddings(shared, request, None);
             Misbehaviour::CloseAfter(answer.with_header("Connection", "keep-alive")).into()
         }
-        "/huge-header" => embeddings(shared, request, None)
-            .with_header("X-Huge", &"a".repeat(HUGE_HEADER))
-            .into(),
+        "/huge-header" => embeddings(shared, request, None).with_header("X-Huge", &"a".repeat(HUGE_HEADER)).into(),
         "/redirect" => redirect(302).into(),
         "/redirect-post" => redirect(307).into(),
         "/gzip" => misbehave::gzip(embeddings(shared, request, None))?.into(),
         "/gzip-bomb" => misbehave::gzip_bomb()?.into(),
-        "/not-json" => Answer::new(
-            200,
-            "text/html; charset=utf-8",
-            "<!doctype html><html><body><h1>Sign in</h1></body></html>",
-        )
-        .into(),
-        "/broken-json" => {
-            raw("{\"object\":\"list\",\"data\":[{\"index\":0,\"embedding\":[0.5,").into()
+        "/not-json" => {
+            Answer::new(200, "text/html; charset=utf-8", "<!doctype html><html><body><h1>Sign in</h1></body></html>")
+                .into()
         }
+        "/broken-json" => raw("{\"object\":\"list\",\"data\":[{\"index\":0,\"embedding\":[0.5,").into(),
         "/nan" => raw("{\"data\":[{\"index\":0,\"embedding\":[NaN,1.0]}]}").into(),
         "/inf" => raw("{\"data\":[{\"index\":0,\"embedding\":[1e999]}]}").into(),
         "/empty-embedding" => embeddings(shared, request, Some(0)).into(),
@@ -100,32 +94,22 @@ pub(super) fn route(shared: &Shared, request: &Request<'_>, path: &str) -> io::R
 /// Splits `/name/arguments` when the name is one of a route with arguments.
 fn split_parameters(path: &str) -> Option<(&str, &str)> {
     let (name, arguments) = path.strip_prefix('/')?.split_once('/')?;
-    matches!(name, "bytes" | "status" | "retry" | "delay" | "wrong-width")
-        .then_some((name, arguments))
+    matches!(name, "bytes" | "status" | "retry" | "delay" | "wrong-width").then_some((name, arguments))
 }
 
-fn parametrised(
-    shared: &Shared,
-    request: &Request<'_>,
-    name: &str,
-    arguments: &str,
-) -> io::Result<Reply> {
+fn parametrised(shared: &Shared, request: &Request<'_>, name: &str, arguments: &str) -> io::Result<Reply> {
     let bad = || Reply::from(no_such_path(request.path));
     let (first, rest) = arguments.split_once('/').unwrap_or((arguments, ""));
     let Ok(number) = first.parse::<u32>() else {
         return Ok(bad());
     };
     let reply = match name {
-        "bytes" if number as usize <= MAX_BYTES => {
-            raw(format!("\"{}\"", "a".repeat(number as usize))).into()
-        }
+        "bytes" if number as usize <= MAX_BYTES => raw(format!("\"{}\"", "a".repeat(number as usize))).into(),
         "status" => match status_code(first) {
             Some(code) => status(code).into(),
             None => bad(),
         },
-        "wrong-width" if number as usize <= MAX_DIMS => {
-            embeddings(shared, request, Some(number as usize)).into()
-        }
+        "wrong-width" if number as usize <= MAX_DIMS => embeddings(shared, request, Some(number as usize)).into(),
         "delay" => {
             shared.pause(Duration::from_millis(number.into()));
             return route(shared, request, &format!("/{rest}"));
@@ -137,9 +121,7 @@ fn parametrised(
             };
             match (status_code(code), after) {
                 (None, _) => bad(),
-                (Some(_), _) if request.nth > u64::from(number) => {
-                    embeddings(shared, request, None).into()
-                }
+                (Some(_), _) if request.nth > u64::from(number) => embeddings(shared, request, None).into(),
                 (Some(code), Some(after)) => status(code).with_header("Retry-After", after).into(),
                 (Some(code), None) => status(code).into(),
             }
@@ -156,10 +138,7 @@ fn status_code(text: &str) -> Option<u16> {
 
 fn status(code: u16) -> Answer {
     if matches!(code, 204 | 304) {
-        return Answer {
-            status: code,
-            ..Answer::default()
-        };
+        return Answer { status: code, ..Answer::default() };
     }
     let message = format!("status {code} for testing");
     Answer::json(code, &json!({"error": {"message": message}}))
@@ -170,11 +149,7 @@ fn raw(body: impl Into<Vec<u8>>) -> Answer {
 }
 
 fn redirect(code: u16) -> Answer {
-    Answer {
-        status: code,
-        headers: vec![("Location".into(), "/v1/embeddings".into())],
-        body: Vec::new(),
-    }
+    Answer { status: code, headers: vec![("Location".into(), "/v1/embeddings".into())], body: Vec::new() }
 }
 
 fn rate_limited() -> Answer {
@@ -193,13 +168,9 @@ fn bad_request(message: &str) -> Answer {
 
 fn echo(request: &Request<'_>) -> Answer {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    let headers: serde_json::Map<String, Value> = request
-        .headers
-        .iter()
-        .map(|header| (header.name.to_ascii_lowercase(), text(header.value).into()))
-        .collect();
-    let body: Value =
-        serde_json::from_slice(request.body).unwrap_or_else(|_| text(request.body).into());
+    let headers: serde_json::Map<String, Value> =
+        request.headers.iter().map(|header| (header.name.to_ascii_lowercase(), text(header.value).into())).collect();
+    let body: Value = serde_json::from_slice(request.body).unwrap_or_else(|_| text(request.body).into());
     let echo = json!({
         "method": request.method,
         "path": request.path,
@@ -216,8 +187,7 @@ fn model_request(request: &Request<'_>) -> Result<Value, Answer> {
         let message = format!("Not allowed to {} on {}", request.method, request.path);
         return Err(Answer::error(405, &message, "invalid_request_error", None));
     }
-    serde_json::from_slice(request.body)
-        .map_err(|_| bad_request("We could not parse the JSON body of your request."))
+    serde_json::from_slice(request.body).map_err(|_| bad_request("We could not parse the JSON body of your request."))
 }
 
 fn authorised(shared: &Shared, request: &Request<'_>) -> Answer {
@@ -230,12 +200,7 @@ fn authorised(shared: &Shared, request: &Request<'_>) -> Answer {
     }
     // Repeats the key in full, as some endpoints do: callers must not pass it on.
     let message = format!("Incorrect API key provided: {key}");
-    Answer::error(
-        401,
-        &message,
-        "invalid_request_error",
-        Some("invalid_api_key"),
-    )
+    Answer::error(401, &message, "invalid_request_error", Some("invalid_api_key"))
 }
 
 /// The texts of `input`, or the message of the error.
@@ -244,10 +209,9 @@ fn texts(input: Option<&Value>) -> Result<Vec<Cow<'_, str>>, &'static str> {
                            https://platform.openai.com/docs/api-reference.";
     let texts: Vec<Cow<'_, str>> = match input {
         Some(Value::String(text)) => vec![text.into()],
-        Some(Value::Array(items)) => items
-            .iter()
-            .map(|item| item.as_str().map(Cow::from).ok_or(INVALID))
-            .collect::<Result<_, _>>()?,
+        Some(Value::Array(items)) => {
+            items.iter().map(|item| item.as_str().map(Cow::from).ok_or(INVALID)).collect::<Result<_, _>>()?
+        }
         _ => return Err(INVALID),
     };
     if texts.is_empty() || texts.iter().any(|text| text.is_empty()) {
@@ -288,9 +252,7 @@ fn embed(shared: &Shared, body: &Value, width: Option<usize>) -> Result<Answer, 
 
     let load = |nanoseconds: &std::sync::atomic::AtomicU64| nanoseconds.load(Ordering::Acquire);
     let per_text = load(&shared.latency_per_text).saturating_mul(texts.len() as u64);
-    shared.pause(Duration::from_nanos(
-        load(&shared.latency_fixed).saturating_add(per_text),
-    ));
+    shared.pause(Duration::from_nanos(load(&shared.latency_fixed).saturating_add(per_text)));
 
     // A width that a route insists on matters more than the fixed vector.
     let fixed = width.is_none().then(|| shared.fixed_vector()).flatten();
@@ -310,10 +272,8 @@ fn embed(shared: &Shared, body: &Value, width: Option<usize>) -> Result<Answer, 
         out.push(b'}');
     }
     let used: usize = texts.iter().map(|text| tokens(text)).sum();
-    let tail = format!(
-        "],\"model\":{},\"usage\":{{\"prompt_tokens\":{used},\"total_tokens\":{used}}}}}",
-        Value::from(model)
-    );
+    let tail =
+        format!("],\"model\":{},\"usage\":{{\"prompt_tokens\":{used},\"total_tokens\":{used}}}}}", Value::from(model));
     out.extend_from_slice(tail.as_bytes());
     Ok(raw(out))
 }
@@ -345,10 +305,7 @@ fn complete(body: &Value) -> Result<Answer, Answer> {
         .ok_or_else(|| bad_request("Missing required parameter: 'messages'."))?;
     // The content is a text or a list of parts.
     let said = match said {
-        Value::Array(parts) => parts
-            .iter()
-            .filter_map(|part| part.get("text").and_then(Value::as_str))
-            .collect(),
+        Value::Array(parts) => parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect(),
         other => other.as_str().unwrap_or_default().to_owned(),
     };
     let content = format!("You said: {said}");
@@ -376,10 +333,7 @@ fn complete(body: &Value) -> Result<Answer, Answer> {
 fn custom_model(request: &Request<'_>) -> Answer {
     let answer = model_request(request).and_then(|body| {
         let prompts = texts(body.get("prompt")).map_err(|_| bad_request("'prompt' is invalid"))?;
-        let vectors: Vec<Vec<f32>> = prompts
-            .iter()
-            .map(|prompt| embedding_for(prompt, CUSTOM_MODEL_DIMS))
-            .collect();
+        let vectors: Vec<Vec<f32>> = prompts.iter().map(|prompt| embedding_for(prompt, CUSTOM_MODEL_DIMS)).collect();
         let body = serde_json::to_vec(&vectors).map_err(|error| bad_request(&error.to_string()))?;
         Ok(raw(body))
     });

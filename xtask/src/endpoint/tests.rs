@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -39,25 +34,10 @@ fn agent_trusting(ca_pem: Option<&str>) -> Agent {
 }
 
 /// Posts JSON; returns status, headers and body.
-fn post(
-    agent: &Agent,
-    url: &str,
-    body: &Value,
-) -> Result<(u16, ureq::http::HeaderMap, Vec<u8>), ureq::Error> {
-    let mut response = agent
-        .post(url)
-        .content_type("application/json")
-        .send(body.to_string())?;
-    let bytes = response
-        .body_mut()
-        .with_config()
-        .limit(1 << 30)
-        .read_to_vec()?;
-    Ok((
-        response.status().as_u16(),
-        response.headers().clone(),
-        bytes,
-    ))
+fn post(agent: &Agent, url: &str, body: &Value) -> Result<(u16, ureq::http::HeaderMap, Vec<u8>), ureq::Error> {
+    let mut response = agent.post(url).content_type("application/json").send(body.to_string())?;
+    let bytes = response.body_mut().with_config().limit(1 << 30).read_to_vec()?;
+    Ok((response.status().as_u16(), response.headers().clone(), bytes))
 }
 
 fn post_json(endpoint: &Endpoint, path: &str, body: &Value) -> (u16, Value) {
@@ -85,8 +65,7 @@ fn exchange(endpoint: &Endpoint, bytes: &[u8]) -> String {
 
 fn raw_post(path: &str, body: &str) -> Vec<u8> {
     let length = body.len();
-    format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
-        .into_bytes()
+    format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
 }
 
 #[test]
@@ -111,33 +90,18 @@ fn embeddings_route() {
     assert_eq!(answer["usage"]["total_tokens"], 3);
     assert_eq!(answer["data"][1]["index"], 1);
     assert_eq!(answer["data"][1]["object"], "embedding");
-    assert_eq!(
-        floats(&answer["data"][0]["embedding"]),
-        embedding_for("one", 4)
-    );
-    assert_eq!(
-        floats(&answer["data"][1]["embedding"]),
-        embedding_for("zwei ✓", 4)
-    );
+    assert_eq!(floats(&answer["data"][0]["embedding"]), embedding_for("one", 4));
+    assert_eq!(floats(&answer["data"][1]["embedding"]), embedding_for("zwei ✓", 4));
 
     let body = json!({"model": "other", "input": "one"});
     let (_, answer) = post_json(&endpoint, "/v1/embeddings", &body);
-    assert_eq!(
-        floats(&answer["data"][0]["embedding"]),
-        embedding_for("one", 1536)
-    );
+    assert_eq!(floats(&answer["data"][0]["embedding"]), embedding_for("one", 1536));
 
-    let body =
-        json!({"model": "other", "input": "one", "dimensions": 7, "encoding_format": "base64"});
+    let body = json!({"model": "other", "input": "one", "dimensions": 7, "encoding_format": "base64"});
     let (_, answer) = post_json(&endpoint, "/v1/embeddings", &body);
     let text = answer["data"][0]["embedding"].as_str().unwrap();
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(text)
-        .unwrap();
-    let expected: Vec<u8> = embedding_for("one", 7)
-        .iter()
-        .flat_map(|v| v.to_le_bytes())
-        .collect();
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+    let expected: Vec<u8> = embedding_for("one", 7).iter().flat_map(|v| v.to_le_bytes()).collect();
     assert_eq!(bytes, expected);
 }
 
@@ -178,10 +142,7 @@ fn chat_and_custom_model_routes() {
     ]});
     let (status, answer) = post_json(&endpoint, "/v1/chat/completions", &body);
     assert_eq!(status, 200);
-    assert_eq!(
-        answer["choices"][0]["message"]["content"],
-        "You said: second"
-    );
+    assert_eq!(answer["choices"][0]["message"]["content"], "You said: second");
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
     assert!(answer["usage"]["total_tokens"].is_u64());
     let body = json!({"model": "m", "messages": [
@@ -190,11 +151,7 @@ fn chat_and_custom_model_routes() {
     let (_, answer) = post_json(&endpoint, "/v1/chat/completions", &body);
     assert_eq!(answer["choices"][0]["message"]["content"], "You said: part");
 
-    let (status, answer) = post_json(
-        &endpoint,
-        "/models/text/embeddings/v1",
-        &json!({"prompt": ["text"]}),
-    );
+    let (status, answer) = post_json(&endpoint, "/models/text/embeddings/v1", &json!({"prompt": ["text"]}));
     assert_eq!(status, 200);
     assert_eq!(floats(&answer[0]), embedding_for("text", 50));
 }
@@ -215,10 +172,7 @@ fn authorisation() {
     assert_eq!(send("sk-right").0, 200);
     let (status, text) = send("sk-wrong");
     assert_eq!(status, 401);
-    assert!(
-        text.contains("Incorrect API key provided: sk-wrong"),
-        "{text}"
-    );
+    assert!(text.contains("Incorrect API key provided: sk-wrong"), "{text}");
     assert!(text.contains("invalid_api_key"), "{text}");
     assert_eq!(post_json(&endpoint, "/auth/embeddings", &input("a")).0, 401);
 }
@@ -254,10 +208,7 @@ fn records_and_counts() {
     assert_eq!(requests[0].header("x-none"), None);
     assert_eq!(requests[0].connection, requests[1].connection, "kept alive");
     assert!(requests[0].at <= requests[1].at);
-    assert_eq!(
-        (endpoint.connections(), endpoint.open_connections()),
-        (1, 1)
-    );
+    assert_eq!((endpoint.connections(), endpoint.open_connections()), (1, 1));
 
     endpoint.set_recording(false);
     post(&agent, &endpoint.url("/echo"), &input("three")).unwrap();
@@ -276,9 +227,7 @@ fn retry_counts_per_path() {
     let agent = agent();
     let send = |path: &str| {
         let (status, headers, _) = post(&agent, &endpoint.url(path), &input("a")).unwrap();
-        let after = headers
-            .get("retry-after")
-            .map(|value| value.to_str().unwrap().to_owned());
+        let after = headers.get("retry-after").map(|value| value.to_str().unwrap().to_owned());
         (status, after)
     };
     let seven = Some("7".to_owned());
@@ -302,30 +251,16 @@ fn statuses() {
         let message = format!("status {code} for testing");
         assert_eq!(answer, json!({"error": {"message": message}}));
     }
-    assert_eq!(
-        post_json(&endpoint, "/status/204", &input("a")),
-        (204, Value::Null)
-    );
+    assert_eq!(post_json(&endpoint, "/status/204", &input("a")), (204, Value::Null));
     assert_eq!(post_json(&endpoint, "/status/nope", &input("a")).0, 404);
     let (status, headers, body) = post(&agent(), &endpoint.url("/ratelimit"), &input("a")).unwrap();
-    assert_eq!(
-        (status, headers["retry-after"].to_str().unwrap()),
-        (429, "3600")
-    );
-    assert!(String::from_utf8(body)
-        .unwrap()
-        .contains("rate_limit_exceeded"));
+    assert_eq!((status, headers["retry-after"].to_str().unwrap()), (429, "3600"));
+    assert!(String::from_utf8(body).unwrap().contains("rate_limit_exceeded"));
     let (status, answer) = post_json(&endpoint, "/quota", &input("a"));
-    assert_eq!(
-        (status, &answer["error"]["code"]),
-        (429, &json!("insufficient_quota"))
-    );
+    assert_eq!((status, &answer["error"]["code"]), (429, &json!("insufficient_quota")));
     for (path, code) in [("/redirect", 302), ("/redirect-post", 307)] {
         let (status, headers, _) = post(&agent(), &endpoint.url(path), &input("a")).unwrap();
-        assert_eq!(
-            (status, headers["location"].to_str().unwrap()),
-            (code, "/v1/embeddings")
-        );
+        assert_eq!((status, headers["location"].to_str().unwrap()), (code, "/v1/embeddings"));
     }
 }
 
@@ -353,16 +288,10 @@ fn wrong_bodies() {
         (headers, String::from_utf8(body).unwrap())
     };
     let (headers, body) = send("/not-json");
-    assert!(headers["content-type"]
-        .to_str()
-        .unwrap()
-        .starts_with("text/html"));
+    assert!(headers["content-type"].to_str().unwrap().starts_with("text/html"));
     assert!(body.starts_with('<'));
     for path in ["/broken-json", "/nan", "/inf", "/deep"] {
-        assert!(
-            serde_json::from_str::<Value>(&send(path).1).is_err(),
-            "{path}"
-        );
+        assert!(serde_json::from_str::<Value>(&send(path).1).is_err(), "{path}");
     }
     assert!(send("/nan").1.contains("[NaN,1.0]"));
     assert!(send("/inf").1.contains("[1e999]"));
@@ -384,10 +313,7 @@ fn wrong_bodies() {
         ]
         .concat(),
     );
-    assert!(
-        compressed.contains("Content-Encoding: gzip"),
-        "{compressed}"
-    );
+    assert!(compressed.contains("Content-Encoding: gzip"), "{compressed}");
 }
 
 #[test]
@@ -396,16 +322,10 @@ fn oversized_answers() {
     for path in ["/huge", "/gzip-bomb"] {
         let (_, _, body) = post(&agent(), &endpoint.url(path), &input("a")).unwrap();
         assert_eq!(body.len(), misbehave::HUGE, "{path}");
-        assert_eq!(
-            (body[0], body[1], body[body.len() - 1]),
-            (b'"', b'a', b'"'),
-            "{path}"
-        );
+        assert_eq!((body[0], body[1], body[body.len() - 1]), (b'"', b'a', b'"'), "{path}");
     }
     let mut stream = TcpStream::connect(("127.0.0.1", endpoint.port())).unwrap();
-    stream
-        .write_all(&raw_post("/huge-header", &input("a").to_string()))
-        .unwrap();
+    stream.write_all(&raw_post("/huge-header", &input("a").to_string())).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
@@ -418,9 +338,7 @@ fn failing_connections() {
     let open = |path: &str| {
         let mut stream = TcpStream::connect(("127.0.0.1", endpoint.port())).unwrap();
         stream.set_read_timeout(Some(10 * SECOND)).unwrap();
-        stream
-            .write_all(&raw_post(path, &input("a").to_string()))
-            .unwrap();
+        stream.write_all(&raw_post(path, &input("a").to_string())).unwrap();
         stream
     };
     let mut bytes = Vec::new();
@@ -429,16 +347,10 @@ fn failing_connections() {
     assert_eq!(open("/eof").read_to_end(&mut bytes).unwrap(), 0);
     open("/truncated").read_to_end(&mut bytes).unwrap();
     let text = String::from_utf8(std::mem::take(&mut bytes)).unwrap();
-    assert!(
-        text.contains("Content-Length: 1048576\r\n") && text.len() < 1000,
-        "{text}"
-    );
+    assert!(text.contains("Content-Length: 1048576\r\n") && text.len() < 1000, "{text}");
     open("/close-keepalive").read_to_end(&mut bytes).unwrap();
     let text = String::from_utf8(std::mem::take(&mut bytes)).unwrap();
-    assert!(
-        text.contains("Connection: keep-alive") && text.ends_with('}'),
-        "{text}"
-    );
+    assert!(text.contains("Connection: keep-alive") && text.ends_with('}'), "{text}");
 
     let mut drip = open("/drip");
     let mut buffer = [0; 4096];
@@ -452,18 +364,11 @@ fn failing_connections() {
     drop(drip);
 
     let mut hang = open("/hang");
-    hang.set_read_timeout(Some(Duration::from_millis(200)))
-        .unwrap();
-    assert_eq!(
-        hang.read(&mut buffer).unwrap_err().kind(),
-        ErrorKind::WouldBlock
-    );
+    hang.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert_eq!(hang.read(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
     assert!(!endpoint.wait_until_idle(Duration::from_millis(10)));
     drop(hang);
-    assert!(
-        endpoint.wait_until_idle(SECOND),
-        "notices that its clients have gone"
-    );
+    assert!(endpoint.wait_until_idle(SECOND), "notices that its clients have gone");
 }
 
 #[test]
@@ -494,16 +399,12 @@ fn dropping_ends_waiting_connections() {
 #[test]
 fn custom_and_prebuilt_routes() {
     let endpoint = Endpoint::start().unwrap();
-    endpoint.on("/mine", |request| {
-        Answer::json(201, &json!({"got": request.text()})).with_header("Connection", "close")
-    });
+    endpoint
+        .on("/mine", |request| Answer::json(201, &json!({"got": request.text()})).with_header("Connection", "close"));
     let (status, answer) = post_json(&endpoint, "/mine", &json!(1));
     assert_eq!((status, answer), (201, json!({"got": "1"})));
     endpoint.prebuild("/v1/embeddings", &Answer::json(200, &json!([1])));
-    assert_eq!(
-        post_json(&endpoint, "/v1/embeddings", &json!(1)),
-        (200, json!([1]))
-    );
+    assert_eq!(post_json(&endpoint, "/v1/embeddings", &json!(1)), (200, json!([1])));
     endpoint.on("/panic", |_| panic!("on purpose"));
     assert!(post(&agent(), &endpoint.url("/panic"), &json!(1)).is_err());
     assert!(endpoint.wait_until_idle(SECOND));
@@ -521,10 +422,7 @@ fn fixed_vector() {
     assert_eq!(answer["data"][0]["embedding"], json!("AAAAPwAAgL8="));
     endpoint.set_fixed_vector(None);
     let (_, answer) = post_json(&endpoint, "/v1/embeddings", &input("a"));
-    assert_eq!(
-        floats(&answer["data"][0]["embedding"]),
-        embedding_for("a", 4)
-    );
+    assert_eq!(floats(&answer["data"][0]["embedding"]), embedding_for("a", 4));
 }
 
 #[test]
@@ -537,22 +435,10 @@ fn framing() {
           POST /echo?second HTTP/1.1\r\nConnection: close\r\nContent-Length: 3\r\n\r\nnot",
     );
     assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 2, "{answer}");
-    assert!(
-        answer.contains(r#""body":"abc""#) && answer.contains(r#""body":"not""#),
-        "{answer}"
-    );
-    let answer = exchange(
-        &endpoint,
-        b"POST /echo HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n",
-    );
-    assert!(
-        answer.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK"),
-        "{answer}"
-    );
-    let answer = exchange(
-        &endpoint,
-        b"POST /echo HTTP/1.1\r\nContent-Length: x\r\n\r\n",
-    );
+    assert!(answer.contains(r#""body":"abc""#) && answer.contains(r#""body":"not""#), "{answer}");
+    let answer = exchange(&endpoint, b"POST /echo HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK"), "{answer}");
+    let answer = exchange(&endpoint, b"POST /echo HTTP/1.1\r\nContent-Length: x\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     let answer = exchange(&endpoint, b"\0\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
@@ -561,10 +447,8 @@ fn framing() {
     let (_, answer) = post_json(&endpoint, "/echo", &body);
     assert_eq!(answer["body"], body);
     let long = "h".repeat(200_000);
-    let answer = exchange(
-        &endpoint,
-        format!("GET /echo HTTP/1.1\r\nConnection: close\r\nX-Long: {long}\r\n\r\n").as_bytes(),
-    );
+    let answer =
+        exchange(&endpoint, format!("GET /echo HTTP/1.1\r\nConnection: close\r\nX-Long: {long}\r\n\r\n").as_bytes());
     assert!(answer.contains(&long));
 }
 
@@ -578,10 +462,7 @@ fn tls_certificates() {
         let (status, _, body) = post(&trusting, &valid.url("/v1/embeddings"), &input("a")).unwrap();
         assert_eq!(status, 200);
         let answer: Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(
-            floats(&answer["data"][0]["embedding"]),
-            embedding_for("a", 4)
-        );
+        assert_eq!(floats(&answer["data"][0]["embedding"]), embedding_for("a", 4));
     }
     assert_eq!(valid.connections(), 1);
     let (_, _, body) = post(&trusting, &valid.url("/bytes/3000000"), &input("a")).unwrap();
@@ -594,10 +475,7 @@ fn tls_certificates() {
     };
     let error = refused(&valid, None);
     assert!(error.contains("UnknownIssuer"), "{error}");
-    for (kind, expected) in [
-        (Certificate::WrongHost, "NotValidForName"),
-        (Certificate::Expired, "Expired"),
-    ] {
+    for (kind, expected) in [(Certificate::WrongHost, "NotValidForName"), (Certificate::Expired, "Expired")] {
         let endpoint = Endpoint::start_tls(kind).unwrap();
         let error = refused(&endpoint, Some(endpoint.ca_pem()));
         assert!(error.contains(expected), "{error}");
@@ -653,9 +531,7 @@ fn throughput() {
     };
     let vector = embedding_for("fixed", 1536);
     measure("computed", &|_| {});
-    measure("fixed vector", &|endpoint| {
-        endpoint.set_fixed_vector(Some(&vector))
-    });
+    measure("fixed vector", &|endpoint| endpoint.set_fixed_vector(Some(&vector)));
     measure("prebuilt", &|endpoint| {
         let data = json!([{"object": "embedding", "index": 0, "embedding": vector}]);
         endpoint.prebuild("/v1/embeddings", &Answer::json(200, &json!({"data": data})));

@@ -28,8 +28,8 @@ pub(super) fn server_config(kind: Certificate) -> anyhow::Result<(Arc<ServerConf
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let authority_key = KeyPair::generate().context("generate the authority's key")?;
-    let authority = CertifiedIssuer::self_signed(authority, authority_key)
-        .context("sign the authority's certificate")?;
+    let authority =
+        CertifiedIssuer::self_signed(authority, authority_key).context("sign the authority's certificate")?;
 
     let names = match kind {
         Certificate::Valid | Certificate::Expired => vec!["localhost".into(), "127.0.0.1".into()],
@@ -43,9 +43,7 @@ pub(super) fn server_config(kind: Certificate) -> anyhow::Result<(Arc<ServerConf
         leaf.not_after = date_time_ymd(2021, 1, 1);
     }
     let key = KeyPair::generate().context("generate the key")?;
-    let certificate = leaf
-        .signed_by(&key, &authority)
-        .context("sign the certificate")?;
+    let certificate = leaf.signed_by(&key, &authority).context("sign the certificate")?;
 
     // The provider is named because a process may hold several, of which none is the default.
     let provider = Arc::new(rustls::crypto::ring::default_provider());

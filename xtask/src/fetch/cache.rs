@@ -19,8 +19,7 @@ pub(crate) fn get_or_make(
     make: impl FnOnce(&Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<PathBuf> {
     let cache = folder()?;
-    fs::create_dir_all(&cache)
-        .with_context(|| format!("cannot create the cache folder {}", cache.display()))?;
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create the cache folder {}", cache.display()))?;
     get_or_make_in(&cache, name, progress, make)
         .with_context(|| format!("cannot make {name} in the cache folder {}", cache.display()))
 }
@@ -56,11 +55,7 @@ fn get_or_make_in(
 /// The cache folder, which may not exist yet.
 fn folder() -> anyhow::Result<PathBuf> {
     // An empty variable counts as unset, and the XDG specification ignores relative paths.
-    let variable = |name| {
-        env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
+    let variable = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(own) = env::var_os("MYSQL_ML_CACHE").filter(|path| !path.is_empty()) {
         return std::path::absolute(own).context("MYSQL_ML_CACHE is no usable path");
     }
@@ -75,10 +70,9 @@ fn lock(path: &Path, progress: &dyn Fn(&str)) -> anyhow::Result<File> {
     let file = File::create(path)?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => progress(&format!(
-            "waiting for another process that holds {}",
-            path.display()
-        )),
+        Err(TryLockError::WouldBlock) => {
+            progress(&format!("waiting for another process that holds {}", path.display()))
+        }
         Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the cache"),
     }
     file.lock().context("cannot lock the cache")?;
@@ -88,8 +82,7 @@ fn lock(path: &Path, progress: &dyn Fn(&str)) -> anyhow::Result<File> {
 /// Removes what a run that was stopped left behind.
 fn remove(folder: &Path) -> anyhow::Result<()> {
     if folder.exists() {
-        fs::remove_dir_all(folder)
-            .with_context(|| format!("cannot remove {}", folder.display()))?;
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     Ok(())
 }
@@ -102,9 +95,8 @@ mod tests {
     fn makes_a_folder_once() -> anyhow::Result<()> {
         let cache = tempfile::tempdir()?;
         for content in ["first", "second"] {
-            let made = get_or_make_in(cache.path(), "thing", &|_| (), |folder| {
-                Ok(fs::write(folder.join("file"), content)?)
-            })?;
+            let made =
+                get_or_make_in(cache.path(), "thing", &|_| (), |folder| Ok(fs::write(folder.join("file"), content)?))?;
             assert_eq!(fs::read_to_string(made.join("file"))?, "first");
         }
         Ok(())

@@ -22,10 +22,8 @@ const SUITE: &str = "sid";
 const PACKAGES: [&str; 2] = ["mysql-server-core", "mysql-client-core"];
 
 /// The keys that Debian signs its archive with; the name changed from .gpg to .pgp.
-const KEYRINGS: [&str; 2] = [
-    "/usr/share/keyrings/debian-archive-keyring.gpg",
-    "/usr/share/keyrings/debian-archive-keyring.pgp",
-];
+const KEYRINGS: [&str; 2] =
+    ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
 /// The server from Debian's packages, out of the cache if it was fetched before.
 pub(super) fn fetch(progress: &dyn Fn(&str)) -> anyhow::Result<Distribution> {
@@ -63,9 +61,7 @@ impl Apt {
         let keyring = KEYRINGS
             .into_iter()
             .find(|keyring| Path::new(keyring).exists())
-            .context(
-                "the keys of the Debian archive are missing (package debian-archive-keyring)",
-            )?;
+            .context("the keys of the Debian archive are missing (package debian-archive-keyring)")?;
         for part in ["state/lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(part))?;
         }
@@ -89,8 +85,7 @@ impl Apt {
         let mut command = self.command();
         command.args(["--yes", "--download-only", "install"]);
         command.args(PACKAGES.map(|package| format!("{package}={SERIES}.*")));
-        output(command)
-            .with_context(|| format!("cannot fetch MySQL {SERIES} from Debian {SUITE}"))?;
+        output(command).with_context(|| format!("cannot fetch MySQL {SERIES} from Debian {SUITE}"))?;
         let mut archives = Vec::new();
         for entry in fs::read_dir(self.folder.join("cache/archives"))? {
             let path = entry?.path();

@@ -60,12 +60,7 @@ impl Home {
             fs::canonicalize(folder)
         };
         let folder = create().with_context(|| format!("cannot create {}", folder.display()))?;
-        let mut home = Home {
-            sockets: folder.clone(),
-            folder,
-            _temporary: Vec::new(),
-            _owner: None,
-        };
+        let mut home = Home { sockets: folder.clone(), folder, _temporary: Vec::new(), _owner: None };
         if home.x_socket().as_os_str().len() > LONGEST_SOCKET {
             let short = temporary_folder()?;
             home.sockets = short.path().to_owned();

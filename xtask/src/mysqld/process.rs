@@ -32,12 +32,7 @@ impl Process {
         let die_with_parent = move || {
             // SAFETY: prctl with these arguments only sets a flag of the calling process, and getppid
             // reads one; both may be called between fork and exec.
-            let (set, actual_parent) = unsafe {
-                (
-                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL),
-                    libc::getppid(),
-                )
-            };
+            let (set, actual_parent) = unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), libc::getppid()) };
             if set == -1 {
                 return Err(io::Error::last_os_error());
             }
@@ -50,12 +45,9 @@ impl Process {
         // SAFETY: the closure allocates nothing, takes no lock and touches no memory but its own.
         unsafe { command.pre_exec(die_with_parent) };
         let program = command.get_program().to_owned();
-        let child = spawn_from_lasting_thread(command)
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        Ok(Process {
-            pid: child.id(),
-            child: Mutex::new(child),
-        })
+        let child =
+            spawn_from_lasting_thread(command).with_context(|| format!("cannot start {}", program.display()))?;
+        Ok(Process { pid: child.id(), child: Mutex::new(child) })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -129,22 +121,15 @@ fn spawn_from_lasting_thread(command: Command) -> anyhow::Result<Child> {
                 let _ = answer.send(command.spawn());
             }
         };
-        thread::Builder::new()
-            .name("spawner".to_owned())
-            .spawn(serve)
-            .map(|_| jobs)
+        thread::Builder::new().name("spawner".to_owned()).spawn(serve).map(|_| jobs)
     });
     let jobs = match spawner {
         Ok(jobs) => jobs,
         Err(error) => anyhow::bail!("cannot start a thread: {error}"),
     };
     let (answer, child) = mpsc::channel();
-    jobs.send((command, answer))
-        .ok()
-        .context("the thread that starts processes has ended")?;
-    Ok(child
-        .recv()
-        .context("the thread that starts processes has ended")??)
+    jobs.send((command, answer)).ok().context("the thread that starts processes has ended")?;
+    Ok(child.recv().context("the thread that starts processes has ended")??)
 }
 
 #[cfg(test)]
@@ -159,9 +144,7 @@ mod tests {
 
     #[test]
     fn outlives_the_thread_that_started_it() -> anyhow::Result<()> {
-        let process = thread::spawn(sleeping)
-            .join()
-            .map_err(|_| anyhow::anyhow!("panicked"))??;
+        let process = thread::spawn(sleeping).join().map_err(|_| anyhow::anyhow!("panicked"))??;
         assert!(process.wait(Duration::from_millis(100)).is_none());
         process.kill();
         assert!(process.exited().is_some());

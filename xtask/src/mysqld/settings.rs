@@ -37,21 +37,15 @@ pub(super) fn light() -> Vec<&'static str> {
 
 /// Whether an option must be the same when the data directory is initialised and later.
 pub(super) fn shapes_data(arg: &str) -> bool {
-    ["lower-case-table-names", "innodb-page-size"]
-        .iter()
-        .any(|option| is_option(arg, option))
+    ["lower-case-table-names", "innodb-page-size"].iter().any(|option| is_option(arg, option))
 }
 
 /// Whether the options leave the X Protocol on, as it is by default.
 pub(super) fn has_x_protocol(args: &[String]) -> bool {
     let off = |arg: &str| {
         let value = arg.split_once('=').map_or("", |(_, value)| value);
-        let named_off = ["skip-mysqlx", "disable-mysqlx"]
-            .iter()
-            .any(|option| is_option(arg, option));
-        let valued_off = ["off", "0", "false"]
-            .iter()
-            .any(|word| value.eq_ignore_ascii_case(word));
+        let named_off = ["skip-mysqlx", "disable-mysqlx"].iter().any(|option| is_option(arg, option));
+        let valued_off = ["off", "0", "false"].iter().any(|word| value.eq_ignore_ascii_case(word));
         named_off || (valued_off && is_option(arg, "mysqlx"))
     };
     !args.iter().any(|arg| off(arg))
@@ -59,8 +53,7 @@ pub(super) fn has_x_protocol(args: &[String]) -> bool {
 
 /// Whether the options say anything about the binary log.
 pub(super) fn mentions_binary_log(args: &[String]) -> bool {
-    args.iter()
-        .any(|arg| arg.replace('_', "-").contains("log-bin"))
+    args.iter().any(|arg| arg.replace('_', "-").contains("log-bin"))
 }
 
 /// Whether `arg` sets the option; the server takes underscores for hyphens.
@@ -83,10 +76,7 @@ pub(super) fn send_output_to(command: &mut Command, log: &Path) -> anyhow::Resul
 /// The contents of a log, empty if there is none.
 pub(super) fn read(log: &Path) -> String {
     // A log may hold bytes of statements that are not UTF-8.
-    fs::read(log).map_or_else(
-        |_| String::new(),
-        |bytes| String::from_utf8_lossy(&bytes).into_owned(),
-    )
+    fs::read(log).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The last lines of a log.
@@ -106,12 +96,7 @@ mod tests {
         assert!(shapes_data("--lower_case_table_names=1"));
         assert!(shapes_data("--lower-case-table-names=1"));
         assert!(!shapes_data("--lower-case-table-names-x=1"));
-        for off in [
-            "--mysqlx=OFF",
-            "--mysqlx=0",
-            "--skip-mysqlx",
-            "--skip_mysqlx",
-        ] {
+        for off in ["--mysqlx=OFF", "--mysqlx=0", "--skip-mysqlx", "--skip_mysqlx"] {
             assert!(!has_x_protocol(&[off.to_owned()]), "{off}");
         }
         for on in ["--mysqlx=ON", "--mysqlx-max-connections=0", "--mysqlx"] {

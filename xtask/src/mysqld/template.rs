@@ -23,21 +23,12 @@ const UUID_FILE: &str = "auto.cnf";
 /// Fills `datadir` with the data of a server that never ran, whose root has no password.
 ///
 /// `args` are the options the server will run with; some of them must be known this early.
-pub(super) fn instantiate(
-    distribution: &Distribution,
-    args: &[String],
-    datadir: &Path,
-) -> anyhow::Result<()> {
-    let args: Vec<&String> = args
-        .iter()
-        .filter(|arg| settings::shapes_data(arg))
-        .collect();
+pub(super) fn instantiate(distribution: &Distribution, args: &[String], datadir: &Path) -> anyhow::Result<()> {
+    let args: Vec<&String> = args.iter().filter(|arg| settings::shapes_data(arg)).collect();
     let mut hasher = DefaultHasher::new();
     (distribution.description(), settings::light(), &args).hash(&mut hasher);
     let name = format!("data-{}-{:016x}", distribution.version(), hasher.finish());
-    let folder = cache::get_or_make(&name, &|_| (), |folder| {
-        initialise(distribution, &args, folder)
-    })?;
+    let folder = cache::get_or_make(&name, &|_| (), |folder| initialise(distribution, &args, folder))?;
     // A copy that was cut short must not pass for a data directory.
     let unfinished = datadir.with_extension("unfinished");
     if unfinished.exists() {
@@ -61,14 +52,8 @@ fn initialise(distribution: &Distribution, args: &[&String], folder: &Path) -> a
     let ended = process.wait(LIMIT);
     match ended {
         Some(status) if status.success() => Ok(()),
-        Some(status) => bail!(
-            "mysqld --initialize-insecure failed ({status}):\n{}",
-            settings::tail(&log)
-        ),
-        None => bail!(
-            "mysqld --initialize-insecure took too long:\n{}",
-            settings::tail(&log)
-        ),
+        Some(status) => bail!("mysqld --initialize-insecure failed ({status}):\n{}", settings::tail(&log)),
+        None => bail!("mysqld --initialize-insecure took too long:\n{}", settings::tail(&log)),
     }
 }
 

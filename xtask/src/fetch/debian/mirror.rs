@@ -16,12 +16,7 @@ const APT: &str = "/etc/apt";
 /// The address of the mirror from which the system itself gets its packages.
 pub(super) fn find() -> anyhow::Result<String> {
     let mut command = Command::new("apt-get");
-    command.args([
-        "indextargets",
-        "--format",
-        "$(ORIGIN) $(REPO_URI)",
-        "Created-By: Packages",
-    ]);
+    command.args(["indextargets", "--format", "$(ORIGIN) $(REPO_URI)", "Created-By: Packages"]);
     let targets = output(command).context("this is no Debian-like system with apt-get")?;
     if let Some(mirror) = in_index_targets(&targets) {
         return Ok(mirror);
@@ -32,14 +27,8 @@ pub(super) fn find() -> anyhow::Result<String> {
         let Ok(text) = fs::read_to_string(&file) else {
             continue;
         };
-        let is_deb822 = file
-            .extension()
-            .is_some_and(|extension| extension == "sources");
-        let sources = if is_deb822 {
-            parse_deb822(&text)
-        } else {
-            parse_one_line(&text)
-        };
+        let is_deb822 = file.extension().is_some_and(|extension| extension == "sources");
+        let sources = if is_deb822 { parse_deb822(&text) } else { parse_one_line(&text) };
         if let Some(mirror) = in_sources(&sources) {
             return Ok(mirror);
         }
@@ -59,14 +48,9 @@ fn in_index_targets(targets: &str) -> Option<String> {
 
 /// Whether an address is that of an archive of Debian which does not hold its suites.
 fn is_other_archive(address: &str) -> bool {
-    [
-        "debian-security",
-        "debian-debug",
-        "debian-ports",
-        "security.debian.org",
-    ]
-    .iter()
-    .any(|other| address.contains(other))
+    ["debian-security", "debian-debug", "debian-ports", "security.debian.org"]
+        .iter()
+        .any(|other| address.contains(other))
 }
 
 /// One source of packages from apt's settings.
@@ -82,15 +66,11 @@ struct Source {
 fn in_sources(sources: &[Source]) -> Option<String> {
     let is_main_archive = |source: &&Source| {
         let address = source.address.trim_end_matches('/');
-        let by_path = address.ends_with("/debian")
-            || address.contains("/archive/debian/")
-            || address.ends_with("/debian.list");
+        let by_path =
+            address.ends_with("/debian") || address.contains("/archive/debian/") || address.ends_with("/debian.list");
         by_path && !is_other_archive(address) && source.components.iter().any(|name| name == "main")
     };
-    sources
-        .iter()
-        .find(is_main_archive)
-        .map(|source| source.address.clone())
+    sources.iter().find(is_main_archive).map(|source| source.address.clone())
 }
 
 /// The files in which apt looks for its sources.
@@ -99,10 +79,7 @@ fn source_files() -> Vec<PathBuf> {
     let mut files = vec![apt.join("sources.list")];
     if let Ok(entries) = fs::read_dir(apt.join("sources.list.d")) {
         let mut parts: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        parts.retain(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "list" || extension == "sources")
-        });
+        parts.retain(|path| path.extension().is_some_and(|extension| extension == "list" || extension == "sources"));
         parts.sort();
         files.extend(parts);
     }
@@ -124,10 +101,7 @@ fn parse_one_line(text: &str) -> Vec<Source> {
         }
         let mut words = rest.split_whitespace().map(str::to_owned);
         let address = words.next()?;
-        Some(Source {
-            address,
-            components: words.skip(1).collect(),
-        })
+        Some(Source { address, components: words.skip(1).collect() })
     };
     text.lines().filter_map(parse).collect()
 }
@@ -153,41 +127,30 @@ struct Stanza(Vec<(String, Vec<String>)>);
 
 impl Stanza {
     fn read(&mut self, line: &str) {
-        let words = |text: &str| {
-            text.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         if line.starts_with([' ', '\t']) {
             if let Some((_, values)) = self.0.last_mut() {
                 values.extend(words(line));
             }
         } else if let Some((name, value)) = line.split_once(':') {
-            self.0
-                .push((name.trim().to_ascii_lowercase(), words(value)));
+            self.0.push((name.trim().to_ascii_lowercase(), words(value)));
         }
     }
 
     fn take(&mut self, name: &str) -> Vec<String> {
         let field = self.0.iter_mut().find(|(field, _)| field == name);
-        field
-            .map(|(_, values)| std::mem::take(values))
-            .unwrap_or_default()
+        field.map(|(_, values)| std::mem::take(values)).unwrap_or_default()
     }
 
     /// Adds the sources of the stanza and makes room for the next one.
     fn end(&mut self, sources: &mut Vec<Source>) {
-        let enabled = !self
-            .take("enabled")
-            .iter()
-            .any(|value| value == "no" || value == "false");
+        let enabled = !self.take("enabled").iter().any(|value| value == "no" || value == "false");
         let binary = self.take("types").iter().any(|kind| kind == "deb");
         let components = self.take("components");
         if enabled && binary {
-            sources.extend(self.take("uris").into_iter().map(|address| Source {
-                address,
-                components: components.clone(),
-            }));
+            sources.extend(
+                self.take("uris").into_iter().map(|address| Source { address, components: components.clone() }),
+            );
         }
         self.0.clear();
     }
@@ -199,13 +162,9 @@ mod tests {
 
     #[test]
     fn takes_the_main_archive_from_index_targets() {
-        let targets =
-            "nodesource https://deb.example/node/\nDebian http://one.example/debian-security/\n\
+        let targets = "nodesource https://deb.example/node/\nDebian http://one.example/debian-security/\n\
                        Debian http://two.example/debian/\n http://three.example/\n";
-        assert_eq!(
-            in_index_targets(targets).as_deref(),
-            Some("http://two.example/debian/")
-        );
+        assert_eq!(in_index_targets(targets).as_deref(), Some("http://two.example/debian/"));
         assert_eq!(in_index_targets(" http://three.example/debian/\n"), None);
         assert_eq!(in_index_targets(""), None);
     }
@@ -219,13 +178,8 @@ mod tests {
                     deb [ arch=amd64 signed-by=/k.gpg ] http://two.example/debian/ bookworm main contrib # note\n";
         let sources = parse_one_line(text);
         assert_eq!(sources.len(), 3);
-        assert!(sources
-            .last()
-            .is_some_and(|last| last.components == ["main", "contrib"]));
-        assert_eq!(
-            in_sources(&sources).as_deref(),
-            Some("http://two.example/debian/")
-        );
+        assert!(sources.last().is_some_and(|last| last.components == ["main", "contrib"]));
+        assert_eq!(in_sources(&sources).as_deref(), Some("http://two.example/debian/"));
     }
 
     #[test]
@@ -237,10 +191,7 @@ mod tests {
                     Suites: trixie trixie-updates\nComponents: main\nSigned-By: /k.gpg\n";
         let sources = parse_deb822(text);
         assert_eq!(sources.len(), 2);
-        assert_eq!(
-            in_sources(&sources).as_deref(),
-            Some("http://two.example/debian")
-        );
+        assert_eq!(in_sources(&sources).as_deref(), Some("http://two.example/debian"));
     }
 
     #[test]
@@ -250,23 +201,14 @@ mod tests {
             components: vec![component.to_owned()],
         };
         // Third parties publish packages for Debian under the same path.
-        assert_eq!(
-            in_sources(&[source("https://tool.example/linux/debian", "stable")]),
-            None
-        );
-        assert_eq!(
-            in_sources(&[source("https://cloud.example/apt", "main")]),
-            None
-        );
+        assert_eq!(in_sources(&[source("https://tool.example/linux/debian", "stable")]), None);
+        assert_eq!(in_sources(&[source("https://cloud.example/apt", "main")]), None);
         for address in [
             "http://deb.example/debian",
             "http://snapshot.example/archive/debian/20250520T000000Z/",
             "mirror+file:/etc/apt/mirrors/debian.list",
         ] {
-            assert_eq!(
-                in_sources(&[source(address, "main")]).as_deref(),
-                Some(address)
-            );
+            assert_eq!(in_sources(&[source(address, "main")]).as_deref(), Some(address));
         }
     }
 }

@@ -1,0 +1,310 @@
+//! The HTTP client and the engine against endpoints that misbehave, without a server.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use mysql_ml::engine::interrupt::{CancelToken, Interrupt, Never};
+use mysql_ml::engine::Engine;
+use mysql_ml::error::{Error, Kind, Result};
+use mysql_ml::http::{Call, Client};
+use mysql_ml::models::function_name::FunctionName;
+use mysql_ml::models::registration::Registration;
+use mysql_ml::models::settings::Settings;
+use mysql_ml::models::store::{ResolvedModel, Store};
+use mysql_ml::server::caller::Account;
+use secrecy::SecretString;
+use url::Url;
+use xtask::endpoint::{embedding_for, refused_port, Answer, Blackhole, Certificate, Endpoint};
+
+fn call(url: &str) -> Call {
+    Call {
+        url: Url::parse(url).unwrap(),
+        headers: Vec::new(),
+        body: br#"{"model":"test-8","input":"x"}"#.to_vec(),
+        deadline: Instant::now() + Duration::from_secs(20),
+        connect_timeout: Duration::from_secs(5),
+        max_retries: 0,
+        max_response: 1 << 20,
+    }
+}
+
+fn send(call: &Call) -> Result<Vec<u8>> {
+    Client::default().send(call, &Settings::default(), &CancelToken::default()).map(|a| a.body)
+}
+
+fn failure(endpoint: &Endpoint, path: &str) -> Error {
+    send(&call(&endpoint.url(path))).expect_err(path)
+}
+
+#[test]
+fn errors_tell_the_fact_and_the_kind() {
+    let e = Endpoint::start().unwrap();
+    for (path, kind, words) in [
+        ("/status/401", Kind::Provider(401), "check the model's secret"),
+        ("/status/404", Kind::Provider(404), "check the request URL"),
+        ("/status/500", Kind::Provider(500), "Internal Server Error"),
+        ("/redirect", Kind::Provider(302), "redirect"),
+        ("/redirect-post", Kind::Provider(307), "redirect"),
+        ("/truncated", Kind::Connection, "connection failed"),
+        ("/reset", Kind::Connection, "connection failed"),
+        ("/eof", Kind::Connection, "connection failed"),
+        ("/huge", Kind::TooLarge, "larger than 1 MiB"),
+        ("/gzip-bomb", Kind::TooLarge, "larger than 1 MiB"),
+        ("/bytes/2000000", Kind::TooLarge, "larger than 1 MiB"),
+    ] {
+        let error = failure(&e, path);
+        assert_eq!(error.kind(), kind, "{path}: {error}");
+        assert!(error.message().contains(words), "{path}: {error}");
+    }
+    assert!(failure(&e, "/status/500?key=in-the-query").message().find("in-the-query").is_none());
+}
+
+#[test]
+fn what_cannot_be_reached() {
+    let refused = send(&call(&format!("http://127.0.0.1:{}/", refused_port()))).unwrap_err();
+    assert!(refused.message().contains("refused"), "{refused}");
+    let unknown = send(&call("https://no-such-host.invalid/")).unwrap_err();
+    assert!(unknown.message().contains("cannot be resolved"), "{unknown}");
+    let hole = Blackhole::open().unwrap();
+    let mut c = call(&format!("http://127.0.0.1:{}/", hole.port()));
+    c.connect_timeout = Duration::from_millis(200);
+    let started = Instant::now();
+    let error = send(&c).unwrap_err();
+    assert!(error.message().contains("no connection in time"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn the_deadline_covers_everything() {
+    let e = Endpoint::start().unwrap();
+    for path in ["/hang", "/drip", "/delay/5000/v1/embeddings", "/status/503"] {
+        let mut c = call(&e.url(path));
+        c.deadline = Instant::now() + Duration::from_millis(400);
+        c.max_retries = 10;
+        let started = Instant::now();
+        let error = send(&c).unwrap_err();
+        assert!(started.elapsed() < Duration::from_millis(1500), "{path}: {:?}", started.elapsed());
+        assert!(matches!(error.kind(), Kind::Timeout | Kind::Provider(503)), "{path}: {error}");
+    }
+}
+
+#[test]
+fn retries_and_their_bounds() {
+    let e = Endpoint::start().unwrap();
+    let mut c = call(&e.url("/retry/2/503/0"));
+    c.max_retries = 2;
+    assert!(send(&c).is_ok());
+    assert_eq!(e.count(), 3);
+    e.clear();
+    let mut c = call(&e.url("/retry/9/503/0"));
+    c.max_retries = 2;
+    let error = send(&c).unwrap_err();
+    assert!(error.message().contains("(3 tries)"), "{error}");
+    e.clear();
+    for path in ["/ratelimit", "/quota", "/status/400", "/status/401", "/status/422", "/redirect", "/huge"] {
+        let mut c = call(&e.url(path));
+        c.max_retries = 5;
+        send(&c).unwrap_err();
+        assert_eq!(e.count(), 1, "{path} is not worth another try");
+        e.clear();
+    }
+    // Waits asked for in milliseconds are kept.
+    let first = Arc::new(AtomicBool::new(true));
+    e.on("/busy-once", move |_| {
+        if first.swap(false, Ordering::SeqCst) {
+            Answer::error(429, "slow down", "rate_limit", None).with_header("retry-after-ms", "120")
+        } else {
+            Answer::raw_json(200, "{\"ok\":true}")
+        }
+    });
+    let mut c = call(&e.url("/busy-once"));
+    c.max_retries = 1;
+    let started = Instant::now();
+    assert_eq!(send(&c).unwrap(), b"{\"ok\":true}");
+    assert!(started.elapsed() >= Duration::from_millis(120));
+}
+
+#[test]
+fn cancelling_ends_a_call_and_its_connection() {
+    let e = Endpoint::start().unwrap();
+    for path in ["/hang", "/drip", "/status/503"] {
+        let mut c = call(&e.url(path));
+        c.max_retries = 10;
+        let token = CancelToken::default();
+        let (client, cancel) = (Arc::new(Client::default()), token.clone());
+        let worker = std::thread::spawn(move || client.send(&c, &Settings::default(), &cancel).map(|_| ()));
+        assert!(e.wait_for(path, 1, Duration::from_secs(5)));
+        let cancelled = Instant::now();
+        token.cancel();
+        assert!(worker.join().unwrap().is_err());
+        assert!(cancelled.elapsed() < Duration::from_millis(500), "{path}");
+        assert!(e.wait_until_idle(Duration::from_secs(5)), "{path} keeps its connection");
+    }
+}
+
+#[test]
+fn connections_are_kept_and_a_closed_one_is_replaced() {
+    let e = Endpoint::start().unwrap();
+    let client = Client::default();
+    for _ in 0..20 {
+        client.send(&call(&e.url("/v1/embeddings")), &Settings::default(), &CancelToken::default()).unwrap();
+    }
+    assert_eq!(e.connections(), 1);
+    for _ in 0..10 {
+        let mut c = call(&e.url("/close-keepalive"));
+        c.max_retries = 2;
+        client.send(&c, &Settings::default(), &CancelToken::default()).unwrap();
+    }
+    // Compressed answers are unpacked.
+    let body = client.send(&call(&e.url("/gzip")), &Settings::default(), &CancelToken::default()).unwrap().body;
+    assert!(body.starts_with(b"{"));
+}
+
+#[test]
+fn tls_is_verified() {
+    let valid = Endpoint::start_tls(Certificate::Valid).unwrap();
+    let error = send(&call(&valid.url("/v1/embeddings"))).unwrap_err();
+    assert!(error.message().contains("TLS failed"), "{error}");
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), valid.ca_pem()).unwrap();
+    let settings = Settings { ca_file: ca.path().display().to_string(), ..Settings::default() };
+    let client = Client::default();
+    assert!(client.send(&call(&valid.url("/v1/embeddings")), &settings, &CancelToken::default()).is_ok());
+    // Waiting on a TLS connection can be cancelled too.
+    let token = CancelToken::default();
+    let (c, cancel) = (call(&valid.url("/hang")), token.clone());
+    let worker = std::thread::spawn(move || client.send(&c, &settings, &cancel).map(|_| ()));
+    assert!(valid.wait_for("/hang", 1, Duration::from_secs(5)));
+    let cancelled = Instant::now();
+    token.cancel();
+    assert!(worker.join().unwrap().is_err());
+    assert!(cancelled.elapsed() < Duration::from_millis(500));
+}
+
+#[test]
+fn secrets_with_line_breaks_are_refused_without_being_shown() {
+    let e = Endpoint::start().unwrap();
+    let mut c = call(&e.url("/echo"));
+    c.headers.push((ureq::http::header::AUTHORIZATION, SecretString::from("Bearer sk-1\r\nX-Evil: 1")));
+    let error = send(&c).unwrap_err();
+    assert!(error.message().contains("authorization") && !error.message().contains("sk-1"), "{error}");
+    assert_eq!(e.count(), 0);
+}
+
+/// A registry in memory.
+#[derive(Clone, Default)]
+struct Shelf {
+    models: Arc<Mutex<HashMap<String, ResolvedModel>>>,
+    settings: Arc<Mutex<Settings>>,
+}
+
+impl Store for Shelf {
+    fn caller(&self) -> Result<Account> {
+        Ok(Account { user: "app".into(), host: "%".into() })
+    }
+    fn load(&self, model_id: &str, _: &dyn Interrupt) -> Result<ResolvedModel> {
+        self.models.lock().unwrap().get(model_id).cloned().ok_or_else(|| mysql_ml::engine::no_such_model(model_id))
+    }
+    fn settings(&self, _: &dyn Interrupt) -> Result<Settings> {
+        Ok(self.settings.lock().unwrap().clone())
+    }
+    fn call_input_functions(
+        &self,
+        _: &Arc<ResolvedModel>,
+        _: Option<&FunctionName>,
+        _: Option<&FunctionName>,
+        _: &str,
+        _: &dyn Interrupt,
+    ) -> Result<(Option<String>, Option<String>)> {
+        panic!("no stored functions here")
+    }
+    fn call_output_function(
+        &self,
+        _: &Arc<ResolvedModel>,
+        _: &FunctionName,
+        _: &str,
+        _: &dyn Interrupt,
+    ) -> Result<Option<Vec<u8>>> {
+        panic!("no stored functions here")
+    }
+}
+
+fn shelf(models: &[(&str, String)]) -> (Shelf, Engine) {
+    let shelf = Shelf::default();
+    for (id, url) in models {
+        let registration = Registration {
+            model_id: (*id).into(),
+            request_url: Some(url.clone()),
+            provider: Some("open_ai".into()),
+            model_type: Some("text_embedding".into()),
+            qualified_name: Some("test-8".into()),
+            ..Registration::default()
+        };
+        let model = registration.to_model(None, Account::library()).unwrap();
+        shelf.models.lock().unwrap().insert((*id).into(), ResolvedModel { model, secret: None });
+    }
+    let engine = Engine::new(Box::new(shelf.clone()));
+    (shelf, engine)
+}
+
+#[test]
+fn the_engine_embeds_caches_and_forgets() {
+    let e = Endpoint::start().unwrap();
+    let (shelf, engine) = shelf(&[("m", e.url("/v1/embeddings"))]);
+    let expected: Vec<u8> = embedding_for("hello", 8).iter().flat_map(|x| x.to_le_bytes()).collect();
+    for _ in 0..3 {
+        assert_eq!(*engine.embedding("m", "hello", &Never).unwrap(), expected);
+    }
+    assert_eq!(e.count(), 1);
+    shelf.settings.lock().unwrap().cache_memory = 0;
+    engine.registry().invalidate();
+    engine.embedding("m", "hello", &Never).unwrap();
+    engine.embedding("m", "hello", &Never).unwrap();
+    assert_eq!(e.count(), 3);
+    let error = engine.embedding("absent", "x", &Never).unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+}
+
+#[test]
+fn failures_are_not_cached() {
+    let e = Endpoint::start().unwrap();
+    let (shelf, engine) = shelf(&[("m", e.url("/retry/1/500"))]);
+    shelf.settings.lock().unwrap().max_retries = 0;
+    assert!(engine.embedding("m", "x", &Never).is_err());
+    assert!(engine.embedding("m", "x", &Never).is_ok());
+}
+
+/// Says stop from the second question on.
+struct StopSoon(AtomicBool);
+
+impl Interrupt for StopSoon {
+    fn check(&self) -> Result<()> {
+        if self.0.swap(true, Ordering::SeqCst) {
+            Err(Error::interrupted(1317))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn a_stopped_statement_frees_its_worker_and_connection() {
+    let e = Endpoint::start().unwrap();
+    let (_, engine) = shelf(&[("m", e.url("/hang"))]);
+    let error = engine.embedding("m", "x", &StopSoon(AtomicBool::new(false))).unwrap_err();
+    assert_eq!(error.kind(), Kind::Interrupted(1317));
+    assert!(e.wait_until_idle(Duration::from_secs(5)));
+}
+
+#[test]
+fn a_name_that_leads_to_a_forbidden_address_is_refused() {
+    // localhost is this machine, so it stands in for a name that an attacker points somewhere.
+    let list = mysql_ml::http::egress::Allowlist::parse("http://10.0.0.0/8").unwrap();
+    let settings = Settings { egress_allowlist: list, ..Settings::default() };
+    let error = Client::default().send(&call("http://localhost:9/"), &settings, &CancelToken::default()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Denied, "{error}");
+}
