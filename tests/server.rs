@@ -581,3 +581,69 @@ fn memory_of_a_refused_flood_is_bounded() {
     let after = running.server.rss_kib().unwrap();
     assert!(after < before + 300 * 1024, "from {before} to {after} KiB");
 }
+
+#[test]
+fn the_binary_log_holds_rows_and_no_keys() {
+    let running = start_bare(&["--log-bin=binlog", "--server-id=1", "--binlog-format=ROW"], &[]);
+    running.install();
+    let mut root = running.root();
+    root.query_drop("CALL mysql.ml_create_sm_secret_registration('s', 'env:MYSQL_ML_SECRET_TEST')").unwrap();
+    root.exec_drop(
+        "CALL mysql.ml_create_model_registration('m', ?, 'open_ai', 'text_embedding', 'test-8', 'secret_manager', 's', NULL, NULL, NULL)",
+        (running.endpoint.url("/v1/embeddings"),),
+    )
+    .unwrap();
+    root.query_drop("CREATE DATABASE b").unwrap();
+    root.query_drop("CREATE TABLE b.t (id INT PRIMARY KEY, body TEXT, v VECTOR(8))").unwrap();
+    root.query_drop("INSERT INTO b.t VALUES (1, 'logged', NULL)").unwrap();
+    root.query_drop("UPDATE b.t SET v = mysql.ml_embedding('m', body)").unwrap();
+    root.query_drop("INSERT INTO b.t VALUES (2, 'bare', ml_embedding('m', 'bare'))").unwrap();
+    assert_eq!(running.endpoint.requests()[0].header("authorization"), Some(format!("Bearer {ENV_KEY}").as_str()));
+    root.query_drop("FLUSH BINARY LOGS").unwrap();
+    let mut log = Vec::new();
+    for entry in std::fs::read_dir(running.server.datadir()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with("binlog.0") {
+            log.extend(std::fs::read(path).unwrap());
+        }
+    }
+    let contains = |needle: &[u8]| log.windows(needle.len()).any(|w| w == needle);
+    let vector: Vec<u8> = xtask::endpoint::embedding_for("logged", 8).iter().flat_map(|x| x.to_le_bytes()).collect();
+    assert!(contains(&vector), "the row's vector is logged, so a replica calls no model");
+    assert!(!contains(b"UPDATE b.t"), "not the statement");
+    assert!(!contains(ENV_KEY.as_bytes()));
+    assert!(contains(b"env:MYSQL_ML_SECRET_TEST"), "registrations replicate, by path");
+}
+
+#[test]
+fn a_read_only_server_calls_models_and_refuses_registrations() {
+    let running = start();
+    let mut root = running.root();
+    register_dummy(&mut root);
+    root.query_drop("SET GLOBAL super_read_only = ON").unwrap();
+    root.query_drop("SET GLOBAL autocommit = OFF").unwrap();
+    root.query_drop("SET GLOBAL sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT'").unwrap();
+    let mut other = running.root();
+    assert_eq!(other.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'x'))").unwrap(), Some(384));
+    let (code, message) = server_error(other.query::<Row, _>("DO ml_drop_model_registration('d')"));
+    assert_eq!(code, 1290, "{message}");
+    other.query_drop("SET GLOBAL super_read_only = OFF, GLOBAL read_only = OFF").unwrap();
+    other.query_drop("DO ml_drop_model_registration('d')").unwrap();
+}
+
+#[test]
+fn an_answer_larger_than_a_packet_is_an_error_or_whole_never_cut() {
+    let running = start_bare(&["--max-allowed-packet=1M"], &[]);
+    running.install();
+    let mut root = running.root();
+    running.generic_model(&mut root, "big", "/bytes/4194304");
+    for call in ["ml_predict_row('big', '{}')", "mysql.ml_predict_row('big', '{}')"] {
+        let mut conn = running.root();
+        match conn.query_first::<Option<u64>, _>(format!("SELECT LENGTH({call})")) {
+            Ok(length) => assert_eq!(length, Some(Some(4_194_306)), "{call}"),
+            Err(mysql::Error::MySqlError(e)) => assert_ne!(e.code, 0, "{call}: {e}"),
+            Err(other) => panic!("{call}: {other}"),
+        }
+    }
+    assert!(root.query_first::<i32, _>("SELECT 1").unwrap().is_some());
+}

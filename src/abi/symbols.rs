@@ -238,3 +238,15 @@ fn lookup(symbol: &'static str) -> Option<*mut c_void> {
     let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     (!address.is_null()).then_some(address)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_no_server_is_told_which_symbol_is_missing() {
+        let error = server_api().err().unwrap();
+        assert_eq!(error.kind(), Kind::Unsupported);
+        assert!(error.message().contains("`_Z23srv_session_init_threadPKv`"), "{error}");
+    }
+}

@@ -88,10 +88,10 @@ fn workers() -> &'static Workers {
 
 /// The name under which the server counts our sessions: `{const char*, size_t}`.
 #[repr(C)]
-struct ThreadName(*const u8, usize);
+struct ThreadName(*const std::ffi::c_char, usize);
 // SAFETY: points to static, immutable bytes.
 unsafe impl Sync for ThreadName {}
-static THREAD_NAME: ThreadName = ThreadName(b"mysql_ml\0".as_ptr(), 8);
+static THREAD_NAME: ThreadName = ThreadName(c"mysql_ml".as_ptr(), 8);
 
 /// Opens a session as `account`, runs `work` in it on another thread and returns what it returns.
 ///
