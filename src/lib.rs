@@ -19,4 +19,5 @@ pub mod http;
 pub mod models;
 pub mod providers;
 pub mod server;
+pub mod threads;
 pub mod vector;

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mysql_ml::engine::interrupt::{CancelToken, Interrupt, Never};
 use mysql_ml::engine::Engine;
 use mysql_ml::error::{Error, Kind, Result};
 use mysql_ml::http::{Call, Client};
@@ -16,6 +15,7 @@ use mysql_ml::models::registration::Registration;
 use mysql_ml::models::settings::Settings;
 use mysql_ml::models::store::{ResolvedModel, Store};
 use mysql_ml::server::caller::Account;
+use mysql_ml::threads::interrupt::{CancelToken, Interrupt, Never};
 use secrecy::SecretString;
 use url::Url;
 use xtask::endpoint::{embedding_for, refused_port, Answer, Blackhole, Certificate, Endpoint};
@@ -207,7 +207,12 @@ impl Store for Shelf {
         Ok(Account { user: "app".into(), host: "%".into() })
     }
     fn load(&self, model_id: &str, _: &dyn Interrupt) -> Result<ResolvedModel> {
-        self.models.lock().unwrap().get(model_id).cloned().ok_or_else(|| mysql_ml::engine::no_such_model(model_id))
+        self.models
+            .lock()
+            .unwrap()
+            .get(model_id)
+            .cloned()
+            .ok_or_else(|| mysql_ml::models::store::no_such_model(model_id))
     }
     fn settings(&self, _: &dyn Interrupt) -> Result<Settings> {
         Ok(self.settings.lock().unwrap().clone())

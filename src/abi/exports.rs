@@ -1,36 +1,15 @@
 //! Every function the library exports, and the glue between the `udf` crate's entry points and ours.
 //!
-//! A function is a type that implements [`SqlFunction`] and one of [`BytesFunction`] and [`RealFunction`];
-//! a line in the list at the end exports it. Nothing else in the library is visible to the server.
+//! A function is a type that implements the traits of [`super::function`]; a line in the list at the end exports
+//! it. Nothing else in the library is visible to the server.
 
 use std::num::NonZeroU8;
 
 use udf::prelude::*;
 
 use super::args::{Args, Setup};
+use super::function::{BytesFunction, RealFunction, SqlFunction};
 use super::guard;
-use crate::error::Result;
-
-/// A loadable function. One value lives from init to deinit: for one occurrence of the function in a statement.
-pub trait SqlFunction: Sized {
-    /// The name it is called by, used in its errors.
-    const NAME: &'static str;
-
-    /// Checks the arguments' count and types, declares the result.
-    fn prepare(setup: &Setup<'_>) -> Result<Self>;
-}
-
-/// A function that returns text or bytes. The result must live in `self` until the next call.
-pub trait BytesFunction: SqlFunction {
-    /// The result for one row; `None` is SQL NULL.
-    fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>>;
-}
-
-/// A function that returns a double.
-pub trait RealFunction: SqlFunction {
-    /// The result for one row; `None` is SQL NULL.
-    fn call(&mut self, args: &Args<'_>) -> Result<Option<f64>>;
-}
 
 fn init<F: SqlFunction>(cfg: &UdfCfg<Init>, args: &ArgList<Init>) -> std::result::Result<F, String> {
     guard::entry(F::NAME, || {

@@ -7,5 +7,6 @@
 pub mod args;
 #[allow(missing_docs, reason = "the `register` macro makes functions without docs")]
 pub mod exports;
+pub mod function;
 pub mod guard;
 pub mod symbols;

@@ -2,9 +2,7 @@
 //!
 //! Runs without a server: the registry is a trait ([`crate::models::store::Store`]), so unit tests need no mysqld.
 
-pub mod interrupt;
 pub mod registry;
-pub mod workers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,15 +11,13 @@ use once_cell::sync::OnceCell;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use ureq::http::{header, HeaderName};
-use url::Url;
 
-use self::interrupt::{CancelToken, Interrupt};
 use self::registry::Registry;
-use self::workers::{Config, Workers};
 use crate::cache::memory::{Key, MemoryCache};
 use crate::credentials;
-use crate::error::{cut, Error, Kind, Result};
+use crate::error::{cut, Error, Result};
 use crate::http::{Answer, Call, Client};
+use crate::models::endpoint_url::url_of;
 use crate::models::function_name::FunctionName;
 use crate::models::model::{InputTransform, Model, ModelType, OutputTransform};
 use crate::models::settings::Settings;
@@ -29,6 +25,8 @@ use crate::models::sql_store::SqlStore;
 use crate::models::store::{ResolvedModel, Store};
 use crate::providers::custom::Custom;
 use crate::providers::provider;
+use crate::threads::interrupt::{CancelToken, Interrupt};
+use crate::threads::workers::{Config, Workers};
 use crate::vector;
 
 /// Calls in progress at once; more queue until their deadline.
@@ -260,35 +258,6 @@ fn transform_functions(model: &Model) -> (Option<&FunctionName>, Option<&Functio
     (input, output)
 }
 
-/// The endpoint of a model.
-pub fn url_of(model: &Model) -> Result<Url> {
-    let api = provider(model.provider);
-    let text = match &model.request_url {
-        Some(url) => api.complete_url(url, model.model_type),
-        None => api
-            .default_url(model.model_type)
-            .ok_or_else(|| Error::invalid("model_request_url is required; give the endpoint's https URL"))?
-            .to_owned(),
-    };
-    parse_url(&text)
-}
-
-/// Reads a URL that requests may be sent to; whether they may go there is the egress policy's matter.
-pub fn parse_url(text: &str) -> Result<Url> {
-    // The text is not repeated: it may hold a key.
-    let url = Url::parse(text)
-        .map_err(|e| Error::invalid(format!("model_request_url is not a URL ({e}); write https://host/path")))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(Error::invalid(
-            "model_request_url holds a user name or password; register a secret and name it in model_auth_id",
-        ));
-    }
-    if url.fragment().is_some() {
-        return Err(Error::invalid("model_request_url has a #fragment, which no endpoint would see; leave it out"));
-    }
-    Ok(url)
-}
-
 /// What a header function returned, as headers.
 fn read_headers(json: &str) -> Result<Vec<(HeaderName, SecretString)>> {
     let shape = || Error::invalid("the header function must return a JSON object of header names and text values");
@@ -359,17 +328,6 @@ fn json_text(answer: &[u8]) -> Result<&str> {
     std::str::from_utf8(answer).map_err(|_| Error::response("the endpoint's answer is not valid UTF-8"))
 }
 
-/// An error for a model that is not registered.
-pub fn no_such_model(model_id: &str) -> Error {
-    Error::new(
-        Kind::NotFound,
-        format!(
-            "model '{}' is not registered; register it with CALL mysql.ml_create_model_registration(...)",
-            cut(model_id, 120)
-        ),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,12 +354,5 @@ mod tests {
         let secret = |n: &'static str, v: &str| is_secret(&HeaderName::from_static(n), &SecretString::from(v));
         assert!(secret("x-api-key", "12345678") && secret("authorization", "Bearer 12345678"));
         assert!(!secret("anthropic-version", "2023-06-01") && !secret("x-api-key", "short"));
-    }
-
-    #[test]
-    fn urls_with_credentials_are_refused() {
-        assert!(parse_url("https://user:pw@h/").is_err());
-        assert!(parse_url("https://h/#x").is_err());
-        assert!(!parse_url("nonsense sk-key").unwrap_err().message().contains("sk-key"));
     }
 }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use super::interrupt::Interrupt;
 use crate::error::Result;
 use crate::models::settings::Settings;
 use crate::models::store::{ResolvedModel, Store};
 use crate::server::caller::Account;
+use crate::threads::interrupt::Interrupt;
 
 /// More entries than this are dropped all at once: they are cheap to read again.
 const MAX_ENTRIES: usize = 4096;

@@ -4,11 +4,11 @@ use std::marker::PhantomData;
 
 use super::named::{bind, Bound};
 use crate::abi::args::{Args, Setup};
-use crate::abi::exports::{BytesFunction, SqlFunction};
-use crate::engine::interrupt::Interrupt;
+use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::error::Result;
 use crate::server::sql::{purpose, Purpose};
 use crate::server::statement::StatementInterrupt;
+use crate::threads::interrupt::Interrupt;
 
 /// One registry function.
 pub trait Command {

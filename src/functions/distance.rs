@@ -4,7 +4,7 @@
 //! gives NULL; vectors of unequal width are an error.
 
 use crate::abi::args::{Args, Setup};
-use crate::abi::exports::{RealFunction, SqlFunction};
+use crate::abi::function::{RealFunction, SqlFunction};
 use crate::error::{Error, Result};
 use crate::vector::Measure;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::named::{bind, Bound};
 use crate::abi::args::{Args, Setup};
-use crate::abi::exports::{BytesFunction, SqlFunction};
+use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::server::statement::{ProcessState, StatementInterrupt};

@@ -2,7 +2,7 @@
 
 use super::named::{bind, Bound};
 use crate::abi::args::{Args, Setup};
-use crate::abi::exports::{BytesFunction, SqlFunction};
+use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::server::statement::{ProcessState, StatementInterrupt};

@@ -3,10 +3,11 @@
 //! Who may call them is decided by EXECUTE on the stored procedure of the same name, also for a bare call.
 
 use super::command::{required, Command};
-use crate::engine::interrupt::Interrupt;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::models::registration::{Registration, PARAMETERS};
 use crate::models::sql_store;
+use crate::threads::interrupt::Interrupt;
 
 /// Declares a [`Command`] type.
 macro_rules! command {
@@ -33,6 +34,15 @@ fn registration(values: &[Option<&str>]) -> Result<Registration> {
     Registration::from_arguments(ten)
 }
 
+/// Runs what changes the registry; the engine reads it anew afterwards.
+fn changing(change: impl FnOnce(&Engine) -> Result<()>) -> Result<()> {
+    let engine = Engine::global()?;
+    let result = change(engine);
+    // Also after a failure: it may have come after the change, such as a KILL while the answer was awaited.
+    engine.registry().invalidate();
+    result
+}
+
 const SECRET: &[&[&str]] = &[&["secret_id"], &["secret_path"]];
 
 command! {
@@ -40,7 +50,7 @@ command! {
     CreateModel = "ml_create_model_registration", &PARAMETERS, 1, |v, by_name, interrupt| {
         let r = registration(v)?;
         let id = r.model_id.clone();
-        sql_store::create_model(r, by_name, interrupt)?;
+        changing(|engine| sql_store::create_model(r, by_name, engine.settings(interrupt)?.as_ref(), interrupt))?;
         Ok(id)
     }
 }
@@ -49,7 +59,7 @@ command! {
     AlterModel = "ml_alter_model_registration", &PARAMETERS, 1, |v, by_name, interrupt| {
         let r = registration(v)?;
         let id = r.model_id.clone();
-        sql_store::alter_model(r, by_name, interrupt)?;
+        changing(|engine| sql_store::alter_model(r, by_name, engine.settings(interrupt)?.as_ref(), interrupt))?;
         Ok(id)
     }
 }
@@ -57,7 +67,7 @@ command! {
     /// `ml_drop_model_registration(model_id)`.
     DropModel = "ml_drop_model_registration", &[&["model_id"]], 1, |v, _, interrupt| {
         let id = required(v, 0, "model_id")?;
-        sql_store::drop_model(id, interrupt)?;
+        changing(|_| sql_store::drop_model(id, interrupt))?;
         Ok(id.to_owned())
     }
 }
@@ -71,7 +81,8 @@ command! {
     /// `ml_set_model_options(model_id, options)`: a JSON merge patch on the model's options.
     SetModelOptions = "ml_set_model_options", &[&["model_id"], &["options"]], 2, |v, _, interrupt| {
         let id = required(v, 0, "model_id")?;
-        sql_store::set_model_options(id, required(v, 1, "options")?, interrupt)?;
+        let value = required(v, 1, "options")?;
+        changing(|_| sql_store::set_model_options(id, value, interrupt))?;
         Ok(id.to_owned())
     }
 }
@@ -79,7 +90,8 @@ command! {
     /// `ml_create_sm_secret_registration(secret_id, secret_path)`.
     CreateSecret = "ml_create_sm_secret_registration", SECRET, 2, |v, _, interrupt| {
         let id = required(v, 0, "secret_id")?;
-        sql_store::create_secret(id, required(v, 1, "secret_path")?, interrupt)?;
+        let value = required(v, 1, "secret_path")?;
+        changing(|_| sql_store::create_secret(id, value, interrupt))?;
         Ok(id.to_owned())
     }
 }
@@ -87,7 +99,8 @@ command! {
     /// `ml_alter_sm_secret_registration(secret_id, secret_path)`.
     AlterSecret = "ml_alter_sm_secret_registration", SECRET, 2, |v, _, interrupt| {
         let id = required(v, 0, "secret_id")?;
-        sql_store::alter_secret(id, required(v, 1, "secret_path")?, interrupt)?;
+        let value = required(v, 1, "secret_path")?;
+        changing(|_| sql_store::alter_secret(id, value, interrupt))?;
         Ok(id.to_owned())
     }
 }
@@ -95,7 +108,7 @@ command! {
     /// `ml_drop_sm_secret_registration(secret_id)`.
     DropSecret = "ml_drop_sm_secret_registration", &[&["secret_id"]], 1, |v, _, interrupt| {
         let id = required(v, 0, "secret_id")?;
-        sql_store::drop_secret(id, interrupt)?;
+        changing(|_| sql_store::drop_secret(id, interrupt))?;
         Ok(id.to_owned())
     }
 }
@@ -103,7 +116,8 @@ command! {
     /// `ml_set_setting(name, value)`: NULL puts the setting back to its default.
     SetSetting = "ml_set_setting", &[&["name"], &["value"]], 2, |v, _, interrupt| {
         let name = required(v, 0, "name")?;
-        sql_store::set_setting(name, v.get(1).copied().flatten(), interrupt)?;
+        let value = v.get(1).copied().flatten();
+        changing(|_| sql_store::set_setting(name, value, interrupt))?;
         Ok(name.to_owned())
     }
 }

@@ -1,7 +1,7 @@
 //! `ml_version()`.
 
 use crate::abi::args::{Args, Setup};
-use crate::abi::exports::{BytesFunction, SqlFunction};
+use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::abi::symbols::{server_api, statement_api};
 use crate::error::{Error, Result};
 

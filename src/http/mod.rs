@@ -1,6 +1,7 @@
 //! The only user of ureq: one pooled agent, one deadline over all tries of a call, a bounded body.
 
 pub mod egress;
+pub mod proxy;
 pub mod retry;
 mod transport;
 
@@ -16,10 +17,11 @@ use ureq::{Agent, Proxy};
 use url::{Host, Url};
 
 use self::egress::Allowlist;
+use self::proxy::check_proxy;
 use self::transport::{CallContext, CancelConnector, CheckedResolver};
-use crate::engine::interrupt::CancelToken;
 use crate::error::{cut, Error, Kind, Result};
 use crate::models::settings::Settings;
+use crate::threads::interrupt::CancelToken;
 
 /// A request and the bounds of its call.
 #[derive(Debug)]
@@ -340,15 +342,6 @@ pub fn shown(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
     cut(&format!("{}://{host}{port}{}", url.scheme(), url.path()), 160).into_owned()
-}
-
-/// Reads a proxy's URL.
-pub fn check_proxy(url: &str) -> Result<Proxy> {
-    Proxy::new(url).map_err(|_| {
-        Error::invalid(
-            "setting proxy is not a proxy's URL; write http://host:port (https:// and credentials are possible)",
-        )
-    })
 }
 
 /// Whether a URL's host is this machine, which is reached without a proxy.

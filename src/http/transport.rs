@@ -16,7 +16,7 @@ use ureq::unversioned::transport::time;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 use super::egress::Allowlist;
-use crate::engine::interrupt::CancelToken;
+use crate::threads::interrupt::CancelToken;
 
 /// How long a read may block before it looks whether its call was cancelled.
 const SLICE: Duration = Duration::from_millis(50);

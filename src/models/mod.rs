@@ -1,5 +1,6 @@
 //! What a model, a secret and a setting is, how each is validated, and where they are stored.
 
+pub mod endpoint_url;
 pub mod function_name;
 pub mod model;
 pub mod options;

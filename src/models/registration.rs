@@ -1,10 +1,10 @@
 //! What a registration says, before and after it is checked.
 
+use super::endpoint_url::url_of;
 use super::function_name::FunctionName;
 use super::model::{check_id, AuthType, InputTransform, Model, ModelType, OutputTransform, ProviderId};
 use super::options::ModelOptions;
 use super::settings::Settings;
-use crate::engine::url_of;
 use crate::error::{cut, Error, Result};
 use crate::providers::provider;
 use crate::server::caller::Account;

@@ -132,7 +132,7 @@ pub fn check(name: &str, value: &str) -> Result<()> {
         }
         Accepts::ProxyUrl => {
             if !value.is_empty() {
-                crate::http::check_proxy(value)?;
+                crate::http::proxy::check_proxy(value)?;
             }
         }
         Accepts::Path => {

@@ -9,13 +9,12 @@ use super::options;
 use super::registration::{self, FunctionInfo, Registration};
 use super::secret::SecretPath;
 use super::settings::{self, Settings, SETTINGS};
-use super::store::{ResolvedModel, Store};
-use crate::engine::interrupt::Interrupt;
-use crate::engine::{no_such_model, Engine};
+use super::store::{no_such_model, ResolvedModel, Store};
 use crate::error::{cut, Error, Kind, Result};
 use crate::server::caller::{current_account, Account};
 use crate::server::session::{Param, Row, Session};
 use crate::server::sql::{check_may_call, with_session, As, Purpose, SQL_TIMEOUT};
+use crate::threads::interrupt::Interrupt;
 
 /// The registry behind in-server SQL.
 pub struct SqlStore;
@@ -211,13 +210,8 @@ pub fn set_setting(name: &str, value: Option<&str>, interrupt: &dyn Interrupt) -
             &[name.as_str().into(), value.as_str().into()],
         ),
         None => s.query("DELETE FROM mysql.cloudsql_ml_settings WHERE name = ?", &[name.as_str().into()]),
-    })?;
-    changed()
-}
-
-fn changed() -> Result<()> {
-    Engine::global()?.registry().invalidate();
-    Ok(())
+    })
+    .map(|_| ())
 }
 
 /// Looks the named stored functions up with the caller's rights.
@@ -266,26 +260,31 @@ fn look_up_function(s: &mut Session, name: &FunctionName) -> Result<FunctionInfo
     }
 }
 
+/// Looks the functions up and puts the three last arguments into their final form and order.
+fn order_transforms(registration: &mut Registration, by_name: bool, interrupt: &dyn Interrupt) -> Result<()> {
+    let functions = look_up_functions(registration, interrupt)?;
+    registration::order_transforms(registration, by_name, |name| {
+        let found = functions.iter().find(|(n, _)| n == name).map(|(_, info)| info.clone());
+        found.ok_or_else(|| Error::internal("a function was not looked up"))
+    })
+}
+
 /// Checks a registration as a whole and puts its arguments into their final form.
 fn complete(
     registration: &mut Registration,
     by_name: bool,
     options: Option<&str>,
+    settings: &Settings,
     interrupt: &dyn Interrupt,
-) -> Result<(super::model::Model, Account)> {
+) -> Result<Account> {
     let definer = current_account()?;
-    let functions = look_up_functions(registration, interrupt)?;
-    registration::order_transforms(registration, by_name, |name| {
-        let found = functions.iter().find(|(n, _)| n == name).map(|(_, info)| info.clone());
-        found.ok_or_else(|| Error::internal("a function was not looked up"))
-    })?;
+    order_transforms(registration, by_name, interrupt)?;
     let model = registration.to_model(options, definer.clone())?;
-    let settings = Engine::global()?.settings(interrupt)?;
-    registration::check(&model, &settings)?;
+    registration::check(&model, settings)?;
     registration.provider = Some(model.provider.as_str().into());
     registration.model_type = Some(model.model_type.as_str().into());
     registration.auth_type = model.auth_type.map(|a| a.as_str().into());
-    Ok((model, definer))
+    Ok(definer)
 }
 
 /// The nine values after the id, in the table's order.
@@ -319,10 +318,15 @@ fn check_secret_exists(s: &mut Session, auth_id: Option<&str>) -> Result<()> {
 }
 
 /// Registers a model. The account in force becomes its definer.
-pub fn create_model(registration: Registration, by_name: bool, interrupt: &dyn Interrupt) -> Result<()> {
+pub fn create_model(
+    registration: Registration,
+    by_name: bool,
+    settings: &Settings,
+    interrupt: &dyn Interrupt,
+) -> Result<()> {
     check_may_call("ml_create_model_registration", 10, interrupt)?;
     let mut r = registration.without_blanks();
-    let (_, definer) = complete(&mut r, by_name, None, interrupt)?;
+    let definer = complete(&mut r, by_name, None, settings, interrupt)?;
     session(&As::Library, interrupt, move |s| {
         check_secret_exists(s, r.auth_id.as_deref())?;
         let definer = definer.to_string();
@@ -336,8 +340,7 @@ pub fn create_model(registration: Registration, by_name: bool, interrupt: &dyn I
             &params,
         );
         inserted.map(|_| ()).map_err(|e| duplicate(e, "model", &r.model_id, "ml_alter_model_registration"))
-    })?;
-    changed()
+    })
 }
 
 fn duplicate(error: Error, what: &str, id: &str, alter: &str) -> Error {
@@ -358,20 +361,21 @@ fn stored_model(s: &mut Session, model_id: &str) -> Result<Stored> {
 
 /// Changes a registration: NULL keeps a value, '' clears it. The account in force becomes the definer, because
 /// from now on the model's functions run with its rights.
-pub fn alter_model(mut change: Registration, by_name: bool, interrupt: &dyn Interrupt) -> Result<()> {
+pub fn alter_model(
+    mut change: Registration,
+    by_name: bool,
+    settings: &Settings,
+    interrupt: &dyn Interrupt,
+) -> Result<()> {
     check_may_call("ml_alter_model_registration", 10, interrupt)?;
     if !by_name {
-        let functions = look_up_functions(&change, interrupt)?;
-        registration::order_transforms(&mut change, false, |name| {
-            let found = functions.iter().find(|(n, _)| n == name).map(|(_, info)| info.clone());
-            found.ok_or_else(|| Error::internal("a function was not looked up"))
-        })?;
+        order_transforms(&mut change, false, interrupt)?;
     }
     let id = change.model_id.clone();
     let stored = session(&As::Library, interrupt, move |s| stored_model(s, &id))?;
     let mut r = change.over(stored.registration);
-    let (_, definer) = complete(&mut r, true, stored.options.as_deref(), interrupt)?;
-    let changed_rows = session(&As::Library, interrupt, move |s| {
+    let definer = complete(&mut r, true, stored.options.as_deref(), settings, interrupt)?;
+    session(&As::Library, interrupt, move |s| {
         check_secret_exists(s, r.auth_id.as_deref())?;
         let definer = definer.to_string();
         let mut params = values(&r).to_vec();
@@ -388,9 +392,7 @@ pub fn alter_model(mut change: Registration, by_name: bool, interrupt: &dyn Inte
             return Err(no_such_model(&r.model_id));
         }
         Ok(())
-    });
-    changed_rows?;
-    changed()
+    })
 }
 
 /// Deletes a registration.
@@ -404,8 +406,7 @@ pub fn drop_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
             return Err(no_such_model(&id));
         }
         Ok(())
-    })?;
-    changed()
+    })
 }
 
 /// A registration as a JSON object whose keys are the table's columns, read as the account in force.
@@ -447,8 +448,7 @@ pub fn set_model_options(model_id: &str, patch: &str, interrupt: &dyn Interrupt)
             &[merged.as_deref().into(), id.as_str().into()],
         )?;
         s.query("COMMIT", &[]).map(|_| ())
-    })?;
-    changed()
+    })
 }
 
 /// Registers where a secret is found.
@@ -465,8 +465,7 @@ pub fn create_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> 
         )
         .map(|_| ())
         .map_err(|e| duplicate(e, "secret", &id, "ml_alter_sm_secret_registration"))
-    })?;
-    changed()
+    })
 }
 
 fn no_such_secret(id: &str) -> Error {
@@ -496,8 +495,7 @@ pub fn alter_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> R
             return Err(no_such_secret(&id));
         }
         Ok(())
-    })?;
-    changed()
+    })
 }
 
 /// Deletes a secret's registration, unless a model uses it.
@@ -521,6 +519,5 @@ pub fn drop_secret(secret_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
             return Err(no_such_secret(&id));
         }
         Ok(())
-    })?;
-    changed()
+    })
 }

@@ -6,9 +6,9 @@ use super::function_name::FunctionName;
 use super::model::Model;
 use super::secret::SecretPath;
 use super::settings::Settings;
-use crate::engine::interrupt::Interrupt;
-use crate::error::Result;
+use crate::error::{cut, Error, Kind, Result};
 use crate::server::caller::Account;
+use crate::threads::interrupt::Interrupt;
 
 /// A model with what its calls need.
 #[derive(Debug, Clone)]
@@ -48,4 +48,15 @@ pub trait Store: Send + Sync {
         response: &str,
         interrupt: &dyn Interrupt,
     ) -> Result<Option<Vec<u8>>>;
+}
+
+/// An error for a model that is not registered.
+pub fn no_such_model(model_id: &str) -> Error {
+    Error::new(
+        Kind::NotFound,
+        format!(
+            "model '{}' is not registered; register it with CALL mysql.ml_create_model_registration(...)",
+            cut(model_id, 120)
+        ),
+    )
 }

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use super::caller::{Account, CallerContext};
 use super::session::{RunAs, Session};
 use crate::abi::symbols::server_api;
-use crate::engine::interrupt::Interrupt;
-use crate::engine::workers::{Config, Workers};
 use crate::error::{Error, Kind, Result};
+use crate::threads::interrupt::Interrupt;
+use crate::threads::workers::{Config, Workers};
 
 /// How long internal statements may take together, unless the caller sets a shorter deadline.
 pub const SQL_TIMEOUT: Duration = Duration::from_secs(30);

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 
 use crate::abi::args::static_ptr;
 use crate::abi::symbols::statement_api;
-use crate::engine::interrupt::Interrupt;
 use crate::error::{Error, Result};
+use crate::threads::interrupt::Interrupt;
 
 /// `KILL`, `max_execution_time` and shutdown, as the server tells them to the statement's own thread.
 pub struct StatementInterrupt {

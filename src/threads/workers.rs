@@ -170,7 +170,7 @@ impl<T> Pending<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::interrupt::Never;
+    use crate::threads::interrupt::Never;
 
     fn pool(max_threads: usize) -> Workers {
         Workers::new(Config {

@@ -1,0 +1,25 @@
+//! What a loadable function is, to the rest of the library.
+
+use super::args::{Args, Setup};
+use crate::error::Result;
+
+/// A loadable function. One value lives from init to deinit: for one occurrence of the function in a statement.
+pub trait SqlFunction: Sized {
+    /// The name it is called by, used in its errors.
+    const NAME: &'static str;
+
+    /// Checks the arguments' count and types, declares the result.
+    fn prepare(setup: &Setup<'_>) -> Result<Self>;
+}
+
+/// A function that returns text or bytes. The result must live in `self` until the next call.
+pub trait BytesFunction: SqlFunction {
+    /// The result for one row; `None` is SQL NULL.
+    fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>>;
+}
+
+/// A function that returns a double.
+pub trait RealFunction: SqlFunction {
+    /// The result for one row; `None` is SQL NULL.
+    fn call(&mut self, args: &Args<'_>) -> Result<Option<f64>>;
+}

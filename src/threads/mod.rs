@@ -1,0 +1,4 @@
+//! Work on other threads: the pools it runs on, and how a waiting statement hears that it was stopped.
+
+pub mod interrupt;
+pub mod workers;
