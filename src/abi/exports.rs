@@ -19,40 +19,20 @@ fn init<F: SqlFunction>(cfg: &UdfCfg<Init>, args: &ArgList<Init>) -> std::result
 }
 
 macro_rules! export {
+    // Results are references, never owned buffers: the crate leaks those.
     (bytes $wrapper:ident = $name:literal: $function:ty) => {
-        #[doc = concat!("The exported function `", $name, "`.")]
-        pub struct $wrapper($function);
-
-        #[register(name = $name)]
-        impl BasicUdf for $wrapper {
-            // A reference, never an owned buffer: the crate leaks those.
-            type Returns<'a> = Option<&'a [u8]>;
-
-            fn init(cfg: &UdfCfg<Init>, args: &ArgList<Init>) -> std::result::Result<Self, String> {
-                init::<$function>(cfg, args).map($wrapper)
-            }
-
-            fn process<'a>(
-                &'a mut self,
-                _cfg: &UdfCfg<Process>,
-                args: &ArgList<Process>,
-                _error: Option<NonZeroU8>,
-            ) -> std::result::Result<Self::Returns<'a>, ProcessError> {
-                guard::entry(<$function as SqlFunction>::NAME, move || {
-                    guard::injected_panic("call");
-                    self.0.call(&Args::from_process(args))
-                })
-                .map_err(|_| ProcessError)
-            }
-        }
+        export!(@ $wrapper = $name: $function, Option<&'a [u8]>);
     };
     (real $wrapper:ident = $name:literal: $function:ty) => {
+        export!(@ $wrapper = $name: $function, Option<f64>);
+    };
+    (@ $wrapper:ident = $name:literal: $function:ty, $($returns:tt)+) => {
         #[doc = concat!("The exported function `", $name, "`.")]
         pub struct $wrapper($function);
 
         #[register(name = $name)]
         impl BasicUdf for $wrapper {
-            type Returns<'a> = Option<f64>;
+            type Returns<'a> = $($returns)+;
 
             fn init(cfg: &UdfCfg<Init>, args: &ArgList<Init>) -> std::result::Result<Self, String> {
                 init::<$function>(cfg, args).map($wrapper)
@@ -75,11 +55,12 @@ macro_rules! export {
 }
 
 use crate::functions::command::CommandFunction;
+use crate::functions::model_call::ModelFunction;
 use crate::functions::{distance, embedding, predict, registration, version};
 
 export!(bytes MlVersion = "ml_version": version::Version);
-export!(bytes MlEmbedding = "ml_embedding": embedding::Embedding);
-export!(bytes MlPredictRow = "ml_predict_row": predict::PredictRow);
+export!(bytes MlEmbedding = "ml_embedding": ModelFunction<embedding::Embedding>);
+export!(bytes MlPredictRow = "ml_predict_row": ModelFunction<predict::PredictRow>);
 export!(bytes MlCreateModelRegistration = "ml_create_model_registration": CommandFunction<registration::CreateModel>);
 export!(bytes MlAlterModelRegistration = "ml_alter_model_registration": CommandFunction<registration::AlterModel>);
 export!(bytes MlDropModelRegistration = "ml_drop_model_registration": CommandFunction<registration::DropModel>);

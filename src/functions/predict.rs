@@ -1,45 +1,28 @@
 //! `ml_predict_row(model_id, request_body)`.
 
-use super::named::{bind, Bound};
-use crate::abi::args::{Args, Setup};
-use crate::abi::function::{BytesFunction, SqlFunction};
+use std::ffi::CStr;
+
+use super::model_call::ModelCall;
+use crate::abi::args::Setup;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::server::statement::{ProcessState, StatementInterrupt};
-
-const PARAMETERS: &[&[&str]] = &[&["model_id"], &["request_body"]];
+use crate::threads::interrupt::Interrupt;
 
 /// `ml_predict_row(model_id, request_body)`: sends a JSON document to a model and returns its answer as utf8mb4
 /// JSON text. NULL for a NULL model or body, without a call. Follows Cloud SQL's `mysql.ml_predict_row`.
-pub struct PredictRow {
-    bound: Bound,
-    /// The statement's last call: a constant one in a SELECT list is evaluated for each row.
-    last: Option<(String, String)>,
-    result: String,
-}
+pub struct PredictRow;
 
-impl SqlFunction for PredictRow {
+impl ModelCall for PredictRow {
     const NAME: &'static str = "ml_predict_row";
+    const PARAMETERS: &'static [&'static [&'static str]] = &[&["model_id"], &["request_body"]];
+    const STATE: &'static CStr = c"waiting for a model: ml_predict_row";
+    type Output = String;
 
-    fn prepare(setup: &Setup<'_>) -> Result<Self> {
-        let bound = bind(setup, PARAMETERS, 2)?;
-        setup.returns_text(0x3fff_ffff)?;
-        Ok(PredictRow { bound, last: None, result: String::new() })
+    fn declare(setup: &Setup<'_>) -> Result<()> {
+        setup.returns_text(0x3fff_ffff)
     }
-}
 
-impl BytesFunction for PredictRow {
-    fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>> {
-        let model = self.bound.text(args, 0, PARAMETERS)?;
-        let body = self.bound.text(args, 1, PARAMETERS)?;
-        let (Some(model), Some(body)) = (model, body) else { return Ok(None) };
-        let same = self.last.as_ref().is_some_and(|(m, b)| m == model && b == body);
-        if !same {
-            let _state = ProcessState::set(c"waiting for a model: ml_predict_row");
-            self.last = None;
-            self.result = Engine::global()?.predict(model, body, &StatementInterrupt::current())?;
-            self.last = Some((model.to_owned(), body.to_owned()));
-        }
-        Ok(Some(self.result.as_bytes()))
+    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        engine.predict(model_id, input, interrupt)
     }
 }

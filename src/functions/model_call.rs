@@ -1,0 +1,69 @@
+//! What the functions that call a model share: two texts, NULL rules, and the statement's memory of its last call.
+
+use std::ffi::CStr;
+
+use super::named::{bind, Bound};
+use crate::abi::args::{Args, Setup};
+use crate::abi::function::{BytesFunction, SqlFunction};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::server::statement::{ProcessState, StatementInterrupt};
+use crate::threads::interrupt::Interrupt;
+
+/// A function of a model's id and an input.
+pub trait ModelCall {
+    /// Its name.
+    const NAME: &'static str;
+    /// Its two parameters, each with the names it goes by.
+    const PARAMETERS: &'static [&'static [&'static str]];
+    /// What `SHOW PROCESSLIST` shows while it waits.
+    const STATE: &'static CStr;
+    /// What it returns.
+    type Output: AsRef<[u8]>;
+
+    /// Declares the result.
+    fn declare(setup: &Setup<'_>) -> Result<()>;
+
+    /// Calls the model.
+    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Self::Output>;
+}
+
+/// A [`ModelCall`] as a loadable function: NULL for a NULL model or input, without a call.
+pub struct ModelFunction<C: ModelCall> {
+    bound: Bound,
+    /// The statement's last call: a constant one in a SELECT list is evaluated for each row.
+    last: Option<Done<C::Output>>,
+}
+
+struct Done<T> {
+    model_id: String,
+    input: String,
+    output: T,
+}
+
+impl<C: ModelCall> SqlFunction for ModelFunction<C> {
+    const NAME: &'static str = C::NAME;
+
+    fn prepare(setup: &Setup<'_>) -> Result<Self> {
+        let bound = bind(setup, C::PARAMETERS, 2)?;
+        C::declare(setup)?;
+        Ok(ModelFunction { bound, last: None })
+    }
+}
+
+impl<C: ModelCall> BytesFunction for ModelFunction<C> {
+    fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>> {
+        let model_id = self.bound.text(args, 0, C::PARAMETERS)?;
+        let input = self.bound.text(args, 1, C::PARAMETERS)?;
+        let (Some(model_id), Some(input)) = (model_id, input) else { return Ok(None) };
+        let done = match self.last.take().filter(|l| l.model_id == model_id && l.input == input) {
+            Some(done) => done,
+            None => {
+                let _state = ProcessState::set(C::STATE);
+                let output = C::call(Engine::global()?, model_id, input, &StatementInterrupt::current())?;
+                Done { model_id: model_id.to_owned(), input: input.to_owned(), output }
+            }
+        };
+        Ok(Some(self.last.insert(done).output.as_ref()))
+    }
+}
