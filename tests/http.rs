@@ -313,3 +313,42 @@ fn a_name_that_leads_to_a_forbidden_address_is_refused() {
     let error = Client::default().send(&call("http://localhost:9/"), &settings, &CancelToken::default()).unwrap_err();
     assert_eq!(error.kind(), Kind::Denied, "{error}");
 }
+
+#[test]
+fn requests_go_through_a_proxy_but_not_to_this_machine() {
+    let e = Endpoint::start().unwrap();
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy_port = proxy.local_addr().unwrap().port();
+    let target = e.port();
+    // A CONNECT proxy that takes one connection and leads every name to the endpoint.
+    let served = std::thread::spawn(move || {
+        let (mut client, _) = proxy.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            std::io::Read::read_exact(&mut client, &mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let mut upstream = std::net::TcpStream::connect(("127.0.0.1", target)).unwrap();
+        std::io::Write::write_all(&mut client, b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
+        let (mut from_client, mut to_upstream) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from_client, &mut to_upstream);
+            let _ = to_upstream.shutdown(std::net::Shutdown::Both);
+        });
+        let _ = std::io::copy(&mut upstream, &mut client);
+        String::from_utf8(head).unwrap()
+    });
+    let settings = Settings {
+        proxy: format!("http://127.0.0.1:{proxy_port}"),
+        egress_allowlist: mysql_ml::http::egress::Allowlist::parse("http://model.internal http://127.0.0.0/8").unwrap(),
+        ..Settings::default()
+    };
+    let client = Client::default();
+    // To this machine: not through the proxy, which would never answer a second connection.
+    client.send(&call(&e.url("/v1/embeddings")), &settings, &CancelToken::default()).unwrap();
+    client.send(&call("http://model.internal/v1/embeddings"), &settings, &CancelToken::default()).unwrap();
+    assert_eq!(e.count(), 2);
+    drop(client);
+    assert!(served.join().unwrap().starts_with("CONNECT model.internal:80 HTTP/1.1"));
+}

@@ -7,7 +7,7 @@ pub mod registry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use once_cell::sync::OnceCell;
+use once_cell::sync::Lazy;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use ureq::http::{header, HeaderName};
@@ -46,9 +46,9 @@ pub struct Engine {
 
 impl Engine {
     /// The engine of the server this library is loaded into.
-    pub fn global() -> Result<&'static Engine> {
-        static ENGINE: OnceCell<Engine> = OnceCell::new();
-        ENGINE.get_or_try_init(|| Ok(Engine::new(Box::new(SqlStore))))
+    pub fn global() -> &'static Engine {
+        static ENGINE: Lazy<Engine> = Lazy::new(|| Engine::new(Box::new(SqlStore)));
+        &ENGINE
     }
 
     /// An engine over any registry.

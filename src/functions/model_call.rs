@@ -60,7 +60,7 @@ impl<C: ModelCall> BytesFunction for ModelFunction<C> {
             Some(done) => done,
             None => {
                 let _state = ProcessState::set(C::STATE);
-                let output = C::call(Engine::global()?, model_id, input, &StatementInterrupt::current())?;
+                let output = C::call(Engine::global(), model_id, input, &StatementInterrupt::current())?;
                 Done { model_id: model_id.to_owned(), input: input.to_owned(), output }
             }
         };

@@ -17,7 +17,6 @@ use ureq::{Agent, Proxy};
 use url::{Host, Url};
 
 use self::egress::Allowlist;
-use self::proxy::check_proxy;
 use self::transport::{CallContext, CancelConnector, CheckedResolver};
 use crate::error::{cut, Error, Kind, Result};
 use crate::models::settings::Settings;
@@ -141,10 +140,7 @@ impl Failure {
 
 impl Configured {
     fn new(settings: &Settings) -> Result<Self> {
-        let proxy = match settings.proxy.as_str() {
-            "" => Proxy::try_from_env(),
-            url => Some(check_proxy(url)?),
-        };
+        let proxy = proxy::from_setting(&settings.proxy)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)

@@ -1,14 +1,47 @@
-//! The setting `proxy`.
+//! The proxy that requests go through: the setting `proxy`, or the usual environment variables.
 
-use ureq::Proxy;
+use ureq::{Proxy, ProxyProtocol};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+
+/// Reads the setting: a proxy's URL, or nothing for the environment's (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`,
+/// `NO_PROXY`).
+pub fn from_setting(setting: &str) -> Result<Option<Proxy>> {
+    if !setting.is_empty() {
+        return check_proxy(setting).map(Some);
+    }
+    match Proxy::try_from_env() {
+        Some(proxy) if !speaks_http(&proxy) => Err(Error::new(
+            Kind::Unsupported,
+            "the proxy in mysqld's environment is not an HTTP proxy; set the setting proxy to http://host:port",
+        )),
+        proxy => Ok(proxy),
+    }
+}
 
 /// Reads a proxy's URL.
 pub fn check_proxy(url: &str) -> Result<Proxy> {
-    Proxy::new(url).map_err(|_| {
+    Proxy::new(url).ok().filter(speaks_http).ok_or_else(|| {
         Error::invalid(
-            "setting proxy is not a proxy's URL; write http://host:port (https:// and credentials are possible)",
+            "setting proxy is not the URL of an HTTP proxy; write http://host:port (https:// and credentials are possible)",
         )
     })
+}
+
+/// Others would be passed over by the connectors in use, and the request would go out directly.
+fn speaks_http(proxy: &Proxy) -> bool {
+    matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_http_proxies_are_taken() {
+        assert!(check_proxy("http://proxy.example:3128").is_ok());
+        for bad in ["socks5://proxy.example:1080", "nonsense nonsense", ""] {
+            assert!(check_proxy(bad).is_err(), "{bad}");
+        }
+    }
 }
