@@ -647,3 +647,29 @@ fn an_answer_larger_than_a_packet_is_an_error_or_whole_never_cut() {
     }
     assert!(root.query_first::<i32, _>("SELECT 1").unwrap().is_some());
 }
+
+#[test]
+fn the_demo_runs() {
+    let running = start();
+    xtask::demo::run(&running.server).unwrap();
+    let mut root = running.root();
+    assert_eq!(root.query_first::<u64, _>("SELECT COUNT(v) FROM shop.support").unwrap(), Some(300));
+}
+
+#[test]
+fn the_library_is_installed_into_a_running_server_and_replaced_under_use() {
+    let running = start_bare(&[], &[]);
+    let library = running.server.plugin_dir().join("mysql_ml.so");
+    std::fs::remove_file(&library).unwrap();
+    let mut root = running.root();
+    let workspace = xtask::library::workspace_root();
+    xtask::library::install(&mut root, &common::built_library(), &workspace).unwrap();
+    register_dummy(&mut root);
+    assert_eq!(root.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'x'))").unwrap(), Some(384));
+    // Again, while the server has it loaded: the file is another one, the mapped one is untouched.
+    let before = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&library).unwrap());
+    xtask::library::install(&mut root, &common::built_library(), &workspace).unwrap();
+    let after = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&library).unwrap());
+    assert_ne!(before, after);
+    assert_eq!(root.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'y'))").unwrap(), Some(384));
+}
