@@ -103,15 +103,6 @@ impl Error {
         }
     }
 
-    /// The same error with every occurrence of `secret` blotted out of its text.
-    #[must_use]
-    pub fn redacted(self, secret: &str) -> Self {
-        if secret.is_empty() || !self.message.contains(secret) {
-            return self;
-        }
-        Self::new(self.kind, self.message.replace(secret, "***"))
-    }
-
     /// The MySQL error number a client sees.
     pub fn sql_code(&self) -> u32 {
         match self.kind {
@@ -169,11 +160,5 @@ mod tests {
     fn server_errors_keep_their_number_and_text() {
         let e = Error::new(Kind::Server(1142), "SELECT command denied");
         assert_eq!((e.sql_code(), e.sql_message("f")), (1142, "SELECT command denied".into()));
-    }
-
-    #[test]
-    fn secrets_are_blotted_out() {
-        let e = Error::response("bad key sk-12345678!").redacted("sk-12345678");
-        assert_eq!(e.message(), "bad key ***!");
     }
 }

@@ -195,6 +195,50 @@ fn secrets_with_line_breaks_are_refused_without_being_shown() {
     assert_eq!(e.count(), 0);
 }
 
+#[test]
+fn a_key_that_an_error_repeats_is_blotted_out_also_where_the_text_is_cut() {
+    let e = Endpoint::start().unwrap();
+    for padding in 150..260 {
+        let words = format!("{} Incorrect key sk-abcdefgh12345678 given", "x".repeat(padding));
+        e.on("/leak", move |_| Answer::error(401, &words, "auth", None));
+        let mut c = call(&e.url("/leak"));
+        c.headers.push((ureq::http::header::AUTHORIZATION, SecretString::from("Bearer sk-abcdefgh12345678")));
+        let error = send(&c).unwrap_err();
+        assert!(!error.message().contains("sk-"), "{padding}: {error}");
+    }
+}
+
+#[test]
+fn a_small_compressed_answer_does_not_become_a_large_tree() {
+    let e = Endpoint::start().unwrap();
+    let (shelf, engine) = shelf(&[]);
+    let registration = Registration {
+        model_id: "t".into(),
+        request_url: Some(e.url("/nested")),
+        model_type: Some("text_embedding".into()),
+        input_fn: Some("json:[\"{{input}}\"]".into()),
+        output_fn: Some("path:$.e".into()),
+        ..Registration::default()
+    };
+    let model = registration.to_model(None, Account::library(), "1").unwrap();
+    shelf.models.lock().unwrap().insert("t".into(), ResolvedModel { model, secret: None });
+    let mut body = String::from("{\"e\":[1,2,3],\"x\":[");
+    for _ in 0..4_000_000 {
+        body.push_str("[0],");
+    }
+    body.push_str("[0]]}");
+    let body: &'static str = body.leak();
+    e.on("/nested", move |_| Answer::raw_json(200, body));
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4 / 1024
+    };
+    let before = resident();
+    assert_eq!(engine.embedding("t", "x", &Never).unwrap().len(), 12);
+    let after = resident();
+    assert!(after < before + 150, "from {before} to {after} MiB for an answer of 16 MB");
+}
+
 /// A registry in memory.
 #[derive(Clone, Default)]
 struct Shelf {
@@ -249,7 +293,7 @@ fn shelf(models: &[(&str, String)]) -> (Shelf, Engine) {
             qualified_name: Some("test-8".into()),
             ..Registration::default()
         };
-        let model = registration.to_model(None, Account::library()).unwrap();
+        let model = registration.to_model(None, Account::library(), "1").unwrap();
         shelf.models.lock().unwrap().insert((*id).into(), ResolvedModel { model, secret: None });
     }
     let engine = Engine::new(Box::new(shelf.clone()));

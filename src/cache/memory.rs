@@ -23,6 +23,9 @@ impl Key {
 /// What one entry costs besides its bytes: key, pointers, the cache's own bookkeeping.
 const ENTRY_OVERHEAD: usize = 200;
 
+/// Vectors by key. Clones share the entries.
+pub type EmbeddingCache = Cache<Key, Arc<[u8]>>;
+
 /// A cache whose size may change while it is in use.
 #[derive(Default)]
 pub struct MemoryCache {
@@ -31,12 +34,16 @@ pub struct MemoryCache {
 
 struct Sized {
     bytes: u64,
-    cache: Cache<Key, Arc<[u8]>>,
+    cache: EmbeddingCache,
 }
 
 impl MemoryCache {
-    /// The cache for a size in bytes; another size than before starts an empty one. `None` for size 0.
-    fn sized(&self, bytes: u64) -> Option<Cache<Key, Arc<[u8]>>> {
+    /// The cache for a size in bytes; another size than before starts an empty one. `None` for size 0, which
+    /// frees what was there.
+    pub fn sized(&self, bytes: u64) -> Option<EmbeddingCache> {
+        if bytes == 0 && self.current.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return None;
+        }
         if let Some(current) = self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
             if current.bytes == bytes {
                 return Some(current.cache.clone());
@@ -60,18 +67,6 @@ impl MemoryCache {
         *current = Some(Sized { bytes, cache: cache.clone() });
         Some(cache)
     }
-
-    /// The vector under `key`, with the cache at `bytes`.
-    pub fn get(&self, bytes: u64, key: &Key) -> Option<Arc<[u8]>> {
-        self.sized(bytes)?.get(key)
-    }
-
-    /// Keeps a vector.
-    pub fn put(&self, bytes: u64, key: Key, vector: Arc<[u8]>) {
-        if let Some(cache) = self.sized(bytes) {
-            cache.insert(key, vector);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -85,21 +80,22 @@ mod tests {
     #[test]
     fn what_was_put_is_found_until_the_size_changes() {
         let cache = MemoryCache::default();
-        cache.put(1 << 20, key("a"), vec![1, 2, 3, 4].into());
-        assert_eq!(cache.get(1 << 20, &key("a")).as_deref(), Some(&[1, 2, 3, 4][..]));
-        assert!(cache.get(1 << 20, &key("b")).is_none());
-        assert!(cache.get(0, &key("a")).is_none());
-        assert!(cache.get(1 << 20, &key("a")).is_none(), "turned off and on: empty");
+        let sized = |bytes| cache.sized(bytes);
+        sized(1 << 20).unwrap().insert(key("a"), vec![1, 2, 3, 4].into());
+        assert_eq!(sized(1 << 20).unwrap().get(&key("a")).as_deref(), Some(&[1, 2, 3, 4][..]));
+        assert!(sized(1 << 20).unwrap().get(&key("b")).is_none());
+        assert!(sized(0).is_none());
+        assert!(sized(1 << 20).unwrap().get(&key("a")).is_none(), "turned off and on: empty");
     }
 
     #[test]
     fn the_bound_in_bytes_holds() {
         let cache = MemoryCache::default();
-        for i in 0..2000 {
-            cache.put(100_000, key(&i.to_string()), vec![0; 800].into());
-        }
-        assert!(cache.get(100_000, &key("1999")).is_some(), "the newest entry is always kept");
         let inner = cache.sized(100_000).unwrap();
+        for i in 0..2000 {
+            inner.insert(key(&i.to_string()), vec![0; 800].into());
+        }
+        assert!(inner.get(&key("1999")).is_some(), "the newest entry is always kept");
         inner.run_pending_tasks();
         assert!(inner.weighted_size() <= 100_000);
     }

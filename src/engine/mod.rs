@@ -19,7 +19,8 @@ use crate::error::{cut, Error, Result};
 use crate::http::{Answer, Call, Client};
 use crate::models::endpoint_url::url_of;
 use crate::models::function_name::FunctionName;
-use crate::models::model::{InputTransform, Model, ModelType, OutputTransform};
+use crate::models::model::{check_id, InputTransform, Model, ModelType, OutputTransform};
+use crate::models::secret::SecretPath;
 use crate::models::settings::Settings;
 use crate::models::sql_store::SqlStore;
 use crate::models::store::{ResolvedModel, Store};
@@ -81,6 +82,7 @@ impl Engine {
 
     /// The vector of `text`, as the bytes of a VECTOR.
     pub fn embedding(&self, model_id: &str, text: &str, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
+        check_id("model_id", model_id)?;
         let settings = self.settings(interrupt)?;
         let resolved = self.registry.model(self.store.as_ref(), model_id, &settings, interrupt)?;
         let model = &resolved.model;
@@ -89,14 +91,15 @@ impl Engine {
                 "model '{model_id}' has model_type generic; call ml_predict_row, or register it as text_embedding"
             )));
         }
-        let key = (settings.cache_memory > 0).then(|| Key::new(&model.fingerprint, text));
-        if let Some(hit) = key.as_ref().and_then(|key| self.cache.get(settings.cache_memory, key)) {
+        let cache = self.cache.sized(settings.cache_memory);
+        let key = cache.as_ref().map(|_| Key::new(&model.fingerprint, text));
+        if let Some(hit) = cache.as_ref().zip(key.as_ref()).and_then(|(cache, key)| cache.get(key)) {
             return Ok(hit);
         }
         let context = |e: Error| e.context(&format!("model '{model_id}'"));
         let bytes: Arc<[u8]> = self.embed(&resolved, text, &settings, interrupt).map_err(context)?.into();
-        if let Some(key) = key {
-            self.cache.put(settings.cache_memory, key, Arc::clone(&bytes));
+        if let Some((cache, key)) = cache.zip(key) {
+            cache.insert(key, Arc::clone(&bytes));
         }
         Ok(bytes)
     }
@@ -182,6 +185,7 @@ impl Engine {
 
     /// The model's answer to `body`, a JSON document.
     pub fn predict(&self, model_id: &str, body: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        check_id("model_id", model_id)?;
         let settings = self.settings(interrupt)?;
         let resolved = self.registry.model(self.store.as_ref(), model_id, &settings, interrupt)?;
         let context = |e: Error| e.context(&format!("model '{model_id}'"));
@@ -193,7 +197,7 @@ impl Engine {
         json_text(&answer.body).map(str::to_owned).map_err(context)
     }
 
-    /// Sends a request on a worker and waits for the answer. What an answer repeats of the secret is blotted out.
+    /// Sends a request on a worker and waits for the answer.
     fn send(
         &self,
         resolved: &Arc<ResolvedModel>,
@@ -203,46 +207,51 @@ impl Engine {
         interrupt: &dyn Interrupt,
     ) -> Result<Answer> {
         let model = &resolved.model;
-        let mut headers = match header_json {
+        let url = url_of(model)?;
+        let headers = match header_json {
             Some(json) => read_headers(&json)?,
             None => Vec::new(),
         };
-        let authorized = headers.iter().any(|(name, _)| *name == header::AUTHORIZATION);
-        if let Some(path) = resolved.secret.as_ref().filter(|_| !authorized) {
-            let key = credentials::read(path)?;
-            headers.push((header::AUTHORIZATION, format!("Bearer {}", key.expose_secret()).into()));
-        }
-        let secrets: Vec<SecretString> =
-            headers.iter().filter(|(n, v)| is_secret(n, v)).map(|(_, v)| v.clone()).collect();
         let timeout = model.options.timeout_ms.map_or(settings.timeout, Duration::from_millis);
         let deadline = Instant::now() + timeout;
-        let call = Call {
-            url: url_of(model)?,
-            headers,
-            body,
-            deadline,
-            connect_timeout: settings.connect_timeout,
-            max_retries: model.options.max_retries.unwrap_or(settings.max_retries),
-            max_response: settings.max_response,
-        };
         let cancel = CancelToken::default();
         let pending = {
             let (client, settings, cancel) = (Arc::clone(&self.client), Arc::clone(settings), cancel.clone());
-            self.workers.run(move || client.send(&call, &settings, &cancel))?
+            let resolved = Arc::clone(resolved);
+            self.workers.run(move || {
+                let call = Call {
+                    url,
+                    // Here and not on the statement's thread: a secret's file may be on a mount that hangs.
+                    headers: with_secret(headers, resolved.secret.as_ref())?,
+                    body,
+                    deadline,
+                    connect_timeout: settings.connect_timeout,
+                    max_retries: resolved.model.options.max_retries.unwrap_or(settings.max_retries),
+                    max_response: settings.max_response,
+                };
+                client.send(&call, &settings, &cancel)
+            })?
         };
         let result = pending.wait(interrupt, deadline + GRACE);
         if result.is_err() {
             // Nobody waits any more: the worker and the connection are free again within its next slice.
             cancel.cancel();
         }
-        match result {
-            Ok(mut answer) => {
-                blot_out(&mut answer.body, &secrets);
-                Ok(answer)
-            }
-            Err(error) => Err(secrets.iter().fold(error, |e, s| e.redacted(bare(s.expose_secret())))),
-        }
+        result
     }
+}
+
+/// Adds the model's key as a bearer token, unless a header function authorized the request already.
+fn with_secret(
+    mut headers: Vec<(HeaderName, SecretString)>,
+    secret: Option<&SecretPath>,
+) -> Result<Vec<(HeaderName, SecretString)>> {
+    let authorized = headers.iter().any(|(name, _)| *name == header::AUTHORIZATION);
+    if let Some(path) = secret.filter(|_| !authorized) {
+        let key = credentials::read(path)?;
+        headers.push((header::AUTHORIZATION, format!("Bearer {}", key.expose_secret()).into()));
+    }
+    Ok(headers)
 }
 
 /// The stored functions among the model's transforms.
@@ -286,34 +295,6 @@ fn read_headers(json: &str) -> Result<Vec<(HeaderName, SecretString)>> {
         .collect()
 }
 
-/// Headers whose value is, or may be, a key.
-fn is_secret(name: &HeaderName, value: &SecretString) -> bool {
-    let name = name.as_str();
-    bare(value.expose_secret()).len() >= 8
-        && ["authorization", "key", "token", "secret", "password", "cookie"].iter().any(|word| name.contains(word))
-}
-
-/// The key in a header's value, without its scheme.
-fn bare(value: &str) -> &str {
-    match value.split_once(' ') {
-        Some(("Bearer" | "bearer" | "Basic" | "Token", key)) => key,
-        _ => value,
-    }
-}
-
-/// Replaces each occurrence of a secret in a body by `*` of the same length.
-fn blot_out(body: &mut [u8], secrets: &[SecretString]) {
-    for secret in secrets {
-        let needle = bare(secret.expose_secret()).as_bytes();
-        let found: Vec<usize> = memchr::memmem::find_iter(body, needle).collect();
-        for at in found {
-            if let Some(place) = body.get_mut(at..at + needle.len()) {
-                place.fill(b'*');
-            }
-        }
-    }
-}
-
 /// Checks that a request body is JSON, without building it.
 fn check_json(body: &str) -> Result<()> {
     serde_json::from_str::<serde::de::IgnoredAny>(body)
@@ -339,20 +320,5 @@ mod tests {
         for bad in ["[]", "{\"a b\":\"x\"}", "{\"a\":[]}", "{\"Host\":\"evil\"}", "nonsense"] {
             assert!(read_headers(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn secrets_in_answers_are_blotted_out() {
-        let secrets = [SecretString::from("Bearer sk-12345678")];
-        let mut body = b"{\"you sent\":\"sk-12345678\"}".to_vec();
-        blot_out(&mut body, &secrets);
-        assert_eq!(body, b"{\"you sent\":\"***********\"}");
-    }
-
-    #[test]
-    fn only_key_headers_are_secret() {
-        let secret = |n: &'static str, v: &str| is_secret(&HeaderName::from_static(n), &SecretString::from(v));
-        assert!(secret("x-api-key", "12345678") && secret("authorization", "Bearer 12345678"));
-        assert!(!secret("anthropic-version", "2023-06-01") && !secret("x-api-key", "short"));
     }
 }

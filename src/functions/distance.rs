@@ -64,10 +64,10 @@ fn compare(measure: Measure, args: &Args<'_>) -> Result<Option<f64>> {
 }
 
 /// `vector_distance(a, b [, 'distance_measure=l2_squared|cosine|dot_product'])`; l2_squared where none is named.
+#[derive(Default)]
 pub struct VectorDistance {
-    measure: Measure,
-    /// The measure is given by a third argument that is not the same for each row.
-    varies: bool,
+    /// The third argument as it was last read.
+    named: Option<(String, Measure)>,
 }
 
 impl SqlFunction for VectorDistance {
@@ -75,25 +75,27 @@ impl SqlFunction for VectorDistance {
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         two_vectors(setup, 3)?;
-        if setup.args.len() < 3 {
-            return Ok(VectorDistance { measure: Measure::L2Squared, varies: false });
+        if setup.args.len() == 3 {
+            setup.text(2)?;
         }
-        setup.text(2)?;
-        match setup.args.text(2, "3")? {
-            Some(text) => Ok(VectorDistance { measure: Measure::parse(text)?, varies: false }),
-            None => Ok(VectorDistance { measure: Measure::L2Squared, varies: true }),
-        }
+        Ok(VectorDistance::default())
     }
 }
 
 impl RealFunction for VectorDistance {
     fn call(&mut self, args: &Args<'_>) -> Result<Option<f64>> {
-        if self.varies {
-            match args.text(2, "3")? {
-                Some(text) => self.measure = Measure::parse(text)?,
-                None => return Ok(None),
-            }
+        if args.len() < 3 {
+            return compare(Measure::L2Squared, args);
         }
-        compare(self.measure, args)
+        let Some(text) = args.text(2, "3")? else { return Ok(None) };
+        let measure = match &self.named {
+            Some((last, measure)) if last == text => *measure,
+            _ => {
+                let measure = Measure::parse(text)?;
+                self.named = Some((text.to_owned(), measure));
+                measure
+            }
+        };
+        compare(measure, args)
     }
 }

@@ -18,6 +18,7 @@ impl ModelCall for Embedding {
     const NAME: &'static str = "ml_embedding";
     const PARAMETERS: &'static [&'static [&'static str]] = &[&["model_id"], &["content", "contents"]];
     const STATE: &'static CStr = c"waiting for a model: ml_embedding";
+    const REPEATABLE: bool = true;
     type Output = Arc<[u8]>;
 
     fn declare(setup: &Setup<'_>) -> Result<()> {

@@ -7,6 +7,7 @@ use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::server::sql::refuse_inside_user_functions;
 use crate::server::statement::{ProcessState, StatementInterrupt};
 use crate::threads::interrupt::Interrupt;
 
@@ -18,6 +19,8 @@ pub trait ModelCall {
     const PARAMETERS: &'static [&'static [&'static str]];
     /// What `SHOW PROCESSLIST` shows while it waits.
     const STATE: &'static CStr;
+    /// Whether the same input gives the same output, so that a constant call need be made once a statement only.
+    const REPEATABLE: bool;
     /// What it returns.
     type Output: AsRef<[u8]>;
 
@@ -31,7 +34,8 @@ pub trait ModelCall {
 /// A [`ModelCall`] as a loadable function: NULL for a NULL model or input, without a call.
 pub struct ModelFunction<C: ModelCall> {
     bound: Bound,
-    /// The statement's last call: a constant one in a SELECT list is evaluated for each row.
+    /// The statement's last call: a constant one in a SELECT list is evaluated for each row. It also keeps the
+    /// result alive until the next call.
     last: Option<Done<C::Output>>,
 }
 
@@ -56,7 +60,10 @@ impl<C: ModelCall> BytesFunction for ModelFunction<C> {
         let model_id = self.bound.text(args, 0, C::PARAMETERS)?;
         let input = self.bound.text(args, 1, C::PARAMETERS)?;
         let (Some(model_id), Some(input)) = (model_id, input) else { return Ok(None) };
-        let done = match self.last.take().filter(|l| l.model_id == model_id && l.input == input) {
+        // Before any memory is asked, so that it does not depend on what was called a moment ago.
+        refuse_inside_user_functions()?;
+        let same = |l: &Done<C::Output>| C::REPEATABLE && l.model_id == model_id && l.input == input;
+        let done = match self.last.take().filter(same) {
             Some(done) => done,
             None => {
                 let _state = ProcessState::set(C::STATE);

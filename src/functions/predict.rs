@@ -16,6 +16,7 @@ impl ModelCall for PredictRow {
     const NAME: &'static str = "ml_predict_row";
     const PARAMETERS: &'static [&'static [&'static str]] = &[&["model_id"], &["request_body"]];
     const STATE: &'static CStr = c"waiting for a model: ml_predict_row";
+    const REPEATABLE: bool = false; // a language model may answer differently each time
     type Output = String;
 
     fn declare(setup: &Setup<'_>) -> Result<()> {

@@ -4,7 +4,7 @@
 //! cloud machines offer their credentials. An allowlist narrows the hosts and can allow plain http to some.
 //! Names are checked before they are resolved, addresses after.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
@@ -110,6 +110,26 @@ fn in_net(address: IpAddr, net: IpAddr, bits: u8) -> bool {
     }
 }
 
+/// Where clouds serve credentials to their machines besides the link-local addresses: Amazon, Google, Alibaba,
+/// Azure, Oracle.
+const METADATA: [IpAddr; 5] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+];
+
+/// The IPv4 address that a NAT64 address (64:ff9b::/96) stands for.
+fn embedded_v4(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(a) if a.segments().get(..6) == Some(&[0x64, 0xff9b, 0, 0, 0, 0]) => {
+            IpAddr::V4(Ipv4Addr::from_bits((u128::from(a) & 0xffff_ffff) as u32))
+        }
+        other => other,
+    }
+}
+
 fn denied(message: String) -> Error {
     Error::new(Kind::Denied, message)
 }
@@ -123,8 +143,9 @@ struct Destination<'a> {
 }
 
 impl Allowlist {
-    /// Checks what can be checked before the name is resolved.
-    pub fn check_url(&self, url: &Url) -> Result<()> {
+    /// Checks what can be checked before the name is resolved. Through a proxy that is all: the proxy resolves the
+    /// name, so only rules for names can let it pass.
+    pub fn check_url(&self, url: &Url, proxied: bool) -> Result<()> {
         let plain_http = match url.scheme() {
             "https" => false,
             "http" => true,
@@ -143,8 +164,9 @@ impl Allowlist {
         }
         let local_name = name == "localhost" || name.ends_with(".localhost");
         let by_name = |http: bool| self.0.iter().any(|r| r.matches_name(name, port) && (!http || r.plain_http));
-        let by_address =
-            |http: bool| self.0.iter().any(|r| matches!(r.target, Target::Net(..)) && (!http || r.plain_http));
+        let by_address = |http: bool| {
+            !proxied && self.0.iter().any(|r| matches!(r.target, Target::Net(..)) && (!http || r.plain_http))
+        };
         if !self.0.is_empty() && !by_name(false) && !by_address(false) {
             return Err(self.not_listed(name));
         }
@@ -160,14 +182,12 @@ impl Allowlist {
     }
 
     fn check(&self, to: &Destination<'_>, address: IpAddr) -> Result<()> {
-        let address = address.to_canonical();
+        let address = embedded_v4(address.to_canonical());
         let link_local = match address {
             IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
             IpAddr::V6(a) => a.is_unicast_link_local(),
         };
-        // fd00:ec2::254 is the metadata address of one cloud; it is unique-local, not link-local.
-        let metadata = address == IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254));
-        if link_local || metadata || address.is_unspecified() || address.is_multicast() {
+        if link_local || METADATA.contains(&address) || address.is_unspecified() || address.is_multicast() {
             return Err(denied(format!(
                 "{} is at {address}, where cloud machines serve their credentials or nothing at all; requests there are never sent",
                 to.name
@@ -204,7 +224,7 @@ mod tests {
     use super::*;
 
     fn url_ok(list: &str, url: &str) -> bool {
-        Allowlist::parse(list).unwrap().check_url(&Url::parse(url).unwrap()).is_ok()
+        Allowlist::parse(list).unwrap().check_url(&Url::parse(url).unwrap(), false).is_ok()
     }
 
     fn address_ok(list: &str, name: &str, http: bool, address: &str) -> bool {
@@ -231,7 +251,10 @@ mod tests {
         assert!(!url_ok("http://169.254.169.254", "http://169.254.169.254/"));
         assert!(!address_ok("", "innocent.example", false, "169.254.169.254"));
         assert!(!address_ok("", "innocent.example", false, "::ffff:169.254.169.254"));
-        assert!(!address_ok("", "innocent.example", false, "fd00:ec2::254"));
+        for metadata in ["fd00:ec2::254", "64:ff9b::169.254.169.254", "100.100.100.200", "168.63.129.16"] {
+            assert!(!address_ok("", "innocent.example", false, metadata), "{metadata}");
+        }
+        assert!(address_ok("", "innocent.example", false, "64:ff9b::8.8.8.8"));
         assert!(!url_ok("", "http://0.0.0.0/"));
     }
 
@@ -248,6 +271,14 @@ mod tests {
         assert!(!url_ok(list, "https://11.1.2.3/"));
         assert!(!url_ok("api.openai.com", "http://localhost/"));
         assert!(!url_ok("api.openai.com", "https://api.openai.com.evil.org/"));
+    }
+
+    #[test]
+    fn through_a_proxy_only_names_let_names_pass() {
+        let list = Allowlist::parse("10.0.0.0/8 .example.com").unwrap();
+        let ok = |url: &str| list.check_url(&Url::parse(url).unwrap(), true).is_ok();
+        assert!(ok("https://ai.example.com/") && ok("https://10.1.2.3/"));
+        assert!(!ok("https://evil.example.org/"));
     }
 
     #[test]

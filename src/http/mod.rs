@@ -2,9 +2,11 @@
 
 pub mod egress;
 pub mod proxy;
+mod redact;
 pub mod retry;
 mod transport;
 
+use std::fs::File;
 use std::io::Read;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -21,6 +23,9 @@ use self::transport::{CallContext, CancelConnector, CheckedResolver};
 use crate::error::{cut, Error, Kind, Result};
 use crate::models::settings::Settings;
 use crate::threads::interrupt::CancelToken;
+
+/// The largest file of certificates that is read.
+const MAX_CA_FILE: u64 = 8 << 20;
 
 /// A request and the bounds of its call.
 #[derive(Debug)]
@@ -82,10 +87,11 @@ impl Client {
 
     /// Sends `call` until it is answered, fails for good, or its time is up. Blocks: for worker threads only.
     pub fn send(&self, call: &Call, settings: &Settings, cancel: &CancelToken) -> Result<Answer> {
-        settings.egress_allowlist.check_url(&call.url)?;
         let configured = self.configured(settings)?;
         let direct = is_this_machine(&call.url);
-        let proxy = configured.proxy.as_ref().filter(|_| !direct);
+        let proxy = configured.proxy.as_ref().filter(|p| !direct && !proxy::passes_by(p, &call.url));
+        configured.allowlist.check_url(&call.url, proxy.is_some())?;
+        let secrets = redact::secrets_of(&call.headers);
         let context = CallContext {
             cancel: cancel.clone(),
             allowlist: Arc::clone(&configured.allowlist),
@@ -95,7 +101,7 @@ impl Client {
             let mut attempt = 0_u32;
             loop {
                 attempt += 1;
-                let failure = match configured.try_once(call, proxy) {
+                let failure = match configured.try_once(call, proxy, &secrets) {
                     Ok(answer) => return Ok(answer),
                     Err(failure) => failure,
                 };
@@ -167,7 +173,12 @@ impl Configured {
         })
     }
 
-    fn try_once(&self, call: &Call, proxy: Option<&Proxy>) -> std::result::Result<Answer, Failure> {
+    fn try_once(
+        &self,
+        call: &Call,
+        proxy: Option<&Proxy>,
+        secrets: &[SecretString],
+    ) -> std::result::Result<Answer, Failure> {
         let left = call.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(timed_out());
@@ -198,7 +209,10 @@ impl Configured {
             retry::asked_wait(get("retry-after-ms"), get("retry-after"), SystemTime::now())
         };
         let location = response.headers().get(header::LOCATION).is_some();
-        let body = read_bounded(&mut response, call.max_response);
+        let mut body = read_bounded(&mut response, call.max_response);
+        if let Ok(body) = &mut body {
+            redact::blot_out(body, secrets);
+        }
         match (status, body) {
             (200..=299, Ok(body)) => Ok(Answer { body }),
             (200..=299, Err(e)) => Err(failed(&e, call)),
@@ -359,7 +373,14 @@ fn root_certificates(ca_file: &str) -> Result<RootCerts> {
         return Ok(if certificates.is_empty() { RootCerts::WebPki } else { RootCerts::from(certificates) });
     }
     let bad = |what: String| Error::invalid(format!("setting ca_file '{}' {what}", cut(ca_file, 120)));
-    let pem = std::fs::read(ca_file).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    // Bounded, and only from a file: the setting must not make the server read a device or wait for a pipe.
+    let is_file = std::fs::metadata(ca_file).map_err(|e| bad(format!("cannot be read: {e}")))?.is_file();
+    if !is_file {
+        return Err(bad("is not a file".into()));
+    }
+    let mut pem = Vec::new();
+    let file = File::open(ca_file).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    file.take(MAX_CA_FILE).read_to_end(&mut pem).map_err(|e| bad(format!("cannot be read: {e}")))?;
     let before = certificates.len();
     for item in ureq::tls::parse_pem(&pem) {
         if let Ok(PemItem::Certificate(certificate)) = item {

@@ -1,6 +1,7 @@
 //! The proxy that requests go through: the setting `proxy`, or the usual environment variables.
 
 use ureq::{Proxy, ProxyProtocol};
+use url::Url;
 
 use crate::error::{Error, Kind, Result};
 
@@ -21,11 +22,20 @@ pub fn from_setting(setting: &str) -> Result<Option<Proxy>> {
 
 /// Reads a proxy's URL.
 pub fn check_proxy(url: &str) -> Result<Proxy> {
-    Proxy::new(url).ok().filter(speaks_http).ok_or_else(|| {
-        Error::invalid(
-            "setting proxy is not the URL of an HTTP proxy; write http://host:port (https:// and credentials are possible)",
-        )
-    })
+    let proxy = Proxy::new(url).ok().filter(speaks_http).ok_or_else(|| {
+        Error::invalid("setting proxy is not the URL of an HTTP proxy; write http://host:port or https://host:port")
+    })?;
+    if proxy.username().is_some() || proxy.password().is_some() {
+        return Err(Error::invalid(
+            "setting proxy holds a user name or password, which settings cannot keep secret; give such a URL to mysqld as HTTPS_PROXY in its environment",
+        ));
+    }
+    Ok(proxy)
+}
+
+/// Whether `NO_PROXY` takes this URL's host out.
+pub fn passes_by(proxy: &Proxy, url: &Url) -> bool {
+    url.as_str().parse().is_ok_and(|uri| proxy.is_no_proxy(&uri))
 }
 
 /// Others would be passed over by the connectors in use, and the request would go out directly.
@@ -40,7 +50,7 @@ mod tests {
     #[test]
     fn only_http_proxies_are_taken() {
         assert!(check_proxy("http://proxy.example:3128").is_ok());
-        for bad in ["socks5://proxy.example:1080", "nonsense nonsense", ""] {
+        for bad in ["socks5://proxy.example:1080", "nonsense nonsense", "", "http://user:pw@proxy.example:3128"] {
             assert!(check_proxy(bad).is_err(), "{bad}");
         }
     }

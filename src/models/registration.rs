@@ -127,8 +127,9 @@ impl Registration {
             .collect()
     }
 
-    /// Checks everything that needs no server and makes the model; `options` is the stored JSON.
-    pub fn to_model(&self, options: Option<&str>, definer: Account) -> Result<Model> {
+    /// Checks everything that needs no server and makes the model; `options` is the stored JSON, `revision` a text
+    /// that each change of the registration changes.
+    pub fn to_model(&self, options: Option<&str>, definer: Account, revision: &str) -> Result<Model> {
         let provider_id = match &self.provider {
             Some(text) => ProviderId::parse(text)?,
             None => ProviderId::Custom,
@@ -146,10 +147,6 @@ impl Registration {
                 url.len()
             )));
         }
-        let mut texts = self.clone();
-        texts.provider = Some(provider_id.as_str().into());
-        texts.model_type = Some(model_type.as_str().into());
-        texts.auth_type = auth_type.map(|a| a.as_str().into());
         Ok(Model {
             model_id: self.model_id.clone(),
             request_url: self.request_url.clone(),
@@ -163,16 +160,18 @@ impl Registration {
             output: self.output_fn.as_deref().map(OutputTransform::parse).transpose()?,
             options: ModelOptions::from_json(options)?,
             fingerprint: Model::fingerprint(&[
-                texts.request_url.as_deref(),
-                texts.provider.as_deref(),
-                texts.model_type.as_deref(),
-                texts.qualified_name.as_deref(),
-                texts.auth_id.as_deref(),
-                texts.header_fn.as_deref(),
-                texts.input_fn.as_deref(),
-                texts.output_fn.as_deref(),
+                Some(&self.model_id),
+                self.request_url.as_deref(),
+                Some(provider_id.as_str()),
+                Some(model_type.as_str()),
+                self.qualified_name.as_deref(),
+                self.auth_id.as_deref(),
+                self.header_fn.as_deref(),
+                self.input_fn.as_deref(),
+                self.output_fn.as_deref(),
                 options,
                 Some(&definer.to_string()),
+                Some(revision),
             ]),
             definer,
         })
@@ -219,7 +218,7 @@ pub fn check(model: &Model, settings: &Settings) -> Result<()> {
     api.check(model)?;
     if model.request_url.is_some() || api.default_url(model.model_type).is_some() {
         let url = url_of(model)?;
-        settings.egress_allowlist.check_url(&url).map_err(|e| e.context("model_request_url"))?;
+        settings.egress_allowlist.check_url(&url, false).map_err(|e| e.context("model_request_url"))?;
     }
     Ok(())
 }
@@ -345,7 +344,7 @@ mod tests {
     }
 
     fn checked(texts: [Option<&str>; 10]) -> Result<Model> {
-        let model = registration(texts).to_model(None, Account::library())?;
+        let model = registration(texts).to_model(None, Account::library(), "")?;
         check(&model, &Settings::default())?;
         Ok(model)
     }

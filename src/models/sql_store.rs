@@ -22,6 +22,7 @@ pub struct SqlStore;
 const ER_DUP_ENTRY: u32 = 1062;
 const ER_NO_SUCH_TABLE: u32 = 1146;
 const ER_WRONG_ARGUMENTS: u32 = 1210;
+const ER_MUST_CHANGE_PASSWORD: u32 = 1820;
 
 /// Runs `work` in a session of `account`; a missing table becomes an error that says what to do.
 fn session<T: Send + 'static>(
@@ -35,16 +36,33 @@ fn session<T: Send + 'static>(
     })
 }
 
+/// Runs `work`, which calls a user's functions, in a session of a model's definer.
+fn as_definer<T: Send + 'static>(
+    definer: &Account,
+    interrupt: &dyn Interrupt,
+    work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let account = As::Account(definer.clone());
+    let deadline = Instant::now() + SQL_TIMEOUT;
+    with_session(&account, Purpose::UserFunctions, interrupt, deadline, work).map_err(|e| match e.kind() {
+        Kind::Server(ER_MUST_CHANGE_PASSWORD) => Error::invalid(format!(
+            "the password of the model's definer {definer} has expired; renew it, or let another account run ml_alter_model_registration"
+        )),
+        _ => e,
+    })
+}
+
 /// A registration as it is stored.
 struct Stored {
     registration: Registration,
     options: Option<String>,
     definer: String,
+    updated_at: String,
 }
 
 const SELECT_MODEL: &str = "SELECT m.model_id, m.model_request_url, m.model_provider, m.model_type, \
      m.model_qualified_name, m.model_auth_type, m.model_auth_id, m.header_gen_fn, m.input_transform_fn, \
-     m.output_transform_fn, CAST(m.options AS CHAR), m.definer";
+     m.output_transform_fn, CAST(m.options AS CHAR), m.definer, CAST(m.updated_at AS CHAR)";
 
 fn read_model(row: &Row) -> Result<Stored> {
     Ok(Stored {
@@ -62,6 +80,7 @@ fn read_model(row: &Row) -> Result<Stored> {
         },
         options: row.get(10)?,
         definer: row.get(11)?,
+        updated_at: row.get(12)?,
     })
 }
 
@@ -83,10 +102,14 @@ impl Store for SqlStore {
                  LEFT JOIN mysql.cloudsql_ml_secrets s ON s.secret_id = m.model_auth_id WHERE m.model_id = ?"
             );
             let rows = s.query(&sql, &[id.as_str().into()])?.rows;
-            rows.first().map(|row| Ok((read_model(row)?, row.get::<Option<String>>(12)?))).transpose()
+            rows.first().map(|row| Ok((read_model(row)?, row.get::<Option<String>>(13)?))).transpose()
         })?;
         let (stored, path) = found.ok_or_else(|| no_such_model(model_id))?;
-        let model = stored.registration.to_model(stored.options.as_deref(), parse_definer(&stored.definer)?)?;
+        let model = stored.registration.to_model(
+            stored.options.as_deref(),
+            parse_definer(&stored.definer)?,
+            &stored.updated_at,
+        )?;
         let secret = match (&model.auth_type, path) {
             (Some(AuthType::SecretManager), None) => {
                 return Err(Error::new(
@@ -104,7 +127,7 @@ impl Store for SqlStore {
     }
 
     fn settings(&self, interrupt: &dyn Interrupt) -> Result<Settings> {
-        let rows = stored_settings(interrupt)?;
+        let rows = stored_settings(&As::Library, interrupt)?;
         Settings::from_rows(rows.iter().map(|(n, v)| (n.as_str(), v.as_str())))
     }
 
@@ -116,10 +139,10 @@ impl Store for SqlStore {
         argument: &str,
         interrupt: &dyn Interrupt,
     ) -> Result<(Option<String>, Option<String>)> {
-        let definer = As::Account(resolved.model.definer.clone());
+        let definer = &resolved.model.definer;
         let (id, argument) = (resolved.model.model_id.clone(), argument.to_owned());
         let (header, input) = (header.cloned(), input.cloned());
-        session(&definer, interrupt, move |s| {
+        as_definer(definer, interrupt, move |s| {
             let headers = match &header {
                 Some(name) => call_function(s, "header", name, &id, &argument)?,
                 None => None,
@@ -145,9 +168,9 @@ impl Store for SqlStore {
         response: &str,
         interrupt: &dyn Interrupt,
     ) -> Result<Option<Vec<u8>>> {
-        let definer = As::Account(resolved.model.definer.clone());
+        let definer = &resolved.model.definer;
         let (id, output, response) = (resolved.model.model_id.clone(), output.clone(), response.to_owned());
-        session(&definer, interrupt, move |s| call_function(s, "output transform", &output, &id, &response))
+        as_definer(definer, interrupt, move |s| call_function(s, "output transform", &output, &id, &response))
     }
 }
 
@@ -176,16 +199,16 @@ fn call_function(
     rows.rows.first().map_or(Ok(None), |row| row.get(0))
 }
 
-fn stored_settings(interrupt: &dyn Interrupt) -> Result<Vec<(String, String)>> {
-    session(&As::Library, interrupt, |s| {
+fn stored_settings(account: &As, interrupt: &dyn Interrupt) -> Result<Vec<(String, String)>> {
+    session(account, interrupt, |s| {
         let rows = s.query("SELECT name, value FROM mysql.cloudsql_ml_settings", &[])?.rows;
         rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
     })
 }
 
-/// All settings with their values in force, as a JSON object.
+/// All settings with their values in force, as a JSON object, read as the account in force.
 pub fn list_settings(interrupt: &dyn Interrupt) -> Result<String> {
-    let stored = stored_settings(interrupt)?;
+    let stored = stored_settings(&As::Caller, interrupt)?;
     let object: serde_json::Map<String, serde_json::Value> = SETTINGS
         .iter()
         .map(|setting| {
@@ -279,7 +302,7 @@ fn complete(
 ) -> Result<Account> {
     let definer = current_account()?;
     order_transforms(registration, by_name, interrupt)?;
-    let model = registration.to_model(options, definer.clone())?;
+    let model = registration.to_model(options, definer.clone(), "")?;
     registration::check(&model, settings)?;
     registration.provider = Some(model.provider.as_str().into());
     registration.model_type = Some(model.model_type.as_str().into());
@@ -354,6 +377,7 @@ fn duplicate(error: Error, what: &str, id: &str, alter: &str) -> Error {
 }
 
 fn stored_model(s: &mut Session, model_id: &str) -> Result<Stored> {
+    // The lock matters where the caller began a transaction.
     let sql = format!("{SELECT_MODEL} FROM mysql.cloudsql_ml_models m WHERE m.model_id = ? FOR UPDATE");
     let rows = s.query(&sql, &[model_id.into()])?.rows;
     rows.first().map(read_model).transpose()?.ok_or_else(|| no_such_model(model_id))
@@ -373,6 +397,7 @@ pub fn alter_model(
     }
     let id = change.model_id.clone();
     let stored = session(&As::Library, interrupt, move |s| stored_model(s, &id))?;
+    let read_at = stored.updated_at.clone();
     let mut r = change.over(stored.registration);
     let definer = complete(&mut r, true, stored.options.as_deref(), settings, interrupt)?;
     session(&As::Library, interrupt, move |s| {
@@ -381,15 +406,22 @@ pub fn alter_model(
         let mut params = values(&r).to_vec();
         params.push(Param::Text(&definer));
         params.push(Param::Text(&r.model_id));
+        params.push(Param::Text(&read_at));
         let updated = s.query(
             "UPDATE mysql.cloudsql_ml_models SET model_request_url = ?, model_provider = ?, model_type = ?, \
              model_qualified_name = ?, model_auth_type = ?, model_auth_id = ?, header_gen_fn = ?, \
              input_transform_fn = ?, output_transform_fn = ?, definer = ?, updated_at = CURRENT_TIMESTAMP(6) \
-             WHERE model_id = ?",
+             WHERE model_id = ? AND CAST(updated_at AS CHAR) = ?",
             &params,
         )?;
         if updated.affected == 0 {
-            return Err(no_such_model(&r.model_id));
+            return Err(Error::new(
+                Kind::Busy,
+                format!(
+                    "model '{}' was changed or dropped by somebody else meanwhile; look at it and try again",
+                    r.model_id
+                ),
+            ));
         }
         Ok(())
     })

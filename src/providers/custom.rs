@@ -1,8 +1,5 @@
 //! Any JSON service. Templates are applied here; transform functions are called by the engine.
 
-use serde_json::Value;
-
-use super::numbers::{from_value, unreadable};
 use super::Provider;
 use crate::error::{Error, Result};
 use crate::models::model::{InputTransform, Model, ModelType, OutputTransform};
@@ -38,8 +35,7 @@ impl Provider for Custom {
         let Some(OutputTransform::Path(path)) = &model.output else {
             return Err(Error::internal("a custom model without an output path"));
         };
-        let document: Value = serde_json::from_slice(answer).map_err(|e| unreadable(&e, answer))?;
-        from_value(path.find(&document)?)
+        path.find_vector(answer)
     }
 
     fn predict_request(&self, _model: &Model, body: &str) -> Result<Vec<u8>> {

@@ -2,13 +2,11 @@
 
 use std::fmt;
 
-use base64::prelude::{Engine as _, BASE64_STANDARD};
-use serde::de::{Error as _, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
-
 use crate::error::{cut, Error, Result};
 use crate::vector::MAX_DIMENSIONS;
+use base64::prelude::{Engine as _, BASE64_STANDARD};
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// A vector in an answer: an array of numbers, or base64 of little-endian 32-bit floats.
 #[derive(Debug, PartialEq)]
@@ -57,21 +55,63 @@ pub fn parse<'de, T: Deserialize<'de>>(answer: &'de [u8]) -> Result<T> {
 
 /// An answer that is not what was expected: where it goes wrong and how it begins.
 pub fn unreadable(error: &serde_json::Error, answer: &[u8]) -> Error {
-    let start = String::from_utf8_lossy(answer.get(..answer.len().min(120)).unwrap_or_default()).into_owned();
     let what = if error.is_data() { "has an unexpected shape" } else { "is not valid JSON" };
     let detail = error.to_string();
-    Error::response(format!("the endpoint's answer {what} ({}); it begins: {}", cut(&detail, 120), cut(&start, 120)))
+    Error::response(format!("the endpoint's answer {what} ({}); it begins: {}", cut(&detail, 120), start_of(answer)))
 }
 
-/// A JSON value as a vector: an array of numbers, base64 text, or an array that holds only one such array.
-pub fn from_value(value: &Value) -> Result<Vec<f32>> {
-    let inner = match value.as_array().map(Vec::as_slice) {
-        Some([only @ Value::Array(_)]) => only,
-        _ => value,
-    };
-    Numbers::deserialize(inner)
-        .map(|n| n.0)
-        .map_err(|e| Error::response(format!("the answer has no vector there: {e}")))
+/// The beginning of an answer, for an error.
+pub fn start_of(answer: &[u8]) -> String {
+    let start = String::from_utf8_lossy(answer.get(..answer.len().min(120)).unwrap_or_default());
+    cut(&start, 120).into_owned()
+}
+
+/// A vector wherever an answer may have one: [`Numbers`], or an array that holds only one array of numbers.
+#[derive(Debug, PartialEq)]
+pub struct Vector(pub Vec<f32>);
+
+impl<'de> Deserialize<'de> for Vector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_any(VectorVisitor)
+    }
+}
+
+struct VectorVisitor;
+
+/// A number, or an array of numbers.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrNumbers {
+    Number(f32),
+    Numbers(Vec<f32>),
+}
+
+impl<'de> Visitor<'de> for VectorVisitor {
+    type Value = Vector;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of numbers or base64 text")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Vector, A::Error> {
+        let first = match seq.next_element::<NumberOrNumbers>()? {
+            None => return Ok(Vector(Vec::new())),
+            Some(NumberOrNumbers::Number(first)) => first,
+            Some(NumberOrNumbers::Numbers(numbers)) => {
+                return match seq.next_element::<IgnoredAny>()? {
+                    None => Ok(Vector(numbers)),
+                    Some(_) => Err(A::Error::custom("several vectors where one was expected")),
+                };
+            }
+        };
+        let mut rest = NumbersVisitor.visit_seq(seq)?.0;
+        rest.insert(0, first);
+        Ok(Vector(rest))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Vector, E> {
+        NumbersVisitor.visit_str(text).map(|n| Vector(n.0))
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +122,10 @@ mod tests {
     fn arrays_and_base64_are_read() {
         assert_eq!(parse::<Numbers>(b"[1, 2.5, -3e1]").unwrap().0, [1.0, 2.5, -30.0]);
         assert_eq!(parse::<Numbers>(b"\"AACAPwAAIMA=\"").unwrap().0, [1.0, -2.5]);
-        assert_eq!(from_value(&serde_json::json!([[1, 2]])).unwrap(), [1.0, 2.0]);
+        for vector in ["[1, 2]", "[[1, 2]]"] {
+            assert_eq!(parse::<Vector>(vector.as_bytes()).unwrap().0, [1.0, 2.0]);
+        }
+        assert!(parse::<Vector>(b"[[1],[2]]").is_err());
     }
 
     #[test]

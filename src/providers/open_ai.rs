@@ -3,6 +3,7 @@
 //! Follows OpenAI's published API specification. Vectors are asked for as numbers: compatible servers often get
 //! `encoding_format: base64` wrong. An answer in base64 is read all the same.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -88,17 +89,21 @@ impl Provider for OpenAi {
         }
     }
 
-    /// The body as given; a missing `model` is filled in from the registration.
+    /// The body as given, byte for byte; a missing `model` is put in front.
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
-        let Some(name) = &model.qualified_name else { return Ok(body.as_bytes().to_vec()) };
-        match serde_json::from_str::<Value>(body) {
-            Ok(Value::Object(mut object)) if !object.contains_key("model") => {
-                object.insert("model".into(), Value::String(name.clone()));
-                Ok(Value::Object(object).to_string().into_bytes())
-            }
-            Ok(_) => Ok(body.as_bytes().to_vec()),
-            Err(e) => Err(Error::invalid(format!("request_body is not valid JSON: {e}"))),
+        #[derive(Deserialize)]
+        struct Shallow {
+            model: Option<IgnoredAny>,
         }
+        let Some(name) = &model.qualified_name else { return Ok(body.as_bytes().to_vec()) };
+        let Some(members) = body.trim_start().strip_prefix('{') else { return Ok(body.as_bytes().to_vec()) };
+        let shallow: Shallow =
+            serde_json::from_str(body).map_err(|e| Error::invalid(format!("request_body is not valid JSON: {e}")))?;
+        if shallow.model.is_some() {
+            return Ok(body.as_bytes().to_vec());
+        }
+        let comma = if members.trim_start().starts_with('}') { "" } else { "," };
+        Ok(format!("{{\"model\":{}{comma}{members}", Value::from(name.as_str())).into_bytes())
     }
 }
 
@@ -144,7 +149,10 @@ mod tests {
         let mut m = model("open_ai", "generic");
         m.qualified_name = Some("gpt-4o".into());
         let filled = OpenAi.predict_request(&m, r#"{"messages":[]}"#).unwrap();
-        assert_eq!(filled, br#"{"messages":[],"model":"gpt-4o"}"#);
+        assert_eq!(filled, br#"{"model":"gpt-4o","messages":[]}"#);
+        let order = OpenAi.predict_request(&m, r#" {"z": 1, "a": 18446744073709551617} "#).unwrap();
+        assert_eq!(order, br#"{"model":"gpt-4o","z": 1, "a": 18446744073709551617} "#);
+        assert_eq!(OpenAi.predict_request(&m, "{}").unwrap(), br#"{"model":"gpt-4o"}"#);
         let kept = OpenAi.predict_request(&m, r#"{"model":"o","messages":[]}"#).unwrap();
         assert_eq!(kept, br#"{"model":"o","messages":[]}"#);
         assert!(OpenAi.predict_request(&m, "{").is_err());

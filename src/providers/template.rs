@@ -1,7 +1,13 @@
 //! Request templates (`json:`) and answer paths (`path:`): what a custom model needs without a stored function.
 
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::numbers::{start_of, unreadable, Vector};
 use crate::error::{cut, Error, Result};
 
 /// A JSON document in which `{{input}}` stands for the text and `{{model}}` for the model's qualified name.
@@ -83,25 +89,99 @@ impl JsonPath {
         Ok(JsonPath { text: text.to_owned(), steps })
     }
 
-    /// The value at the path; an error that names the step that fails.
-    pub fn find<'v>(&self, document: &'v Value) -> Result<&'v Value> {
-        let mut value = document;
-        for (i, step) in self.steps.iter().enumerate() {
-            let next = match step {
-                Step::Key(key) => value.get(key.as_str()),
-                Step::Index(index) => value.get(*index),
-            };
-            value = next.ok_or_else(|| {
-                Error::response(format!(
-                    "the endpoint's answer has nothing at {} (step {} of {}); it begins: {}",
-                    self.text,
-                    i + 1,
-                    self.steps.len(),
-                    cut(&document.to_string(), 120)
-                ))
-            })?;
+    /// The vector at the path of a document. Only that vector is built: what surrounds it may be large.
+    pub fn find_vector(&self, document: &[u8]) -> Result<Vec<f32>> {
+        let mut reader = serde_json::Deserializer::from_slice(document);
+        let found = Walk { steps: &self.steps }.deserialize(&mut reader).and_then(|found| reader.end().map(|()| found));
+        match found {
+            Ok(Some(vector)) => Ok(vector),
+            Ok(None) => Err(Error::response(format!(
+                "the endpoint's answer has nothing at {}; it begins: {}",
+                self.text,
+                start_of(document)
+            ))),
+            Err(e) => Err(unreadable(&e, document)),
         }
-        Ok(value)
+    }
+}
+
+/// Follows the steps of a path into a document and reads the vector at its end, skipping everything else.
+struct Walk<'p> {
+    steps: &'p [Step],
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = Option<Vec<f32>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Self::Value, D::Error> {
+        match self.steps {
+            [] => Vector::deserialize(deserializer).map(|v| Some(v.0)),
+            _ => deserializer.deserialize_any(self),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = Option<Vec<f32>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or array")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match self.steps {
+                [Step::Key(wanted), rest @ ..] if key == wanted.as_str() => {
+                    found = map.next_value_seed(Walk { steps: rest })?;
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut found = None;
+        let mut index = 0;
+        loop {
+            match self.steps {
+                [Step::Index(wanted), rest @ ..] if index == *wanted => {
+                    match seq.next_element_seed(Walk { steps: rest })? {
+                        Some(value) => found = value,
+                        None => return Ok(found),
+                    }
+                }
+                _ => {
+                    if seq.next_element::<IgnoredAny>()?.is_none() {
+                        return Ok(found);
+                    }
+                }
+            }
+            index += 1;
+        }
+    }
+
+    // A path that leads into a number or text leads to nothing.
+    fn visit_bool<E>(self, _: bool) -> std::result::Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_i64<E>(self, _: i64) -> std::result::Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_u64<E>(self, _: u64) -> std::result::Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_f64<E>(self, _: f64) -> std::result::Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_str<E>(self, _: &str) -> std::result::Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_unit<E>(self) -> std::result::Result<Self::Value, E> {
+        Ok(None)
     }
 }
 
@@ -134,7 +214,6 @@ fn steps(text: &str) -> Option<Vec<Step>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn render(template: &str, input: &str) -> String {
         String::from_utf8(JsonTemplate::parse(template).unwrap().render(input, "m-1")).unwrap()
@@ -162,12 +241,21 @@ mod tests {
 
     #[test]
     fn paths_find_their_place() {
-        let doc = json!({"data": [{"embedding": [1.5]}], "a b": {"c": 2}});
-        let find = |p: &str| JsonPath::parse(p).unwrap().find(&doc).cloned();
-        assert_eq!(find("$.data[0].embedding").unwrap(), json!([1.5]));
-        assert_eq!(find("$.\"a b\".c").unwrap(), json!(2));
-        assert_eq!(find("$").unwrap(), doc);
-        assert!(find("$.data[1]").unwrap_err().message().contains("step 2 of 2"));
+        let doc = br#"{"x":[[0],{"y":[9]}],"data":[{"embedding":[1.5],"n":1},{"b64":"AACAPw=="}],"a b":{"c":[[2,3]]},"s":"t"}"#;
+        let find = |p: &str| JsonPath::parse(p).unwrap().find_vector(doc);
+        assert_eq!(find("$.data[0].embedding").unwrap(), [1.5]);
+        assert_eq!(find("$.data[1].b64").unwrap(), [1.0]);
+        assert_eq!(find("$.\"a b\".c").unwrap(), [2.0, 3.0], "one vector in a list of its own");
+        assert_eq!(find("$.\"a b\".c[0]").unwrap(), [2.0, 3.0]);
+        assert_eq!(JsonPath::parse("$").unwrap().find_vector(b"[1,2]").unwrap(), [1.0, 2.0]);
+        for nothing in ["$.data[2].embedding", "$.none", "$.s.t", "$.data.embedding", "$.x[5]", "$[0]"] {
+            assert!(find(nothing).unwrap_err().message().contains("nothing at"), "{nothing}");
+        }
+        for no_vector in ["$.data", "$.data[0]", "$.data[0].n", "$"] {
+            assert!(find(no_vector).is_err(), "{no_vector}");
+        }
+        assert!(JsonPath::parse("$[0]").unwrap().find_vector(b"[[1]").is_err());
+        assert!(JsonPath::parse("$[0]").unwrap().find_vector(b"[[1]] trailing").is_err());
     }
 
     #[test]

@@ -5,14 +5,14 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::caller::{Account, CallerContext};
 use super::session::{RunAs, Session};
 use crate::abi::symbols::server_api;
 use crate::error::{Error, Kind, Result};
-use crate::threads::interrupt::Interrupt;
+use crate::threads::interrupt::{CancelToken, Interrupt};
 use crate::threads::workers::{Config, Workers};
 
 /// How long internal statements may take together, unless the caller sets a shorter deadline.
@@ -46,6 +46,8 @@ pub enum Purpose {
     None,
     /// Statements of ours.
     Own,
+    /// Calls functions that users wrote, which may take their time.
+    UserFunctions,
     /// Only asks whether the account may call a routine: the function must do nothing.
     PrivilegeProbe,
 }
@@ -59,32 +61,56 @@ pub fn purpose() -> Purpose {
     PURPOSE.with(Cell::get)
 }
 
-fn workers() -> &'static Workers {
-    static WORKERS: OnceLock<Workers> = OnceLock::new();
-    WORKERS.get_or_init(|| {
-        Workers::new(Config {
-            name: "mysql_ml-sql",
-            max_threads: 64,
-            idle: Duration::from_secs(10),
-            // More than any @@thread_stack in use: the server measures stack use against that variable.
-            stack: 16 << 20,
-            on_start: || {
-                let api = server_api()?;
-                // SAFETY: a fresh thread of ours; the argument is a static name.
-                match unsafe { (api.srv_session_init_thread)(std::ptr::from_ref(&THREAD_NAME).cast()) } {
-                    0 => Ok(()),
-                    _ => Err(Error::new(Kind::Busy, "the server did not accept a thread of the library")),
-                }
-            },
-            on_stop: || {
-                if let Ok(api) = server_api() {
-                    // SAFETY: undoes on_start on the same thread; no session is open.
-                    unsafe { (api.srv_session_deinit_thread)() };
-                }
-            },
-        })
-    })
+/// An error on the threads of internal sessions: they would wait for threads that wait for them.
+pub fn refuse_inside_user_functions() -> Result<()> {
+    if purpose() == Purpose::None {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "cannot be called from inside a transform or header function; such functions must not call models",
+    ))
 }
+
+/// The threads for a purpose. Users' functions have their own, so that slow ones do not keep the registry from
+/// being read.
+fn workers(purpose: Purpose) -> &'static Workers {
+    static OWN: OnceLock<Workers> = OnceLock::new();
+    static USER_FUNCTIONS: OnceLock<Workers> = OnceLock::new();
+    let config = Config {
+        name: "mysql_ml-sql",
+        max_threads: 64,
+        idle: Duration::from_secs(10),
+        // More than any @@thread_stack in use: the server measures stack use against that variable.
+        stack: 16 << 20,
+        on_start: || {
+            let api = server_api()?;
+            let _turn = THREAD_CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: a fresh thread of ours; the argument is a static name.
+            match unsafe { (api.srv_session_init_thread)(std::ptr::from_ref(&THREAD_NAME).cast()) } {
+                0 => Ok(()),
+                _ => Err(Error::new(Kind::Busy, "the server did not accept a thread of the library")),
+            }
+        },
+        on_stop: || {
+            if let Ok(api) = server_api() {
+                let _turn = THREAD_CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+                // SAFETY: undoes on_start on the same thread; no session is open.
+                unsafe { (api.srv_session_deinit_thread)() };
+            }
+        },
+    };
+    match purpose {
+        Purpose::UserFunctions => {
+            USER_FUNCTIONS.get_or_init(|| Workers::new(Config { name: "mysql_ml-user", ..config }))
+        }
+        _ => OWN.get_or_init(|| Workers::new(config)),
+    }
+}
+
+/// The last thread of ours to end closes every session under our name that the server still knows. A thread that
+/// began between the server's count of threads and that sweep would lose its session under its feet, and the
+/// server with it; so threads begin and end one at a time.
+static THREAD_CHANGES: Mutex<()> = Mutex::new(());
 
 /// The name under which the server counts our sessions: `{const char*, size_t}`.
 #[repr(C)]
@@ -104,17 +130,17 @@ pub fn with_session<T: Send + 'static>(
     deadline: Instant,
     work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    if self::purpose() != Purpose::None {
-        return Err(Error::invalid(
-            "cannot be called from inside a transform or header function; such functions must not call models",
-        ));
-    }
+    refuse_inside_user_functions()?;
     let run_as = account.resolve()?;
     let id = Arc::new(AtomicU32::new(0));
-    let session_id = Arc::clone(&id);
-    let pending = workers().run(move || {
-        let mut session = Session::open(run_as)?;
-        session_id.store(session.id(), Ordering::Release);
+    let abandoned = CancelToken::default();
+    let (session_id, cancelled) = (Arc::clone(&id), abandoned.clone());
+    let pending = workers(purpose).run(move || {
+        if cancelled.is_cancelled() {
+            return Err(Error::interrupted(1317)); // it was queued, and nobody waits any more
+        }
+        // Known from the start: already becoming the account may have to wait for a lock.
+        let mut session = Session::open(run_as, |id| session_id.store(id, Ordering::Release))?;
         PURPOSE.with(|p| p.set(purpose));
         let result = crate::abi::guard::catch(|| work(&mut session));
         PURPOSE.with(|p| p.set(Purpose::None));
@@ -125,6 +151,7 @@ pub fn with_session<T: Send + 'static>(
     let result = pending.wait(interrupt, deadline);
     if let Err(error) = &result {
         if matches!(error.kind(), Kind::Interrupted(_) | Kind::Timeout) {
+            abandoned.cancel();
             kill(account, id.load(Ordering::Acquire));
         }
     }
@@ -137,8 +164,8 @@ fn kill(account: &As, id: u32) {
         return;
     }
     let Ok(run_as) = account.resolve() else { return };
-    let killing = workers().run(move || {
-        let mut session = Session::open(run_as)?;
+    let killing = workers(Purpose::Own).run(move || {
+        let mut session = Session::open(run_as, |_| {})?;
         session.query(&format!("KILL QUERY {id}"), &[])?;
         Ok(())
     });

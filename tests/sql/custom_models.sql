@@ -65,6 +65,22 @@ CALL mysql.ml_alter_model_registration('t', NULL, NULL, NULL, NULL, NULL, NULL, 
 SELECT mysql.ml_embedding('t', 'x');
 CALL mysql.ml_drop_model_registration('t');
 
+-- Two models that differ only in their id are two models.
+CALL mysql.ml_create_model_registration('test-3', '{{endpoint}}/v1/embeddings', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:{"model":"{{model}}","input":"{{input}}"}', 'path:$.data[0].embedding');
+CALL mysql.ml_create_model_registration('test-5', '{{endpoint}}/v1/embeddings', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:{"model":"{{model}}","input":"{{input}}"}', 'path:$.data[0].embedding');
+SELECT VECTOR_DIM(mysql.ml_embedding('test-3', 'same text')) AS three, VECTOR_DIM(mysql.ml_embedding('test-5', 'same text')) AS five;
+CALL mysql.ml_drop_model_registration('test-3');
+CALL mysql.ml_drop_model_registration('test-5');
+-- Altering a model, even to what it was, forgets its vectors: a redefined function may give others.
+CREATE FUNCTION redefined(model_id VARCHAR(100), response_json JSON) RETURNS BLOB DETERMINISTIC RETURN STRING_TO_VECTOR('[1]');
+CALL mysql.ml_create_model_registration('re', '{{endpoint}}/echo', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'cymbal_text_input_transform', 'redefined');
+SELECT VECTOR_TO_STRING(mysql.ml_embedding('re', 'x')) AS v;
+DROP FUNCTION redefined;
+CREATE FUNCTION redefined(model_id VARCHAR(100), response_json JSON) RETURNS BLOB DETERMINISTIC RETURN STRING_TO_VECTOR('[2]');
+CALL mysql.ml_alter_model_registration('re', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+SELECT VECTOR_TO_STRING(mysql.ml_embedding('re', 'x')) AS v;
+CALL mysql.ml_drop_model_registration('re');
+
 -- What a transform may get wrong.
 CREATE FUNCTION one_parameter(model_id VARCHAR(100)) RETURNS JSON DETERMINISTIC RETURN '{}';
 CREATE FUNCTION returns_int(model_id VARCHAR(100), input_text TEXT) RETURNS INT DETERMINISTIC RETURN 1;
@@ -89,6 +105,9 @@ CALL mysql.ml_create_model_registration('w2', '{{endpoint}}/echo', 'custom', 'ge
 -- A transform that calls a model would never end.
 CREATE FUNCTION recursive_headers(model_id TEXT, input JSON) RETURNS JSON DETERMINISTIC RETURN JSON_OBJECT('x', HEX(mysql.ml_embedding('h', 'x')));
 CALL mysql.ml_create_model_registration('w2', '{{endpoint}}/echo', 'custom', 'generic', NULL, NULL, NULL, 'recursive_headers', NULL, NULL);
+SELECT mysql.ml_predict_row('w2', '{}');
+-- Also when the model's vector is in the cache.
+SELECT VECTOR_DIM(mysql.ml_embedding('h', 'x')) AS dimensions;
 SELECT mysql.ml_predict_row('w2', '{}');
 CALL mysql.ml_drop_model_registration('w2');
 CALL mysql.ml_drop_model_registration('w');

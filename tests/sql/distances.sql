@@ -20,5 +20,6 @@ SELECT cosine_distance(@a);
 SELECT cosine_distance(@a, @b, @a);
 SELECT vector_distance(@a, @b, 'distance_measure=manhattan');
 SELECT vector_distance(@a, @b, 'cosine') AS short_form;
+SELECT vector_distance(@a, @b, CONVERT('cosine' USING utf16)) AS utf16;
 SELECT l2_squared_distance(x'0000c07f', x'0000803f');
 DROP DATABASE d;

@@ -45,6 +45,8 @@ CALL mysql.ml_set_model_options('wide', '{"dimensions": 8}');
 SELECT mysql.ml_embedding('wide', 'x');
 
 -- Wrong use.
+SELECT mysql.ml_embedding('emb ', 'the id is not padded');
+SELECT ml_embedding(CONCAT('emb', SPACE(60000)), 'x');
 CALL mysql.ml_create_model_registration('gen', '{{endpoint}}/echo', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 SELECT mysql.ml_embedding('gen', 'x');
 SELECT ml_embedding('emb');

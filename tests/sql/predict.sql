@@ -10,6 +10,9 @@ SELECT t.content FROM JSON_TABLE(mysql.ml_predict_row('chat', '{"messages":[{"ro
 SELECT CHARSET(ml_predict_row('chat', '{"messages":[{"role":"user","content":"x"}]}')) AS bare, JSON_TYPE(mysql.ml_predict_row('chat', '{"messages":[{"role":"user","content":"x"}]}')) AS wrapped;
 SELECT mysql.ml_predict_row('chat', NULL), mysql.ml_predict_row(NULL, '{}'), ml_predict_row('chat', NULL);
 
+-- An answer may differ each time: a constant request is sent for each row.
+--@ requests
+SELECT COUNT(ml_predict_row('chat', '{"messages":[{"role":"user","content":"each row"}]}')) AS bare, COUNT(mysql.ml_predict_row('chat', '{"messages":[{"role":"user","content":"each row"}]}')) AS wrapped FROM (SELECT 1 AS n UNION ALL SELECT 2 UNION ALL SELECT 3) AS three;
 -- Invalid JSON does not reach the endpoint.
 --@ requests
 SELECT mysql.ml_predict_row('chat', '{"messages":');

@@ -21,6 +21,7 @@ CALL mysql.ml_create_model_registration('d', NULL, 'dummy', NULL, NULL, NULL, NU
 SELECT mysql.ml_embedding('d', 'x');
 SELECT ml_embedding('d', 'x');
 SELECT ml_list_registered_model('d');
+SELECT ml_list_settings();
 CALL mysql.ml_create_model_registration('n', NULL, 'dummy', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 DO ml_create_model_registration('n', NULL, 'dummy');
 DO ml_alter_model_registration('d', NULL, 'dummy');
@@ -97,6 +98,9 @@ GRANT EXECUTE ON PROCEDURE mysql.ml_alter_model_registration TO registrar@localh
 CALL mysql.ml_alter_model_registration('roots', '{{endpoint}}/echo', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 --@ user root
 SELECT definer, model_request_url LIKE '%/v1/embeddings' AS unchanged FROM mysql.cloudsql_ml_models WHERE model_id = 'roots';
+-- A definer whose password has expired: the caller is told whose.
+ALTER USER registrar@localhost PASSWORD EXPIRE;
+SELECT mysql.ml_embedding('who', 'after the password expired');
 -- A definer who is gone.
 CALL mysql.ml_drop_model_registration('spy');
 CALL mysql.ml_drop_model_registration('trapped');

@@ -45,6 +45,7 @@ CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 
 CALL mysql.ml_create_model_registration('x', NULL, 'custom', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', 'not a url', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', 'https://user:password@h.example/', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', 'https://h.example/v1?alt=json&api_key=abcdef', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', 'http://h.example/', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', 'https://169.254.169.254/latest', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', 'file:///etc/passwd', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);

@@ -10,6 +10,8 @@ CALL mysql.ml_set_setting('timeout_ms', 'soon');
 CALL mysql.ml_set_setting('timeout_ms', '0');
 CALL mysql.ml_set_setting('egress_allowlist', 'a b/c');
 CALL mysql.ml_set_setting('proxy', 'nonsense nonsense');
+CALL mysql.ml_set_setting('proxy', 'socks5://proxy.example:1080');
+CALL mysql.ml_set_setting('proxy', 'http://user:password@proxy.example:3128');
 CALL mysql.ml_set_setting('ca_file', 'relative.pem');
 CALL mysql.ml_set_setting(NULL, '1');
 INSERT INTO mysql.cloudsql_ml_settings VALUES ('time_out', '1');

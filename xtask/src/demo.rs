@@ -40,7 +40,7 @@ pub fn run(server: &Server) -> Result<()> {
         "CALL mysql.ml_create_model_registration('chat', '{}', 'open_ai', 'generic', 'demo-model', NULL, NULL, NULL, NULL, NULL)",
         endpoint.url("/v1/chat/completions")
     ))?;
-    show("SELECT JSON_VALUE(\n  mysql.ml_predict_row('chat', JSON_OBJECT('messages', JSON_ARRAY(\n    JSON_OBJECT('role', 'user', 'content', 'Say hello to MySQL')))),\n  '$.choices[0].message.content') AS answer")?;
+    show("SELECT JSON_UNQUOTE(JSON_EXTRACT(\n  mysql.ml_predict_row('chat', JSON_OBJECT('messages', JSON_ARRAY(\n    JSON_OBJECT('role', 'user', 'content', 'Say hello to MySQL')))),\n  '$.choices[0].message.content')) AS answer")?;
     show("SELECT model_id, model_provider, model_type, definer FROM mysql.cloudsql_ml_models")?;
     Ok(())
 }
