@@ -3,7 +3,8 @@
 //! The `udf` crate's own argument type panics on attributes that are not UTF-8 and recurses without end when it
 //! is printed; these views read the same structures with every length checked.
 
-use std::ffi::{c_char, c_void, CString};
+use std::cell::OnceCell;
+use std::ffi::{c_char, c_void};
 
 use udf::udf_sys::{Item_result, UDF_ARGS, UDF_INIT};
 use udf::{ArgList, Init, Process, UdfCfg};
@@ -125,6 +126,7 @@ pub struct Setup<'a> {
     pub args: Args<'a>,
     init: *mut UDF_INIT,
     raw_args: *mut UDF_ARGS,
+    service: OnceCell<Option<MetadataService>>,
 }
 
 impl<'a> Setup<'a> {
@@ -134,6 +136,7 @@ impl<'a> Setup<'a> {
             args: Args::from_init(list),
             init: std::ptr::from_ref(cfg).cast::<UDF_INIT>().cast_mut(),
             raw_args: std::ptr::from_ref(list).cast::<UDF_ARGS>().cast_mut(),
+            service: OnceCell::new(),
         }
     }
 
@@ -194,41 +197,64 @@ impl<'a> Setup<'a> {
         }
     }
 
-    /// Runs `f` with the service `mysql_udf_metadata`. References are given back at once: one still held at
-    /// shutdown makes the server log an error.
+    /// Runs `f` with the service `mysql_udf_metadata`, our UDF_ARGS and the name of utf8mb4.
     fn metadata(&self, f: impl FnOnce(&UdfMetadata, *mut c_void, *mut c_void) -> i32) -> Result<()> {
-        let api = statement_api();
-        let (Some(acquire), Some(release)) = (api.registry_acquire, api.registry_release) else {
-            return Ok(()); // not inside a server: the C ABI tests
-        };
-        let charset = CString::from(c"utf8mb4");
-        // SAFETY: the registry protocol of the server: acquire, use, release, in this order, on one thread.
-        let failed = unsafe {
-            let registry = acquire();
-            if registry.is_null() {
-                return Err(Error::internal("the server's service registry is not available"));
-            }
-            let mut service: *mut c_void = std::ptr::null_mut();
-            let found = ((*registry).acquire)(c"mysql_udf_metadata".as_ptr(), &mut service) == 0 && !service.is_null();
-            let failed = if found {
-                let failed = f(
-                    &*service.cast::<UdfMetadata>(),
-                    self.raw_args.cast::<c_void>(),
-                    charset.as_ptr().cast_mut().cast::<c_void>(),
-                );
-                ((*registry).release)(service);
-                failed != 0
+        let service = self.service.get_or_init(MetadataService::acquire);
+        let Some(service) = service else {
+            let in_a_server = statement_api().registry_acquire.is_some();
+            // Outside of one, in the C ABI tests, there are no character sets to set.
+            return if in_a_server {
+                Err(Error::internal("the server's service registry is not available"))
             } else {
-                true
+                Ok(())
             };
-            let _: *const Registry = registry;
-            release(registry);
-            failed
         };
-        if failed {
+        let utf8mb4 = c"utf8mb4".as_ptr().cast_mut().cast::<c_void>();
+        // SAFETY: acquired and not yet released.
+        let failed = f(unsafe { &*service.service.cast::<UdfMetadata>() }, self.raw_args.cast::<c_void>(), utf8mb4);
+        if failed != 0 {
             return Err(Error::internal("the server refused to set a character set"));
         }
         Ok(())
+    }
+}
+
+/// A reference to the service `mysql_udf_metadata`, given back at the end of the init function: one still held at
+/// shutdown makes the server log an error.
+struct MetadataService {
+    registry: *mut Registry,
+    service: *mut c_void,
+}
+
+impl MetadataService {
+    fn acquire() -> Option<Self> {
+        let (acquire, release) = (statement_api().registry_acquire?, statement_api().registry_release?);
+        // SAFETY: the protocol of the server's registry: acquire it, acquire a service; released in Drop, or here
+        // where there is no such service.
+        unsafe {
+            let registry = acquire();
+            if registry.is_null() {
+                return None;
+            }
+            let mut service: *mut c_void = std::ptr::null_mut();
+            let failed = ((*registry).acquire)(c"mysql_udf_metadata".as_ptr(), &mut service);
+            if failed != 0 || service.is_null() {
+                release(registry);
+                return None;
+            }
+            Some(MetadataService { registry, service })
+        }
+    }
+}
+
+impl Drop for MetadataService {
+    fn drop(&mut self) {
+        let Some(release) = statement_api().registry_release else { return };
+        // SAFETY: both were acquired and are released once, the service first.
+        unsafe {
+            ((*self.registry).release)(self.service);
+            release(self.registry);
+        }
     }
 }
 
