@@ -67,8 +67,10 @@ CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_secrets (
 CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_settings (
   name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
   value VARCHAR(4096) NOT NULL,
-  CONSTRAINT cloudsql_ml_settings_name CHECK (name IN ('timeout_ms', 'connect_timeout_ms', 'max_retries', 'max_response_mb', 'registry_ttl_ms', 'cache_memory_mb', 'egress_allowlist', 'proxy', 'ca_file'))
+  CONSTRAINT cloudsql_ml_settings_name CHECK (name <> '')
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: settings that differ from their default';
+-- The names this version knows, also in a table that an earlier one made.
+ALTER TABLE mysql.cloudsql_ml_settings DROP CONSTRAINT cloudsql_ml_settings_name, ADD CONSTRAINT cloudsql_ml_settings_name CHECK (name IN ('timeout_ms', 'connect_timeout_ms', 'max_retries', 'max_response_mb', 'registry_ttl_ms', 'cache_memory_mb', 'egress_allowlist', 'proxy', 'ca_file'));
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_models TO `mysql_ml`@`localhost`;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_secrets TO `mysql_ml`@`localhost`;

@@ -73,6 +73,20 @@ pub fn start() -> Running {
     running
 }
 
+impl Drop for Running {
+    /// Whatever a test did: no key is in a log.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for (log, text) in [("error log", self.server.error_log()), ("general log", self.server.general_log())] {
+            for key in [ENV_KEY, FILE_KEY] {
+                assert!(!text.contains(key), "the {log} holds the key {key}");
+            }
+        }
+    }
+}
+
 impl Running {
     pub fn install(&self) {
         sqlscript::run(&mut self.root(), &script("install.sql"), "install.sql").unwrap();

@@ -106,6 +106,22 @@ CALL mysql.ml_drop_model_registration('spy');
 CALL mysql.ml_drop_model_registration('trapped');
 DROP USER registrar@localhost;
 SELECT mysql.ml_embedding('who', 'after the drop');
+-- A definer is exactly one account, also where several of its name exist.
+CREATE USER multi@'%';
+GRANT ALL ON app.* TO multi@'%';
+GRANT `ml_admin` TO multi@'%';
+SET DEFAULT ROLE ALL TO multi@'%';
+--@ user multi
+CREATE FUNCTION app.multi_who(model_id VARCHAR(100), input_text TEXT) RETURNS JSON DETERMINISTIC SQL SECURITY INVOKER RETURN JSON_OBJECT('x-user', CURRENT_USER());
+CALL mysql.ml_create_model_registration('multi', '{{endpoint}}/v1/embeddings', 'open_ai', 'text_embedding', 'test-4', NULL, NULL, 'app.multi_who', NULL, NULL);
+--@ user root
+CREATE USER multi@localhost, multi@'local%';
+SELECT VECTOR_DIM(mysql.ml_embedding('multi', 'x')) AS dim;
+--@ last header x-user
+DROP USER multi@'%';
+SELECT mysql.ml_embedding('multi', 'y');
+DROP USER multi@localhost, multi@'local%';
+CALL mysql.ml_drop_model_registration('multi');
 -- The locked account cannot be used to log in.
 SELECT account_locked, plugin FROM mysql.user WHERE user = 'mysql_ml';
 CALL mysql.ml_drop_model_registration('who');
