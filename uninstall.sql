@@ -15,6 +15,7 @@ DROP PROCEDURE IF EXISTS mysql.ml_set_model_options;
 DROP PROCEDURE IF EXISTS mysql.ml_create_sm_secret_registration;
 DROP PROCEDURE IF EXISTS mysql.ml_alter_sm_secret_registration;
 DROP PROCEDURE IF EXISTS mysql.ml_drop_sm_secret_registration;
+DROP PROCEDURE IF EXISTS mysql.ml_set_secret_options;
 DROP PROCEDURE IF EXISTS mysql.ml_set_setting;
 DROP PROCEDURE IF EXISTS mysql.ml_install_refuse_server;
 
@@ -29,6 +30,7 @@ DROP FUNCTION IF EXISTS ml_set_model_options;
 DROP FUNCTION IF EXISTS ml_create_sm_secret_registration;
 DROP FUNCTION IF EXISTS ml_alter_sm_secret_registration;
 DROP FUNCTION IF EXISTS ml_drop_sm_secret_registration;
+DROP FUNCTION IF EXISTS ml_set_secret_options;
 DROP FUNCTION IF EXISTS ml_set_setting;
 DROP FUNCTION IF EXISTS ml_list_settings;
 DROP FUNCTION IF EXISTS cosine_distance;

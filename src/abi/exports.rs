@@ -69,6 +69,7 @@ export!(bytes MlSetModelOptions = "ml_set_model_options": CommandFunction<regist
 export!(bytes MlCreateSmSecretRegistration = "ml_create_sm_secret_registration": CommandFunction<registration::CreateSecret>);
 export!(bytes MlAlterSmSecretRegistration = "ml_alter_sm_secret_registration": CommandFunction<registration::AlterSecret>);
 export!(bytes MlDropSmSecretRegistration = "ml_drop_sm_secret_registration": CommandFunction<registration::DropSecret>);
+export!(bytes MlSetSecretOptions = "ml_set_secret_options": CommandFunction<registration::SetSecretOptions>);
 export!(bytes MlSetSetting = "ml_set_setting": CommandFunction<registration::SetSetting>);
 export!(bytes MlListSettings = "ml_list_settings": CommandFunction<registration::ListSettings>);
 export!(real CosineDistance = "cosine_distance": distance::CosineDistance);

@@ -208,6 +208,9 @@ impl Engine {
     ) -> Result<Answer> {
         let model = &resolved.model;
         let url = url_of(model)?;
+        if let Some(secret) = &resolved.secret {
+            secret.check_url(&url)?;
+        }
         let headers = match header_json {
             Some(json) => read_headers(&json)?,
             None => Vec::new(),
@@ -222,7 +225,7 @@ impl Engine {
                 let call = Call {
                     url,
                     // Here and not on the statement's thread: a secret's file may be on a mount that hangs.
-                    headers: with_secret(headers, resolved.secret.as_ref())?,
+                    headers: with_secret(headers, resolved.secret.as_ref().map(|s| &s.path))?,
                     body,
                     deadline,
                     connect_timeout: settings.connect_timeout,

@@ -113,6 +113,15 @@ command! {
     }
 }
 command! {
+    /// `ml_set_secret_options(secret_id, options)`: a JSON merge patch on the secret's options.
+    SetSecretOptions = "ml_set_secret_options", &[&["secret_id"], &["options"]], 2, |v, _, interrupt| {
+        let id = required(v, 0, "secret_id")?;
+        let value = required(v, 1, "options")?;
+        changing(|_| sql_store::set_secret_options(id, value, interrupt))?;
+        Ok(id.to_owned())
+    }
+}
+command! {
     /// `ml_set_setting(name, value)`: NULL puts the setting back to its default.
     SetSetting = "ml_set_setting", &[&["name"], &["value"]], 2, |v, _, interrupt| {
         let name = required(v, 0, "name")?;

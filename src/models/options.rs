@@ -38,7 +38,8 @@ impl ModelOptions {
         }
     }
 
-    fn from_map(map: &Map<String, Value>) -> Result<Self> {
+    /// Reads an object; unknown and wrongly typed options are errors.
+    pub fn from_map(map: &Map<String, Value>) -> Result<Self> {
         let mut options = Self::default();
         for (name, value) in map {
             let spec = SPECS.iter().find(|s| s.name == name).ok_or_else(|| {
@@ -67,9 +68,13 @@ impl ModelOptions {
     }
 }
 
-/// Applies `patch` (RFC 7396: null removes a key) to the stored object; the result is checked and is `None`
+/// Applies `patch` (RFC 7396: null removes a key) to the stored object; the result must pass `check` and is `None`
 /// where nothing is left.
-pub fn merge(stored: Option<&str>, patch: &str) -> Result<Option<String>> {
+pub fn merge(
+    stored: Option<&str>,
+    patch: &str,
+    check: impl FnOnce(&Map<String, Value>) -> Result<()>,
+) -> Result<Option<String>> {
     let mut map = match stored {
         None => Map::new(),
         Some(text) => parse_object(text)?,
@@ -81,11 +86,12 @@ pub fn merge(stored: Option<&str>, patch: &str) -> Result<Option<String>> {
             map.insert(name, value);
         }
     }
-    ModelOptions::from_map(&map)?;
+    check(&map)?;
     Ok((!map.is_empty()).then(|| Value::Object(map).to_string()))
 }
 
-fn parse_object(text: &str) -> Result<Map<String, Value>> {
+/// Reads a JSON object.
+pub fn parse_object(text: &str) -> Result<Map<String, Value>> {
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(Error::invalid("options must be a JSON object, e.g. '{\"timeout_ms\": 5000}'")),
@@ -96,6 +102,10 @@ fn parse_object(text: &str) -> Result<Map<String, Value>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn merge(stored: Option<&str>, patch: &str) -> Result<Option<String>> {
+        super::merge(stored, patch, |map| ModelOptions::from_map(map).map(|_| ()))
+    }
 
     #[test]
     fn a_patch_sets_keeps_and_removes() {

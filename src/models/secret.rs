@@ -1,6 +1,67 @@
 //! A registered secret: where a key is found, never the key.
 
-use crate::error::{cut, Error, Result};
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::options::parse_object;
+use crate::error::{cut, Error, Kind, Result};
+
+/// A registered secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Where its value is found.
+    pub path: SecretPath,
+    /// Where it may be sent; `None`: anywhere.
+    pub url_prefix: Option<Url>,
+}
+
+impl Secret {
+    /// Reads a stored secret.
+    pub fn from_stored(path: &str, options: Option<&str>) -> Result<Self> {
+        let url_prefix = match options {
+            Some(options) => url_prefix(&parse_object(options)?)?,
+            None => None,
+        };
+        Ok(Secret { path: SecretPath::parse(path)?, url_prefix })
+    }
+
+    /// An error where the secret is bound to another place than `url`: scheme, host and port must be the same, and
+    /// the path must be the prefix's or below it.
+    pub fn check_url(&self, url: &Url) -> Result<()> {
+        let Some(prefix) = &self.url_prefix else { return Ok(()) };
+        let base = prefix.path().trim_end_matches('/');
+        let below = url.path().strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        // Dot segments are resolved by now; what is left may be one in disguise (..%2f) that the host resolves.
+        if url.origin() == prefix.origin() && below && !url.path().contains("..") {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Denied,
+            format!("its secret is bound to {}; the request URL must begin with that", cut(prefix.as_str(), 120)),
+        ))
+    }
+}
+
+/// Reads the options of a secret, of which there is one: `url_prefix`.
+pub fn url_prefix(options: &Map<String, Value>) -> Result<Option<Url>> {
+    if let Some(name) = options.keys().find(|name| *name != "url_prefix") {
+        return Err(Error::invalid(format!("option '{}' is not known; accepted: url_prefix", cut(name, 60))));
+    }
+    let Some(value) = options.get("url_prefix") else { return Ok(None) };
+    let url = value.as_str().and_then(|text| Url::parse(text).ok()).filter(|url| {
+        matches!(url.scheme(), "https" | "http")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
+    url.map(Some).ok_or_else(|| {
+        Error::invalid(
+            "option url_prefix takes the beginning of a URL without query, such as 'https://api.openai.com/'",
+        )
+    })
+}
 
 /// Where a secret's value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +164,34 @@ mod tests {
         ] {
             assert!(SecretPath::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_bound_secret_goes_nowhere_else() {
+        let secret = |prefix: &str| {
+            let options = serde_json::json!({ "url_prefix": prefix }).to_string();
+            Secret::from_stored("env:OPENAI_API_KEY", Some(&options)).unwrap()
+        };
+        let ok = |prefix: &str, url: &str| secret(prefix).check_url(&Url::parse(url).unwrap()).is_ok();
+        assert!(ok("https://api.openai.com", "https://api.openai.com/v1/embeddings"));
+        assert!(ok("https://API.openai.com/v1/", "https://api.openai.com:443/v1/embeddings?x=1"));
+        assert!(ok("https://h/v1", "https://h/v1"));
+        for (prefix, url) in [
+            ("https://api.openai.com", "https://api.openai.com.evil.org/"),
+            ("https://api.openai.com", "http://api.openai.com/"),
+            ("https://api.openai.com", "https://api.openai.com:8443/"),
+            ("https://h/v1", "https://h/v10"),
+            ("https://h/v1", "https://h/v1/../v2"),
+            ("https://h/v1", "https://h/v1/%2e%2e/v2"),
+            ("https://h/v1", "https://h/v1/..%2fv2"),
+        ] {
+            assert!(!ok(prefix, url), "{prefix} {url}");
+        }
+        for bad in ["api.openai.com", "ftp://h/", "https://u:p@h/", "https://h/?q"] {
+            let options = serde_json::json!({ "url_prefix": bad }).to_string();
+            assert!(Secret::from_stored("env:OPENAI_API_KEY", Some(&options)).is_err(), "{bad}");
+        }
+        assert!(Secret::from_stored("env:OPENAI_API_KEY", Some("{\"prefix\":1}")).is_err());
     }
 
     #[test]

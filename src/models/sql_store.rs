@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::endpoint_url::url_of;
 use super::function_name::FunctionName;
 use super::model::{check_id, AuthType};
-use super::options;
+use super::options::{self, ModelOptions};
 use super::registration::{self, FunctionInfo, Registration};
-use super::secret::SecretPath;
+use super::secret::{self, Secret, SecretPath};
 use super::settings::{self, Settings, SETTINGS};
 use super::store::{no_such_model, ResolvedModel, Store};
+use url::Url;
+
 use crate::error::{cut, Error, Kind, Result};
 use crate::server::caller::{current_account, Account};
 use crate::server::session::{Param, Row, Session};
@@ -98,13 +101,15 @@ impl Store for SqlStore {
         let id = model_id.to_owned();
         let found = session(&As::Caller, interrupt, move |s| {
             let sql = format!(
-                "{SELECT_MODEL}, s.secret_path FROM mysql.cloudsql_ml_models m \
+                "{SELECT_MODEL}, s.secret_path, CAST(s.options AS CHAR) FROM mysql.cloudsql_ml_models m \
                  LEFT JOIN mysql.cloudsql_ml_secrets s ON s.secret_id = m.model_auth_id WHERE m.model_id = ?"
             );
             let rows = s.query(&sql, &[id.as_str().into()])?.rows;
-            rows.first().map(|row| Ok((read_model(row)?, row.get::<Option<String>>(13)?))).transpose()
+            rows.first()
+                .map(|row| Ok((read_model(row)?, row.get::<Option<String>>(13)?, row.get::<Option<String>>(14)?)))
+                .transpose()
         })?;
-        let (stored, path) = found.ok_or_else(|| no_such_model(model_id))?;
+        let (stored, path, secret_options) = found.ok_or_else(|| no_such_model(model_id))?;
         let model = stored.registration.to_model(
             stored.options.as_deref(),
             parse_definer(&stored.definer)?,
@@ -120,7 +125,7 @@ impl Store for SqlStore {
                     ),
                 ))
             }
-            (Some(AuthType::SecretManager), Some(path)) => Some(SecretPath::parse(&path)?),
+            (Some(AuthType::SecretManager), Some(path)) => Some(Secret::from_stored(&path, secret_options.as_deref())?),
             _ => None,
         };
         Ok(ResolvedModel { model, secret })
@@ -299,7 +304,7 @@ fn complete(
     options: Option<&str>,
     settings: &Settings,
     interrupt: &dyn Interrupt,
-) -> Result<Account> {
+) -> Result<(Account, Option<Url>)> {
     let definer = current_account()?;
     order_transforms(registration, by_name, interrupt)?;
     let model = registration.to_model(options, definer.clone(), "")?;
@@ -307,7 +312,7 @@ fn complete(
     registration.provider = Some(model.provider.as_str().into());
     registration.model_type = Some(model.model_type.as_str().into());
     registration.auth_type = model.auth_type.map(|a| a.as_str().into());
-    Ok(definer)
+    Ok((definer, url_of(&model).ok()))
 }
 
 /// The nine values after the id, in the table's order.
@@ -325,10 +330,14 @@ fn values(r: &Registration) -> [Param<'_>; 9] {
     ]
 }
 
-fn check_secret_exists(s: &mut Session, auth_id: Option<&str>) -> Result<()> {
+/// The model's secret must exist, and may go to the model's URL.
+fn check_secret(s: &mut Session, auth_id: Option<&str>, url: Option<&Url>) -> Result<()> {
     let Some(id) = auth_id else { return Ok(()) };
-    let found = s.query("SELECT 1 FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?", &[id.into()])?;
-    if found.rows.is_empty() {
+    let found = s.query(
+        "SELECT secret_path, CAST(options AS CHAR) FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?",
+        &[id.into()],
+    )?;
+    let Some(row) = found.rows.first() else {
         return Err(Error::new(
             Kind::NotFound,
             format!(
@@ -336,8 +345,12 @@ fn check_secret_exists(s: &mut Session, auth_id: Option<&str>) -> Result<()> {
                 cut(id, 110)
             ),
         ));
+    };
+    let secret = Secret::from_stored(&row.get::<String>(0)?, row.get::<Option<String>>(1)?.as_deref())?;
+    match url {
+        Some(url) => secret.check_url(url).map_err(|e| e.context("model_request_url")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Registers a model. The account in force becomes its definer.
@@ -349,9 +362,9 @@ pub fn create_model(
 ) -> Result<()> {
     check_may_call("ml_create_model_registration", 10, interrupt)?;
     let mut r = registration.without_blanks();
-    let definer = complete(&mut r, by_name, None, settings, interrupt)?;
+    let (definer, url) = complete(&mut r, by_name, None, settings, interrupt)?;
     session(&As::Library, interrupt, move |s| {
-        check_secret_exists(s, r.auth_id.as_deref())?;
+        check_secret(s, r.auth_id.as_deref(), url.as_ref())?;
         let definer = definer.to_string();
         let mut params = vec![Param::Text(&r.model_id)];
         params.extend(values(&r));
@@ -399,9 +412,9 @@ pub fn alter_model(
     let stored = session(&As::Library, interrupt, move |s| stored_model(s, &id))?;
     let read_at = stored.updated_at.clone();
     let mut r = change.over(stored.registration);
-    let definer = complete(&mut r, true, stored.options.as_deref(), settings, interrupt)?;
+    let (definer, url) = complete(&mut r, true, stored.options.as_deref(), settings, interrupt)?;
     session(&As::Library, interrupt, move |s| {
-        check_secret_exists(s, r.auth_id.as_deref())?;
+        check_secret(s, r.auth_id.as_deref(), url.as_ref())?;
         let definer = definer.to_string();
         let mut params = values(&r).to_vec();
         params.push(Param::Text(&definer));
@@ -474,7 +487,7 @@ pub fn set_model_options(model_id: &str, patch: &str, interrupt: &dyn Interrupt)
         // One transaction: two patches at once must not lose one.
         s.query("START TRANSACTION", &[])?;
         let stored = stored_model(s, &id)?;
-        let merged = options::merge(stored.options.as_deref(), &patch)?;
+        let merged = options::merge(stored.options.as_deref(), &patch, |map| ModelOptions::from_map(map).map(|_| ()))?;
         s.query(
             "UPDATE mysql.cloudsql_ml_models SET options = ?, updated_at = CURRENT_TIMESTAMP(6) WHERE model_id = ?",
             &[merged.as_deref().into(), id.as_str().into()],
@@ -527,6 +540,28 @@ pub fn alter_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> R
             return Err(no_such_secret(&id));
         }
         Ok(())
+    })
+}
+
+/// Patches a secret's options.
+pub fn set_secret_options(secret_id: &str, patch: &str, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_set_secret_options", 2, interrupt)?;
+    check_id("secret_id", secret_id)?;
+    let (id, patch) = (secret_id.to_owned(), patch.to_owned());
+    session(&As::Library, interrupt, move |s| {
+        s.query("START TRANSACTION", &[])?;
+        let stored = s.query(
+            "SELECT CAST(options AS CHAR) FROM mysql.cloudsql_ml_secrets WHERE secret_id = ? FOR UPDATE",
+            &[id.as_str().into()],
+        )?;
+        let row = stored.rows.first().ok_or_else(|| no_such_secret(&id))?;
+        let options: Option<String> = row.get(0)?;
+        let merged = options::merge(options.as_deref(), &patch, |map| secret::url_prefix(map).map(|_| ()))?;
+        s.query(
+            "UPDATE mysql.cloudsql_ml_secrets SET options = ?, updated_at = CURRENT_TIMESTAMP(6) WHERE secret_id = ?",
+            &[merged.as_deref().into(), id.as_str().into()],
+        )?;
+        s.query("COMMIT", &[]).map(|_| ())
     })
 }
 

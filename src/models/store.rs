@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::function_name::FunctionName;
 use super::model::Model;
-use super::secret::SecretPath;
+use super::secret::Secret;
 use super::settings::Settings;
 use crate::error::{cut, Error, Kind, Result};
 use crate::server::caller::Account;
@@ -16,7 +16,7 @@ pub struct ResolvedModel {
     /// The model.
     pub model: Model,
     /// The secret that `auth_id` names.
-    pub secret: Option<SecretPath>,
+    pub secret: Option<Secret>,
 }
 
 /// The registry, read with the rights of the account in force.

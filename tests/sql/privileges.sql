@@ -28,6 +28,7 @@ DO ml_alter_model_registration('d', NULL, 'dummy');
 DO ml_drop_model_registration('d');
 DO ml_set_model_options('d', '{}');
 DO ml_create_sm_secret_registration('s', 'env:OPENAI_API_KEY');
+DO ml_set_secret_options('s', '{}');
 DO ml_set_setting('timeout_ms', '1');
 SELECT * FROM mysql.cloudsql_ml_models;
 -- Arithmetic on vectors is free.

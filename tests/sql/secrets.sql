@@ -23,6 +23,23 @@ SELECT JSON_VALUE(mysql.ml_predict_row('m-file', '{}'), '$.headers.authorization
 SELECT mysql.ml_predict_row('m-google', '{}');
 SELECT SUM(CAST(mysql.ml_list_registered_model(model_id) AS CHAR) LIKE '%5ecret%') AS keys_in_views FROM mysql.cloudsql_ml_models;
 
+-- A secret that is bound to a place goes nowhere else: not by registration, not by alter, not by a row written past both.
+CALL mysql.ml_set_secret_options('env', '{"url_prefix": "https://api.openai.com/"}');
+SELECT options FROM mysql.cloudsql_ml_secrets WHERE secret_id = 'env';
+SELECT mysql.ml_predict_row('m-env', '{}');
+CALL mysql.ml_create_model_registration('elsewhere', '{{endpoint}}/echo', 'custom', 'generic', NULL, 'secret_manager', 'env', NULL, NULL, NULL);
+CALL mysql.ml_alter_model_registration('m-env', 'https://api.openai.com.example/', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('bound', NULL, 'open_ai', 'generic', 'gpt-x', 'secret_manager', 'env', NULL, NULL, NULL);
+CALL mysql.ml_drop_model_registration('bound');
+CALL mysql.ml_set_secret_options('env', '{"url_prefix": "{{endpoint}}/echo"}');
+SELECT mysql.ml_predict_row('m-env', '{}') IS NOT NULL AS answered;
+--@ last header authorization
+CALL mysql.ml_set_secret_options('env', '{"prefix": "https://h/"}');
+CALL mysql.ml_set_secret_options('env', '{"url_prefix": "api.openai.com"}');
+CALL mysql.ml_set_secret_options('absent', '{}');
+CALL mysql.ml_set_secret_options('env', '{"url_prefix": null}');
+SELECT options FROM mysql.cloudsql_ml_secrets WHERE secret_id = 'env';
+
 -- A secret in use is not dropped.
 CALL mysql.ml_drop_sm_secret_registration('env');
 -- Unset and missing sources.
