@@ -154,10 +154,9 @@ fn connections_are_kept_and_a_closed_one_is_replaced() {
         client.send(&call(&e.url("/v1/embeddings")), &Settings::default(), &CancelToken::default()).unwrap();
     }
     assert_eq!(e.connections(), 1);
-    for _ in 0..10 {
-        let mut c = call(&e.url("/close-keepalive"));
-        c.max_retries = 2;
-        client.send(&c, &Settings::default(), &CancelToken::default()).unwrap();
+    // Closed at a moment when the client may be using it again: not a failure, also without retries.
+    for _ in 0..200 {
+        client.send(&call(&e.url("/close-keepalive")), &Settings::default(), &CancelToken::default()).unwrap();
     }
     // Compressed answers are unpacked.
     let body = client.send(&call(&e.url("/gzip")), &Settings::default(), &CancelToken::default()).unwrap().body;

@@ -7,7 +7,7 @@ pub mod retry;
 mod transport;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +26,9 @@ use crate::threads::interrupt::CancelToken;
 
 /// The largest file of certificates that is read.
 const MAX_CA_FILE: u64 = 8 << 20;
+
+/// How many kept connections that turn out to be closed are passed over in one call.
+const MAX_STALE: u32 = 3;
 
 /// A request and the bounds of its call.
 #[derive(Debug)]
@@ -99,14 +102,22 @@ impl Client {
         };
         transport::with_context(context, || {
             let mut attempt = 0_u32;
+            let mut stale = 0;
             loop {
                 attempt += 1;
-                let failure = match configured.try_once(call, proxy, &secrets) {
+                let (result, opened) = transport::noting_connections(|| configured.try_once(call, proxy, &secrets));
+                let failure = match result {
                     Ok(answer) => return Ok(answer),
                     Err(failure) => failure,
                 };
                 if cancel.is_cancelled() {
                     return Err(Error::interrupted(1317));
+                }
+                if failure.broken && !opened && stale < MAX_STALE {
+                    // The endpoint closed a kept connection just as it was used again: no failure of the request.
+                    stale += 1;
+                    attempt -= 1;
+                    continue;
                 }
                 let wait = failure.wait.unwrap_or_else(|| retry::backoff(attempt));
                 let left = call.deadline.saturating_duration_since(Instant::now());
@@ -126,6 +137,8 @@ struct Failure {
     kind: Kind,
     message: String,
     retryable: bool,
+    /// The connection broke before an answer began.
+    broken: bool,
     /// The wait the server asked for.
     wait: Option<Duration>,
 }
@@ -197,6 +210,7 @@ impl Configured {
                 kind: Kind::Invalid,
                 message: format!("the value of the header {name} holds a character that headers cannot carry, such as a line break; check the secret"),
                 retryable: false,
+                broken: false,
                 wait: None,
             })?;
             value.set_sensitive(true);
@@ -215,13 +229,14 @@ impl Configured {
         }
         match (status, body) {
             (200..=299, Ok(body)) => Ok(Answer { body }),
-            (200..=299, Err(e)) => Err(failed(&e, call)),
+            (200..=299, Err(e)) => Err(Failure { broken: false, ..failed(&e, call) }),
             (300..=399, _) if location => Err(Failure {
                 kind: Kind::Provider(status),
                 message: format!(
                     "it answered with a redirect ({status}), which is not followed; register the final URL"
                 ),
                 retryable: false,
+                broken: false,
                 wait: None,
             }),
             (_, body) => {
@@ -230,6 +245,7 @@ impl Configured {
                     kind: Kind::Provider(status),
                     message: format!("it answered {status} {}", refusal(status, &body)),
                     retryable: retry::is_retryable(status, &body),
+                    broken: false,
                     wait,
                 })
             }
@@ -263,6 +279,7 @@ fn timed_out() -> Failure {
         message: "no complete answer in time; raise timeout_ms (an option of the model, or a setting) or try later"
             .into(),
         retryable: false,
+        broken: false,
         wait: None,
     }
 }
@@ -308,7 +325,11 @@ fn failed(error: &ureq::Error, call: &Call) -> Failure {
         },
         other => (Kind::Connection, format!("the request failed: {other}"), false),
     };
-    Failure { kind, message: cut(&message, 300).into_owned(), retryable, wait: None }
+    let broken = matches!(error, ureq::Error::Io(e) if matches!(
+        e.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof | ErrorKind::ConnectionAborted
+    ));
+    Failure { kind, message: cut(&message, 300).into_owned(), retryable, broken, wait: None }
 }
 
 /// The provider's own words, and what to do about them.

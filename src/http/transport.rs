@@ -3,7 +3,7 @@
 //! A call runs on one worker thread from connect to the last byte, so what it needs is kept in a thread-local:
 //! ureq's connections outlive the call that opened them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs;
@@ -33,6 +33,7 @@ pub struct CallContext {
 }
 
 thread_local! {
+    static OPENED: Cell<bool> = const { Cell::new(false) };
     static CONTEXT: RefCell<Option<CallContext>> = const { RefCell::new(None) };
 }
 
@@ -49,6 +50,14 @@ pub fn with_context<T>(context: CallContext, f: impl FnOnce() -> T) -> T {
     f()
 }
 
+/// Runs `f`, one try of a request, and tells beside its result whether it opened a connection; otherwise it used a
+/// kept one.
+pub fn noting_connections<T>(f: impl FnOnce() -> T) -> (T, bool) {
+    OPENED.with(|o| o.set(false));
+    let result = f();
+    (result, OPENED.with(Cell::get))
+}
+
 fn cancelled() -> bool {
     CONTEXT.with(|c| c.borrow().as_ref().is_some_and(|c| c.cancel.is_cancelled()))
 }
@@ -61,6 +70,7 @@ impl<In: Transport> Connector<In> for CancelConnector {
     type Out = CancelTransport<In>;
 
     fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, ureq::Error> {
+        OPENED.with(|o| o.set(true));
         Ok(chained.map(CancelTransport))
     }
 }
