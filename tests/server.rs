@@ -674,3 +674,31 @@ fn the_library_is_installed_into_a_running_server_and_replaced_under_use() {
     assert_ne!(before, after);
     assert_eq!(root.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'y'))").unwrap(), Some(384));
 }
+
+/// The library's threads in the server process now.
+fn library_threads(running: &Running) -> usize {
+    let tasks = format!("/proc/{}/task", running.server.pid().unwrap());
+    std::fs::read_dir(tasks)
+        .unwrap()
+        .filter(|task| {
+            let comm = task.as_ref().unwrap().path().join("comm");
+            std::fs::read_to_string(comm).is_ok_and(|name| name.starts_with("mysql_ml"))
+        })
+        .count()
+}
+
+#[test]
+fn idle_threads_end_and_begin_again() {
+    let mut running = start();
+    let mut root = running.root();
+    running.embedding_model(&mut root, "m", "/v1/embeddings");
+    root.query_drop("SELECT mysql.ml_embedding('m', 'one')").unwrap();
+    assert!(library_threads(&running) > 0);
+    wait_until("the threads end", || library_threads(&running) == 0);
+    let dim: Option<u64> = root.query_first("SELECT VECTOR_DIM(mysql.ml_embedding('m', 'two'))").unwrap();
+    assert_eq!(dim, Some(8));
+    assert!(library_threads(&running) > 0);
+    drop(root);
+    running.server.shutdown().unwrap();
+    assert_eq!(running.errors_in_log(), Vec::<String>::new());
+}

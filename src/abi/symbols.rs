@@ -121,6 +121,8 @@ server_api! {
     srv_session_init_thread = "_Z23srv_session_init_threadPKv": unsafe extern "C" fn(*const c_void) -> c_int;
     /// Undoes it at the end of the thread.
     srv_session_deinit_thread = "_Z25srv_session_deinit_threadv": unsafe extern "C" fn();
+    /// Whether the server is neither starting nor shutting down.
+    srv_session_server_is_available = "_Z31srv_session_server_is_availablev": unsafe extern "C" fn() -> c_int;
     /// Opens a session; NULL on failure.
     srv_session_open = "_Z16srv_session_openPFvPvjPKcES_": OpenSession;
     /// Closes it.

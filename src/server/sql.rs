@@ -92,10 +92,14 @@ fn workers(purpose: Purpose) -> &'static Workers {
             }
         },
         on_stop: || {
-            if let Ok(api) = server_api() {
-                let _turn = THREAD_CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
-                // SAFETY: undoes on_start on the same thread; no session is open.
-                unsafe { (api.srv_session_deinit_thread)() };
+            let Ok(api) = server_api() else { return };
+            let _turn = THREAD_CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: undoes on_start on the same thread; no session is open. While the server shuts down its lists
+            // of threads and sessions may be gone already, so the thread then just ends.
+            unsafe {
+                if (api.srv_session_server_is_available)() != 0 {
+                    (api.srv_session_deinit_thread)();
+                }
             }
         },
     };
