@@ -702,3 +702,38 @@ fn idle_threads_end_and_begin_again() {
     running.server.shutdown().unwrap();
     assert_eq!(running.errors_in_log(), Vec::<String>::new());
 }
+
+#[test]
+fn ten_thousand_internal_sessions_leave_memory_flat() {
+    let running = start();
+    let mut root = running.root();
+    register_dummy(&mut root);
+    root.query_drop("CREATE USER app@localhost").unwrap();
+    root.query_drop("GRANT `ml_admin` TO app@localhost").unwrap();
+    root.query_drop("SET DEFAULT ROLE ALL TO app@localhost").unwrap();
+    root.query_drop("CALL mysql.ml_set_setting('registry_ttl_ms', '0')").unwrap();
+    root.query_drop("CREATE DATABASE n").unwrap();
+    root.query_drop("CREATE TABLE n.n (i INT PRIMARY KEY)").unwrap();
+    root.query_drop("SET SESSION cte_max_recursion_depth = 20000").unwrap();
+    root.query_drop(
+        "INSERT INTO n.n WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) SELECT i FROM n",
+    )
+    .unwrap();
+    root.query_drop("GRANT SELECT ON n.n TO app@localhost").unwrap();
+    // Each row reads the settings as the library and the model as the caller, roles included: two sessions.
+    let mut app = running.server.connect("app").unwrap();
+    let mut round = |text: &str| {
+        for call in ["ml_embedding", "mysql.ml_embedding"] {
+            let sum: Option<u64> = app
+                .query_first(format!("SELECT SUM(LENGTH({call}('d', CONCAT('{text} {call}', i)))) FROM n.n"))
+                .unwrap();
+            assert_eq!(sum, Some(2500 * 384 * 4));
+        }
+        running.server.rss_kib().unwrap()
+    };
+    round("warm up");
+    let before = round("first");
+    let after = round("second");
+    // The vectors themselves are cached: 5,000 of 1.7 KB.
+    assert!(after < before + 16 * 1024, "resident memory went from {before} to {after} KiB");
+}
