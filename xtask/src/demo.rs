@@ -30,7 +30,7 @@ pub fn run(server: &Server) -> Result<()> {
     for query in [
         "I forgot my password and cannot sign in",
         "the parcel arrived broken, can I send it back?",
-        "wifi keeps dropping in the bedroom",
+        "weak wifi signal in the bedroom",
     ] {
         show(&format!("SET @query = mysql.ml_embedding('words', '{query}')"))?;
         show("SELECT ROUND(cosine_distance(v, @query), 3) AS distance, category, question\nFROM shop.support\nORDER BY cosine_distance(v, @query)\nLIMIT 3")?;
