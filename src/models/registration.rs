@@ -5,7 +5,7 @@ use super::function_name::FunctionName;
 use super::model::{check_id, AuthType, InputTransform, Model, ModelType, OutputTransform, ProviderId};
 use super::options::ModelOptions;
 use super::settings::Settings;
-use crate::error::{cut, Error, Result};
+use crate::error::{cut, Error, Kind, Result};
 use crate::providers::provider;
 use crate::server::caller::Account;
 
@@ -131,7 +131,7 @@ impl Registration {
     /// that each change of the registration changes.
     pub fn to_model(&self, options: Option<&str>, definer: Account, revision: &str) -> Result<Model> {
         let provider_id = match &self.provider {
-            Some(text) => ProviderId::parse(text)?,
+            Some(text) => parse_provider(text)?,
             None => ProviderId::Custom,
         };
         let model_type = match &self.model_type {
@@ -175,6 +175,20 @@ impl Registration {
             ]),
             definer,
         })
+    }
+}
+
+/// Reads a provider. The names that Cloud SQL has and this version lacks are told from misspelled ones.
+fn parse_provider(text: &str) -> Result<ProviderId> {
+    let not_yet = ["google", "anthropic", "hugging_face"].into_iter().find(|n| text.trim().eq_ignore_ascii_case(n));
+    match not_yet {
+        Some(name) => Err(Error::new(
+            Kind::Unsupported,
+            format!(
+                "model_provider '{name}' is not supported by this version; use open_ai where the service has OpenAI's API, else custom"
+            ),
+        )),
+        None => ProviderId::parse(text),
     }
 }
 
