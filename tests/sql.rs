@@ -67,6 +67,14 @@ fn sql_suite() {
         }
         eprintln!("sql/{name}");
         let actual = run_file(&running, &file);
+        let mut root = running.root();
+        let left: Vec<String> = root
+            .query(
+                "SELECT model_id FROM mysql.cloudsql_ml_models UNION ALL SELECT secret_id FROM mysql.cloudsql_ml_secrets \
+                 UNION ALL SELECT name FROM mysql.cloudsql_ml_settings",
+            )
+            .unwrap();
+        assert!(left.is_empty(), "tests/sql/{name}.sql leaves registrations behind: {left:?}");
         let expected_file = file.with_extension("out");
         if record {
             std::fs::write(&expected_file, &actual).unwrap();
