@@ -279,6 +279,36 @@ fn distances_of_good_and_bad_vectors() {
 }
 
 #[test]
+fn a_panic_inside_does_not_leave_the_library() {
+    // In a process of its own: the variable that asks for the panic counts for the whole process.
+    for stage in ["init", "call"] {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "panics_when_asked", "--ignored", "--nocapture"])
+            .env("MYSQL_ML_PANIC_IN", stage)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{stage}: {text}");
+    }
+}
+
+#[test]
+#[ignore = "run by a_panic_inside_does_not_leave_the_library"]
+fn panics_when_asked() {
+    let stage = std::env::var("MYSQL_ML_PANIC_IN").expect("asked for");
+    let mut call = Call::new(&[]);
+    let prepared = call.init(ml_version_init);
+    if stage == "init" {
+        assert!(prepared.unwrap_err().contains("internal error: panic at"));
+        return;
+    }
+    prepared.unwrap();
+    assert_eq!(call.text(ml_version), Err(()));
+    assert_eq!(call.text(ml_version), Err(()), "and again");
+    call.deinit(ml_version_deinit);
+}
+
+#[test]
 fn two_threads_call_at_once() {
     let threads: Vec<_> = (0..2)
         .map(|t| {

@@ -63,6 +63,11 @@ fn main() -> Result<()> {
             demo::run(&running.server)?;
             if keep {
                 stay(&running.server);
+            } else {
+                println!(
+                    "# The server stops now. `cargo xtask demo --keep` leaves it up; a client is opened on it with\n"
+                );
+                println!("  {}\n", shell_line(&running.server.client("root")));
             }
             progress("stopping the server");
             running.stop()
