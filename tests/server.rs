@@ -737,3 +737,42 @@ fn ten_thousand_internal_sessions_leave_memory_flat() {
     // The vectors themselves are cached: 5,000 of 1.7 KB.
     assert!(after < before + 16 * 1024, "resident memory went from {before} to {after} KiB");
 }
+
+#[test]
+fn a_replica_gets_functions_registrations_and_vectors() {
+    let gtid = ["--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--log-bin=binlog"];
+    let source = start_bare(&[&gtid[..], &["--server-id=1"]].concat(), &[]);
+    let replica = start_bare(&[&gtid[..], &["--server-id=2", "--super-read-only=ON"]].concat(), &[]);
+    let mut on_source = source.root();
+    on_source.query_drop("CREATE USER repl@'%' IDENTIFIED BY 'replica'").unwrap();
+    on_source.query_drop("GRANT REPLICATION SLAVE ON *.* TO repl@'%'").unwrap();
+    let mut on_replica = replica.root();
+    on_replica
+        .query_drop(format!(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {}, SOURCE_USER = 'repl', \
+             SOURCE_PASSWORD = 'replica', SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1",
+            source.server.port()
+        ))
+        .unwrap();
+    on_replica.query_drop("START REPLICA").unwrap();
+
+    source.install();
+    source.embedding_model(&mut on_source, "m", "/v1/embeddings");
+    on_source.query_drop("CREATE DATABASE r").unwrap();
+    on_source.query_drop("CREATE TABLE r.t (id INT PRIMARY KEY, body TEXT, v VECTOR(8))").unwrap();
+    on_source.query_drop("INSERT INTO r.t VALUES (1, 'replicated', mysql.ml_embedding('m', 'replicated'))").unwrap();
+    let executed: String = on_source.query_first("SELECT @@GLOBAL.gtid_executed").unwrap().unwrap();
+    let waited: Option<i32> = on_replica.exec_first("SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 60)", (executed,)).unwrap();
+    assert_eq!(waited, Some(0), "{}", replica.server.error_log());
+
+    let vector: Vec<u8> =
+        xtask::endpoint::embedding_for("replicated", 8).iter().flat_map(|x| x.to_le_bytes()).collect();
+    assert_eq!(on_replica.query_first::<Vec<u8>, _>("SELECT v FROM r.t").unwrap(), Some(vector));
+    assert_eq!(source.endpoint.count(), 1, "the replica sent no request");
+    // The replica calls models itself, and is told that it cannot register any.
+    assert_eq!(
+        on_replica.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('m', 'there'))").unwrap(),
+        Some(8)
+    );
+    assert_eq!(server_error(on_replica.query::<Row, _>("CALL mysql.ml_drop_model_registration('m')")).0, 1290);
+}
