@@ -3,6 +3,9 @@
 -- The library mysql_ml.so must be in the server's plugin directory (SELECT @@plugin_dir) before.
 -- Registrations, and privileges that were granted on the routines, are kept.
 
+-- Never wait long for a call that is in progress: everybody else would wait behind this.
+SET SESSION lock_wait_timeout = 10;
+
 -- A server that cannot work is refused before anything is made.
 DROP PROCEDURE IF EXISTS mysql.ml_install_refuse_server;
 CREATE PROCEDURE mysql.ml_install_refuse_server() SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'mysql-ml: this server is not supported; MySQL 9.7 is needed (SELECT VERSION() tells what this is)';
@@ -80,10 +83,11 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_settings TO `mysql_ml`
 -- The routines in schema mysql: what EXECUTE is granted on. Their text does not depend on the session's mode.
 SET @mysql_ml_sql_mode = @@SESSION.sql_mode, SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO';
 
--- Calls run as the locked account: a caller needs EXECUTE on the function and no right on the registry.
+-- A caller needs EXECUTE on the function and no right on the registry: the library asks the server for the one and reads
+-- the other itself. The call runs as the caller, who can therefore see it in the processlist and KILL it.
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_version() RETURNS VARCHAR(32) CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY DEFINER COMMENT 'mysql-ml: version of the library' RETURN ml_version();
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_embedding(model_id TEXT CHARACTER SET utf8mb4, content LONGTEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY DEFINER COMMENT 'mysql-ml: the embedding of a text as a VECTOR' RETURN ml_embedding(model_id, content);
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_predict_row(model_id TEXT CHARACTER SET utf8mb4, request_body JSON) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY DEFINER COMMENT 'mysql-ml: the answer of a model to a JSON request' RETURN ml_predict_row(model_id, request_body);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_embedding(model_id TEXT CHARACTER SET utf8mb4, content LONGTEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of a text as a VECTOR' RETURN ml_embedding(model_id, content);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_predict_row(model_id TEXT CHARACTER SET utf8mb4, request_body JSON) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the answer of a model to a JSON request' RETURN ml_predict_row(model_id, request_body);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_registered_model(model_id TEXT CHARACTER SET utf8mb4) RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: a registration as JSON' RETURN ml_list_registered_model(model_id);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_settings() RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: all settings as JSON' RETURN ml_list_settings();
 
@@ -114,6 +118,8 @@ GRANT EXECUTE ON FUNCTION mysql.ml_version TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_embedding TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_predict_row TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_list_registered_model TO `ml_user`;
+-- Also what lets the server enter schema mysql for the role: it does not count privileges on routines that come by one.
+GRANT SELECT ON mysql.cloudsql_ml_models TO `ml_user`;
 GRANT `ml_user` TO `ml_admin`;
 GRANT EXECUTE ON FUNCTION mysql.ml_list_settings TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_create_model_registration TO `ml_admin`;

@@ -3,6 +3,11 @@
 -- The tables with the registrations stay, so that install.sql finds them again. To drop them too:
 --   (echo "SET @mysql_ml_drop_registrations = 1;"; cat uninstall.sql) | mysql
 
+-- The roles and all privileges granted on the routines go too: to upgrade, run install.sql alone.
+
+-- Never wait long for a call that is in progress: everybody else would wait behind this.
+SET SESSION lock_wait_timeout = 10;
+
 DROP FUNCTION IF EXISTS mysql.ml_version;
 DROP FUNCTION IF EXISTS mysql.ml_embedding;
 DROP FUNCTION IF EXISTS mysql.ml_predict_row;

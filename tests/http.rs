@@ -249,7 +249,7 @@ impl Store for Shelf {
     fn caller(&self) -> Result<Account> {
         Ok(Account { user: "app".into(), host: "%".into() })
     }
-    fn load(&self, model_id: &str, _: &dyn Interrupt) -> Result<ResolvedModel> {
+    fn load(&self, _: &'static str, model_id: &str, _: &dyn Interrupt) -> Result<ResolvedModel> {
         self.models
             .lock()
             .unwrap()

@@ -165,6 +165,26 @@ fn kill_query_ends_every_kind_of_wait_within_a_second() {
 }
 
 #[test]
+fn an_ordinary_user_sees_and_kills_the_own_call() {
+    let running = start();
+    let mut root = running.root();
+    running.embedding_model(&mut root, "hang", "/hang");
+    root.query_drop("CREATE USER app@localhost").unwrap();
+    root.query_drop("GRANT EXECUTE ON FUNCTION mysql.ml_embedding TO app@localhost").unwrap();
+    for statement in ["SELECT mysql.ml_embedding('hang', 'x')", "SELECT ml_embedding('hang', 'x')"] {
+        let mut victim = running.server.connect("app").unwrap();
+        let victim_id = id(&mut victim);
+        running.endpoint.clear();
+        let waiting = std::thread::spawn(move || server_error(victim.query::<Row, _>(statement)).0);
+        assert!(running.endpoint.wait_for("/hang", 1, Duration::from_secs(10)));
+        let mut other = running.server.connect("app").unwrap();
+        assert!(processlist(&mut other).iter().any(|(id, state, _)| *id == victim_id && state.starts_with("waiting")));
+        other.query_drop(format!("KILL QUERY {victim_id}")).unwrap();
+        assert_eq!(waiting.join().unwrap(), 1317, "{statement}");
+    }
+}
+
+#[test]
 fn max_execution_time_and_kill_connection_end_a_call() {
     let running = start();
     let mut root = running.root();

@@ -84,7 +84,7 @@ impl Engine {
     pub fn embedding(&self, model_id: &str, text: &str, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
         check_id("model_id", model_id)?;
         let settings = self.settings(interrupt)?;
-        let resolved = self.registry.model(self.store.as_ref(), model_id, &settings, interrupt)?;
+        let resolved = self.registry.model(self.store.as_ref(), "ml_embedding", model_id, &settings, interrupt)?;
         let model = &resolved.model;
         if model.model_type != ModelType::TextEmbedding {
             return Err(Error::invalid(format!(
@@ -187,7 +187,7 @@ impl Engine {
     pub fn predict(&self, model_id: &str, body: &str, interrupt: &dyn Interrupt) -> Result<String> {
         check_id("model_id", model_id)?;
         let settings = self.settings(interrupt)?;
-        let resolved = self.registry.model(self.store.as_ref(), model_id, &settings, interrupt)?;
+        let resolved = self.registry.model(self.store.as_ref(), "ml_predict_row", model_id, &settings, interrupt)?;
         let context = |e: Error| e.context(&format!("model '{model_id}'"));
         let request = check_json(body)
             .and_then(|()| provider(resolved.model.provider).predict_request(&resolved.model, body))

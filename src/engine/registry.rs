@@ -14,14 +14,17 @@ use crate::threads::interrupt::Interrupt;
 /// More entries than this are dropped all at once: they are cheap to read again.
 const MAX_ENTRIES: usize = 4096;
 
-/// What was read of the registry, by account: each account has read it with its own rights.
+/// What was read of the registry, by account and function: each account was asked for its right to the function.
 #[derive(Default)]
 pub struct Registry {
     /// Counts changes made through this library, which are seen at once.
     generation: AtomicU64,
-    models: RwLock<HashMap<(Account, String), Read<ResolvedModel>>>,
+    models: RwLock<HashMap<Key, Read<ResolvedModel>>>,
     settings: RwLock<Option<Read<Settings>>>,
 }
+
+/// Account, function, model id.
+type Key = (Account, &'static str, String);
 
 struct Read<T> {
     at: Instant,
@@ -35,21 +38,22 @@ impl Registry {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A model, read at most `registry_ttl` ago as the account in force.
+    /// A model, read at most `registry_ttl` ago for the account in force, which may execute `mysql.<function>`.
     pub fn model(
         &self,
         store: &dyn Store,
+        function: &'static str,
         model_id: &str,
         settings: &Settings,
         interrupt: &dyn Interrupt,
     ) -> Result<Arc<ResolvedModel>> {
-        let key = (store.caller()?, model_id.to_owned());
+        let key = (store.caller()?, function, model_id.to_owned());
         let generation = self.generation.load(Ordering::Acquire);
         let fresh = |r: &Read<ResolvedModel>| r.generation == generation && r.at.elapsed() < settings.registry_ttl;
         if let Some(read) = self.models.read().unwrap_or_else(PoisonError::into_inner).get(&key).filter(|r| fresh(r)) {
             return Ok(Arc::clone(&read.value));
         }
-        let value = Arc::new(store.load(model_id, interrupt)?);
+        let value = Arc::new(store.load(function, model_id, interrupt)?);
         let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
         if models.len() >= MAX_ENTRIES {
             models.clear();

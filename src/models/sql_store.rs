@@ -16,7 +16,7 @@ use url::Url;
 use crate::error::{cut, Error, Kind, Result};
 use crate::server::caller::{current_account, Account};
 use crate::server::session::{Param, Row, Session};
-use crate::server::sql::{check_may_call, with_session, As, Purpose, SQL_TIMEOUT};
+use crate::server::sql::{check_may_call, check_may_execute, with_session, As, Purpose, SQL_TIMEOUT};
 use crate::threads::interrupt::Interrupt;
 
 /// The registry behind in-server SQL.
@@ -97,9 +97,10 @@ impl Store for SqlStore {
         current_account()
     }
 
-    fn load(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel> {
+    fn load(&self, function: &'static str, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel> {
+        check_may_execute(function, interrupt)?;
         let id = model_id.to_owned();
-        let found = session(&As::Caller, interrupt, move |s| {
+        let found = session(&As::Library, interrupt, move |s| {
             let sql = format!(
                 "{SELECT_MODEL}, s.secret_path, CAST(s.options AS CHAR) FROM mysql.cloudsql_ml_models m \
                  LEFT JOIN mysql.cloudsql_ml_secrets s ON s.secret_id = m.model_auth_id WHERE m.model_id = ?"

@@ -24,8 +24,9 @@ pub trait Store: Send + Sync {
     /// The account whose rights count for the calling thread right now.
     fn caller(&self) -> Result<Account>;
 
-    /// Reads a model as the caller; an error that names it where there is none.
-    fn load(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel>;
+    /// Reads a model for a caller who may execute the stored function `mysql.<function>`; the server's own error where
+    /// the caller may not, and one that names the model where there is none.
+    fn load(&self, function: &'static str, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel>;
 
     /// Reads the settings.
     fn settings(&self, interrupt: &dyn Interrupt) -> Result<Settings>;

@@ -183,9 +183,18 @@ fn kill(account: &As, id: u32) {
 /// The server is asked by calling the procedure with NULLs in an internal session where the library's functions
 /// do nothing.
 pub fn check_may_call(name: &'static str, parameters: usize, interrupt: &dyn Interrupt) -> Result<()> {
+    let nulls = vec!["NULL"; parameters].join(", ");
+    probe(format!("CALL mysql.{name}({nulls})"), interrupt)
+}
+
+/// The same for the stored function `mysql.<name>` of two parameters.
+pub fn check_may_execute(name: &'static str, interrupt: &dyn Interrupt) -> Result<()> {
+    probe(format!("DO mysql.{name}(NULL, NULL)"), interrupt)
+}
+
+fn probe(statement: String, interrupt: &dyn Interrupt) -> Result<()> {
     let deadline = Instant::now() + SQL_TIMEOUT;
     with_session(&As::Caller, Purpose::PrivilegeProbe, interrupt, deadline, move |session| {
-        let nulls = vec!["NULL"; parameters].join(", ");
-        session.query(&format!("CALL mysql.{name}({nulls})"), &[]).map(|_| ())
+        session.query(&statement, &[]).map(|_| ())
     })
 }

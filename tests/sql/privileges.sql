@@ -50,7 +50,7 @@ CALL mysql.ml_create_model_registration('n', NULL, 'dummy', NULL, NULL, NULL, NU
 SET ROLE NONE;
 SELECT mysql.ml_embedding('d', 'x');
 
--- A bare call reads the registry with the caller's own rights.
+-- SELECT on the registry is no right to call: EXECUTE on the routine decides, for a bare call too.
 --@ user reader
 SELECT VECTOR_DIM(ml_embedding('d', 'x')) AS dim;
 SELECT mysql.ml_embedding('d', 'x');
