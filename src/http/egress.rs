@@ -215,7 +215,7 @@ impl Allowlist {
 
 fn plain_http_denied(name: &str, port: u16) -> Error {
     denied(format!(
-        "plain http is only allowed to this machine; use https, or allow it with ml_set_setting('egress_allowlist', 'http://{name}:{port}')"
+        "plain http is only allowed to this machine; use https, or add http://{name}:{port} to the setting egress_allowlist, which must then list all other hosts too"
     ))
 }
 

@@ -179,7 +179,7 @@ impl Registration {
 }
 
 /// Reads a provider. The names that Cloud SQL has and this version lacks are told from misspelled ones.
-fn parse_provider(text: &str) -> Result<ProviderId> {
+pub fn parse_provider(text: &str) -> Result<ProviderId> {
     let not_yet = ["google", "anthropic", "hugging_face"].into_iter().find(|n| text.trim().eq_ignore_ascii_case(n));
     match not_yet {
         Some(name) => Err(Error::new(

@@ -307,6 +307,8 @@ fn complete(
     interrupt: &dyn Interrupt,
 ) -> Result<(Account, Option<Url>)> {
     let definer = current_account()?;
+    // First, so that a provider that is not there is not told as a missing function of its.
+    registration.provider.as_deref().map(registration::parse_provider).transpose()?;
     order_transforms(registration, by_name, interrupt)?;
     let model = registration.to_model(options, definer.clone(), "")?;
     registration::check(&model, settings)?;
