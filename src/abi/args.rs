@@ -4,7 +4,7 @@
 //! is printed; these views read the same structures with every length checked.
 
 use std::cell::OnceCell;
-use std::ffi::{c_char, c_void};
+use std::ffi::c_void;
 
 use udf::udf_sys::{Item_result, UDF_ARGS, UDF_INIT};
 use udf::{ArgList, Init, Process, UdfCfg};
@@ -256,9 +256,4 @@ impl Drop for MetadataService {
             release(self.registry);
         }
     }
-}
-
-/// A pointer the server may keep: text with static life for `set_thd_proc_info`.
-pub(crate) fn static_ptr(text: &'static std::ffi::CStr) -> *const c_char {
-    text.as_ptr()
 }

@@ -3,7 +3,6 @@
 use std::ffi::CStr;
 use std::marker::PhantomData;
 
-use crate::abi::args::static_ptr;
 use crate::abi::symbols::statement_api;
 use crate::error::{Error, Result};
 use crate::threads::interrupt::Interrupt;
@@ -40,7 +39,7 @@ pub struct ProcessState {
 impl ProcessState {
     /// Sets the state of the calling thread's statement.
     pub fn set(state: &'static CStr) -> Self {
-        ProcessState { previous: swap_state(static_ptr(state)) }
+        ProcessState { previous: swap_state(state.as_ptr()) }
     }
 }
 
