@@ -19,6 +19,21 @@ pub fn to_bytes(vector: &[f32]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Scales a vector to length 1; one of length 0 stays.
+pub fn normalize(vector: &mut [f32]) {
+    let norm = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
+    if norm > 0.0 && norm.is_finite() {
+        for x in vector {
+            *x = (f64::from(*x) / norm) as f32;
+        }
+    }
+}
+
+/// The elements of a vector's bytes; what is left over of a last one is dropped.
+pub fn from_bytes(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|e| f32::from_le_bytes(*e)).collect()
+}
+
 /// Checks bytes that are said to be a vector.
 pub fn check_bytes(bytes: &[u8]) -> Result<()> {
     let (elements, rest) = bytes.as_chunks::<4>();

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use mysql_ml::engine::Engine;
 use mysql_ml::error::{Error, Kind, Result};
-use mysql_ml::http::{Call, Client};
+use mysql_ml::http::{Call, Client, Method};
 use mysql_ml::models::function_name::FunctionName;
 use mysql_ml::models::registration::Registration;
 use mysql_ml::models::settings::Settings;
-use mysql_ml::models::store::{ResolvedModel, Store};
+use mysql_ml::models::store::{ResolvedModel, Routine, Store};
+use mysql_ml::providers::Role;
 use mysql_ml::server::caller::Account;
 use mysql_ml::threads::interrupt::{CancelToken, Interrupt, Never};
 use secrecy::SecretString;
@@ -22,18 +23,23 @@ use xtask::endpoint::{embedding_for, refused_port, Answer, Blackhole, Certificat
 
 fn call(url: &str) -> Call {
     Call {
-        url: Url::parse(url).unwrap(),
-        headers: Vec::new(),
-        body: br#"{"model":"test-8","input":"x"}"#.to_vec(),
-        deadline: Instant::now() + Duration::from_secs(20),
         connect_timeout: Duration::from_secs(5),
-        max_retries: 0,
         max_response: 1 << 20,
+        ..Call::new(
+            Method::Json(Arc::from(&br#"{"model":"test-8","input":"x"}"#[..])),
+            Url::parse(url).unwrap(),
+            Instant::now() + Duration::from_secs(20),
+            &Settings::default(),
+        )
     }
 }
 
 fn send(call: &Call) -> Result<Vec<u8>> {
-    Client::default().send(call, &Settings::default(), &CancelToken::default()).map(|a| a.body)
+    send_again(call, 0)
+}
+
+fn send_again(call: &Call, max_retries: u64) -> Result<Vec<u8>> {
+    Client::default().send(call, max_retries, &Settings::default(), &CancelToken::default()).map(|a| a.body)
 }
 
 fn failure(endpoint: &Endpoint, path: &str) -> Error {
@@ -84,9 +90,8 @@ fn the_deadline_covers_everything() {
     for path in ["/hang", "/drip", "/delay/5000/v1/embeddings", "/status/503"] {
         let mut c = call(&e.url(path));
         c.deadline = Instant::now() + Duration::from_millis(400);
-        c.max_retries = 10;
         let started = Instant::now();
-        let error = send(&c).unwrap_err();
+        let error = send_again(&c, 10).unwrap_err();
         assert!(started.elapsed() < Duration::from_millis(1500), "{path}: {:?}", started.elapsed());
         assert!(matches!(error.kind(), Kind::Timeout | Kind::Provider(503)), "{path}: {error}");
     }
@@ -95,20 +100,14 @@ fn the_deadline_covers_everything() {
 #[test]
 fn retries_and_their_bounds() {
     let e = Endpoint::start().unwrap();
-    let mut c = call(&e.url("/retry/2/503/0"));
-    c.max_retries = 2;
-    assert!(send(&c).is_ok());
+    assert!(send_again(&call(&e.url("/retry/2/503/0")), 2).is_ok());
     assert_eq!(e.count(), 3);
     e.clear();
-    let mut c = call(&e.url("/retry/9/503/0"));
-    c.max_retries = 2;
-    let error = send(&c).unwrap_err();
+    let error = send_again(&call(&e.url("/retry/9/503/0")), 2).unwrap_err();
     assert!(error.message().contains("(3 tries)"), "{error}");
     e.clear();
     for path in ["/ratelimit", "/quota", "/status/400", "/status/401", "/status/422", "/redirect", "/huge"] {
-        let mut c = call(&e.url(path));
-        c.max_retries = 5;
-        send(&c).unwrap_err();
+        send_again(&call(&e.url(path)), 5).unwrap_err();
         assert_eq!(e.count(), 1, "{path} is not worth another try");
         e.clear();
     }
@@ -121,10 +120,9 @@ fn retries_and_their_bounds() {
             Answer::raw_json(200, "{\"ok\":true}")
         }
     });
-    let mut c = call(&e.url("/busy-once"));
-    c.max_retries = 1;
+    let c = call(&e.url("/busy-once"));
     let started = Instant::now();
-    assert_eq!(send(&c).unwrap(), b"{\"ok\":true}");
+    assert_eq!(send_again(&c, 1).unwrap(), b"{\"ok\":true}");
     assert!(started.elapsed() >= Duration::from_millis(120));
 }
 
@@ -132,11 +130,10 @@ fn retries_and_their_bounds() {
 fn cancelling_ends_a_call_and_its_connection() {
     let e = Endpoint::start().unwrap();
     for path in ["/hang", "/drip", "/status/503"] {
-        let mut c = call(&e.url(path));
-        c.max_retries = 10;
+        let c = call(&e.url(path));
         let token = CancelToken::default();
         let (client, cancel) = (Arc::new(Client::default()), token.clone());
-        let worker = std::thread::spawn(move || client.send(&c, &Settings::default(), &cancel).map(|_| ()));
+        let worker = std::thread::spawn(move || client.send(&c, 10, &Settings::default(), &cancel).map(|_| ()));
         assert!(e.wait_for(path, 1, Duration::from_secs(5)));
         let cancelled = Instant::now();
         token.cancel();
@@ -151,15 +148,15 @@ fn connections_are_kept_and_a_closed_one_is_replaced() {
     let e = Endpoint::start().unwrap();
     let client = Client::default();
     for _ in 0..20 {
-        client.send(&call(&e.url("/v1/embeddings")), &Settings::default(), &CancelToken::default()).unwrap();
+        client.send(&call(&e.url("/v1/embeddings")), 0, &Settings::default(), &CancelToken::default()).unwrap();
     }
     assert_eq!(e.connections(), 1);
     // Closed at a moment when the client may be using it again: not a failure, also without retries.
     for _ in 0..200 {
-        client.send(&call(&e.url("/close-keepalive")), &Settings::default(), &CancelToken::default()).unwrap();
+        client.send(&call(&e.url("/close-keepalive")), 0, &Settings::default(), &CancelToken::default()).unwrap();
     }
     // Compressed answers are unpacked.
-    let body = client.send(&call(&e.url("/gzip")), &Settings::default(), &CancelToken::default()).unwrap().body;
+    let body = client.send(&call(&e.url("/gzip")), 0, &Settings::default(), &CancelToken::default()).unwrap().body;
     assert!(body.starts_with(b"{"));
 }
 
@@ -172,11 +169,11 @@ fn tls_is_verified() {
     std::fs::write(ca.path(), valid.ca_pem()).unwrap();
     let settings = Settings { ca_file: ca.path().display().to_string(), ..Settings::default() };
     let client = Client::default();
-    assert!(client.send(&call(&valid.url("/v1/embeddings")), &settings, &CancelToken::default()).is_ok());
+    assert!(client.send(&call(&valid.url("/v1/embeddings")), 0, &settings, &CancelToken::default()).is_ok());
     // Waiting on a TLS connection can be cancelled too.
     let token = CancelToken::default();
     let (c, cancel) = (call(&valid.url("/hang")), token.clone());
-    let worker = std::thread::spawn(move || client.send(&c, &settings, &cancel).map(|_| ()));
+    let worker = std::thread::spawn(move || client.send(&c, 10, &settings, &cancel).map(|_| ()));
     assert!(valid.wait_for("/hang", 1, Duration::from_secs(5)));
     let cancelled = Instant::now();
     token.cancel();
@@ -233,7 +230,7 @@ fn a_small_compressed_answer_does_not_become_a_large_tree() {
         statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4 / 1024
     };
     let before = resident();
-    assert_eq!(engine.embedding("t", "x", &Never).unwrap().len(), 12);
+    assert_eq!(embed(&engine, "t", "x", &Never).unwrap().len(), 12);
     let after = resident();
     assert!(after < before + 150, "from {before} to {after} MiB for an answer of 16 MB");
 }
@@ -249,7 +246,7 @@ impl Store for Shelf {
     fn caller(&self) -> Result<Account> {
         Ok(Account { user: "app".into(), host: "%".into() })
     }
-    fn load(&self, _: &'static str, model_id: &str, _: &dyn Interrupt) -> Result<ResolvedModel> {
+    fn load(&self, _: Routine, model_id: &str, _: &dyn Interrupt) -> Result<ResolvedModel> {
         self.models
             .lock()
             .unwrap()
@@ -299,21 +296,25 @@ fn shelf(models: &[(&str, String)]) -> (Shelf, Engine) {
     (shelf, engine)
 }
 
+fn embed(engine: &Engine, model: &str, text: &str, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
+    engine.embedding(Routine::EMBEDDING, model, text, Role::Document, interrupt)
+}
+
 #[test]
 fn the_engine_embeds_caches_and_forgets() {
     let e = Endpoint::start().unwrap();
     let (shelf, engine) = shelf(&[("m", e.url("/v1/embeddings"))]);
     let expected: Vec<u8> = embedding_for("hello", 8).iter().flat_map(|x| x.to_le_bytes()).collect();
     for _ in 0..3 {
-        assert_eq!(*engine.embedding("m", "hello", &Never).unwrap(), expected);
+        assert_eq!(*embed(&engine, "m", "hello", &Never).unwrap(), expected);
     }
     assert_eq!(e.count(), 1);
     shelf.settings.lock().unwrap().cache_memory = 0;
     engine.registry().invalidate();
-    engine.embedding("m", "hello", &Never).unwrap();
-    engine.embedding("m", "hello", &Never).unwrap();
+    embed(&engine, "m", "hello", &Never).unwrap();
+    embed(&engine, "m", "hello", &Never).unwrap();
     assert_eq!(e.count(), 3);
-    let error = engine.embedding("absent", "x", &Never).unwrap_err();
+    let error = embed(&engine, "absent", "x", &Never).unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
 }
 
@@ -322,8 +323,8 @@ fn failures_are_not_cached() {
     let e = Endpoint::start().unwrap();
     let (shelf, engine) = shelf(&[("m", e.url("/retry/1/500"))]);
     shelf.settings.lock().unwrap().max_retries = 0;
-    assert!(engine.embedding("m", "x", &Never).is_err());
-    assert!(engine.embedding("m", "x", &Never).is_ok());
+    assert!(embed(&engine, "m", "x", &Never).is_err());
+    assert!(embed(&engine, "m", "x", &Never).is_ok());
 }
 
 /// Says stop from the second question on.
@@ -343,7 +344,7 @@ impl Interrupt for StopSoon {
 fn a_stopped_statement_frees_its_worker_and_connection() {
     let e = Endpoint::start().unwrap();
     let (_, engine) = shelf(&[("m", e.url("/hang"))]);
-    let error = engine.embedding("m", "x", &StopSoon(AtomicBool::new(false))).unwrap_err();
+    let error = embed(&engine, "m", "x", &StopSoon(AtomicBool::new(false))).unwrap_err();
     assert_eq!(error.kind(), Kind::Interrupted(1317));
     assert!(e.wait_until_idle(Duration::from_secs(5)));
 }
@@ -353,7 +354,7 @@ fn a_name_that_leads_to_a_forbidden_address_is_refused() {
     // localhost is this machine, so it stands in for a name that an attacker points somewhere.
     let list = mysql_ml::http::egress::Allowlist::parse("http://10.0.0.0/8").unwrap();
     let settings = Settings { egress_allowlist: list, ..Settings::default() };
-    let error = Client::default().send(&call("http://localhost:9/"), &settings, &CancelToken::default()).unwrap_err();
+    let error = Client::default().send(&call("http://localhost:9/"), 0, &settings, &CancelToken::default()).unwrap_err();
     assert_eq!(error.kind(), Kind::Denied, "{error}");
 }
 
@@ -389,8 +390,8 @@ fn requests_go_through_a_proxy_but_not_to_this_machine() {
     };
     let client = Client::default();
     // To this machine: not through the proxy, which would never answer a second connection.
-    client.send(&call(&e.url("/v1/embeddings")), &settings, &CancelToken::default()).unwrap();
-    client.send(&call("http://model.internal/v1/embeddings"), &settings, &CancelToken::default()).unwrap();
+    client.send(&call(&e.url("/v1/embeddings")), 0, &settings, &CancelToken::default()).unwrap();
+    client.send(&call("http://model.internal/v1/embeddings"), 0, &settings, &CancelToken::default()).unwrap();
     assert_eq!(e.count(), 2);
     drop(client);
     assert!(served.join().unwrap().starts_with("CONNECT model.internal:80 HTTP/1.1"));

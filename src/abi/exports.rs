@@ -56,10 +56,11 @@ macro_rules! export {
 
 use crate::functions::command::CommandFunction;
 use crate::functions::model_call::ModelFunction;
-use crate::functions::{distance, embedding, predict, registration, version};
+use crate::functions::{distance, embedding, inspect, predict, registration, version};
 
 export!(bytes MlVersion = "ml_version": version::Version);
 export!(bytes MlEmbedding = "ml_embedding": ModelFunction<embedding::Embedding>);
+export!(bytes MlQueryEmbedding = "ml_query_embedding": ModelFunction<embedding::QueryEmbedding>);
 export!(bytes MlPredictRow = "ml_predict_row": ModelFunction<predict::PredictRow>);
 export!(bytes MlCreateModelRegistration = "ml_create_model_registration": CommandFunction<registration::CreateModel>);
 export!(bytes MlAlterModelRegistration = "ml_alter_model_registration": CommandFunction<registration::AlterModel>);
@@ -72,6 +73,13 @@ export!(bytes MlDropSmSecretRegistration = "ml_drop_sm_secret_registration": Com
 export!(bytes MlSetSecretOptions = "ml_set_secret_options": CommandFunction<registration::SetSecretOptions>);
 export!(bytes MlSetSetting = "ml_set_setting": CommandFunction<registration::SetSetting>);
 export!(bytes MlListSettings = "ml_list_settings": CommandFunction<registration::ListSettings>);
+export!(bytes MlListModelProviders = "ml_list_model_providers": CommandFunction<inspect::ListProviders>);
+export!(bytes MlGenerateModelRequestUrl = "ml_generate_model_request_url": CommandFunction<inspect::GenerateRequestUrl>);
+export!(bytes MlModelQualifiedNameOf = "ml_model_qualified_name_of": CommandFunction<inspect::QualifiedNameOf>);
+export!(bytes MlValidateModel = "ml_validate_model": CommandFunction<inspect::ValidateModel>);
+export!(bytes MlStatus = "ml_status": CommandFunction<inspect::Status>);
+export!(bytes MlResetStatus = "ml_reset_status": CommandFunction<inspect::ResetStatus>);
+export!(bytes MlAuditSecrets = "ml_audit_secrets": CommandFunction<inspect::AuditSecrets>);
 export!(real CosineDistance = "cosine_distance": distance::CosineDistance);
 export!(real L2SquaredDistance = "l2_squared_distance": distance::L2SquaredDistance);
 export!(real DotProduct = "dot_product": distance::DotProduct);

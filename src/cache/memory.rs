@@ -11,10 +11,11 @@ use sha2::{Digest, Sha256};
 pub struct Key([u8; 32]);
 
 impl Key {
-    /// The key of `text` under a model.
-    pub fn new(fingerprint: &[u8; 32], text: &str) -> Self {
+    /// The key of `text` under a model, embedded in a role.
+    pub fn new(fingerprint: &[u8; 32], role: u8, text: &str) -> Self {
         let mut hash = Sha256::new();
         hash.update(fingerprint);
+        hash.update([role]);
         hash.update(text.as_bytes());
         Key(hash.finalize().into())
     }
@@ -38,6 +39,14 @@ struct Sized {
 }
 
 impl MemoryCache {
+    /// How many vectors are kept, and their bytes.
+    pub fn size(&self) -> (u64, u64) {
+        match self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            Some(current) => (current.cache.entry_count(), current.cache.weighted_size()),
+            None => (0, 0),
+        }
+    }
+
     /// The cache for a size in bytes; another size than before starts an empty one. `None` for size 0, which
     /// frees what was there.
     pub fn sized(&self, bytes: u64) -> Option<EmbeddingCache> {
@@ -74,7 +83,7 @@ mod tests {
     use super::*;
 
     fn key(text: &str) -> Key {
-        Key::new(&[7; 32], text)
+        Key::new(&[7; 32], 0, text)
     }
 
     #[test]

@@ -14,15 +14,30 @@ pub fn directory() -> PathBuf {
     std::env::var_os("MYSQL_ML_SECRETS_DIR").map_or_else(|| "/etc/mysql/ml-secrets".into(), PathBuf::from)
 }
 
-/// Reads a file of the directory. Links inside it may be followed, but not out of it.
+/// Reads a key from a file of the directory. Links inside it may be followed, but not out of it.
 pub fn read(name: &str, directory: &Path) -> Result<SecretString> {
+    usable(text(name, directory)?, &format!("file:{name}"))
+}
+
+/// Reads a file that may have several lines, such as a service account's.
+pub fn read_document(name: &str, directory: &Path) -> Result<SecretString> {
+    text(name, directory).map(SecretString::from)
+}
+
+fn text(name: &str, directory: &Path) -> Result<String> {
     let unreadable = |what: &str, e: &std::io::Error| {
         Error::new(
             Kind::NotFound,
             format!("the secret file:{name} cannot be read: {what} {}: {e}", directory.display()),
         )
     };
-    let root = directory.canonicalize().map_err(|e| unreadable("directory", &e))?;
+    let root = directory.canonicalize().map_err(|e| {
+        let fact = unreadable("the secrets directory", &e);
+        Error::new(
+            Kind::NotFound,
+            format!("{}; create it, or set MYSQL_ML_SECRETS_DIR in mysqld's environment", fact.message()),
+        )
+    })?;
     let path = root.join(name).canonicalize().map_err(|e| unreadable("no such file in", &e))?;
     if !path.starts_with(&root) {
         return Err(Error::new(
@@ -37,7 +52,7 @@ pub fn read(name: &str, directory: &Path) -> Result<SecretString> {
     }
     let mut value = String::new();
     file.take(MAX_SECRET_BYTES as u64 + 1).read_to_string(&mut value).map_err(|e| unreadable("file in", &e))?;
-    usable(value, &format!("file:{name}"))
+    Ok(value)
 }
 
 #[cfg(test)]

@@ -1,40 +1,137 @@
-//! Where keys come from. A value is read at use, lives as long as one call and is never printed.
+//! Where keys come from. A value is read at use, goes into a request header and is never printed.
 
 mod env;
 mod file;
+pub mod google;
+mod secret_manager;
+mod slot;
+
+use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
+use url::Url;
 
 use crate::error::{Error, Kind, Result};
+use crate::http::{Answer, Call, Client, Method};
 use crate::models::secret::SecretPath;
+use crate::models::settings::Settings;
+use crate::providers::google::hosts::Hosts;
+use crate::threads::interrupt::CancelToken;
 
 /// A secret longer than this is no key.
 const MAX_SECRET_BYTES: usize = 64 * 1024;
 
-/// Reads the value behind a path. Errors name the path, never the value.
+/// The largest answer of a service that hands out credentials.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// How often a request for a credential is sent again.
+const RETRIES: u64 = 2;
+
+/// What is needed to ask a service for a credential, on behalf of one call.
+#[derive(Clone, Copy)]
+pub struct Http<'a> {
+    /// Sends.
+    pub client: &'a Client,
+    /// The network policy.
+    pub settings: &'a Settings,
+    /// Stops.
+    pub cancel: &'a CancelToken,
+    /// The call's.
+    pub deadline: Instant,
+    /// Google's hosts.
+    pub hosts: &'a Hosts,
+}
+
+impl Http<'_> {
+    /// An error where the call was stopped or its time is up.
+    fn check(&self) -> Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(Error::interrupted(1317));
+        }
+        if Instant::now() >= self.deadline {
+            return Err(Error::new(Kind::Timeout, "no credentials in time; raise timeout_ms or try later"));
+        }
+        Ok(())
+    }
+
+    fn call(&self, method: Method, url: &str) -> Result<Call> {
+        let url = Url::parse(url).map_err(|_| Error::invalid("a URL in the Google credentials is none; correct it"))?;
+        let mut call = Call::new(method, url, self.deadline, self.settings);
+        call.max_response = MAX_ANSWER;
+        Ok(call)
+    }
+
+    fn send(&self, call: &Call) -> Result<Answer> {
+        self.client.send(call, RETRIES, self.settings, self.cancel)
+    }
+}
+
+/// The credentials in use, with what is remembered of them.
+#[derive(Default)]
+pub struct Credentials {
+    google: google::Identities,
+    secret_manager: secret_manager::Values,
+}
+
+impl Credentials {
+    /// The value of a registered secret. `rejected` is one that the provider did not accept: a value that is only
+    /// remembered is then read again.
+    pub fn secret(&self, path: &SecretPath, rejected: Option<&SecretString>, http: &Http<'_>) -> Result<SecretString> {
+        match path {
+            SecretPath::GoogleSecretManager(name) => self.secret_manager.get(name, rejected, &self.google, http),
+            _ => read(path),
+        }
+    }
+
+    /// The value of a secret that is a file of Google credentials, which has several lines.
+    pub fn document(&self, path: &SecretPath, http: &Http<'_>) -> Result<SecretString> {
+        match path {
+            SecretPath::File(name) => file::read_document(name, &file::directory()),
+            _ => self.secret(path, None, http),
+        }
+    }
+
+    /// Google's identities.
+    pub fn google(&self) -> &google::Identities {
+        &self.google
+    }
+}
+
+/// Reads the value behind a path of this machine. Errors name the path, never the value.
 pub fn read(path: &SecretPath) -> Result<SecretString> {
     match path {
         SecretPath::Env(name) => env::read(name),
         SecretPath::File(name) => file::read(name, &file::directory()),
-        SecretPath::GoogleSecretManager(_) => Err(Error::new(
-            Kind::Unsupported,
-            "its secret is in Google Secret Manager, which this version cannot read; use env:VARIABLE or file:NAME",
-        )),
+        SecretPath::GoogleSecretManager(_) => {
+            Err(Error::internal("a secret of Secret Manager was read as a local one"))
+        }
     }
 }
 
-/// Trims the line break that editors and `echo` leave, and checks what is left.
-fn usable(mut value: String, source: &str) -> Result<SecretString> {
-    value.truncate(value.trim_end_matches(['\n', '\r']).len());
-    if value.is_empty() {
+/// How long a value that is fetched stays usable while its source cannot be reached.
+const USABLE: Duration = Duration::from_secs(3600);
+
+/// Trims what editors, `echo` and careless copying leave, and checks what is left.
+fn usable(value: String, source: &str) -> Result<SecretString> {
+    let text = value.strip_prefix('\u{feff}').unwrap_or(&value);
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.is_empty() {
         return Err(Error::new(Kind::NotFound, format!("the secret {source} is empty; put the key there")));
     }
-    if value.len() > MAX_SECRET_BYTES || value.chars().any(char::is_control) {
+    if text.len() > MAX_SECRET_BYTES || text.chars().any(char::is_control) {
         return Err(Error::invalid(format!(
             "the secret {source} is not a key: it is longer than 64 KiB or has a line break or control character in it"
         )));
     }
-    Ok(SecretString::from(value))
+    if text.trim() != text {
+        return Err(Error::invalid(format!("the secret {source} has a space at an end; remove it")));
+    }
+    if text.starts_with("Bearer ") {
+        return Err(Error::invalid(format!(
+            "the secret {source} begins with 'Bearer '; put the key alone there, the scheme is added"
+        )));
+    }
+    Ok(SecretString::from(text))
 }
 
 #[cfg(test)]
@@ -42,11 +139,26 @@ mod tests {
     use super::*;
     use secrecy::ExposeSecret;
 
+    /// Runs `f` with what it needs to ask services.
+    pub(super) fn with_http<T>(f: impl FnOnce(&Http<'_>) -> T) -> T {
+        f(&Http {
+            client: &Client::default(),
+            settings: &Settings::default(),
+            cancel: &CancelToken::default(),
+            deadline: Instant::now() + Duration::from_secs(20),
+            hosts: &Hosts::default(),
+        })
+    }
+
     #[test]
     fn a_trailing_line_break_is_not_part_of_the_key() {
         assert_eq!(usable("k-1\r\n".into(), "x").unwrap().expose_secret(), "k-1");
+        assert_eq!(usable("\u{feff}k-1\n".into(), "x").unwrap().expose_secret(), "k-1");
         assert!(usable("\n".into(), "x").is_err());
         assert!(!usable("a\nb-secret".into(), "x").unwrap_err().message().contains("b-secret"));
+        for careless in [" k-secret", "k-secret \n", "Bearer k-secret"] {
+            assert!(!usable(careless.into(), "x").unwrap_err().message().contains("k-secret"));
+        }
     }
 
     #[test]

@@ -2,47 +2,52 @@
 //!
 //! Runs without a server: the registry is a trait ([`crate::models::store::Store`]), so unit tests need no mysqld.
 
+mod pacing;
 pub mod registry;
+mod send;
+pub mod status;
+mod validate;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use once_cell::sync::Lazy;
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use secrecy::SecretString;
+use serde_json::{json, Value};
 use ureq::http::{header, HeaderName};
 
 use self::registry::Registry;
+use self::send::{Outside, Request};
+use self::status::{Activity, Status};
 use crate::cache::memory::{Key, MemoryCache};
-use crate::credentials;
 use crate::error::{cut, Error, Result};
-use crate::http::{Answer, Call, Client};
-use crate::models::endpoint_url::url_of;
+use crate::models::endpoint_url::{cloud_of, url_of};
 use crate::models::function_name::FunctionName;
-use crate::models::model::{check_id, InputTransform, Model, ModelType, OutputTransform};
-use crate::models::secret::SecretPath;
+use crate::models::model::{check_id, InputTransform, Model, OutputTransform, ProviderId};
+use crate::models::registration::Registration;
 use crate::models::settings::Settings;
 use crate::models::sql_store::SqlStore;
-use crate::models::store::{ResolvedModel, Store};
+use crate::models::store::{ResolvedModel, Routine, Store};
 use crate::providers::custom::Custom;
-use crate::providers::provider;
-use crate::threads::interrupt::{CancelToken, Interrupt};
+use crate::providers::google::target;
+use crate::providers::usage::{self, Usage};
+use crate::providers::{provider, Role};
+use crate::server::caller::Account;
+use crate::threads::interrupt::Interrupt;
 use crate::threads::workers::{Config, Workers};
 use crate::vector;
 
 /// Calls in progress at once; more queue until their deadline.
 const MAX_HTTP_THREADS: usize = 256;
 
-/// How much longer than its deadline a call is waited for, so that the worker's own error is the one shown.
-const GRACE: Duration = Duration::from_millis(500);
-
 /// The engine: one per process.
 pub struct Engine {
     store: Box<dyn Store>,
     registry: Registry,
-    client: Arc<Client>,
+    outside: Arc<Outside>,
     workers: Workers,
     cache: MemoryCache,
+    status: Status,
 }
 
 impl Engine {
@@ -57,7 +62,7 @@ impl Engine {
         Engine {
             store,
             registry: Registry::default(),
-            client: Arc::default(),
+            outside: Arc::default(),
             workers: Workers::new(Config {
                 name: "mysql_ml-http",
                 max_threads: MAX_HTTP_THREADS,
@@ -67,6 +72,7 @@ impl Engine {
                 on_stop: || {},
             }),
             cache: MemoryCache::default(),
+            status: Status::default(),
         }
     }
 
@@ -80,24 +86,49 @@ impl Engine {
         self.registry.settings(self.store.as_ref(), interrupt)
     }
 
-    /// The vector of `text`, as the bytes of a VECTOR.
-    pub fn embedding(&self, model_id: &str, text: &str, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
+    /// The counters of all models, as a JSON document.
+    pub fn status_json(&self) -> String {
+        let (entries, bytes) = self.cache.size();
+        self.status.to_json(json!({"entries": entries, "bytes": bytes}))
+    }
+
+    /// Sets the counters to zero.
+    pub fn reset_status(&self) {
+        self.status.reset();
+    }
+
+    /// The vector of `text`, as the bytes of a VECTOR. `function` is the one that was called, on whose stored routine
+    /// the caller needs EXECUTE.
+    pub fn embedding(
+        &self,
+        function: Routine,
+        model_id: &str,
+        text: &str,
+        role: Role,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Arc<[u8]>> {
         check_id("model_id", model_id)?;
         let settings = self.settings(interrupt)?;
-        let resolved = self.registry.model(self.store.as_ref(), "ml_embedding", model_id, &settings, interrupt)?;
+        let resolved = self.registry.model(self.store.as_ref(), function, model_id, &settings, interrupt)?;
         let model = &resolved.model;
-        if model.model_type != ModelType::TextEmbedding {
+        if !model.model_type.embeds() {
             return Err(Error::invalid(format!(
-                "model '{model_id}' has model_type generic; call ml_predict_row, or register it as text_embedding"
+                "model '{model_id}' has model_type {}; call ml_predict_row, or register it as text_embedding",
+                model.model_type.as_str()
             )));
         }
+        let activity = self.status.of(model_id);
+        activity.called();
         let cache = self.cache.sized(settings.cache_memory);
-        let key = cache.as_ref().map(|_| Key::new(&model.fingerprint, text));
+        let key = cache.as_ref().map(|_| Key::new(&model.fingerprint, role as u8, text));
         if let Some(hit) = cache.as_ref().zip(key.as_ref()).and_then(|(cache, key)| cache.get(key)) {
+            activity.hit();
             return Ok(hit);
         }
-        let context = |e: Error| e.context(&format!("model '{model_id}'"));
-        let bytes: Arc<[u8]> = self.embed(&resolved, text, &settings, interrupt).map_err(context)?.into();
+        let bytes: Arc<[u8]> = self
+            .embed(&resolved, text, role, &settings, &activity, interrupt)
+            .map_err(|e| e.context(&format!("model '{model_id}'")))?
+            .into();
         if let Some((cache, key)) = cache.zip(key) {
             cache.insert(key, Arc::clone(&bytes));
         }
@@ -108,25 +139,71 @@ impl Engine {
         &self,
         resolved: &Arc<ResolvedModel>,
         text: &str,
+        role: Role,
         settings: &Arc<Settings>,
+        activity: &Activity,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Vec<u8>> {
+        let counted = |result: Result<Vec<u8>>| {
+            if let Err(error) = &result {
+                activity.failed(error);
+            }
+            result
+        };
+        counted(self.embed_uncounted(resolved, text, role, settings, activity, interrupt))
+    }
+
+    fn embed_uncounted(
+        &self,
+        resolved: &Arc<ResolvedModel>,
+        text: &str,
+        role: Role,
+        settings: &Arc<Settings>,
+        activity: &Activity,
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<u8>> {
         let model = &resolved.model;
         // Transforms in a registration replace the provider's own shapes.
-        let api = if model.input.is_some() { &Custom } else { provider(model.provider) };
+        let api = if model.input.is_some() { &Custom } else { provider(model.speaks) };
+        let normalize = model.options.normalize == Some(true);
+        let to_bytes = |mut vector: Vec<f32>| {
+            if normalize {
+                vector::normalize(&mut vector);
+            }
+            vector::to_bytes(&vector)
+        };
         let bytes = match api.embed_here(model, text) {
-            Some(vector) => vector::to_bytes(&vector?)?,
+            Some(vector) => {
+                let bytes = to_bytes(vector?)?;
+                activity.used(1, Usage::default());
+                bytes
+            }
             None => {
                 let (input_fn, output_fn) = transform_functions(model);
                 let (headers, body) = self.functions(resolved, input_fn, text, interrupt)?;
                 let body = match body {
                     Some(body) => body.into_bytes(),
-                    None => api.embedding_request(model, text)?,
+                    None => api.embedding_request(model, &[text], role)?,
                 };
-                let answer = self.send(resolved, headers, body, settings, interrupt)?;
+                let request = self.request(resolved, headers, body, tokens_in(text), settings)?;
                 match output_fn {
-                    Some(output) => self.output(resolved, output, &answer.body, interrupt)?,
-                    None => vector::to_bytes(&api.read_embedding(model, &answer.body)?)?,
+                    Some(output) => {
+                        let answer = self.send(request, activity, interrupt, |answer| Ok((answer, None)))?;
+                        activity.used(1, Usage::default());
+                        let bytes = self.output(resolved, output, &answer.body, interrupt)?;
+                        if normalize {
+                            to_bytes(vector::from_bytes(&bytes))?
+                        } else {
+                            bytes
+                        }
+                    }
+                    None => self.send(request, activity, interrupt, |answer| {
+                        let read = api.read_embeddings(model, &answer.body, 1)?;
+                        activity.used(1, Usage { input: read.tokens, output: None });
+                        let vector = read.vectors.into_iter().next();
+                        let vector = vector.ok_or_else(|| Error::response("the endpoint answered without a vector"))?;
+                        Ok((to_bytes(vector)?, read.tokens))
+                    })?,
                 }
             }
         };
@@ -137,6 +214,25 @@ impl Engine {
             ))),
             _ => Ok(bytes),
         }
+    }
+
+    fn request(
+        &self,
+        resolved: &Arc<ResolvedModel>,
+        header_json: Option<String>,
+        body: Vec<u8>,
+        tokens: u64,
+        settings: &Arc<Settings>,
+    ) -> Result<Request> {
+        let timeout = resolved.model.options.timeout_ms.map_or(settings.timeout, Duration::from_millis);
+        Ok(Request {
+            resolved: Arc::clone(resolved),
+            headers: header_json.as_deref().map(read_headers).transpose()?.unwrap_or_default(),
+            body: body.into(),
+            settings: Arc::clone(settings),
+            deadline: Instant::now() + timeout,
+            tokens,
+        })
     }
 
     /// Calls the header and input functions that the model names.
@@ -187,74 +283,73 @@ impl Engine {
     pub fn predict(&self, model_id: &str, body: &str, interrupt: &dyn Interrupt) -> Result<String> {
         check_id("model_id", model_id)?;
         let settings = self.settings(interrupt)?;
-        let resolved = self.registry.model(self.store.as_ref(), "ml_predict_row", model_id, &settings, interrupt)?;
-        let context = |e: Error| e.context(&format!("model '{model_id}'"));
-        let request = check_json(body)
-            .and_then(|()| provider(resolved.model.provider).predict_request(&resolved.model, body))
-            .map_err(context)?;
-        let (headers, _) = self.functions(&resolved, None, body, interrupt).map_err(context)?;
-        let answer = self.send(&resolved, headers, request, &settings, interrupt).map_err(context)?;
-        json_text(&answer.body).map(str::to_owned).map_err(context)
+        let resolved =
+            self.registry.model(self.store.as_ref(), Routine::PREDICT_ROW, model_id, &settings, interrupt)?;
+        let activity = self.status.of(model_id);
+        activity.called();
+        self.answer(&resolved, body, &settings, &activity, interrupt)
+            .map_err(|e| e.context(&format!("model '{model_id}'")))
     }
 
-    /// Sends a request on a worker and waits for the answer.
-    fn send(
+    fn answer(
         &self,
         resolved: &Arc<ResolvedModel>,
-        header_json: Option<String>,
-        body: Vec<u8>,
+        body: &str,
         settings: &Arc<Settings>,
+        activity: &Activity,
         interrupt: &dyn Interrupt,
-    ) -> Result<Answer> {
-        let model = &resolved.model;
-        let url = url_of(model)?;
-        if let Some(secret) = &resolved.secret {
-            secret.check_url(&url)?;
-        }
-        let headers = match header_json {
-            Some(json) => read_headers(&json)?,
-            None => Vec::new(),
-        };
-        let timeout = model.options.timeout_ms.map_or(settings.timeout, Duration::from_millis);
-        let deadline = Instant::now() + timeout;
-        let cancel = CancelToken::default();
-        let pending = {
-            let (client, settings, cancel) = (Arc::clone(&self.client), Arc::clone(settings), cancel.clone());
-            let resolved = Arc::clone(resolved);
-            self.workers.run(move || {
-                let call = Call {
-                    url,
-                    // Here and not on the statement's thread: a secret's file may be on a mount that hangs.
-                    headers: with_secret(headers, resolved.secret.as_ref().map(|s| &s.path))?,
-                    body,
-                    deadline,
-                    connect_timeout: settings.connect_timeout,
-                    max_retries: resolved.model.options.max_retries.unwrap_or(settings.max_retries),
-                    max_response: settings.max_response,
+    ) -> Result<String> {
+        let answered = || {
+            check_json(body)?;
+            let request = provider(resolved.model.speaks).predict_request(&resolved.model, body)?;
+            let (headers, _) = self.functions(resolved, None, body, interrupt)?;
+            let request = self.request(resolved, headers, request, tokens_in(body), settings)?;
+            self.send(request, activity, interrupt, |answer| {
+                let usage = usage::of_answer(&answer.body)
+                    .map_err(|e| crate::providers::numbers::unreadable(&e, &answer.body))?;
+                activity.used(0, usage);
+                let text = String::from_utf8(answer.body)
+                    .map_err(|_| Error::response("the endpoint's answer is not valid UTF-8"))?;
+                let tokens = match (usage.input, usage.output) {
+                    (None, None) => None,
+                    (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
                 };
-                client.send(&call, &settings, &cancel)
-            })?
+                Ok((text, tokens))
+            })
         };
-        let result = pending.wait(interrupt, deadline + GRACE);
-        if result.is_err() {
-            // Nobody waits any more: the worker and the connection are free again within its next slice.
-            cancel.cancel();
+        let result = answered();
+        if let Err(error) = &result {
+            activity.failed(error);
         }
         result
     }
+
+    /// The URL that a registration with these arguments would be called at.
+    pub fn request_url(
+        &self,
+        registration: &Registration,
+        location: Option<&str>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<String> {
+        let settings = self.settings(interrupt)?;
+        let mut model = registration.to_model(None, Account::library(), "")?;
+        model.options.location = location.map(str::to_owned);
+        let mut cloud = cloud_of(&model, &settings);
+        if model.speaks == ProviderId::Google && target::needs_project(&model) && cloud.project.is_none() {
+            let known = cloud.clone();
+            cloud = self.outside(&settings, interrupt, move |credentials, http| {
+                let mut cloud = known;
+                credentials.google().complete(&mut cloud, None, http)?;
+                Ok(cloud)
+            })?;
+        }
+        url_of(&model, &cloud).map(String::from)
+    }
 }
 
-/// Adds the model's key as a bearer token, unless a header function authorized the request already.
-fn with_secret(
-    mut headers: Vec<(HeaderName, SecretString)>,
-    secret: Option<&SecretPath>,
-) -> Result<Vec<(HeaderName, SecretString)>> {
-    let authorized = headers.iter().any(|(name, _)| *name == header::AUTHORIZATION);
-    if let Some(path) = secret.filter(|_| !authorized) {
-        let key = credentials::read(path)?;
-        headers.push((header::AUTHORIZATION, format!("Bearer {}", key.expose_secret()).into()));
-    }
-    Ok(headers)
+/// What a text costs at least, before the provider counts: some four bytes a token.
+fn tokens_in(text: &str) -> u64 {
+    (text.len() as u64 / 4).max(1)
 }
 
 /// The stored functions among the model's transforms.

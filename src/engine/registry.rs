@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::error::Result;
 use crate::models::settings::Settings;
-use crate::models::store::{ResolvedModel, Store};
+use crate::models::store::{ResolvedModel, Routine, Store};
 use crate::server::caller::Account;
 use crate::threads::interrupt::Interrupt;
 
@@ -24,7 +24,7 @@ pub struct Registry {
 }
 
 /// Account, function, model id.
-type Key = (Account, &'static str, String);
+type Key = (Account, Routine, String);
 
 struct Read<T> {
     at: Instant,
@@ -38,11 +38,11 @@ impl Registry {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A model, read at most `registry_ttl` ago for the account in force, which may execute `mysql.<function>`.
+    /// A model, read at most `registry_ttl` ago for the account in force, which may execute the function.
     pub fn model(
         &self,
         store: &dyn Store,
-        function: &'static str,
+        function: Routine,
         model_id: &str,
         settings: &Settings,
         interrupt: &dyn Interrupt,

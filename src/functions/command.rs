@@ -19,14 +19,35 @@ pub trait Command {
     /// How many a positional call must give.
     const REQUIRED: usize;
 
-    /// Does it. `values` has one entry a parameter.
-    fn run(values: &[Option<&str>], by_name: bool, interrupt: &dyn Interrupt) -> Result<String>;
+    /// Does it. `values` has one entry a parameter. `None` is SQL NULL.
+    fn run(values: &[Option<&str>], by_name: bool, interrupt: &dyn Interrupt) -> Result<Option<String>>;
 }
+
+/// Declares a [`Command`] type.
+macro_rules! command {
+    ($(#[$doc:meta])* $type:ident = $name:literal, $parameters:expr, $required:expr, $run:expr) => {
+        $(#[$doc])*
+        pub struct $type;
+
+        impl $crate::functions::command::Command for $type {
+            const NAME: &'static str = $name;
+            const PARAMETERS: &'static [&'static [&'static str]] = $parameters;
+            const REQUIRED: usize = $required;
+
+            fn run(values: &[Option<&str>], by_name: bool, interrupt: &dyn $crate::threads::interrupt::Interrupt) -> $crate::error::Result<Option<String>> {
+                let run: fn(&[Option<&str>], bool, &dyn $crate::threads::interrupt::Interrupt) -> $crate::error::Result<String> = $run;
+                run(values, by_name, interrupt).map(Some)
+            }
+        }
+    };
+}
+
+pub(crate) use command;
 
 /// A [`Command`] as a loadable function.
 pub struct CommandFunction<C> {
     bound: Bound,
-    result: String,
+    result: Option<String>,
     command: PhantomData<C>,
 }
 
@@ -36,7 +57,7 @@ impl<C: Command> SqlFunction for CommandFunction<C> {
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         let bound = bind(setup, C::PARAMETERS, C::REQUIRED)?;
         setup.returns_text(0x00ff_ffff)?;
-        Ok(CommandFunction { bound, result: String::new(), command: PhantomData })
+        Ok(CommandFunction { bound, result: None, command: PhantomData })
     }
 }
 
@@ -48,7 +69,7 @@ impl<C: Command> BytesFunction for CommandFunction<C> {
         let values =
             (0..C::PARAMETERS.len()).map(|p| self.bound.text(args, p, C::PARAMETERS)).collect::<Result<Vec<_>>>()?;
         self.result = C::run(&values, self.bound.by_name, &StatementInterrupt::current())?;
-        Ok(Some(self.result.as_bytes()))
+        Ok(self.result.as_deref().map(str::as_bytes))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `ml_embedding(model_id, content)`.
+//! `ml_embedding(model_id, content)` and `ml_query_embedding(model_id, content)`.
 
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -7,6 +7,8 @@ use super::model_call::ModelCall;
 use crate::abi::args::Setup;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::models::store::Routine;
+use crate::providers::Role;
 use crate::threads::interrupt::Interrupt;
 use crate::vector::MAX_DIMENSIONS;
 
@@ -27,6 +29,26 @@ impl ModelCall for Embedding {
     }
 
     fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
-        engine.embedding(model_id, input, interrupt)
+        engine.embedding(Routine::EMBEDDING, model_id, input, Role::Document, interrupt)
+    }
+}
+
+/// `ml_query_embedding(model_id, content)`: as `ml_embedding`, for a text that is searched for. Models that embed
+/// queries otherwise than documents are told so: by the option `query_input_type`, else in the provider's own way.
+pub struct QueryEmbedding;
+
+impl ModelCall for QueryEmbedding {
+    const NAME: &'static str = "ml_query_embedding";
+    const PARAMETERS: &'static [&'static [&'static str]] = Embedding::PARAMETERS;
+    const STATE: &'static CStr = c"waiting for a model: ml_query_embedding";
+    const REPEATABLE: bool = true;
+    type Output = Arc<[u8]>;
+
+    fn declare(setup: &Setup<'_>) -> Result<()> {
+        Embedding::declare(setup)
+    }
+
+    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
+        engine.embedding(Routine::QUERY_EMBEDDING, model_id, input, Role::Query, interrupt)
     }
 }

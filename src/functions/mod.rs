@@ -3,6 +3,7 @@
 pub mod command;
 pub mod distance;
 pub mod embedding;
+pub mod inspect;
 pub mod model_call;
 pub mod named;
 pub mod predict;

@@ -2,31 +2,11 @@
 //!
 //! Who may call them is decided by EXECUTE on the stored procedure of the same name, also for a bare call.
 
-use super::command::{required, Command};
+use super::command::{command, required};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::models::registration::{Registration, PARAMETERS};
 use crate::models::sql_store;
-use crate::threads::interrupt::Interrupt;
-
-/// Declares a [`Command`] type.
-macro_rules! command {
-    ($(#[$doc:meta])* $type:ident = $name:literal, $parameters:expr, $required:expr, $run:expr) => {
-        $(#[$doc])*
-        pub struct $type;
-
-        impl Command for $type {
-            const NAME: &'static str = $name;
-            const PARAMETERS: &'static [&'static [&'static str]] = $parameters;
-            const REQUIRED: usize = $required;
-
-            fn run(values: &[Option<&str>], by_name: bool, interrupt: &dyn Interrupt) -> Result<String> {
-                let run: fn(&[Option<&str>], bool, &dyn Interrupt) -> Result<String> = $run;
-                run(values, by_name, interrupt)
-            }
-        }
-    };
-}
 
 fn registration(values: &[Option<&str>]) -> Result<Registration> {
     let owned: Vec<Option<String>> = values.iter().map(|v| v.map(str::to_owned)).collect();
@@ -39,9 +19,14 @@ fn changing(change: impl FnOnce(&Engine) -> Result<()>) -> Result<()> {
     let engine = Engine::global();
     let result = change(engine);
     // Also after a failure: it may have come after the change, such as a KILL while the answer was awaited.
-    engine.registry().invalidate();
+    // An account without the right to change anything cannot make everybody read anew.
+    if !matches!(&result, Err(e) if e.kind() == Kind::Server(ER_PROCACCESS_DENIED)) {
+        engine.registry().invalidate();
+    }
     result
 }
+
+const ER_PROCACCESS_DENIED: u32 = 1370;
 
 const SECRET: &[&[&str]] = &[&["secret_id"], &["secret_path"]];
 
@@ -82,7 +67,9 @@ command! {
     SetModelOptions = "ml_set_model_options", &[&["model_id"], &["options"]], 2, |v, _, interrupt| {
         let id = required(v, 0, "model_id")?;
         let value = required(v, 1, "options")?;
-        changing(|_| sql_store::set_model_options(id, value, interrupt))?;
+        changing(|engine| {
+            sql_store::set_model_options(id, value, engine.settings(interrupt)?.as_ref(), interrupt)
+        })?;
         Ok(id.to_owned())
     }
 }

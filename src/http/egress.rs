@@ -47,6 +47,20 @@ impl Allowlist {
     }
 }
 
+impl Allowlist {
+    /// For the metadata server of the cloud machine and nothing else; a test or proxy of one may be on this machine.
+    pub fn for_metadata() -> Self {
+        let rule = |target| Rule { plain_http: true, target, port: None };
+        Allowlist(vec![
+            rule(Target::Host("metadata.google.internal".into())),
+            rule(Target::Net(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 32)),
+            rule(Target::Net(IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)), 128)),
+            rule(Target::Host("localhost".into())),
+            rule(Target::Net(IpAddr::V4(Ipv4Addr::LOCALHOST), 8)),
+        ])
+    }
+}
+
 impl Rule {
     fn parse(entry: &str) -> Option<Self> {
         let (plain_http, rest) = match entry.strip_prefix("http://") {

@@ -2,13 +2,15 @@
 
 pub mod egress;
 pub mod proxy;
+pub mod rate_limit;
 mod redact;
 pub mod retry;
 mod transport;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -31,22 +33,57 @@ const MAX_CA_FILE: u64 = 8 << 20;
 const MAX_STALE: u32 = 3;
 
 /// A request and the bounds of its call.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Call {
+    /// What is done; a POST has a body.
+    pub method: Method,
     /// Where to.
     pub url: Url,
     /// Headers besides the content type; values are kept as secrets.
     pub headers: Vec<(HeaderName, SecretString)>,
-    /// A JSON document.
-    pub body: Vec<u8>,
     /// Covers every try, wait and byte.
     pub deadline: Instant,
     /// Bounds one connection.
     pub connect_timeout: Duration,
-    /// How often to send again.
-    pub max_retries: u64,
     /// The largest body accepted, bytes.
     pub max_response: usize,
+    /// A PEM file of authorities in place of the setting's; empty: the setting's.
+    pub ca_file: String,
+    /// A proxy in place of the setting's, or `none`; empty: the setting's.
+    pub proxy: String,
+    /// Whether this asks the cloud's metadata server, which models never may: link-local, plain http, no proxy.
+    pub metadata: bool,
+    /// What must not be seen in an answer, besides the keys among the headers.
+    pub private: Vec<SecretString>,
+}
+
+/// How a request is made.
+#[derive(Debug, Clone)]
+pub enum Method {
+    /// A GET.
+    Get,
+    /// A POST of JSON.
+    Json(Arc<[u8]>),
+    /// A POST of a form.
+    Form(SecretString),
+}
+
+impl Call {
+    /// A call with the settings' bounds and no headers.
+    pub fn new(method: Method, url: Url, deadline: Instant, settings: &Settings) -> Self {
+        Call {
+            method,
+            url,
+            headers: Vec::new(),
+            deadline,
+            connect_timeout: settings.connect_timeout,
+            max_response: settings.max_response,
+            ca_file: String::new(),
+            proxy: String::new(),
+            metadata: false,
+            private: Vec::new(),
+        }
+    }
 }
 
 /// An answer with a status below 300.
@@ -54,203 +91,345 @@ pub struct Call {
 pub struct Answer {
     /// The body.
     pub body: Vec<u8>,
+    /// How long the provider wants no more requests, where it says that none are left.
+    pub pause: Option<Duration>,
+    /// The value of the header `metadata-flavor`.
+    pub metadata_flavor: bool,
 }
 
-/// Sends calls. One per process; remade inside when a setting that concerns it changes.
+/// Sends calls. One per process; agents are made for each set of certificate authorities.
 #[derive(Default)]
 pub struct Client {
     current: RwLock<Option<Arc<Configured>>>,
 }
 
+/// More certificate files than this in use at once are not kept ready.
+const MAX_AGENTS: usize = 32;
+
 struct Configured {
     allowlist: Arc<Allowlist>,
     proxy_setting: String,
-    ca_file: String,
     proxy: Option<Proxy>,
-    agent: Agent,
+    /// By certificate file. Kept connections belong to an allowlist: another one starts anew.
+    agents: Mutex<HashMap<String, Agent>>,
 }
 
 impl Client {
-    /// The agent for these settings.
+    /// The agents for these settings.
     fn configured(&self, settings: &Settings) -> Result<Arc<Configured>> {
-        let fits = |c: &Configured| {
-            *c.allowlist == settings.egress_allowlist
-                && c.proxy_setting == settings.proxy
-                && c.ca_file == settings.ca_file
-        };
+        let fits = |c: &Configured| *c.allowlist == settings.egress_allowlist && c.proxy_setting == settings.proxy;
         if let Some(current) = self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
             if fits(current) {
                 return Ok(Arc::clone(current));
             }
         }
-        let made = Arc::new(Configured::new(settings)?);
+        let made = Arc::new(Configured {
+            allowlist: Arc::new(settings.egress_allowlist.clone()),
+            proxy_setting: settings.proxy.clone(),
+            proxy: proxy::from_setting(&settings.proxy)?,
+            agents: Mutex::default(),
+        });
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&made));
         Ok(made)
     }
 
-    /// Sends `call` until it is answered, fails for good, or its time is up. Blocks: for worker threads only.
-    pub fn send(&self, call: &Call, settings: &Settings, cancel: &CancelToken) -> Result<Answer> {
+    /// Sends `call` until it is answered, fails for good, was tried `max_retries` times more, or its time is up.
+    /// Blocks: for worker threads only.
+    pub fn send(&self, call: &Call, max_retries: u64, settings: &Settings, cancel: &CancelToken) -> Result<Answer> {
+        let mut tries = Tries::new(call.deadline, max_retries);
+        loop {
+            let failure = match self.try_once(call, settings, cancel) {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let wait = tries.next(failure)?;
+            if cancel.sleep(wait) {
+                return Err(Error::interrupted(1317));
+            }
+        }
+    }
+
+    /// Sends `call` once. Blocks: for worker threads only.
+    pub fn try_once(
+        &self,
+        call: &Call,
+        settings: &Settings,
+        cancel: &CancelToken,
+    ) -> std::result::Result<Answer, Failure> {
         let configured = self.configured(settings)?;
-        let direct = is_this_machine(&call.url);
-        let proxy = configured.proxy.as_ref().filter(|p| !direct && !proxy::passes_by(p, &call.url));
-        configured.allowlist.check_url(&call.url, proxy.is_some())?;
-        let secrets = redact::secrets_of(&call.headers);
+        let own_proxy = match call.proxy.as_str() {
+            "" | "none" => None,
+            url => Some(proxy::check_proxy(url)?),
+        };
+        let direct = call.proxy == "none" || call.metadata || is_this_machine(&call.url);
+        let proxy =
+            own_proxy.as_ref().or(configured.proxy.as_ref()).filter(|p| !direct && !proxy::passes_by(p, &call.url));
+        let allowlist =
+            if call.metadata { Arc::new(Allowlist::for_metadata()) } else { Arc::clone(&configured.allowlist) };
+        allowlist.check_url(&call.url, proxy.is_some())?;
+        let agent = configured.agent(if call.ca_file.is_empty() { &settings.ca_file } else { &call.ca_file })?;
+        let mut secrets = redact::secrets_of(&call.headers);
+        secrets.extend(call.private.iter().cloned());
         let context = CallContext {
             cancel: cancel.clone(),
-            allowlist: Arc::clone(&configured.allowlist),
+            allowlist,
             proxy: proxy.map(|p| format!("{}:{}", p.host().trim_matches(['[', ']']), p.port())),
         };
         transport::with_context(context, || {
-            let mut attempt = 0_u32;
-            let mut stale = 0;
-            loop {
-                attempt += 1;
-                let (result, opened) = transport::noting_connections(|| configured.try_once(call, proxy, &secrets));
-                let failure = match result {
-                    Ok(answer) => return Ok(answer),
-                    Err(failure) => failure,
-                };
+            for _ in 0..MAX_STALE {
+                let (result, opened) = transport::noting_connections(|| exchange(&agent, call, proxy, &secrets));
                 if cancel.is_cancelled() {
-                    return Err(Error::interrupted(1317));
+                    return Err(Error::interrupted(1317).into());
                 }
-                if failure.broken && !opened && stale < MAX_STALE {
+                match result {
                     // The endpoint closed a kept connection just as it was used again: no failure of the request.
-                    stale += 1;
-                    attempt -= 1;
-                    continue;
-                }
-                let wait = failure.wait.unwrap_or_else(|| retry::backoff(attempt));
-                let left = call.deadline.saturating_duration_since(Instant::now());
-                if !failure.retryable || u64::from(attempt) > call.max_retries || wait >= left {
-                    return Err(failure.into_error(call, attempt, wait));
-                }
-                if cancel.sleep(wait) {
-                    return Err(Error::interrupted(1317));
+                    Err(failure) if failure.broken && !opened => {}
+                    result => return result,
                 }
             }
+            exchange(&agent, call, proxy, &secrets)
         })
     }
 }
 
 /// Why a try failed.
-struct Failure {
-    kind: Kind,
-    message: String,
-    retryable: bool,
+#[derive(Debug, Clone)]
+pub struct Failure {
+    error: Error,
+    /// Whether another try may be answered.
+    pub retryable: bool,
     /// The connection broke before an answer began.
     broken: bool,
     /// The wait the server asked for.
-    wait: Option<Duration>,
+    pub wait: Option<Duration>,
+    /// Where to, for the error.
+    place: String,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure { error, retryable: false, broken: false, wait: None, place: String::new() }
+    }
 }
 
 impl Failure {
-    fn into_error(self, call: &Call, attempts: u32, wait: Duration) -> Error {
-        let mut message = format!("{}: {}", shown(&call.url), self.message);
-        if self.retryable && self.wait.is_some() && u64::from(attempts) <= call.max_retries {
-            message
-                .push_str(&format!("; it asks to wait {} s, longer than the call may take", wait.as_secs_f64().ceil()));
+    fn new(kind: Kind, message: impl Into<String>, retryable: bool) -> Self {
+        Failure { retryable, ..Error::new(kind, message.into()).into() }
+    }
+
+    /// What kind of failure it is.
+    pub fn kind(&self) -> Kind {
+        self.error.kind()
+    }
+
+    /// Whether the provider said that it is asked too much, for now.
+    pub fn is_rate_limit(&self) -> bool {
+        match self.kind() {
+            Kind::Provider(429 | 529) => self.retryable,
+            Kind::Provider(503) => self.retryable && self.wait.is_some(),
+            _ => false,
         }
-        if attempts > 1 {
-            message.push_str(&format!(" ({attempts} tries)"));
+    }
+
+    /// The failure as the error of the whole call.
+    pub fn into_error(self, tries: u32) -> Error {
+        if matches!(self.error.kind(), Kind::Interrupted(_)) || self.place.is_empty() {
+            return self.error;
         }
-        Error::new(self.kind, message)
+        let tries = if tries > 1 { format!(" ({tries} tries)") } else { String::new() };
+        Error::new(self.error.kind(), format!("{}: {}{tries}", self.place, self.error.message()))
+    }
+}
+
+/// More tries than this are not made of one call, whatever the provider asks for.
+const MAX_TRIES: u32 = 30;
+
+/// Counts the tries of one call and says how long to wait before the next.
+pub struct Tries {
+    deadline: Instant,
+    max_retries: u64,
+    made: u32,
+    /// Tries that count against `max_retries`: waits that the provider asked for count once however many they are.
+    counted: u64,
+    waited_as_asked: bool,
+}
+
+impl Tries {
+    /// A call's tries.
+    pub fn new(deadline: Instant, max_retries: u64) -> Self {
+        Tries { deadline, max_retries, made: 0, counted: 0, waited_as_asked: false }
+    }
+
+    /// How many tries were made.
+    pub fn made(&self) -> u32 {
+        self.made
+    }
+
+    /// The wait before the next try, or the error where there is none.
+    pub fn next(&mut self, failure: Failure) -> Result<Duration> {
+        self.made = self.made.saturating_add(1);
+        let asked = failure.wait.is_some_and(|wait| !wait.is_zero())
+            && matches!(failure.kind(), Kind::Provider(429 | 529))
+            && self.made < MAX_TRIES;
+        if !(asked && self.waited_as_asked) {
+            self.counted += 1;
+        }
+        self.waited_as_asked |= asked;
+        let wait = failure.wait.unwrap_or_else(|| retry::backoff(self.made));
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if !failure.retryable || self.counted > self.max_retries {
+            return Err(failure.into_error(self.made));
+        }
+        if wait >= left {
+            let asked = failure.wait;
+            let error = failure.into_error(self.made);
+            return Err(match asked {
+                Some(wait) => Error::new(
+                    error.kind(),
+                    format!(
+                        "{}; it asks to wait {} s, longer than the call may take",
+                        error.message(),
+                        wait.as_secs_f64().ceil()
+                    ),
+                ),
+                None => error,
+            });
+        }
+        Ok(wait)
     }
 }
 
 impl Configured {
-    fn new(settings: &Settings) -> Result<Self> {
-        let proxy = proxy::from_setting(&settings.proxy)?;
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .user_agent(concat!("mysql-ml/", env!("CARGO_PKG_VERSION")))
-            .max_response_header_size(64 * 1024)
-            .max_idle_connections(512)
-            .max_idle_connections_per_host(256)
-            .max_idle_age(Duration::from_secs(30))
-            .tls_config(TlsConfig::builder().root_certs(root_certificates(&settings.ca_file)?).build())
-            .build();
-        let connector =
-            ().chain(ConnectProxyConnector::default())
-                .chain(TcpConnector::default())
-                .chain(CancelConnector)
-                .chain(RustlsConnector::default());
-        Ok(Configured {
-            allowlist: Arc::new(settings.egress_allowlist.clone()),
-            proxy_setting: settings.proxy.clone(),
-            ca_file: settings.ca_file.clone(),
-            proxy,
-            agent: Agent::with_parts(config, connector, CheckedResolver),
-        })
+    /// The agent that trusts the authorities of a file.
+    fn agent(&self, ca_file: &str) -> Result<Agent> {
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agent) = agents.get(ca_file) {
+            return Ok(agent.clone());
+        }
+        let agent = new_agent(ca_file)?;
+        if agents.len() >= MAX_AGENTS {
+            agents.clear();
+        }
+        agents.insert(ca_file.to_owned(), agent.clone());
+        Ok(agent)
     }
+}
 
-    fn try_once(
-        &self,
-        call: &Call,
-        proxy: Option<&Proxy>,
-        secrets: &[SecretString],
-    ) -> std::result::Result<Answer, Failure> {
-        let left = call.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(timed_out());
+fn new_agent(ca_file: &str) -> Result<Agent> {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .user_agent(concat!("mysql-ml/", env!("CARGO_PKG_VERSION")))
+        .max_response_header_size(64 * 1024)
+        .max_idle_connections(512)
+        .max_idle_connections_per_host(256)
+        .max_idle_age(Duration::from_secs(30))
+        .tls_config(TlsConfig::builder().root_certs(root_certificates(ca_file)?).build())
+        .build();
+    let connector =
+        ().chain(ConnectProxyConnector::default())
+            .chain(TcpConnector::default())
+            .chain(CancelConnector)
+            .chain(RustlsConnector::default());
+    Ok(Agent::with_parts(config, connector, CheckedResolver))
+}
+
+/// One request and its answer.
+fn exchange(
+    agent: &Agent,
+    call: &Call,
+    proxy: Option<&Proxy>,
+    secrets: &[SecretString],
+) -> std::result::Result<Answer, Failure> {
+    let place = |failure: Failure| Failure { place: shown(&call.url), ..failure };
+    let left = call.deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(place(timed_out()));
+    }
+    let connect = call.connect_timeout.min(left);
+    let mut response = match &call.method {
+        Method::Get => {
+            let request = agent
+                .get(call.url.as_str())
+                .config()
+                .timeout_global(Some(left))
+                .timeout_connect(Some(connect))
+                .proxy(proxy.cloned())
+                .build();
+            with_headers(request, &call.headers).map_err(place)?.call()
         }
-        let mut request = self
-            .agent
-            .post(call.url.as_str())
-            .config()
-            .timeout_global(Some(left))
-            .timeout_connect(Some(call.connect_timeout.min(left)))
-            .proxy(proxy.cloned())
-            .build()
-            .header(header::CONTENT_TYPE, "application/json");
-        for (name, value) in &call.headers {
-            let mut value = HeaderValue::from_str(value.expose_secret()).map_err(|_| Failure {
-                kind: Kind::Invalid,
-                message: format!("the value of the header {name} holds a character that headers cannot carry, such as a line break; check the secret"),
-                retryable: false,
-                broken: false,
-                wait: None,
-            })?;
-            value.set_sensitive(true);
-            request = request.header(name, value);
-        }
-        let mut response = request.send(call.body.as_slice()).map_err(|e| failed(&e, call))?;
-        let status = response.status().as_u16();
-        let wait = {
-            let get = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
-            retry::asked_wait(get("retry-after-ms"), get("retry-after"), SystemTime::now())
-        };
-        let location = response.headers().get(header::LOCATION).is_some();
-        let mut body = read_bounded(&mut response, call.max_response);
-        if let Ok(body) = &mut body {
-            redact::blot_out(body, secrets);
-        }
-        match (status, body) {
-            (200..=299, Ok(body)) => Ok(Answer { body }),
-            (200..=299, Err(e)) => Err(Failure { broken: false, ..failed(&e, call) }),
-            (300..=399, _) if location => Err(Failure {
-                kind: Kind::Provider(status),
-                message: format!(
-                    "it answered with a redirect ({status}), which is not followed; register the final URL"
-                ),
-                retryable: false,
-                broken: false,
-                wait: None,
-            }),
-            (_, body) => {
-                let body = body.unwrap_or_default();
-                Err(Failure {
-                    kind: Kind::Provider(status),
-                    message: format!("it answered {status} {}", refusal(status, &body)),
-                    retryable: retry::is_retryable(status, &body),
-                    broken: false,
-                    wait,
-                })
-            }
+        Method::Json(_) | Method::Form(_) => {
+            let (content_type, body) = match &call.method {
+                Method::Form(form) => ("application/x-www-form-urlencoded", form.expose_secret().as_bytes()),
+                Method::Json(body) => ("application/json", body.as_ref()),
+                Method::Get => ("", &[][..]),
+            };
+            let request = agent
+                .post(call.url.as_str())
+                .config()
+                .timeout_global(Some(left))
+                .timeout_connect(Some(connect))
+                .proxy(proxy.cloned())
+                .build()
+                .header(header::CONTENT_TYPE, content_type);
+            with_headers(request, &call.headers).map_err(place)?.send(body)
         }
     }
+    .map_err(|e| place(failed(&e, call)))?;
+    let status = response.status().as_u16();
+    let headers = response.headers().clone();
+    let get = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    let now = SystemTime::now();
+    let mut body = read_bounded(&mut response, call.max_response);
+    if let Ok(body) = &mut body {
+        redact::blot_out(body, secrets);
+    }
+    match (status, body) {
+        (200..=299, Ok(body)) => Ok(Answer {
+            body,
+            pause: rate_limit::exhausted(get, now),
+            metadata_flavor: get("metadata-flavor") == Some("Google"),
+        }),
+        (200..=299, Err(e)) => Err(place(Failure { broken: false, ..failed(&e, call) })),
+        (300..=399, _) if headers.contains_key(header::LOCATION) => Err(place(Failure::new(
+            Kind::Provider(status),
+            format!("it answered with a redirect ({status}), which is not followed; register the final URL"),
+            false,
+        ))),
+        (_, body) => {
+            let body = body.unwrap_or_default();
+            let retryable = retry::should_retry(get("x-should-retry"), status, &body);
+            Err(place(Failure {
+                wait: retry::asked_wait(get("retry-after-ms"), get("retry-after"), now)
+                    .or_else(|| rate_limit::exhausted(get, now)),
+                ..Failure::new(
+                    Kind::Provider(status),
+                    format!("it answered {status} {}", refusal(status, &body)),
+                    retryable,
+                )
+            }))
+        }
+    }
+}
+
+fn with_headers<B>(
+    mut request: ureq::RequestBuilder<B>,
+    headers: &[(HeaderName, SecretString)],
+) -> std::result::Result<ureq::RequestBuilder<B>, Failure> {
+    for (name, value) in headers {
+        let mut value = HeaderValue::from_str(value.expose_secret()).map_err(|_| {
+            Failure::new(
+                Kind::Invalid,
+                format!("the value of the header {name} holds a character that headers cannot carry, such as a line break; check the secret"),
+                false,
+            )
+        })?;
+        value.set_sensitive(true);
+        request = request.header(name, value);
+    }
+    Ok(request)
 }
 
 /// Reads a body of at most `max` bytes. ureq's own limit counts the compressed bytes; this one counts what
@@ -274,14 +453,11 @@ fn read_bounded(
 }
 
 fn timed_out() -> Failure {
-    Failure {
-        kind: Kind::Timeout,
-        message: "no complete answer in time; raise timeout_ms (an option of the model, or a setting) or try later"
-            .into(),
-        retryable: false,
-        broken: false,
-        wait: None,
-    }
+    Failure::new(
+        Kind::Timeout,
+        "no complete answer in time; raise timeout_ms (an option of the model, or a setting) or try later",
+        false,
+    )
 }
 
 /// Turns ureq's error into ours. None of its texts holds a header or a body.
@@ -329,7 +505,7 @@ fn failed(error: &ureq::Error, call: &Call) -> Failure {
         e.kind(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof | ErrorKind::ConnectionAborted
     ));
-    Failure { kind, message: cut(&message, 300).into_owned(), retryable, broken, wait: None }
+    Failure { broken, ..Failure::new(kind, cut(&message, 300), retryable) }
 }
 
 /// The provider's own words, and what to do about them.
@@ -338,7 +514,8 @@ fn refusal(status: u16, body: &[u8]) -> String {
     let hint = match status {
         401 | 403 => "; check the model's secret and its rights",
         404 => "; check the request URL and the model's name",
-        429 => "; the provider limits the rate or the budget",
+        429 if retry::is_out_of_money(body) => "; the account's quota or budget is used up, waiting does not help",
+        429 => "; the provider limits the rate: set the model's options requests_per_minute or max_in_flight",
         _ => "",
     };
     let reason = ureq::http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("");
@@ -393,7 +570,7 @@ fn root_certificates(ca_file: &str) -> Result<RootCerts> {
     if ca_file.is_empty() {
         return Ok(if certificates.is_empty() { RootCerts::WebPki } else { RootCerts::from(certificates) });
     }
-    let bad = |what: String| Error::invalid(format!("setting ca_file '{}' {what}", cut(ca_file, 120)));
+    let bad = |what: String| Error::invalid(format!("ca_file '{}' {what}", cut(ca_file, 120)));
     // Bounded, and only from a file: the setting must not make the server read a device or wait for a pipe.
     let is_file = std::fs::metadata(ca_file).map_err(|e| bad(format!("cannot be read: {e}")))?.is_file();
     if !is_file {

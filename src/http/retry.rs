@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
+
 /// The first wait where the server names none; it doubles up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(8);
@@ -9,15 +11,36 @@ const LONGEST: Duration = Duration::from_secs(8);
 /// Whether an answer with this status may be another one later.
 pub fn is_retryable(status: u16, body: &[u8]) -> bool {
     match status {
-        // An exhausted quota is answered with the status of a rate limit, but waiting does not help.
-        429 => !contains(body, b"insufficient_quota") && !contains(body, b"enforced_spend_limit_reached"),
+        429 => !is_out_of_money(body),
         408 | 500 | 502 | 503 | 504 | 529 => true,
         _ => false,
     }
 }
 
-fn contains(body: &[u8], needle: &[u8]) -> bool {
-    memchr::memmem::find(body, needle).is_some()
+/// As [`is_retryable`], unless the header `x-should-retry`, which OpenAI and Anthropic send, knows better.
+pub fn should_retry(header: Option<&str>, status: u16, body: &[u8]) -> bool {
+    match header {
+        Some("false") => false,
+        Some("true") => status >= 400 && !is_out_of_money(body),
+        _ => is_retryable(status, body),
+    }
+}
+
+/// Whether a quota or budget is exhausted, which is answered with the status of a rate limit: waiting does not help.
+pub fn is_out_of_money(body: &[u8]) -> bool {
+    let Ok(document) = serde_json::from_slice::<Value>(body.get(..body.len().min(64 * 1024)).unwrap_or_default())
+    else {
+        return false;
+    };
+    ["/error/code", "/error/type", "/error/details/error_code", "/details/error_code", "/code"]
+        .iter()
+        .filter_map(|place| document.pointer(place).and_then(Value::as_str))
+        .any(|code| {
+            matches!(
+                code,
+                "insufficient_quota" | "billing_hard_limit_reached" | "enforced_spend_limit_reached" | "billing_error"
+            )
+        })
 }
 
 /// The wait that the headers ask for: `retry-after-ms`, or `Retry-After` in seconds or as a date.
@@ -51,6 +74,12 @@ mod tests {
     fn an_exhausted_quota_is_not_retried() {
         assert!(is_retryable(429, b"slow down"));
         assert!(!is_retryable(429, br#"{"error":{"code":"insufficient_quota"}}"#));
+        assert!(!is_retryable(
+            429,
+            br#"{"error":{"type":"rate_limit_error","details":{"error_code":"enforced_spend_limit_reached"}}}"#
+        ));
+        assert!(is_retryable(429, br#"{"error":{"message":"not the insufficient_quota kind","code":"rate_limit"}}"#));
+        assert!(!should_retry(Some("false"), 503, b"") && should_retry(Some("true"), 409, b""));
         assert!(is_retryable(529, b"") && !is_retryable(401, b"") && !is_retryable(501, b""));
     }
 

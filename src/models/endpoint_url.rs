@@ -1,22 +1,40 @@
 //! The URL a model's requests are sent to.
 
+use once_cell::sync::Lazy;
 use url::Url;
 
+use super::leaked_key;
 use super::model::Model;
+use super::settings::Settings;
 use crate::error::{cut, Error, Result};
-use crate::providers::provider;
+use crate::providers::google::hosts::Hosts;
+use crate::providers::{provider, Cloud};
+
+/// Google's hosts for this process.
+pub fn google_hosts() -> &'static Hosts {
+    static HOSTS: Lazy<Hosts> = Lazy::new(|| Hosts::from_variables(|name| std::env::var(name).ok()));
+    &HOSTS
+}
+
+/// What the model's options and the settings say about the cloud project.
+pub fn cloud_of(model: &Model, settings: &Settings) -> Cloud {
+    let or_setting = |option: &Option<String>, setting: &str| {
+        option.clone().or_else(|| (!setting.is_empty()).then(|| setting.to_owned()))
+    };
+    Cloud {
+        project: or_setting(&model.options.project, &settings.google_project),
+        location: or_setting(&model.options.location, &settings.google_location),
+        hosts: google_hosts().clone(),
+    }
+}
 
 /// The endpoint of a model.
-pub fn url_of(model: &Model) -> Result<Url> {
-    let api = provider(model.provider);
-    let text = match &model.request_url {
-        Some(url) => api.complete_url(url, model.model_type),
-        None => api
-            .default_url(model.model_type)
-            .ok_or_else(|| Error::invalid("model_request_url is required; give the endpoint's https URL"))?
-            .to_owned(),
-    };
-    parse_url(&text)
+pub fn url_of(model: &Model, cloud: &Cloud) -> Result<Url> {
+    let mut url = parse_url(&provider(model.speaks).endpoint(model, cloud)?)?;
+    if !model.options.query_parameters.is_empty() {
+        url.query_pairs_mut().extend_pairs(&model.options.query_parameters);
+    }
+    Ok(url)
 }
 
 /// Reads a URL that requests may be sent to; whether they may go there is the egress policy's matter.
@@ -24,6 +42,12 @@ pub fn parse_url(text: &str) -> Result<Url> {
     // The text is not repeated: it may hold a key.
     let url = Url::parse(text)
         .map_err(|e| Error::invalid(format!("model_request_url is not a URL ({e}); write https://host/path")))?;
+    if !matches!(url.scheme(), "https" | "http") && text.contains(':') && !text.contains("://") {
+        // localhost:8080/v1 is read as a URL with the scheme localhost.
+        return Err(Error::invalid(
+            "model_request_url has no scheme; write https:// (or http:// for this machine) before the host",
+        ));
+    }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Error::invalid(
             "model_request_url holds a user name or password; register a secret and name it in model_auth_id",
@@ -32,37 +56,25 @@ pub fn parse_url(text: &str) -> Result<Url> {
     if url.fragment().is_some() {
         return Err(Error::invalid("model_request_url has a #fragment, which no endpoint would see; leave it out"));
     }
-    if let Some((name, _)) = url.query_pairs().find(|(name, _)| looks_like_a_key(name)) {
+    let parameter = url.query_pairs().find(|(name, value)| leaked_key::in_parameter(name, value).is_some());
+    if let Some((name, _)) = parameter {
         return Err(Error::invalid(format!(
             "model_request_url holds a key in its parameter {}; register a secret and name it in model_auth_id, or send it by a header function",
             cut(&name, 40)
         )));
     }
+    if let Some(what) = leaked_key::in_text(url.path()) {
+        return Err(Error::invalid(format!(
+            "model_request_url holds what looks like {what}; register a secret and name it in model_auth_id"
+        )));
+    }
     Ok(url)
-}
-
-/// Parameters in which services take keys. Everybody who may call a model can see its URL.
-fn looks_like_a_key(parameter: &str) -> bool {
-    const NAMES: [&str; 12] = [
-        "key",
-        "apikey",
-        "api_key",
-        "api-key",
-        "access_token",
-        "accesstoken",
-        "token",
-        "auth",
-        "secret",
-        "password",
-        "sig",
-        "signature",
-    ];
-    NAMES.iter().any(|name| parameter.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::providers::tests::named;
 
     #[test]
     fn urls_with_credentials_are_refused() {
@@ -72,5 +84,15 @@ mod tests {
         assert!(e.message().contains("parameter Key") && !e.message().contains("AIza"));
         assert!(parse_url("https://h/x?api-version=2024-10-21").is_ok());
         assert!(!parse_url("nonsense sk-key").unwrap_err().message().contains("sk-key"));
+        let e = parse_url("https://h/hf_AbCdEfGhIjKlMnOpQrStUv/x").unwrap_err();
+        assert!(e.message().contains("Hugging Face token") && !e.message().contains("hf_"));
+        assert!(parse_url("localhost:8099/v1").unwrap_err().message().contains("no scheme"));
+    }
+
+    #[test]
+    fn query_parameters_are_added() {
+        let m = named("open_ai", "generic", "x", r#"{"query_parameters":{"route":"a b"}}"#);
+        let url = url_of(&m, &Cloud::default()).unwrap();
+        assert_eq!(url.as_str(), "https://api.openai.com/v1/chat/completions?route=a+b");
     }
 }

@@ -1,7 +1,10 @@
 //! What a model, a secret and a setting is, how each is validated, and where they are stored.
 
+pub mod built_in;
+mod called;
 pub mod endpoint_url;
 pub mod function_name;
+pub mod leaked_key;
 pub mod model;
 pub mod options;
 pub mod registration;

@@ -19,6 +19,9 @@ macro_rules! sql_enum {
         pub enum $name { $($(#[$vdoc])* $variant,)* }
 
         impl $name {
+            /// Every value, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
             /// The spelling that is stored and shown.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
@@ -43,8 +46,26 @@ macro_rules! sql_enum {
 sql_enum! {
     /// Who serves the model: decides the shape of requests and answers.
     ProviderId, "model_provider" {
-        /// Any service with OpenAI's API.
-        OpenAi = "open_ai" | "openai",
+        /// Vertex AI, the Gemini API, Discovery Engine.
+        Google = "google" | "vertex_ai" | "gemini",
+        /// OpenAI, Azure OpenAI and any service with OpenAI's API.
+        OpenAi = "open_ai" | "openai" | "azure_openai",
+        /// Anthropic's Messages API.
+        Anthropic = "anthropic",
+        /// Hugging Face Inference and Text Embeddings Inference.
+        HuggingFace = "hugging_face" | "huggingface",
+        /// NVIDIA NIM.
+        NvidiaNim = "nvidia_nim" | "nim",
+        /// Cohere.
+        Cohere = "cohere",
+        /// Voyage AI.
+        Voyage = "voyage" | "voyage_ai" | "voyageai",
+        /// Mistral AI.
+        Mistral = "mistral" | "mistral_ai",
+        /// Ollama's own API.
+        Ollama = "ollama",
+        /// Amazon Bedrock, with a Bedrock API key.
+        Bedrock = "bedrock" | "aws_bedrock",
         /// Any JSON service, by transform functions or templates.
         Custom = "custom",
         /// A lexical embedding computed in the server, without a model.
@@ -57,8 +78,21 @@ sql_enum! {
     ModelType, "model_type" {
         /// `ml_embedding`.
         TextEmbedding = "text_embedding",
-        /// `ml_predict_row`.
+        /// `ml_embedding` of texts, by a model that also embeds images.
+        MultimodalEmbedding = "multimodal_embedding",
+        /// Ranks documents for a query, by `ml_predict_row`.
+        Reranking = "reranking",
+        /// A language model, by `ml_predict_row`.
+        Llm = "llm",
+        /// Any JSON service, by `ml_predict_row`.
         Generic = "generic",
+    }
+}
+
+impl ModelType {
+    /// Whether `ml_embedding` takes the model.
+    pub fn embeds(self) -> bool {
+        matches!(self, ModelType::TextEmbedding | ModelType::MultimodalEmbedding)
     }
 }
 
@@ -119,6 +153,8 @@ pub struct Model {
     pub request_url: Option<String>,
     /// Who serves it.
     pub provider: ProviderId,
+    /// Whose API it speaks: the provider's, or the one that a built-in function of the registration belongs to.
+    pub speaks: ProviderId,
     /// What it does.
     pub model_type: ModelType,
     /// The provider's name for it.
@@ -189,7 +225,7 @@ mod tests {
         assert_eq!(ProviderId::parse("OPEN_AI").unwrap(), ProviderId::OpenAi);
         assert_eq!(AuthType::parse("SECRET_MANAGER").unwrap().as_str(), "auth_type_secret_manager");
         let e = ModelType::parse("embeddings").unwrap_err();
-        assert_eq!(e.message(), "model_type 'embeddings' is not known; accepted: text_embedding, generic");
+        assert_eq!(e.message(), "model_type 'embeddings' is not known; accepted: text_embedding, multimodal_embedding, reranking, llm, generic");
     }
 
     #[test]

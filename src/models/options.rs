@@ -1,7 +1,11 @@
 //! Model options: the JSON object that `ml_set_model_options` patches.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
+use ureq::http::{HeaderName, HeaderValue};
+
+use super::leaked_key;
 use crate::error::{cut, Error, Result};
 use crate::vector::MAX_DIMENSIONS;
 
@@ -14,20 +18,156 @@ pub struct ModelOptions {
     pub max_retries: Option<u64>,
     /// The width of the vectors: asked of providers that can shorten, checked for all.
     pub dimensions: Option<u64>,
+    /// What a vector is for, in Google's terms (`RETRIEVAL_DOCUMENT`).
+    pub task_type: Option<String>,
+    /// The title of the texts, for Google's task type `RETRIEVAL_DOCUMENT`.
+    pub title: Option<String>,
+    /// What a vector is for, in the terms of Cohere, Voyage and NVIDIA (`search_document`).
+    pub input_type: Option<String>,
+    /// The same for `ml_query_embedding`; for Google a task type.
+    pub query_input_type: Option<String>,
+    /// Whether vectors are scaled to length 1 here, whatever the provider does.
+    pub normalize: Option<bool>,
+    /// Whether a text that is too long for the model may be cut. Otherwise it is an error.
+    pub truncate: Option<bool>,
+    /// Headers to send besides the provider's own.
+    pub headers: BTreeMap<String, String>,
+    /// Parameters to add to the URL's query.
+    pub query_parameters: BTreeMap<String, String>,
+    /// A PEM file of certificate authorities to trust besides the system's; over the setting of that name.
+    pub ca_file: Option<String>,
+    /// The URL of a proxy, or `none`; over the setting of that name.
+    pub proxy: Option<String>,
+    /// The version of the provider's API.
+    pub api_version: Option<String>,
+    /// The cloud's location (region).
+    pub location: Option<String>,
+    /// The cloud project.
+    pub project: Option<String>,
+    /// Requests this server may send the model within any minute.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens, as far as they can be told before, this server may send the model within any minute.
+    pub tokens_per_minute: Option<u64>,
+    /// Requests this server may have under way to the model at once.
+    pub max_in_flight: Option<u64>,
 }
 
-/// An option's name and range.
+/// An option: its name, what it takes, and how a value is read. `None` from `read` is a value that is not taken.
 struct Spec {
     name: &'static str,
-    min: u64,
-    max: u64,
+    takes: &'static str,
+    read: fn(&mut ModelOptions, &Value) -> Option<()>,
 }
 
-const SPECS: [Spec; 3] = [
-    Spec { name: "timeout_ms", min: 1, max: 3_600_000 },
-    Spec { name: "max_retries", min: 0, max: 10 },
-    Spec { name: "dimensions", min: 1, max: MAX_DIMENSIONS as u64 },
+/// Options that every provider understands or that concern the call only.
+const COMMON: [&str; 11] = [
+    "timeout_ms",
+    "max_retries",
+    "dimensions",
+    "normalize",
+    "headers",
+    "query_parameters",
+    "ca_file",
+    "proxy",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "max_in_flight",
 ];
+
+const SPECS: [Spec; 19] = [
+    spec("timeout_ms", "a whole number from 1 to 3600000", |o, v| number(v, 1, 3_600_000, &mut o.timeout_ms)),
+    spec("max_retries", "a whole number from 0 to 10", |o, v| number(v, 0, 10, &mut o.max_retries)),
+    spec("dimensions", "a whole number from 1 to 16383", |o, v| number(v, 1, MAX_DIMENSIONS as u64, &mut o.dimensions)),
+    spec("task_type", "a text such as RETRIEVAL_DOCUMENT", |o, v| word(v, &mut o.task_type)),
+    spec("title", "a text of at most 1000 bytes", |o, v| text(v, 1000, &mut o.title)),
+    spec("input_type", "a text such as search_document", |o, v| word(v, &mut o.input_type)),
+    spec("query_input_type", "a text such as search_query", |o, v| word(v, &mut o.query_input_type)),
+    spec("normalize", "true or false", |o, v| flag(v, &mut o.normalize)),
+    spec("truncate", "true or false", |o, v| flag(v, &mut o.truncate)),
+    spec(
+        "headers",
+        "an object of at most 20 header names with text values; never a key, which belongs into a secret",
+        |o, v| texts(v, &mut o.headers, header_is_allowed),
+    ),
+    spec(
+        "query_parameters",
+        "an object of at most 20 parameter names with text values; never a key, which belongs into a secret",
+        |o, v| texts(v, &mut o.query_parameters, parameter_is_allowed),
+    ),
+    spec("ca_file", "the absolute path of a PEM file", |o, v| {
+        text(v, 1000, &mut o.ca_file)?;
+        o.ca_file.as_ref().is_some_and(|path| path.starts_with('/')).then_some(())
+    }),
+    spec("proxy", "the URL of an HTTP proxy, or 'none'", |o, v| {
+        text(v, 1000, &mut o.proxy)?;
+        let url = o.proxy.as_deref().filter(|p| *p != "none");
+        url.is_none_or(|url| crate::http::proxy::check_proxy(url).is_ok()).then_some(())
+    }),
+    spec("api_version", "a text such as 2024-10-21", |o, v| word(v, &mut o.api_version)),
+    spec("location", "a text such as us-central1", |o, v| word(v, &mut o.location)),
+    spec("project", "the id of a cloud project", |o, v| word(v, &mut o.project)),
+    spec("requests_per_minute", "a whole number from 1 to 1000000000", |o, v| {
+        number(v, 1, 1_000_000_000, &mut o.requests_per_minute)
+    }),
+    spec("tokens_per_minute", "a whole number from 1 to 1000000000000", |o, v| {
+        number(v, 1, 1_000_000_000_000, &mut o.tokens_per_minute)
+    }),
+    spec("max_in_flight", "a whole number from 1 to 10000", |o, v| number(v, 1, 10_000, &mut o.max_in_flight)),
+];
+
+const fn spec(name: &'static str, takes: &'static str, read: fn(&mut ModelOptions, &Value) -> Option<()>) -> Spec {
+    Spec { name, takes, read }
+}
+
+fn number(value: &Value, min: u64, max: u64, place: &mut Option<u64>) -> Option<()> {
+    *place = Some(value.as_u64().filter(|n| (min..=max).contains(n))?);
+    Some(())
+}
+
+fn flag(value: &Value, place: &mut Option<bool>) -> Option<()> {
+    *place = Some(value.as_bool()?);
+    Some(())
+}
+
+fn text(value: &Value, max: usize, place: &mut Option<String>) -> Option<()> {
+    let text = value.as_str().filter(|t| !t.is_empty() && t.len() <= max && !t.chars().any(char::is_control))?;
+    *place = Some(text.to_owned());
+    Some(())
+}
+
+/// A name without what would matter in a URL.
+fn word(value: &Value, place: &mut Option<String>) -> Option<()> {
+    text(value, 100, place)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
+    place.as_ref().is_some_and(|t| t.chars().all(plain)).then_some(())
+}
+
+fn texts(value: &Value, place: &mut BTreeMap<String, String>, allowed: fn(&str, &str) -> bool) -> Option<()> {
+    let map = value.as_object().filter(|map| map.len() <= 20)?;
+    *place = map
+        .iter()
+        .map(|(name, value)| {
+            let value = value.as_str().filter(|v| v.len() <= 1000)?;
+            allowed(name, value).then(|| (name.clone(), value.to_owned()))
+        })
+        .collect::<Option<_>>()?;
+    Some(())
+}
+
+/// Headers that the library sets itself, or that carry keys, are not for options: everybody may read those.
+fn header_is_allowed(name: &str, value: &str) -> bool {
+    const RESERVED: [&str; 8] =
+        ["host", "content-length", "content-type", "transfer-encoding", "connection", "expect", "te", "upgrade"];
+    let name = name.to_ascii_lowercase();
+    HeaderName::from_bytes(name.as_bytes()).is_ok()
+        && HeaderValue::from_str(value).is_ok()
+        && !RESERVED.contains(&name.as_str())
+        && leaked_key::in_header(&name, value).is_none()
+}
+
+fn parameter_is_allowed(name: &str, value: &str) -> bool {
+    !name.is_empty() && name.len() <= 100 && leaked_key::in_parameter(name, value).is_none()
+}
 
 impl ModelOptions {
     /// Reads a stored object.
@@ -46,25 +186,48 @@ impl ModelOptions {
                 Error::invalid(format!(
                     "option '{}' is not known; accepted: {}",
                     cut(name, 60),
-                    SPECS.map(|s| s.name).join(", ")
+                    SPECS.iter().map(|s| s.name).collect::<Vec<_>>().join(", ")
                 ))
             })?;
-            let number = value.as_u64().filter(|n| (spec.min..=spec.max).contains(n)).ok_or_else(|| {
+            // The value is not repeated: somebody may have put a key there.
+            (spec.read)(&mut options, value).ok_or_else(|| {
                 Error::invalid(format!(
-                    "option {} is {}; it takes a whole number from {} to {}",
+                    "option {} has a value that is not accepted ({}); it takes {}",
                     spec.name,
-                    cut(&value.to_string(), 60),
-                    spec.min,
-                    spec.max
+                    described(value),
+                    spec.takes
                 ))
             })?;
-            match spec.name {
-                "timeout_ms" => options.timeout_ms = Some(number),
-                "max_retries" => options.max_retries = Some(number),
-                _ => options.dimensions = Some(number),
-            }
         }
         Ok(options)
+    }
+
+    /// The names of the options that are set and that not every provider understands.
+    pub fn special(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let set = |name: &str| match name {
+            "task_type" => self.task_type.is_some(),
+            "title" => self.title.is_some(),
+            "input_type" => self.input_type.is_some(),
+            "query_input_type" => self.query_input_type.is_some(),
+            "truncate" => self.truncate.is_some(),
+            "api_version" => self.api_version.is_some(),
+            "location" => self.location.is_some(),
+            "project" => self.project.is_some(),
+            _ => false,
+        };
+        SPECS.iter().map(|s| s.name).filter(move |name| !COMMON.contains(name) && set(name))
+    }
+}
+
+/// A number or flag as it is, of anything else its kind.
+fn described(value: &Value) -> String {
+    match value {
+        Value::Number(n) => cut(&n.to_string(), 40).into_owned(),
+        Value::Bool(b) => b.to_string(),
+        Value::String(_) => "a text".into(),
+        Value::Array(_) => "an array".into(),
+        Value::Object(_) => "an object".into(),
+        Value::Null => "null".into(),
     }
 }
 
@@ -75,19 +238,35 @@ pub fn merge(
     patch: &str,
     check: impl FnOnce(&Map<String, Value>) -> Result<()>,
 ) -> Result<Option<String>> {
-    let mut map = match stored {
+    let stored = match stored {
         None => Map::new(),
         Some(text) => parse_object(text)?,
     };
-    for (name, value) in parse_object(patch)? {
-        if value.is_null() {
-            map.remove(&name);
-        } else {
-            map.insert(name, value);
-        }
-    }
+    let map = merge_objects(stored, parse_object(patch)?);
     check(&map)?;
     Ok((!map.is_empty()).then(|| Value::Object(map).to_string()))
+}
+
+/// The depth is bounded: serde_json refuses documents nested deeper than 128.
+fn merge_objects(mut into: Map<String, Value>, patch: Map<String, Value>) -> Map<String, Value> {
+    for (name, value) in patch {
+        match value {
+            Value::Null => {
+                into.remove(&name);
+            }
+            Value::Object(patch) => {
+                let old = match into.remove(&name) {
+                    Some(Value::Object(old)) => old,
+                    _ => Map::new(),
+                };
+                into.insert(name, Value::Object(merge_objects(old, patch)));
+            }
+            value => {
+                into.insert(name, value);
+            }
+        }
+    }
+    into
 }
 
 /// Reads a JSON object.
@@ -112,14 +291,47 @@ mod tests {
         let merged = merge(Some(r#"{"timeout_ms":5,"dimensions":8}"#), r#"{"timeout_ms":null,"max_retries":1}"#);
         assert_eq!(merged.unwrap().unwrap(), r#"{"dimensions":8,"max_retries":1}"#);
         assert_eq!(merge(Some(r#"{"dimensions":8}"#), r#"{"dimensions":null}"#).unwrap(), None);
+        let headers = merge(Some(r#"{"headers":{"a":"1","b":"2"}}"#), r#"{"headers":{"a":null,"c":"3"}}"#);
+        assert_eq!(headers.unwrap().unwrap(), r#"{"headers":{"b":"2","c":"3"}}"#);
     }
 
     #[test]
     fn unknown_and_wrongly_typed_options_are_refused() {
-        for patch in
-            [r#"{"timeout":1}"#, r#"{"timeout_ms":"1"}"#, r#"{"timeout_ms":0}"#, r#"{"dimensions":16384}"#, "[]", "{"]
-        {
-            assert!(merge(None, patch).is_err(), "{patch}");
+        for patch in [
+            r#"{"timeout":1}"#,
+            r#"{"timeout_ms":"1"}"#,
+            r#"{"timeout_ms":0}"#,
+            r#"{"dimensions":16384}"#,
+            r#"{"normalize":1}"#,
+            r#"{"location":"us/../x"}"#,
+            r#"{"headers":{"a b":"x"}}"#,
+            r#"{"headers":{"Content-Type":"text/plain"}}"#,
+            r#"{"headers":{"x-api-key":"abc"}}"#,
+            r#"{"headers":{"x-team":"sk-proj-abcdefghijklmnopqrstuvwxyz"}}"#,
+            r#"{"query_parameters":{"key":"abc"}}"#,
+            r#"{"ca_file":"relative.pem"}"#,
+            r#"{"proxy":"socks5://h:1"}"#,
+            r#"{"requests_per_minute":0}"#,
+            "[]",
+            "{",
+        ] {
+            let error = merge(None, patch).unwrap_err();
+            assert!(!error.message().contains("abc"), "{error}");
         }
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let all = r#"{"timeout_ms":1,"max_retries":0,"dimensions":8,"task_type":"CLUSTERING","title":"t","input_type":"d",
+            "query_input_type":"q","normalize":true,"truncate":false,"headers":{"X-Team":"a"},"query_parameters":{"p":"v"},
+            "ca_file":"/ca.pem","proxy":"none","api_version":"2024-10-21","location":"eu","project":"p-1",
+            "requests_per_minute":1,"tokens_per_minute":1,"max_in_flight":1}"#;
+        let options = ModelOptions::from_json(Some(all)).unwrap();
+        assert_eq!(options.headers.get("X-Team").map(String::as_str), Some("a"));
+        let special: Vec<_> = options.special().collect();
+        let wanted =
+            ["task_type", "title", "input_type", "query_input_type", "truncate", "api_version", "location", "project"];
+        assert_eq!(special, wanted);
+        assert_eq!(SPECS.len(), COMMON.len() + wanted.len());
     }
 }

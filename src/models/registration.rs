@@ -1,12 +1,16 @@
 //! What a registration says, before and after it is checked.
 
-use super::endpoint_url::url_of;
+use super::built_in;
+use super::endpoint_url::{cloud_of, google_hosts, url_of};
 use super::function_name::FunctionName;
 use super::model::{check_id, AuthType, InputTransform, Model, ModelType, OutputTransform, ProviderId};
 use super::options::ModelOptions;
 use super::settings::Settings;
+use url::Url;
+
 use crate::error::{cut, Error, Kind, Result};
-use crate::providers::provider;
+use crate::providers::google::target;
+use crate::providers::{edb, provider};
 use crate::server::caller::Account;
 
 /// The parameters of `ml_create_model_registration` and `ml_alter_model_registration`, in their order, with the
@@ -117,54 +121,70 @@ impl Registration {
         .without_blanks()
     }
 
-    /// The stored functions that the three last arguments name; templates and paths are none.
+    /// The stored functions that the three last arguments name; templates, paths and built-in functions are none.
     pub fn function_texts(&self) -> Vec<&str> {
         [&self.header_fn, &self.input_fn, &self.output_fn]
             .into_iter()
             .flatten()
             .map(String::as_str)
-            .filter(|t| !t.is_empty() && !is_declarative(t))
+            .filter(|t| !t.is_empty() && !is_declarative(t) && built_in::find(t).is_none())
             .collect()
     }
 
     /// Checks everything that needs no server and makes the model; `options` is the stored JSON, `revision` a text
     /// that each change of the registration changes.
     pub fn to_model(&self, options: Option<&str>, definer: Account, revision: &str) -> Result<Model> {
-        let provider_id = match &self.provider {
-            Some(text) => parse_provider(text)?,
-            None => ProviderId::Custom,
+        let edb = self.provider.as_deref().and_then(edb::find);
+        let provider_id = match (&self.provider, edb) {
+            (_, Some(edb)) => edb.provider,
+            (Some(text), None) => ProviderId::parse(text)?,
+            (None, None) => ProviderId::Custom,
         };
-        let model_type = match &self.model_type {
-            Some(text) => ModelType::parse(text)?,
+        let model_type = match (&self.model_type, edb) {
+            (Some(text), _) => ModelType::parse(text)?,
+            (None, Some(edb)) => edb.model_type,
             // The one provider that cannot be generic.
-            None if provider_id == ProviderId::Dummy => ModelType::TextEmbedding,
-            None => ModelType::Generic,
+            (None, None) if provider_id == ProviderId::Dummy => ModelType::TextEmbedding,
+            (None, None) => ModelType::Generic,
         };
-        let auth_type = self.auth_type.as_deref().map(AuthType::parse).transpose()?;
+        let qualified_name =
+            self.qualified_name.clone().or_else(|| edb.and_then(|e| e.default_model).map(str::to_owned));
+        let auth_type = match self.auth_type.as_deref() {
+            Some(text) => Some(AuthType::parse(text)?),
+            // Google's models need an identity; where nothing else is named, the server's own.
+            None if provider_id == ProviderId::Google && self.auth_id.is_none() && self.header_fn.is_none() => {
+                Some(AuthType::ServiceAgentIam)
+            }
+            None => None,
+        };
         if let Some(url) = self.request_url.as_ref().filter(|u| u.len() > 2048) {
             return Err(Error::invalid(format!(
                 "model_request_url is {} bytes long; at most 2048 are accepted",
                 url.len()
             )));
         }
+        // A function that the library has itself is not called: it says whose API is spoken.
+        let functions = [&self.header_fn, &self.input_fn, &self.output_fn];
+        let speaks = functions.iter().find_map(|f| f.as_deref().and_then(built_in::find)).map(|b| b.api);
+        let own = |text: &Option<String>| text.clone().filter(|t| built_in::find(t).is_none());
         Ok(Model {
             model_id: self.model_id.clone(),
             request_url: self.request_url.clone(),
             provider: provider_id,
+            speaks: speaks.filter(|_| provider_id == ProviderId::Custom).unwrap_or(provider_id),
             model_type,
-            qualified_name: self.qualified_name.clone(),
             auth_type,
             auth_id: self.auth_id.clone(),
-            header_fn: self.header_fn.as_deref().map(FunctionName::parse).transpose()?,
-            input: self.input_fn.as_deref().map(InputTransform::parse).transpose()?,
-            output: self.output_fn.as_deref().map(OutputTransform::parse).transpose()?,
+            header_fn: own(&self.header_fn).as_deref().map(FunctionName::parse).transpose()?,
+            input: own(&self.input_fn).as_deref().map(InputTransform::parse).transpose()?,
+            output: own(&self.output_fn).as_deref().map(OutputTransform::parse).transpose()?,
             options: ModelOptions::from_json(options)?,
             fingerprint: Model::fingerprint(&[
                 Some(&self.model_id),
                 self.request_url.as_deref(),
                 Some(provider_id.as_str()),
                 Some(model_type.as_str()),
-                self.qualified_name.as_deref(),
+                qualified_name.as_deref(),
                 self.auth_id.as_deref(),
                 self.header_fn.as_deref(),
                 self.input_fn.as_deref(),
@@ -173,22 +193,9 @@ impl Registration {
                 Some(&definer.to_string()),
                 Some(revision),
             ]),
+            qualified_name,
             definer,
         })
-    }
-}
-
-/// Reads a provider. The names that Cloud SQL has and this version lacks are told from misspelled ones.
-pub fn parse_provider(text: &str) -> Result<ProviderId> {
-    let not_yet = ["google", "anthropic", "hugging_face"].into_iter().find(|n| text.trim().eq_ignore_ascii_case(n));
-    match not_yet {
-        Some(name) => Err(Error::new(
-            Kind::Unsupported,
-            format!(
-                "model_provider '{name}' is not supported by this version; use open_ai where the service has OpenAI's API, else custom"
-            ),
-        )),
-        None => ProviderId::parse(text),
     }
 }
 
@@ -199,10 +206,11 @@ pub fn is_declarative(text: &str) -> bool {
 
 /// The rules of a registration that concern more than one argument.
 pub fn check(model: &Model, settings: &Settings) -> Result<()> {
-    if model.model_type == ModelType::Generic && (model.input.is_some() || model.output.is_some()) {
-        return Err(Error::invalid(
-            "a generic model takes no input or output transform (ml_predict_row sends the body as it is); leave them NULL, or use model_type text_embedding",
-        ));
+    if !model.model_type.embeds() && (model.input.is_some() || model.output.is_some()) {
+        return Err(Error::invalid(format!(
+            "a {} model takes no input or output transform (ml_predict_row sends the body as it is); leave them NULL, or use model_type text_embedding",
+            model.model_type.as_str()
+        )));
     }
     if model.input.is_some() != model.output.is_some() {
         return Err(Error::invalid(
@@ -215,11 +223,6 @@ pub fn check(model: &Model, settings: &Settings) -> Result<()> {
                 "model_auth_id is required with auth_type_secret_manager; give the id of a registered secret",
             ))
         }
-        (Some(AuthType::ServiceAgentIam), _) => {
-            return Err(Error::invalid(
-                "model_auth_type auth_type_cloudsql_service_agent_iam needs the provider google, which this version does not have; use auth_type_secret_manager",
-            ))
-        }
         (None, Some(id)) => {
             return Err(Error::invalid(format!(
                 "model_auth_id '{}' is given without model_auth_type; add auth_type_secret_manager",
@@ -228,13 +231,60 @@ pub fn check(model: &Model, settings: &Settings) -> Result<()> {
         }
         _ => {}
     }
-    let api = provider(model.provider);
-    api.check(model)?;
-    if model.request_url.is_some() || api.default_url(model.model_type).is_some() {
-        let url = url_of(model)?;
-        settings.egress_allowlist.check_url(&url, false).map_err(|e| e.context("model_request_url"))?;
+    check_options(model)?;
+    let api = provider(model.speaks);
+    // Templates replace the provider's own shapes, and with them what it needs to know.
+    if model.input.is_none() || model.speaks == ProviderId::Custom {
+        api.check(model)?;
+    }
+    if model.provider == ProviderId::Dummy {
+        return Ok(());
+    }
+    let url = checked_url(model, settings)?;
+    settings.egress_allowlist.check_url(&url, false).map_err(|e| e.context("model_request_url"))?;
+    if model.auth_type == Some(AuthType::ServiceAgentIam) && !google_hosts().may_have_token(&url) {
+        return Err(Error::new(
+            Kind::Denied,
+            format!(
+                "model_auth_type {} sends the server's Google identity, which goes to Vertex AI, the Gemini API and Discovery Engine only; use auth_type_secret_manager for {}",
+                AuthType::ServiceAgentIam.as_str(),
+                cut(url.host_str().unwrap_or_default(), 80)
+            ),
+        ));
     }
     Ok(())
+}
+
+/// Options that the provider would not look at are mistakes.
+fn check_options(model: &Model) -> Result<()> {
+    let known = provider(model.speaks).options();
+    match model.options.special().find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::invalid(format!(
+            "option {name} means nothing to provider {}{}; remove it with '{{\"{name}\": null}}'",
+            model.provider.as_str(),
+            if known.is_empty() { String::new() } else { format!(", which knows {}", known.join(", ")) }
+        ))),
+    }
+}
+
+/// The model's URL as far as it can be told without asking Google for the project.
+pub fn checked_url(model: &Model, settings: &Settings) -> Result<Url> {
+    let mut cloud = cloud_of(model, settings);
+    if cloud.project.is_none() && is_google(model) && target::needs_project(model) {
+        cloud.project = Some("project".into());
+    }
+    url_of(model, &cloud)
+}
+
+/// Whether the model speaks Google's APIs.
+pub fn is_google(model: &Model) -> bool {
+    model.speaks == ProviderId::Google
+}
+
+/// Whether the model's whole URL is known at registration.
+pub fn url_is_certain(model: &Model, settings: &Settings) -> bool {
+    !(is_google(model) && target::needs_project(model)) || cloud_of(model, settings).project.is_some()
 }
 
 /// What is known of a stored function.
@@ -264,6 +314,7 @@ impl FunctionInfo {
 /// One of the three last arguments after its function was looked up.
 enum Transform {
     Empty,
+    BuiltIn(built_in::Role),
     Template,
     Path,
     Function(FunctionInfo),
@@ -285,12 +336,15 @@ pub fn order_transforms(
             None | Some("") => Ok(Transform::Empty),
             Some(t) if t.starts_with("json:") => Ok(Transform::Template),
             Some(t) if t.starts_with("path:") => Ok(Transform::Path),
+            Some(t) if built_in::find(t).is_some() => {
+                Ok(built_in::find(t).map_or(Transform::Empty, |b| Transform::BuiltIn(b.role)))
+            }
             Some(t) => look_up(&FunctionName::parse(t)?).map(Transform::Function),
         }
     };
     let mut kinds = [read(&registration.header_fn)?, read(&registration.input_fn)?, read(&registration.output_fn)?];
     let is_output = |t: &Transform| match t {
-        Transform::Path => true,
+        Transform::Path | Transform::BuiltIn(built_in::Role::Output) => true,
         Transform::Function(f) => f.returns_bytes(),
         _ => false,
     };
@@ -304,6 +358,17 @@ pub fn order_transforms(
         registration.output_fn = output;
     }
     let [header, input, output] = &kinds;
+    for (kind, place, argument) in [
+        (header, built_in::Role::Header, "generate_headers_fn"),
+        (input, built_in::Role::Input, "model_in_transform_fn"),
+        (output, built_in::Role::Output, "model_out_transform_fn"),
+    ] {
+        if matches!(kind, Transform::BuiltIn(role) if *role != place) {
+            return Err(Error::invalid(format!(
+                "{argument} is a built-in function for another place; give it where it belongs, or NULL"
+            )));
+        }
+    }
     let arity = |f: &FunctionInfo, argument: &str, signature: &str| match f.parameters {
         2 => Ok(()),
         n => Err(Error::invalid(format!("{argument} {} takes {n} parameters; it must be ({signature})", f.name))),
@@ -317,7 +382,7 @@ pub fn order_transforms(
         }
         arity(f, "generate_headers_fn", "model_id VARCHAR(100), input_text TEXT")?;
         registration.header_fn = Some(f.name.to_string());
-    } else if !matches!(header, Transform::Empty) {
+    } else if !matches!(header, Transform::Empty | Transform::BuiltIn(_)) {
         return Err(Error::invalid(
             "generate_headers_fn must be a stored function; a template or path cannot make headers",
         ));
@@ -375,9 +440,13 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_refused_with_the_argument_named() {
-        let cases: [([Option<&str>; 10], &str); 9] = [
+        let cases: [([Option<&str>; 10], &str); 10] = [
             ([Some("m"), N, Some("custom"), N, N, N, N, N, N, N], "model_request_url"),
-            ([Some("m"), N, Some("google"), N, N, N, N, N, N, N], "model_provider 'google'"),
+            ([Some("m"), N, Some("anthropic"), Some("text_embedding"), N, N, N, N, N, N], "no models of model_type"),
+            (
+                [Some("m"), Some("https://h/"), N, N, N, Some("cloudsql_service_agent_iam"), N, N, N, N],
+                "Google identity",
+            ),
             ([Some("m"), N, Some("open_ai"), Some("text_embedding"), N, N, N, N, N, N], "model_qualified_name"),
             ([Some("m"), Some("http://example.com/"), N, N, N, N, N, N, N, N], "model_request_url: plain http"),
             ([Some("m"), Some("https://h/"), N, N, N, Some("secret_manager"), N, N, N, N], "model_auth_id"),
@@ -393,6 +462,66 @@ mod tests {
             let e = checked(texts).unwrap_err();
             assert!(e.message().contains(part), "{} / {part}", e.message());
         }
+    }
+
+    #[test]
+    fn built_in_functions_say_whose_api_is_spoken() {
+        let sample = |header, input, output| {
+            let url = "publishers/google/models/gemini-embedding-001";
+            let iam = Some("AUTH_TYPE_CLOUDSQL_SERVICE_AGENT_IAM");
+            let mut r = registration([
+                Some("gemini-embedding-001"),
+                Some(url),
+                Some("google"),
+                Some("text_embedding"),
+                Some("gemini-embedding-001"),
+                iam,
+                N,
+                header,
+                input,
+                output,
+            ]);
+            order_transforms(&mut r, false, |name| panic!("{name} was looked up")).unwrap();
+            let m = r.to_model(None, Account::library(), "").unwrap();
+            check(&m, &Settings::default()).unwrap();
+            (r, m)
+        };
+        let (i, o) = (
+            Some("mysql.cloudsql_ml_text_embedding_input_transform"),
+            Some("mysql.cloudsql_ml_text_embedding_output_transform"),
+        );
+        for (r, m) in [sample(i, o, N), sample(N, i, o)] {
+            assert_eq!((r.header_fn.as_deref(), r.input_fn.as_deref(), r.output_fn.as_deref()), (N, i, o));
+            assert!(m.input.is_none() && m.output.is_none() && m.speaks == ProviderId::Google);
+        }
+        let claude = registration([
+            Some("c"),
+            Some("https://api.anthropic.com/v1/messages"),
+            N,
+            N,
+            N,
+            N,
+            N,
+            Some("mysql.ml_anthropic_claude_header_gen_fn"),
+            N,
+            N,
+        ]);
+        assert_eq!(claude.to_model(None, Account::library(), "").unwrap().speaks, ProviderId::Anthropic);
+    }
+
+    #[test]
+    fn edbs_names_say_provider_type_and_model() {
+        let m = checked([Some("m"), N, Some("nim_clip"), N, N, N, N, N, N, N]).unwrap();
+        assert_eq!((m.provider, m.model_type), (ProviderId::NvidiaNim, ModelType::MultimodalEmbedding));
+        assert_eq!(m.qualified_name.as_deref(), Some("nvidia/nvclip"));
+    }
+
+    #[test]
+    fn options_of_other_providers_are_refused() {
+        let r = registration([Some("m"), N, Some("open_ai"), N, N, N, N, N, N, N]);
+        let model = r.to_model(Some(r#"{"task_type":"CLUSTERING"}"#), Account::library(), "").unwrap();
+        let e = check(&model, &Settings::default()).unwrap_err();
+        assert!(e.message().contains("task_type means nothing to provider open_ai"), "{e}");
     }
 
     #[test]

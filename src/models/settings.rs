@@ -7,10 +7,15 @@ use crate::http::egress::Allowlist;
 
 /// What a setting accepts.
 enum Accepts {
-    Number { min: u64, max: u64 },
+    Number {
+        min: u64,
+        max: u64,
+    },
     Allowlist,
     ProxyUrl,
     Path,
+    /// A name that becomes part of a URL.
+    Word,
 }
 
 /// One setting.
@@ -23,7 +28,7 @@ pub struct Setting {
 }
 
 /// All settings, in the order of the documentation.
-pub const SETTINGS: [Setting; 9] = [
+pub const SETTINGS: [Setting; 12] = [
     Setting { name: "timeout_ms", default: "60000", accepts: Accepts::Number { min: 1, max: 3_600_000 } },
     Setting { name: "connect_timeout_ms", default: "10000", accepts: Accepts::Number { min: 1, max: 600_000 } },
     Setting { name: "max_retries", default: "2", accepts: Accepts::Number { min: 0, max: 10 } },
@@ -33,6 +38,9 @@ pub const SETTINGS: [Setting; 9] = [
     Setting { name: "egress_allowlist", default: "", accepts: Accepts::Allowlist },
     Setting { name: "proxy", default: "", accepts: Accepts::ProxyUrl },
     Setting { name: "ca_file", default: "", accepts: Accepts::Path },
+    Setting { name: "google_project", default: "", accepts: Accepts::Word },
+    Setting { name: "google_location", default: "", accepts: Accepts::Word },
+    Setting { name: "secret_ttl_ms", default: "300000", accepts: Accepts::Number { min: 0, max: 86_400_000 } },
 ];
 
 /// The settings in force.
@@ -56,6 +64,12 @@ pub struct Settings {
     pub proxy: String,
     /// A PEM file of certificate authorities to trust besides the system's.
     pub ca_file: String,
+    /// The Google Cloud project of models whose URL names none; empty: that of the credentials.
+    pub google_project: String,
+    /// The Google Cloud location of such models; empty: that of the machine, else us-central1.
+    pub google_location: String,
+    /// How long a value from Google Secret Manager is used before it is read again.
+    pub secret_ttl: Duration,
 }
 
 impl Default for Settings {
@@ -70,6 +84,9 @@ impl Default for Settings {
             egress_allowlist: Allowlist::default(),
             proxy: String::new(),
             ca_file: String::new(),
+            google_project: String::new(),
+            google_location: String::new(),
+            secret_ttl: Duration::from_secs(300),
         }
     }
 }
@@ -101,6 +118,9 @@ impl Settings {
             "egress_allowlist" => self.egress_allowlist = Allowlist::parse(value)?,
             "proxy" => self.proxy = value.to_owned(),
             "ca_file" => self.ca_file = value.to_owned(),
+            "google_project" => self.google_project = value.to_owned(),
+            "google_location" => self.google_location = value.to_owned(),
+            "secret_ttl_ms" => self.secret_ttl = Duration::from_millis(number()?),
             _ => return Err(Error::internal(format!("setting {name} has no place"))),
         }
         Ok(())
@@ -133,6 +153,12 @@ pub fn check(name: &str, value: &str) -> Result<()> {
         Accepts::ProxyUrl => {
             if !value.is_empty() {
                 crate::http::proxy::check_proxy(value)?;
+            }
+        }
+        Accepts::Word => {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+            if value.len() > 100 || !value.chars().all(plain) {
+                return Err(Error::invalid(format!("setting {name} is '{}'; give a plain name", cut(value, 60))));
             }
         }
         Accepts::Path => {

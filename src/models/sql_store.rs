@@ -3,20 +3,23 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::endpoint_url::url_of;
+use super::built_in;
+use super::called;
 use super::function_name::FunctionName;
-use super::model::{check_id, AuthType};
-use super::options::{self, ModelOptions};
+use super::leaked_key;
+use super::model::check_id;
+use super::options;
 use super::registration::{self, FunctionInfo, Registration};
 use super::secret::{self, Secret, SecretPath};
 use super::settings::{self, Settings, SETTINGS};
-use super::store::{no_such_model, ResolvedModel, Store};
+use super::store::{no_such_model, ResolvedModel, Routine, Store};
 use url::Url;
 
 use crate::error::{cut, Error, Kind, Result};
+use crate::providers::google::catalogue;
 use crate::server::caller::{current_account, Account};
 use crate::server::session::{Param, Row, Session};
-use crate::server::sql::{check_may_call, check_may_execute, with_session, As, Purpose, SQL_TIMEOUT};
+use crate::server::sql::{check_may_call, check_may_execute, purpose, with_session, As, Purpose, SQL_TIMEOUT};
 use crate::threads::interrupt::Interrupt;
 
 /// The registry behind in-server SQL.
@@ -97,8 +100,8 @@ impl Store for SqlStore {
         current_account()
     }
 
-    fn load(&self, function: &'static str, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel> {
-        check_may_execute(function, interrupt)?;
+    fn load(&self, function: Routine, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel> {
+        check_may_execute(function.name, function.parameters, interrupt)?;
         let id = model_id.to_owned();
         let found = session(&As::Library, interrupt, move |s| {
             let sql = format!(
@@ -110,14 +113,18 @@ impl Store for SqlStore {
                 .map(|row| Ok((read_model(row)?, row.get::<Option<String>>(13)?, row.get::<Option<String>>(14)?)))
                 .transpose()
         })?;
-        let (stored, path, secret_options) = found.ok_or_else(|| no_such_model(model_id))?;
+        let Some((stored, path, secret_options)) = found else {
+            // Google's models can be called as they are; nothing of them is stored.
+            let listed = catalogue::find(model_id).ok_or_else(|| no_such_model(model_id))?;
+            return Ok(ResolvedModel { model: listed.to_model(None, Account::library(), "")?, secret: None });
+        };
         let model = stored.registration.to_model(
             stored.options.as_deref(),
             parse_definer(&stored.definer)?,
             &stored.updated_at,
         )?;
-        let secret = match (&model.auth_type, path) {
-            (Some(AuthType::SecretManager), None) => {
+        let secret = match (&model.auth_id, path) {
+            (Some(_), None) => {
                 return Err(Error::new(
                     Kind::NotFound,
                     format!(
@@ -126,7 +133,7 @@ impl Store for SqlStore {
                     ),
                 ))
             }
-            (Some(AuthType::SecretManager), Some(path)) => Some(Secret::from_stored(&path, secret_options.as_deref())?),
+            (Some(_), Some(path)) => Some(Secret::from_stored(&path, secret_options.as_deref())?),
             _ => None,
         };
         Ok(ResolvedModel { model, secret })
@@ -148,7 +155,9 @@ impl Store for SqlStore {
         let definer = &resolved.model.definer;
         let (id, argument) = (resolved.model.model_id.clone(), argument.to_owned());
         let (header, input) = (header.cloned(), input.cloned());
+        let name = resolved.model.qualified_name.clone();
         as_definer(definer, interrupt, move |s| {
+            let _called = called::Model::set(&id, name);
             let headers = match &header {
                 Some(name) => call_function(s, "header", name, &id, &argument)?,
                 None => None,
@@ -176,7 +185,11 @@ impl Store for SqlStore {
     ) -> Result<Option<Vec<u8>>> {
         let definer = &resolved.model.definer;
         let (id, output, response) = (resolved.model.model_id.clone(), output.clone(), response.to_owned());
-        as_definer(definer, interrupt, move |s| call_function(s, "output transform", &output, &id, &response))
+        let name = resolved.model.qualified_name.clone();
+        as_definer(definer, interrupt, move |s| {
+            let _called = called::Model::set(&id, name);
+            call_function(s, "output transform", &output, &id, &response)
+        })
     }
 }
 
@@ -203,6 +216,110 @@ fn call_function(
         _ => e,
     })?;
     rows.rows.first().map_or(Ok(None), |row| row.get(0))
+}
+
+/// The provider's name of a model. Inside a transform function it is known of the model that is being called only:
+/// the registry cannot be read there.
+pub fn qualified_name_of(model_id: &str, interrupt: &dyn Interrupt) -> Result<Option<String>> {
+    if purpose() == Purpose::UserFunctions {
+        return called::qualified_name(model_id).ok_or_else(|| {
+            Error::invalid("inside a transform or header function only the model that is being called can be asked for")
+        });
+    }
+    check_may_execute("ml_model_qualified_name_of", 1, interrupt)?;
+    check_id("model_id", model_id)?;
+    let id = model_id.to_owned();
+    session(&As::Library, interrupt, move |s| {
+        let sql = "SELECT model_qualified_name FROM mysql.cloudsql_ml_models WHERE model_id = ?";
+        let rows = s.query(sql, &[id.as_str().into()])?.rows;
+        match (rows.first(), catalogue::find(&id)) {
+            (Some(row), _) => row.get(0),
+            (None, Some(listed)) => Ok(listed.qualified_name),
+            (None, None) => Err(no_such_model(&id)),
+        }
+    })
+}
+
+/// Everything that looks like a key where everybody who may read the registry or the routines can see it, as JSON: an
+/// array of objects with `model_id`, `place` and `finding`. What was found is not repeated.
+pub fn audit_secrets(interrupt: &dyn Interrupt) -> Result<String> {
+    check_may_execute("ml_audit_secrets", 0, interrupt)?;
+    let models = session(&As::Library, interrupt, |s| {
+        let sql = format!("{SELECT_MODEL} FROM mysql.cloudsql_ml_models m ORDER BY m.model_id");
+        s.query(&sql, &[])?.rows.iter().map(read_model).collect::<Result<Vec<Stored>>>()
+    })?;
+    let mut findings = Vec::new();
+    for model in &models {
+        let r = &model.registration;
+        let id = r.model_id.as_str();
+        let texts = [
+            ("model_request_url", &r.request_url),
+            ("model_qualified_name", &r.qualified_name),
+            ("input_transform_fn", &r.input_fn),
+            ("model_auth_id", &r.auth_id),
+        ];
+        for (place, text) in texts {
+            if let Some(what) = text.as_deref().and_then(leaked_key::in_url_or_text) {
+                findings.push(finding(id, place, what));
+            }
+        }
+        if let Some(options) = model.options.as_deref().and_then(|o| options::parse_object(o).ok()) {
+            for (option, name, what) in leaked_key::in_options(&options) {
+                findings.push(finding(
+                    id,
+                    &format!("options.{option}{}{name}", if name.is_empty() { "" } else { "." }),
+                    what,
+                ));
+            }
+        }
+        let functions = [
+            ("header_gen_fn", &r.header_fn),
+            ("input_transform_fn", &r.input_fn),
+            ("output_transform_fn", &r.output_fn),
+        ];
+        for (place, text) in functions {
+            let Some(text) =
+                text.as_deref().filter(|t| !registration::is_declarative(t) && built_in::find(t).is_none())
+            else {
+                continue;
+            };
+            let body = FunctionName::parse(text).and_then(|name| body_of(&name, &model.definer, interrupt));
+            match body {
+                Ok(Some(body)) => {
+                    if let Some(what) = leaked_key::in_text(&body) {
+                        findings.push(finding(id, &format!("{place} {text}"), what));
+                    }
+                }
+                Ok(None) => findings.push(finding(
+                    id,
+                    &format!("{place} {text}"),
+                    "not looked at: it does not exist, or its body is not shown to the model's definer",
+                )),
+                Err(e) if matches!(e.kind(), Kind::Interrupted(_) | Kind::Timeout) => return Err(e),
+                Err(e) => findings.push(finding(
+                    id,
+                    &format!("{place} {text}"),
+                    &format!("not looked at: {}", cut(e.message(), 120)),
+                )),
+            }
+        }
+    }
+    Ok(serde_json::Value::Array(findings).to_string())
+}
+
+fn finding(model_id: &str, place: &str, finding: &str) -> serde_json::Value {
+    serde_json::json!({"model_id": model_id, "place": place, "finding": finding})
+}
+
+/// The text of a stored function, as far as the model's definer may see it.
+fn body_of(name: &FunctionName, definer: &str, interrupt: &dyn Interrupt) -> Result<Option<String>> {
+    let (schema, name) = (name.schema.clone().unwrap_or_default(), name.name.clone());
+    session(&As::Account(parse_definer(definer)?), interrupt, move |s| {
+        let sql = "SELECT ROUTINE_DEFINITION FROM information_schema.ROUTINES \
+                   WHERE ROUTINE_TYPE = 'FUNCTION' AND ROUTINE_SCHEMA = ? AND ROUTINE_NAME = ?";
+        let rows = s.query(sql, &[schema.as_str().into(), name.as_str().into()])?.rows;
+        rows.first().map_or(Ok(None), |row| row.get(0))
+    })
 }
 
 fn stored_settings(account: &As, interrupt: &dyn Interrupt) -> Result<Vec<(String, String)>> {
@@ -307,15 +424,19 @@ fn complete(
     interrupt: &dyn Interrupt,
 ) -> Result<(Account, Option<Url>)> {
     let definer = current_account()?;
-    // First, so that a provider that is not there is not told as a missing function of its.
-    registration.provider.as_deref().map(registration::parse_provider).transpose()?;
     order_transforms(registration, by_name, interrupt)?;
     let model = registration.to_model(options, definer.clone(), "")?;
     registration::check(&model, settings)?;
     registration.provider = Some(model.provider.as_str().into());
     registration.model_type = Some(model.model_type.as_str().into());
     registration.auth_type = model.auth_type.map(|a| a.as_str().into());
-    Ok((definer, url_of(&model).ok()))
+    registration.qualified_name.clone_from(&model.qualified_name);
+    let url = if registration::url_is_certain(&model, settings) {
+        registration::checked_url(&model, settings).ok()
+    } else {
+        None
+    };
+    Ok((definer, url))
 }
 
 /// The nine values after the id, in the table's order.
@@ -463,6 +584,7 @@ pub fn list_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
     let id = model_id.to_owned();
     session(&As::Caller, interrupt, move |s| {
         s.query("SET time_zone = '+00:00'", &[])?;
+        let listed = catalogue::find(&id);
         let rows = s
             .query(
                 "SELECT JSON_OBJECT('model_id', model_id, 'model_request_url', model_request_url, \
@@ -477,20 +599,39 @@ pub fn list_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
                 &[id.as_str().into()],
             )?
             .rows;
-        rows.first().ok_or_else(|| no_such_model(&id))?.get(0)
+        match (rows.first(), listed) {
+            (Some(row), _) => row.get(0),
+            (None, Some(listed)) => Ok(listed_as_json(&listed)),
+            (None, None) => Err(no_such_model(&id)),
+        }
     })
 }
 
+/// A model of the catalogue, with the members of a stored one.
+fn listed_as_json(r: &Registration) -> String {
+    serde_json::json!({
+        "model_id": r.model_id, "model_request_url": r.request_url, "model_provider": r.provider,
+        "model_type": r.model_type, "model_qualified_name": r.qualified_name, "model_auth_type": r.auth_type,
+        "model_auth_id": r.auth_id, "header_gen_fn": r.header_fn, "input_transform_fn": r.input_fn,
+        "output_transform_fn": r.output_fn, "options": null, "definer": null, "created_at": null, "updated_at": null,
+    })
+    .to_string()
+}
+
 /// Patches a model's options; the result must be a registration that works.
-pub fn set_model_options(model_id: &str, patch: &str, interrupt: &dyn Interrupt) -> Result<()> {
+pub fn set_model_options(model_id: &str, patch: &str, settings: &Settings, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_set_model_options", 2, interrupt)?;
     check_id("model_id", model_id)?;
-    let (id, patch) = (model_id.to_owned(), patch.to_owned());
+    let (id, patch, settings) = (model_id.to_owned(), patch.to_owned(), settings.clone());
     session(&As::Library, interrupt, move |s| {
         // One transaction: two patches at once must not lose one.
         s.query("START TRANSACTION", &[])?;
         let stored = stored_model(s, &id)?;
-        let merged = options::merge(stored.options.as_deref(), &patch, |map| ModelOptions::from_map(map).map(|_| ()))?;
+        let definer = parse_definer(&stored.definer)?;
+        let merged = options::merge(stored.options.as_deref(), &patch, |map| {
+            let text = serde_json::Value::Object(map.clone()).to_string();
+            registration::check(&stored.registration.to_model(Some(&text), definer, "")?, &settings)
+        })?;
         s.query(
             "UPDATE mysql.cloudsql_ml_models SET options = ?, updated_at = CURRENT_TIMESTAMP(6) WHERE model_id = ?",
             &[merged.as_deref().into(), id.as_str().into()],

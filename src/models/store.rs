@@ -10,6 +10,26 @@ use crate::error::{cut, Error, Kind, Result};
 use crate::server::caller::Account;
 use crate::threads::interrupt::Interrupt;
 
+/// A stored function of the schema `mysql` on which a caller needs EXECUTE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Routine {
+    /// Its name.
+    pub name: &'static str,
+    /// How many parameters it has.
+    pub parameters: usize,
+}
+
+impl Routine {
+    /// `ml_embedding(model_id, content)`.
+    pub const EMBEDDING: Routine = Routine { name: "ml_embedding", parameters: 2 };
+    /// `ml_query_embedding(model_id, content)`.
+    pub const QUERY_EMBEDDING: Routine = Routine { name: "ml_query_embedding", parameters: 2 };
+    /// `ml_predict_row(model_id, request_body)`.
+    pub const PREDICT_ROW: Routine = Routine { name: "ml_predict_row", parameters: 2 };
+    /// `ml_validate_model(model_id)`.
+    pub const VALIDATE_MODEL: Routine = Routine { name: "ml_validate_model", parameters: 1 };
+}
+
 /// A model with what its calls need.
 #[derive(Debug, Clone)]
 pub struct ResolvedModel {
@@ -24,9 +44,9 @@ pub trait Store: Send + Sync {
     /// The account whose rights count for the calling thread right now.
     fn caller(&self) -> Result<Account>;
 
-    /// Reads a model for a caller who may execute the stored function `mysql.<function>`; the server's own error where
-    /// the caller may not, and one that names the model where there is none.
-    fn load(&self, function: &'static str, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel>;
+    /// Reads a model for a caller who may execute the stored function; the server's own error where the caller may
+    /// not, and one that names the model where there is none.
+    fn load(&self, function: Routine, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel>;
 
     /// Reads the settings.
     fn settings(&self, interrupt: &dyn Interrupt) -> Result<Settings>;

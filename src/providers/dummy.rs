@@ -3,7 +3,7 @@
 //! Lexical: texts that share words or word parts come close, synonyms do not. For tests, demos and offline use.
 //! The vectors are part of the contract of a version: the same text gives the same bytes on every machine.
 
-use super::Provider;
+use super::{require_ability, Abilities, Cloud, Embeddings, Provider, Role};
 use crate::error::{Error, Kind, Result};
 use crate::models::model::{Model, ModelType};
 
@@ -27,10 +27,19 @@ const STOP_WORDS: [&str; 40] = [
 ];
 
 impl Provider for Dummy {
+    fn abilities(&self) -> Abilities {
+        Abilities { embedding: true, ..Abilities::default() }
+    }
+
+    fn endpoint(&self, _model: &Model, _cloud: &Cloud) -> Result<String> {
+        Err(Error::invalid("provider dummy has no endpoint; it computes vectors in the server"))
+    }
+
     fn check(&self, model: &Model) -> Result<()> {
         if model.model_type != ModelType::TextEmbedding {
             return Err(Error::invalid("provider dummy only embeds text; use model_type text_embedding"));
         }
+        require_ability(model, self.abilities())?;
         if model.request_url.is_some() || model.input.is_some() || model.output.is_some() || model.header_fn.is_some() {
             return Err(Error::invalid("provider dummy calls no endpoint; leave the URL and the functions NULL"));
         }
@@ -42,11 +51,11 @@ impl Provider for Dummy {
         Some(embed(text, width))
     }
 
-    fn embedding_request(&self, _model: &Model, _text: &str) -> Result<Vec<u8>> {
+    fn embedding_request(&self, _model: &Model, _texts: &[&str], _role: Role) -> Result<Vec<u8>> {
         Err(Error::internal("provider dummy sends no requests"))
     }
 
-    fn read_embedding(&self, _model: &Model, _answer: &[u8]) -> Result<Vec<f32>> {
+    fn read_embeddings(&self, _model: &Model, _answer: &[u8], _count: usize) -> Result<Embeddings> {
         Err(Error::internal("provider dummy reads no answers"))
     }
 

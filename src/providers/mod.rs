@@ -1,27 +1,104 @@
 //! One file per provider: request JSON from inputs, outputs from response JSON. No I/O and no clock.
 
+pub mod anthropic;
+pub mod bedrock;
+pub mod body;
+pub mod cohere;
 pub mod custom;
 pub mod dummy;
+pub mod edb;
+pub mod google;
+pub mod hugging_face;
+pub mod mistral;
 pub mod numbers;
+pub mod nvidia_nim;
+pub mod ollama;
 pub mod open_ai;
 pub mod template;
+pub mod usage;
+pub mod voyage;
 
-use crate::error::Result;
+use url::Url;
+
+use crate::error::{Error, Result};
 use crate::models::model::{Model, ModelType, ProviderId};
+
+/// What a provider's models can do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// Embed texts.
+    pub embedding: bool,
+    /// Generate text.
+    pub generate: bool,
+    /// Rank documents for a query.
+    pub rerank: bool,
+    /// Embed images.
+    pub image: bool,
+}
+
+/// What a text is embedded as, where a model makes a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Something that is stored and will be searched.
+    Document,
+    /// Something that is searched for.
+    Query,
+}
+
+/// How a model's key is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyHeader {
+    /// `Authorization: Bearer KEY`.
+    Bearer,
+    /// `NAME: KEY`.
+    Named(&'static str),
+}
+
+/// What is known of the cloud project a call is made in: where a model's URL does not say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cloud {
+    /// The project's id.
+    pub project: Option<String>,
+    /// The location (region).
+    pub location: Option<String>,
+    /// Other hosts than Google's own.
+    pub hosts: google::hosts::Hosts,
+}
+
+/// The vectors in an answer, in the order of the texts.
+#[derive(Debug, Default, PartialEq)]
+pub struct Embeddings {
+    /// One a text.
+    pub vectors: Vec<Vec<f32>>,
+    /// The tokens the provider counted, where it tells.
+    pub tokens: Option<u64>,
+}
 
 /// What a provider knows about its own API.
 pub trait Provider: Sync {
-    /// The endpoint where a registration names none.
-    fn default_url(&self, _model_type: ModelType) -> Option<&'static str> {
-        None
+    /// What its models can do.
+    fn abilities(&self) -> Abilities;
+
+    /// The options it understands besides those that all do.
+    fn options(&self) -> &'static [&'static str] {
+        &[]
     }
 
-    /// The endpoint for a registered URL, which may be the API's base.
-    fn complete_url(&self, url: &str, _model_type: ModelType) -> String {
-        url.to_owned()
+    /// The URL that a model's requests go to: the registered one, which may be the API's base or a part, or the
+    /// provider's own. An error where neither is enough.
+    fn endpoint(&self, model: &Model, cloud: &Cloud) -> Result<String>;
+
+    /// How the key is sent to `url`.
+    fn key_header(&self, _url: &Url) -> KeyHeader {
+        KeyHeader::Bearer
     }
 
-    /// Checks a registration for what this provider needs; ids, enumerations, URL syntax and secrets were checked.
+    /// Headers that the API wants besides.
+    fn headers(&self, _model: &Model) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Checks a registration for what this provider needs; ids, enumerations, options and secrets were checked.
     fn check(&self, model: &Model) -> Result<()>;
 
     /// The vector itself, where no endpoint is needed.
@@ -29,28 +106,104 @@ pub trait Provider: Sync {
         None
     }
 
-    /// The request body for one text.
-    fn embedding_request(&self, model: &Model, text: &str) -> Result<Vec<u8>>;
+    /// The request body for texts, of which there is at least one.
+    fn embedding_request(&self, model: &Model, texts: &[&str], role: Role) -> Result<Vec<u8>>;
 
-    /// The vector in the answer to one text.
-    fn read_embedding(&self, model: &Model, answer: &[u8]) -> Result<Vec<f32>>;
+    /// The vectors in the answer to `count` texts.
+    fn read_embeddings(&self, model: &Model, answer: &[u8], count: usize) -> Result<Embeddings>;
 
-    /// The request body of a generic call.
-    fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>>;
+    /// The request body of a generic call; as given where the API needs nothing added.
+    fn predict_request(&self, _model: &Model, body: &str) -> Result<Vec<u8>> {
+        Ok(body.as_bytes().to_vec())
+    }
+
+    /// The smallest request body that shows whether a model which does not embed works; `None` where its shape is
+    /// not known.
+    fn probe(&self, _model: &Model) -> Option<String> {
+        None
+    }
 }
 
 /// The provider's code.
 pub fn provider(id: ProviderId) -> &'static dyn Provider {
     match id {
+        ProviderId::Google => &google::Google,
         ProviderId::OpenAi => &open_ai::OpenAi,
+        ProviderId::Anthropic => &anthropic::Anthropic,
+        ProviderId::HuggingFace => &hugging_face::HuggingFace,
+        ProviderId::NvidiaNim => &nvidia_nim::NvidiaNim,
+        ProviderId::Cohere => &cohere::Cohere,
+        ProviderId::Voyage => &voyage::Voyage,
+        ProviderId::Mistral => &mistral::Mistral,
+        ProviderId::Ollama => &ollama::Ollama,
+        ProviderId::Bedrock => &bedrock::Bedrock,
         ProviderId::Custom => &custom::Custom,
         ProviderId::Dummy => &dummy::Dummy,
     }
 }
 
+/// The input type of a request: the query's own where one is set.
+fn input_type<'m>(model: &'m Model, role: Role, document: &'m str, query: &'m str) -> &'m str {
+    let options = &model.options;
+    match role {
+        Role::Document => options.input_type.as_deref().unwrap_or(document),
+        Role::Query => options.query_input_type.as_deref().unwrap_or(query),
+    }
+}
+
+/// The provider's name of the model, which [`require_name`] made sure of.
+fn name_of(model: &Model) -> &str {
+    model.qualified_name.as_deref().unwrap_or(&model.model_id)
+}
+
+/// An error where a registration lacks the provider's name of the model.
+fn require_name(model: &Model, example: &str) -> Result<()> {
+    if model.qualified_name.is_some() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "model_qualified_name is required for provider {}; give the provider's name of the model, e.g. '{example}'",
+        model.provider.as_str()
+    )))
+}
+
+/// An error where a registration wants of a provider what it does not do.
+fn require_ability(model: &Model, abilities: Abilities) -> Result<()> {
+    let fits = match model.model_type {
+        ModelType::TextEmbedding => abilities.embedding,
+        ModelType::MultimodalEmbedding => abilities.image,
+        ModelType::Reranking => abilities.rerank,
+        ModelType::Llm => abilities.generate,
+        ModelType::Generic => true,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "provider {} has no models of model_type {}; SELECT * FROM mysql.ml_model_providers shows what each can do",
+        model.provider.as_str(),
+        model.model_type.as_str()
+    )))
+}
+
+/// A registered URL whose path is empty, a version (`/v1`), or ends with one, is the API's base and gets `path`
+/// behind `version`; any other is taken as it is.
+fn complete(url: &str, version: &str, path: &str) -> String {
+    let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
+    let base = parsed.path().trim_end_matches('/').to_owned();
+    if base.is_empty() {
+        parsed.set_path(&format!("{version}{path}"));
+    } else if !version.is_empty() && base.ends_with(version) {
+        parsed.set_path(&format!("{base}{path}"));
+    } else {
+        return url.to_owned();
+    }
+    parsed.into()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
-    use crate::models::model::{Model, ModelType, ProviderId};
+    use super::*;
     use crate::models::options::ModelOptions;
     use crate::server::caller::Account;
 
@@ -60,6 +213,7 @@ pub(crate) mod tests {
             model_id: "m".into(),
             request_url: None,
             provider: ProviderId::parse(provider).unwrap(),
+            speaks: ProviderId::parse(provider).unwrap(),
             model_type: ModelType::parse(model_type).unwrap(),
             qualified_name: None,
             auth_type: None,
@@ -71,5 +225,40 @@ pub(crate) mod tests {
             definer: Account::library(),
             fingerprint: [0; 32],
         }
+    }
+
+    /// A model with a name and options.
+    pub(crate) fn named(provider: &str, model_type: &str, name: &str, options: &str) -> Model {
+        Model {
+            qualified_name: Some(name.into()),
+            options: ModelOptions::from_json(Some(options)).unwrap(),
+            ..model(provider, model_type)
+        }
+    }
+
+    /// The embedding request for texts, as text.
+    pub(crate) fn request(model: &Model, texts: &[&str], role: Role) -> String {
+        String::from_utf8(provider(model.provider).embedding_request(model, texts, role).unwrap()).unwrap()
+    }
+
+    /// The URL of a model outside of any cloud.
+    pub(crate) fn endpoint(model: &Model) -> String {
+        provider(model.provider).endpoint(model, &Cloud::default()).unwrap()
+    }
+
+    #[test]
+    fn base_urls_are_completed_and_others_kept() {
+        let e = |u| complete(u, "/v1", "/embeddings");
+        assert_eq!(e("http://localhost:11434"), "http://localhost:11434/v1/embeddings");
+        assert_eq!(e("https://h/openai/v1/"), "https://h/openai/v1/embeddings");
+        assert_eq!(e("https://h/v1/embeddings?api-version=2"), "https://h/v1/embeddings?api-version=2");
+        assert_eq!(e("https://h/v1?x=1"), "https://h/v1/embeddings?x=1");
+        assert_eq!(complete("https://h/", "", "/embed"), "https://h/embed");
+    }
+
+    #[test]
+    fn what_a_provider_cannot_do_is_told() {
+        let e = require_ability(&model("anthropic", "text_embedding"), Abilities::default()).unwrap_err();
+        assert!(e.message().contains("provider anthropic has no models of model_type text_embedding"), "{e}");
     }
 }

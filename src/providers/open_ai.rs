@@ -1,160 +1,238 @@
-//! OpenAI and every service with its API: `POST /v1/embeddings`, `POST /v1/chat/completions`.
+//! OpenAI, Azure OpenAI, and every service with OpenAI's API: `POST /v1/embeddings`, `POST /v1/chat/completions`.
 //!
-//! Follows OpenAI's published API specification. Vectors are asked for as numbers: compatible servers often get
-//! `encoding_format: base64` wrong. An answer in base64 is read all the same.
+//! Follows OpenAI's published API specification and Azure's. Vectors are asked for as numbers: compatible servers
+//! often get `encoding_format: base64` wrong. An answer in base64 is read all the same.
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use url::Url;
 
+use super::body::{self, Input};
 use super::numbers::{parse, Numbers};
-use super::Provider;
+use super::usage::EmbeddingUsage;
+use super::{
+    complete, name_of, require_ability, require_name, Abilities, Cloud, Embeddings, KeyHeader, Provider, Role,
+};
 use crate::error::{Error, Result};
 use crate::models::model::{Model, ModelType};
 
 /// The provider `open_ai`.
 pub struct OpenAi;
 
-const EMBEDDINGS: &str = "https://api.openai.com/v1/embeddings";
-const CHAT: &str = "https://api.openai.com/v1/chat/completions";
+/// The API's base.
+pub const BASE: &str = "https://api.openai.com";
+
+/// The version of Azure's API where the option `api_version` names none.
+const AZURE_API_VERSION: &str = "2024-10-21";
 
 #[derive(Serialize)]
 struct EmbeddingRequest<'a> {
     model: &'a str,
-    input: &'a str,
+    input: Input<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dimensions: Option<u64>,
 }
 
+/// The list of vectors that OpenAI answers with, and many others.
 #[derive(Deserialize)]
-struct EmbeddingAnswer {
+struct EmbeddingList {
     data: Vec<Item>,
+    #[serde(default)]
+    usage: Option<EmbeddingUsage>,
 }
 
 #[derive(Deserialize)]
 struct Item {
     embedding: Numbers,
+    #[serde(default)]
+    index: Option<usize>,
+}
+
+/// Reads an answer in OpenAI's form: `count` vectors, put into the order of their indexes where they have any.
+pub fn read_list(answer: &[u8], count: usize) -> Result<Embeddings> {
+    let EmbeddingList { mut data, usage } = parse(answer)?;
+    if data.len() != count {
+        return Err(Error::response(format!("the endpoint answered with {} vectors for {count} texts", data.len())));
+    }
+    if data.iter().all(|item| item.index.is_some()) {
+        data.sort_by_key(|item| item.index);
+        // Some servers give every item the index 0; theirs are in order.
+        let in_order = data.iter().enumerate().all(|(i, item)| item.index == Some(i));
+        let all_same = data.iter().all(|item| item.index == Some(0));
+        if !in_order && !all_same {
+            return Err(Error::response("the endpoint's vectors have indexes that are not those of the texts"));
+        }
+    }
+    let vectors = data.into_iter().map(|item| item.embedding.0).collect();
+    Ok(Embeddings { vectors, tokens: usage.and_then(|u| u.tokens()) })
+}
+
+/// The path of a call.
+pub fn path(model_type: ModelType) -> &'static str {
+    if model_type.embeds() {
+        "/embeddings"
+    } else {
+        "/chat/completions"
+    }
+}
+
+/// The smallest chat request.
+pub fn chat_probe() -> Option<String> {
+    Some(r#"{"messages":[{"role":"user","content":"Say OK"}]}"#.into())
+}
+
+/// Whether a host is Azure's.
+fn is_azure(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let azure = [".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com", ".openai.azure.us"];
+    azure.iter().any(|suffix| host.ends_with(suffix)) || url.path().contains("/openai/deployments/")
+}
+
+/// Azure's URL: `/openai/deployments/NAME/embeddings?api-version=`, from a resource's base; `/openai/v1` takes calls
+/// as OpenAI's own API does.
+fn azure_endpoint(mut url: Url, model: &Model) -> String {
+    let base = url.path().trim_end_matches('/').to_owned();
+    let call = path(model.model_type);
+    if base.ends_with("/openai/v1") {
+        url.set_path(&format!("{base}{call}"));
+        return url.into();
+    }
+    if base.is_empty() || base == "/openai" {
+        url.set_path(&format!("/openai/deployments/{}{call}", name_of(model)));
+    } else if base.rsplit('/').nth(1) == Some("deployments") {
+        url.set_path(&format!("{base}{call}"));
+    }
+    if url.path().contains("/deployments/") && !url.query_pairs().any(|(name, _)| name == "api-version") {
+        let version = model.options.api_version.as_deref().unwrap_or(AZURE_API_VERSION);
+        url.query_pairs_mut().append_pair("api-version", version);
+    }
+    url.into()
 }
 
 impl Provider for OpenAi {
-    fn default_url(&self, model_type: ModelType) -> Option<&'static str> {
-        Some(match model_type {
-            ModelType::TextEmbedding => EMBEDDINGS,
-            ModelType::Generic => CHAT,
-        })
+    fn abilities(&self) -> Abilities {
+        Abilities { embedding: true, generate: true, ..Abilities::default() }
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &["api_version"]
     }
 
     /// A base URL (`http://localhost:11434`, `.../v1`) gets the call's path; any other is taken as it is.
-    fn complete_url(&self, url: &str, model_type: ModelType) -> String {
-        let path = match model_type {
-            ModelType::TextEmbedding => "/embeddings",
-            ModelType::Generic => "/chat/completions",
-        };
-        let Ok(mut parsed) = url::Url::parse(url) else { return url.to_owned() };
-        let base = parsed.path().trim_end_matches('/').to_owned();
-        if base.is_empty() {
-            parsed.set_path(&format!("/v1{path}"));
-        } else if base.ends_with("/v1") {
-            parsed.set_path(&format!("{base}{path}"));
+    fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {
+        let url = model.request_url.as_deref().unwrap_or(BASE);
+        Ok(match Url::parse(url) {
+            Ok(parsed) if is_azure(&parsed) => azure_endpoint(parsed, model),
+            _ => complete(url, "/v1", path(model.model_type)),
+        })
+    }
+
+    fn key_header(&self, url: &Url) -> KeyHeader {
+        if is_azure(url) {
+            KeyHeader::Named("api-key")
         } else {
-            return url.to_owned();
+            KeyHeader::Bearer
         }
-        parsed.into()
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        if model.model_type == ModelType::TextEmbedding && model.qualified_name.is_none() {
-            return Err(Error::invalid(
-                "model_qualified_name is required for provider open_ai; give the provider's name of the model, e.g. 'text-embedding-3-small'",
-            ));
+        require_ability(model, self.abilities())?;
+        if model.model_type.embeds() {
+            require_name(model, "text-embedding-3-small")?;
         }
         Ok(())
     }
 
-    fn embedding_request(&self, model: &Model, text: &str) -> Result<Vec<u8>> {
-        let request = EmbeddingRequest {
-            model: model.qualified_name.as_deref().unwrap_or(&model.model_id),
-            input: text,
+    fn embedding_request(&self, model: &Model, texts: &[&str], _role: Role) -> Result<Vec<u8>> {
+        body::write(&EmbeddingRequest {
+            model: name_of(model),
+            input: Input::new(texts),
             dimensions: model.options.dimensions,
-        };
-        serde_json::to_vec(&request).map_err(|e| Error::internal(format!("cannot write a request: {e}")))
+        })
     }
 
-    fn read_embedding(&self, _model: &Model, answer: &[u8]) -> Result<Vec<f32>> {
-        let EmbeddingAnswer { data } = parse(answer)?;
-        let count = data.len();
-        match (data.into_iter().next(), count) {
-            (Some(item), 1) => Ok(item.embedding.0),
-            _ => Err(Error::response(format!("the endpoint answered with {count} vectors for one text"))),
-        }
+    fn read_embeddings(&self, _model: &Model, answer: &[u8], count: usize) -> Result<Embeddings> {
+        read_list(answer, count)
     }
 
-    /// The body as given, byte for byte; a missing `model` is put in front.
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
-        #[derive(Deserialize)]
-        struct Shallow {
-            model: Option<IgnoredAny>,
-        }
-        let Some(name) = &model.qualified_name else { return Ok(body.as_bytes().to_vec()) };
-        let Some(members) = body.trim_start().strip_prefix('{') else { return Ok(body.as_bytes().to_vec()) };
-        let shallow: Shallow =
-            serde_json::from_str(body).map_err(|e| Error::invalid(format!("request_body is not valid JSON: {e}")))?;
-        if shallow.model.is_some() {
-            return Ok(body.as_bytes().to_vec());
-        }
-        let comma = if members.trim_start().starts_with('}') { "" } else { "," };
-        Ok(format!("{{\"model\":{}{comma}{members}", Value::from(name.as_str())).into_bytes())
+        body::with_model(body, model.qualified_name.as_deref())
+    }
+
+    fn probe(&self, _model: &Model) -> Option<String> {
+        chat_probe()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::tests::model;
+    use crate::providers::tests::{endpoint, model, named, request};
 
     #[test]
     fn the_request_is_openais() {
-        let mut m = model("open_ai", "text_embedding");
-        m.qualified_name = Some("text-embedding-3-small".into());
-        let body = OpenAi.embedding_request(&m, "a \"b\" é\n").unwrap();
+        let m = named("open_ai", "text_embedding", "text-embedding-3-small", "{}");
         let golden = r#"{"model":"text-embedding-3-small","input":"a \"b\" é\n"}"#;
-        assert_eq!(String::from_utf8(body).unwrap(), golden);
-        m.options.dimensions = Some(256);
-        let body = String::from_utf8(OpenAi.embedding_request(&m, "x").unwrap()).unwrap();
-        assert_eq!(body, r#"{"model":"text-embedding-3-small","input":"x","dimensions":256}"#);
+        assert_eq!(request(&m, &["a \"b\" é\n"], Role::Document), golden);
+        let m = named("open_ai", "text_embedding", "text-embedding-3-small", r#"{"dimensions":256}"#);
+        let golden = r#"{"model":"text-embedding-3-small","input":["x","y"],"dimensions":256}"#;
+        assert_eq!(request(&m, &["x", "y"], Role::Query), golden);
     }
 
     #[test]
-    fn the_answer_is_read() {
+    fn the_answer_is_read_in_the_order_of_the_indexes() {
         let m = model("open_ai", "text_embedding");
-        let golden = br#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5,-0.25]}],
+        let golden = br#"{"object":"list","data":[{"object":"embedding","index":1,"embedding":[0.5,-0.25]},
+            {"object":"embedding","index":0,"embedding":[1,0]}],
             "model":"text-embedding-3-small","usage":{"prompt_tokens":5,"total_tokens":5}}"#;
-        assert_eq!(OpenAi.read_embedding(&m, golden).unwrap(), [0.5, -0.25]);
+        let read = OpenAi.read_embeddings(&m, golden, 2).unwrap();
+        assert_eq!(read.vectors, [[1.0, 0.0], [0.5, -0.25]]);
+        assert_eq!(read.tokens, Some(5));
+        assert!(OpenAi.read_embeddings(&m, golden, 1).is_err());
         for bad in [&b"{\"data\":[]}"[..], b"{}", b"[]", b"", br#"{"data":[{"embedding":null}]}"#] {
-            assert!(OpenAi.read_embedding(&m, bad).is_err());
+            assert!(OpenAi.read_embeddings(&m, bad, 1).is_err());
         }
+        let wrong = br#"{"data":[{"index":3,"embedding":[1]},{"index":1,"embedding":[2]}]}"#;
+        assert!(OpenAi.read_embeddings(&m, wrong, 2).is_err());
     }
 
     #[test]
-    fn base_urls_are_completed_and_others_kept() {
-        let e = |u| OpenAi.complete_url(u, ModelType::TextEmbedding);
-        assert_eq!(e("http://localhost:11434"), "http://localhost:11434/v1/embeddings");
-        assert_eq!(e("https://h/openai/v1/"), "https://h/openai/v1/embeddings");
-        assert_eq!(e("https://h/v1/embeddings?api-version=2"), "https://h/v1/embeddings?api-version=2");
-        assert_eq!(OpenAi.complete_url("https://h/v1", ModelType::Generic), "https://h/v1/chat/completions");
+    fn urls_are_openais_or_completed() {
+        let mut m = named("open_ai", "text_embedding", "text-embedding-3-small", "{}");
+        assert_eq!(endpoint(&m), "https://api.openai.com/v1/embeddings");
+        m.request_url = Some("http://localhost:11434".into());
+        assert_eq!(endpoint(&m), "http://localhost:11434/v1/embeddings");
+        assert_eq!(endpoint(&model("open_ai", "generic")), "https://api.openai.com/v1/chat/completions");
+    }
+
+    #[test]
+    fn azures_urls_and_header() {
+        let mut m = named("open_ai", "text_embedding", "my-deployment", "{}");
+        for (url, wanted) in [
+            (
+                "https://r.openai.azure.com",
+                "https://r.openai.azure.com/openai/deployments/my-deployment/embeddings?api-version=2024-10-21",
+            ),
+            (
+                "https://r.openai.azure.com/openai/deployments/d",
+                "https://r.openai.azure.com/openai/deployments/d/embeddings?api-version=2024-10-21",
+            ),
+            (
+                "https://r.openai.azure.com/openai/deployments/d/embeddings?api-version=2023-05-15",
+                "https://r.openai.azure.com/openai/deployments/d/embeddings?api-version=2023-05-15",
+            ),
+            ("https://r.openai.azure.com/openai/v1/", "https://r.openai.azure.com/openai/v1/embeddings"),
+        ] {
+            m.request_url = Some(url.into());
+            assert_eq!(endpoint(&m), wanted);
+            assert_eq!(OpenAi.key_header(&Url::parse(wanted).unwrap()), KeyHeader::Named("api-key"));
+        }
+        assert_eq!(OpenAi.key_header(&Url::parse(BASE).unwrap()), KeyHeader::Bearer);
     }
 
     #[test]
     fn a_missing_model_is_filled_in() {
-        let mut m = model("open_ai", "generic");
-        m.qualified_name = Some("gpt-4o".into());
+        let m = named("open_ai", "generic", "gpt-4o", "{}");
         let filled = OpenAi.predict_request(&m, r#"{"messages":[]}"#).unwrap();
         assert_eq!(filled, br#"{"model":"gpt-4o","messages":[]}"#);
-        let order = OpenAi.predict_request(&m, r#" {"z": 1, "a": 18446744073709551617} "#).unwrap();
-        assert_eq!(order, br#"{"model":"gpt-4o","z": 1, "a": 18446744073709551617} "#);
-        assert_eq!(OpenAi.predict_request(&m, "{}").unwrap(), br#"{"model":"gpt-4o"}"#);
-        let kept = OpenAi.predict_request(&m, r#"{"model":"o","messages":[]}"#).unwrap();
-        assert_eq!(kept, br#"{"model":"o","messages":[]}"#);
-        assert!(OpenAi.predict_request(&m, "{").is_err());
     }
 }

@@ -187,9 +187,10 @@ pub fn check_may_call(name: &'static str, parameters: usize, interrupt: &dyn Int
     probe(format!("CALL mysql.{name}({nulls})"), interrupt)
 }
 
-/// The same for the stored function `mysql.<name>` of two parameters.
-pub fn check_may_execute(name: &'static str, interrupt: &dyn Interrupt) -> Result<()> {
-    probe(format!("DO mysql.{name}(NULL, NULL)"), interrupt)
+/// The same for the stored function `mysql.<name>`.
+pub fn check_may_execute(name: &'static str, parameters: usize, interrupt: &dyn Interrupt) -> Result<()> {
+    let nulls = vec!["NULL"; parameters].join(", ");
+    probe(format!("DO mysql.{name}({nulls})"), interrupt)
 }
 
 fn probe(statement: String, interrupt: &dyn Interrupt) -> Result<()> {

@@ -1,0 +1,145 @@
+//! Google's application default credentials, as Google's own libraries find and use them.
+//!
+//! The order is that of google-auth: the file that `GOOGLE_APPLICATION_CREDENTIALS` names, the file that
+//! `gcloud auth application-default login` writes, the metadata server of a Google Cloud machine.
+
+mod exchange;
+mod metadata;
+mod source;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use ureq::http::HeaderName;
+
+use self::source::Source;
+use super::slot::{Fetched, Slot};
+use super::Http;
+use crate::error::{Error, Result};
+use crate::providers::Cloud;
+
+/// What a token may be used for.
+const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+
+/// A token is renewed this long before its end, as Google's libraries do.
+const REFRESH_BEFORE: Duration = Duration::from_secs(225);
+
+/// More key files than this in use at once are forgotten and read again.
+const MAX_IDENTITIES: usize = 256;
+
+/// The default identity and those of key files that secrets hold.
+#[derive(Default)]
+pub struct Identities {
+    default: Identity,
+    of_documents: Mutex<HashMap<[u8; 32], Arc<Identity>>>,
+}
+
+#[derive(Default)]
+struct Identity {
+    token: Slot,
+    project: Mutex<Option<String>>,
+    location: Mutex<Option<String>>,
+}
+
+/// An access token.
+pub struct Token {
+    /// The token itself.
+    pub value: SecretString,
+    /// The project that requests are charged to, where the credentials say so.
+    quota_project: Option<String>,
+}
+
+impl Token {
+    /// The header that names the project to be charged.
+    pub fn quota_header(&self) -> Option<(HeaderName, SecretString)> {
+        let project = self.quota_project.clone()?;
+        Some((HeaderName::from_static("x-goog-user-project"), project.into()))
+    }
+}
+
+/// A token as it was minted.
+struct Minted {
+    value: SecretString,
+    lifetime: Duration,
+}
+
+impl Identities {
+    fn identity(&self, document: Option<&SecretString>) -> Option<Arc<Identity>> {
+        let document = document?;
+        let key: [u8; 32] = Sha256::digest(document.expose_secret()).into();
+        let mut all = self.of_documents.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MAX_IDENTITIES && !all.contains_key(&key) {
+            all.clear();
+        }
+        Some(Arc::clone(all.entry(key).or_default()))
+    }
+
+    /// An access token of the default identity, or of the credentials file that `document` is. `rejected` is a token
+    /// that a service did not accept.
+    pub fn token(
+        &self,
+        document: Option<&SecretString>,
+        rejected: Option<&SecretString>,
+        http: &Http<'_>,
+    ) -> Result<Token> {
+        let own = self.identity(document);
+        let identity = own.as_deref().unwrap_or(&self.default);
+        // The file is looked at each time: it may be another one by now. Only the metadata server costs a request.
+        let source = source(document)?;
+        let value = identity.token.get(rejected, http, || {
+            let Minted { value, lifetime } = source.mint(http)?;
+            Ok(Fetched {
+                value,
+                fresh_for: lifetime.saturating_sub(REFRESH_BEFORE.min(lifetime / 2)),
+                usable_for: lifetime.saturating_sub(Duration::from_secs(10)),
+            })
+        })?;
+        Ok(Token { value, quota_project: source.quota_project() })
+    }
+
+    /// Fills in what a model's URL lacks and the credentials know: project and location.
+    pub fn complete(&self, cloud: &mut Cloud, document: Option<&SecretString>, http: &Http<'_>) -> Result<()> {
+        if cloud.project.is_some() && cloud.location.is_some() {
+            return Ok(());
+        }
+        let own = self.identity(document);
+        let identity = own.as_deref().unwrap_or(&self.default);
+        let source = source(document)?;
+        if cloud.project.is_none() {
+            cloud.project = remembered(&identity.project, || source.project(http))?;
+        }
+        if cloud.location.is_none() {
+            cloud.location = remembered(&identity.location, || source.location(http))?;
+        }
+        Ok(())
+    }
+}
+
+fn source(document: Option<&SecretString>) -> Result<Source> {
+    match document {
+        Some(text) => Source::from_json(text.expose_secret(), "the secret"),
+        None => Source::of_environment(),
+    }
+}
+
+fn remembered(place: &Mutex<Option<String>>, find: impl FnOnce() -> Result<Option<String>>) -> Result<Option<String>> {
+    if let Some(known) = place.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        return Ok(Some(known));
+    }
+    let found = find()?;
+    place.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
+    Ok(found)
+}
+
+/// The error where no credentials are found at all.
+fn none_found(why: &str) -> Error {
+    Error::new(
+        crate::error::Kind::NotFound,
+        format!(
+            "no Google credentials: {why}; set GOOGLE_APPLICATION_CREDENTIALS to a key file in mysqld's environment and restart, or name a secret that holds one in model_auth_id"
+        ),
+    )
+}

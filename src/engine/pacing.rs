@@ -1,0 +1,386 @@
+//! When a model may be sent the next request: one gate a model for all sessions of the server.
+//!
+//! A provider that says "too many requests" is left alone for as long as it asks, by everybody; then one request tries,
+//! and with each answer twice as many may be under way. Budgets of the model's options hold for the whole server.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Kind, Result};
+use crate::http::retry;
+use crate::models::options::ModelOptions;
+use crate::threads::interrupt::{Interrupt, POLL};
+
+/// With this many requests answered at once the provider is as before.
+const RECOVERED: u64 = 64;
+
+/// Over how many seconds a budget is counted: a minute and the second that has begun, so that no 60 seconds hold
+/// more than the budget.
+const SECONDS: usize = 61;
+
+/// A model's gate.
+pub struct Gate {
+    began: Instant,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    in_flight: u64,
+    /// How many may be under way since the provider last refused; `None`: any number.
+    window: Option<u64>,
+    paused_until: Option<Instant>,
+    /// Counts refusals; requests that were under way during one say nothing new by being refused too.
+    epoch: u64,
+    refused_in_a_row: u32,
+    requests: Minute,
+    tokens: Minute,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Gate {
+            began: Instant::now(),
+            state: Mutex::new(State {
+                in_flight: 0,
+                window: None,
+                paused_until: None,
+                epoch: 0,
+                refused_in_a_row: 0,
+                requests: Minute::default(),
+                tokens: Minute::default(),
+            }),
+            changed: Condvar::new(),
+        }
+    }
+}
+
+/// What was sent in each of the last seconds.
+struct Minute {
+    seconds: [u64; SECONDS],
+    /// The newest second.
+    newest: u64,
+}
+
+impl Default for Minute {
+    fn default() -> Self {
+        Minute { seconds: [0; SECONDS], newest: 0 }
+    }
+}
+
+impl Minute {
+    fn place(second: u64) -> usize {
+        usize::try_from(second % SECONDS as u64).unwrap_or(0)
+    }
+
+    fn advance(&mut self, now: u64) {
+        let first = (self.newest + 1).max(now.saturating_sub(SECONDS as u64 - 1));
+        for second in first..=now {
+            if let Some(count) = self.seconds.get_mut(Self::place(second)) {
+                *count = 0;
+            }
+        }
+        self.newest = self.newest.max(now);
+    }
+
+    fn add(&mut self, now: u64, n: u64) {
+        self.advance(now);
+        if let Some(count) = self.seconds.get_mut(Self::place(now)) {
+            *count = count.saturating_add(n);
+        }
+    }
+
+    fn sum(&self) -> u64 {
+        self.seconds.iter().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
+    /// The second in which `n` more fit into `limit`; more than the limit at once fit once nothing else is counted.
+    fn fits_at(&mut self, now: u64, n: u64, limit: u64) -> u64 {
+        self.advance(now);
+        let room = limit.saturating_sub(n.min(limit));
+        let mut sum = self.sum();
+        let mut at = now;
+        let oldest = (now + 1).saturating_sub(SECONDS as u64);
+        for second in oldest..=now {
+            if sum <= room {
+                break;
+            }
+            let gone = self.seconds.get(Self::place(second)).copied().unwrap_or(0);
+            sum = sum.saturating_sub(gone);
+            at = second + SECONDS as u64;
+        }
+        at.max(now)
+    }
+}
+
+/// What a model's options allow.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Budget {
+    requests: Option<u64>,
+    tokens: Option<u64>,
+    in_flight: Option<u64>,
+}
+
+impl Budget {
+    /// The budgets among a model's options.
+    pub fn of(options: &ModelOptions) -> Self {
+        Budget {
+            requests: options.requests_per_minute,
+            tokens: options.tokens_per_minute,
+            in_flight: options.max_in_flight,
+        }
+    }
+}
+
+/// Why a request may not be sent yet.
+enum Blocked {
+    /// Not before then.
+    Until(Instant, &'static str),
+    /// Not before another one is answered.
+    Busy,
+}
+
+/// How a request ended.
+pub enum Outcome {
+    /// Answered; with the tokens it cost and how long the provider wants no more, where it tells.
+    Answered {
+        /// Tokens, where the provider counts them.
+        tokens: Option<u64>,
+        /// The wait until there is something left of a limit.
+        pause: Option<Duration>,
+    },
+    /// Refused as one too many; with the wait that the provider asks for.
+    Refused(Option<Duration>),
+    /// Anything else.
+    Failed,
+}
+
+/// The right to one request. Dropping it without an outcome counts as a failure.
+pub struct Permit {
+    gate: Arc<Gate>,
+    epoch: u64,
+    tokens: u64,
+    done: bool,
+}
+
+impl Gate {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many requests are under way.
+    pub fn in_flight(&self) -> u64 {
+        self.lock().in_flight
+    }
+
+    /// How long the gate stays closed.
+    pub fn paused(&self) -> Duration {
+        self.lock().paused_until.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Waits until a request of some `tokens` may be sent. An error at once where that will not be before `deadline`.
+    pub fn enter(
+        self: &Arc<Self>,
+        budget: Budget,
+        tokens: u64,
+        deadline: Instant,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Permit> {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            let wait = match self.try_enter(&mut state, budget, tokens, now) {
+                Ok(()) => {
+                    return Ok(Permit { gate: Arc::clone(self), epoch: state.epoch, tokens, done: false });
+                }
+                Err(Blocked::Until(at, why)) if at >= deadline => {
+                    return Err(Error::new(
+                        Kind::Provider(429),
+                        format!(
+                            "nothing was sent: {why} for another {} s, longer than the call may take; raise timeout_ms or try later",
+                            at.saturating_duration_since(now).as_secs_f64().ceil()
+                        ),
+                    ))
+                }
+                Err(Blocked::Until(at, _)) => at.saturating_duration_since(now),
+                Err(Blocked::Busy) if now >= deadline => {
+                    return Err(Error::new(
+                        Kind::Timeout,
+                        "nothing was sent: other calls of the model took all the time; raise timeout_ms or max_in_flight, or try later",
+                    ))
+                }
+                Err(Blocked::Busy) => POLL,
+            };
+            drop(state);
+            interrupt.check()?;
+            state = self.lock();
+            let slice = wait.min(POLL);
+            state = self.changed.wait_timeout(state, slice).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn second(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.began).as_secs()
+    }
+
+    fn try_enter(
+        &self,
+        state: &mut State,
+        budget: Budget,
+        tokens: u64,
+        now: Instant,
+    ) -> std::result::Result<(), Blocked> {
+        if let Some(at) = state.paused_until {
+            if at > now {
+                return Err(Blocked::Until(at, "the provider limits the rate"));
+            }
+            state.paused_until = None;
+        }
+        let most = state.window.unwrap_or(u64::MAX).min(budget.in_flight.unwrap_or(u64::MAX));
+        if state.in_flight >= most {
+            return Err(Blocked::Busy);
+        }
+        let second = self.second(now);
+        let instant = |second: u64| self.began + Duration::from_secs(second);
+        if let Some(limit) = budget.requests {
+            let at = state.requests.fits_at(second, 1, limit);
+            if at > second {
+                return Err(Blocked::Until(instant(at), "the model's requests_per_minute are used up"));
+            }
+        }
+        if let Some(limit) = budget.tokens {
+            let at = state.tokens.fits_at(second, tokens, limit);
+            if at > second {
+                return Err(Blocked::Until(instant(at), "the model's tokens_per_minute are used up"));
+            }
+        }
+        state.requests.add(second, 1);
+        state.tokens.add(second, tokens);
+        state.in_flight += 1;
+        Ok(())
+    }
+}
+
+impl Permit {
+    /// Gives the right back and tells how the request ended.
+    pub fn finish(mut self, outcome: &Outcome) {
+        self.done = true;
+        let now = Instant::now();
+        let second = self.gate.second(now);
+        let mut state = self.gate.lock();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        match outcome {
+            Outcome::Answered { tokens, pause } => {
+                state.tokens.add(second, tokens.unwrap_or(0).saturating_sub(self.tokens));
+                if self.epoch == state.epoch {
+                    state.refused_in_a_row = 0;
+                    state.window = state.window.map(|w| w.saturating_mul(2)).filter(|w| *w <= RECOVERED);
+                }
+                if let Some(pause) = pause {
+                    state.paused_until = state.paused_until.max(Some(now + *pause));
+                }
+            }
+            Outcome::Refused(wait) => {
+                if self.epoch == state.epoch {
+                    state.epoch += 1;
+                    state.refused_in_a_row = state.refused_in_a_row.saturating_add(1);
+                    state.window = Some(1);
+                }
+                let wait = wait.unwrap_or_else(|| retry::backoff(state.refused_in_a_row.max(1)));
+                state.paused_until = state.paused_until.max(Some(now + wait));
+            }
+            Outcome::Failed => {}
+        }
+        drop(state);
+        self.gate.changed.notify_all();
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.done {
+            let mut state = self.gate.lock();
+            state.in_flight = state.in_flight.saturating_sub(1);
+            drop(state);
+            self.gate.changed.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::threads::interrupt::Never;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    fn enter(gate: &Arc<Gate>, budget: Budget, deadline: Instant) -> Result<Permit> {
+        gate.enter(budget, 10, deadline, &Never)
+    }
+
+    #[test]
+    fn no_sixty_seconds_hold_more_than_the_budget() {
+        let mut minute = Minute::default();
+        minute.add(5, 6);
+        minute.add(30, 4);
+        assert_eq!(minute.fits_at(31, 1, 10), 66, "what was sent in second 5 counts until second 65 is over");
+        assert_eq!(minute.fits_at(31, 1, 11), 31);
+        assert_eq!(minute.fits_at(31, 7, 10), 91, "both must be gone");
+        assert_eq!(minute.fits_at(31, 50, 10), 91, "more than the budget goes alone");
+        minute.add(66, 5);
+        assert_eq!(minute.sum(), 9);
+        minute.advance(10_000);
+        assert_eq!((minute.sum(), minute.fits_at(10_000, 1, 1)), (0, 10_000));
+    }
+
+    #[test]
+    fn a_used_up_budget_is_told_at_once() {
+        let gate = Arc::new(Gate::default());
+        let budget = Budget { requests: Some(2), ..Budget::default() };
+        let _two = [enter(&gate, budget, soon()).unwrap(), enter(&gate, budget, soon()).unwrap()];
+        let error = enter(&gate, budget, soon()).err().unwrap();
+        assert!(error.message().contains("requests_per_minute"), "{error}");
+    }
+
+    #[test]
+    fn as_many_as_allowed_are_in_flight() {
+        let gate = Arc::new(Gate::default());
+        let budget = Budget { in_flight: Some(1), ..Budget::default() };
+        let first = enter(&gate, budget, soon()).unwrap();
+        let late = Instant::now() + Duration::from_millis(30);
+        assert_eq!(enter(&gate, budget, late).err().unwrap().kind(), Kind::Timeout);
+        drop(first);
+        assert!(enter(&gate, budget, soon()).is_ok());
+        assert_eq!(gate.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_refusal_holds_everybody_back_and_then_one_tries() {
+        let gate = Arc::new(Gate::default());
+        let any = Budget::default();
+        let five: Vec<Permit> = (0..5).map(|_| enter(&gate, any, soon()).unwrap()).collect();
+        for permit in five {
+            permit.finish(&Outcome::Refused(Some(Duration::from_millis(40))));
+        }
+        let refused = enter(&gate, any, Instant::now() + Duration::from_millis(5));
+        assert!(refused.err().unwrap().message().contains("limits the rate"));
+        let probe = enter(&gate, any, soon()).unwrap();
+        assert!(enter(&gate, any, Instant::now() + Duration::from_millis(20)).is_err(), "one tries first");
+        probe.finish(&Outcome::Answered { tokens: None, pause: None });
+        let two = [enter(&gate, any, soon()).unwrap(), enter(&gate, any, soon()).unwrap()];
+        assert!(enter(&gate, any, Instant::now() + Duration::from_millis(20)).is_err(), "then two");
+        drop(two);
+    }
+
+    #[test]
+    fn many_refusals_of_one_burst_count_once() {
+        let gate = Arc::new(Gate::default());
+        let burst: Vec<Permit> = (0..50).map(|_| enter(&gate, Budget::default(), soon()).unwrap()).collect();
+        for permit in burst {
+            permit.finish(&Outcome::Refused(None));
+        }
+        assert!(gate.paused() <= Duration::from_millis(500), "{:?}", gate.paused());
+    }
+}

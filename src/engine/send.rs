@@ -1,0 +1,297 @@
+//! Sends a request: paced, authorized, tried again where that helps, all under one deadline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use secrecy::{ExposeSecret, SecretString};
+use ureq::http::{header, HeaderName};
+use url::Url;
+
+use super::pacing::{Budget, Outcome};
+use super::status::Activity;
+use super::Engine;
+use crate::credentials::{Credentials, Http};
+use crate::error::{cut, Error, Kind, Result};
+use crate::http::{Answer, Call, Client, Failure, Method, Tries};
+use crate::models::endpoint_url::{cloud_of, google_hosts, url_of};
+use crate::models::model::{AuthType, ProviderId};
+use crate::models::settings::Settings;
+use crate::models::store::ResolvedModel;
+use crate::providers::google::target;
+use crate::providers::{provider, KeyHeader};
+use crate::threads::interrupt::{CancelToken, Interrupt, POLL};
+
+/// How much longer than its deadline a call is waited for, so that the worker's own error is the one shown.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What every try of a call needs.
+pub(super) struct Request {
+    /// The model.
+    pub resolved: Arc<ResolvedModel>,
+    /// Headers that its header function made.
+    pub headers: Vec<(HeaderName, SecretString)>,
+    /// The body.
+    pub body: Arc<[u8]>,
+    /// The settings in force.
+    pub settings: Arc<Settings>,
+    /// When it must be answered.
+    pub deadline: Instant,
+    /// The tokens it may cost, for the budget.
+    pub tokens: u64,
+}
+
+/// How a try ended.
+enum Tried {
+    Answered(Answer, Duration),
+    /// With the key that was sent.
+    Failed(Failure, Option<SecretString>),
+    /// The provider rejected the key before, and it is still the same.
+    SameKey,
+}
+
+/// What a call reaches outside of the process; shared with the workers.
+#[derive(Default)]
+pub(super) struct Outside {
+    pub client: Client,
+    pub credentials: Credentials,
+}
+
+impl Engine {
+    /// Sends a request and waits for its answer, of which `read` says how many tokens it cost.
+    pub(super) fn send<T>(
+        &self,
+        request: Request,
+        activity: &Activity,
+        interrupt: &dyn Interrupt,
+        read: impl FnOnce(Answer) -> Result<(T, Option<u64>)>,
+    ) -> Result<T> {
+        let request = Arc::new(request);
+        let options = &request.resolved.model.options;
+        let budget = Budget::of(options);
+        let max_retries = options.max_retries.unwrap_or(request.settings.max_retries);
+        let mut tries = Tries::new(request.deadline, max_retries);
+        let mut rejected: Option<(SecretString, Failure)> = None;
+        let mut again = false;
+        loop {
+            let permit = activity.gate.enter(budget, request.tokens, request.deadline, interrupt)?;
+            activity.requested(again);
+            again = true;
+            let tried = self.try_once(&request, rejected.as_ref().map(|(key, _)| key.clone()), interrupt)?;
+            let (failure, key) = match tried {
+                Tried::Answered(answer, latency) => {
+                    activity.answered(latency);
+                    let pause = answer.pause;
+                    let result = read(answer);
+                    let tokens = result.as_ref().ok().and_then(|(_, tokens)| *tokens);
+                    permit.finish(&Outcome::Answered { tokens, pause });
+                    return result.map(|(value, _)| value);
+                }
+                Tried::SameKey => {
+                    permit.finish(&Outcome::Failed);
+                    let failure = rejected.map(|(_, failure)| failure);
+                    return Err(failure.map_or_else(|| Error::internal("no key was rejected"), |f| f.into_error(1)));
+                }
+                Tried::Failed(failure, key) => (failure, key),
+            };
+            let limited = failure.is_rate_limit();
+            permit.finish(&if limited { Outcome::Refused(failure.wait) } else { Outcome::Failed });
+            match (failure.kind(), key) {
+                // A key may have been rotated, or a token revoked, since it was read: once, with one read anew.
+                (Kind::Provider(401), Some(key)) if rejected.is_none() => {
+                    rejected = Some((key, failure));
+                    continue;
+                }
+                (Kind::Provider(401 | 403), None) if request.resolved.model.auth_type.is_none() => {
+                    let error = failure.into_error(tries.made() + 1);
+                    return Err(Error::new(
+                        error.kind(),
+                        format!("{}; the model is registered without a secret", error.message()),
+                    ));
+                }
+                _ => {}
+            }
+            let wait = tries.next(failure)?;
+            // The gate holds back everybody for what a rate limit asks; other failures concern this call only.
+            if !limited {
+                sleep(wait, interrupt)?;
+            }
+        }
+    }
+
+    /// One try, on a worker.
+    fn try_once(
+        &self,
+        request: &Arc<Request>,
+        rejected: Option<SecretString>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Tried> {
+        let cancel = CancelToken::default();
+        let pending = {
+            let (outside, request, cancel) = (Arc::clone(&self.outside), Arc::clone(request), cancel.clone());
+            self.workers.run(move || exchange(&outside, &request, rejected.as_ref(), &cancel))?
+        };
+        let result = pending.wait(interrupt, request.deadline + GRACE);
+        if result.is_err() {
+            // Nobody waits any more: the worker and the connection are free again within its next slice.
+            cancel.cancel();
+        }
+        result
+    }
+
+    /// Runs `work` on a worker, with what is needed to ask services for credentials.
+    pub(super) fn outside<T: Send + 'static>(
+        &self,
+        settings: &Arc<Settings>,
+        interrupt: &dyn Interrupt,
+        work: impl FnOnce(&Credentials, &Http<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let cancel = CancelToken::default();
+        let deadline = Instant::now() + settings.timeout;
+        let pending = {
+            let (outside, settings, cancel) = (Arc::clone(&self.outside), Arc::clone(settings), cancel.clone());
+            self.workers.run(move || {
+                let http = Http {
+                    client: &outside.client,
+                    settings: &settings,
+                    cancel: &cancel,
+                    deadline,
+                    hosts: google_hosts(),
+                };
+                work(&outside.credentials, &http)
+            })?
+        };
+        let result = pending.wait(interrupt, deadline + GRACE);
+        if result.is_err() {
+            cancel.cancel();
+        }
+        result
+    }
+}
+
+/// Sleeps on the statement's thread, listening.
+fn sleep(time: Duration, interrupt: &dyn Interrupt) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        interrupt.check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(POLL));
+    }
+}
+
+/// On the worker, because each step may take its time: a secret's file on a mount that hangs, a token to be fetched.
+fn exchange(
+    outside: &Outside,
+    request: &Request,
+    rejected: Option<&SecretString>,
+    cancel: &CancelToken,
+) -> Result<Tried> {
+    let settings = &request.settings;
+    let http = Http { client: &outside.client, settings, cancel, deadline: request.deadline, hosts: google_hosts() };
+    let options = &request.resolved.model.options;
+    let url = url(&outside.credentials, request, &http)?;
+    let (headers, key) = headers(&outside.credentials, request, &url, rejected, &http)?;
+    if let (Some(rejected), Some(key)) = (rejected, &key) {
+        if rejected.expose_secret() == key.expose_secret() {
+            return Ok(Tried::SameKey);
+        }
+    }
+    let mut call = Call::new(Method::Json(Arc::clone(&request.body)), url, request.deadline, settings);
+    call.headers = headers;
+    call.ca_file = options.ca_file.clone().unwrap_or_default();
+    call.proxy = options.proxy.clone().unwrap_or_default();
+    call.private.extend(key.clone());
+    let started = Instant::now();
+    Ok(match outside.client.try_once(&call, settings, cancel) {
+        Ok(answer) => Tried::Answered(answer, started.elapsed()),
+        Err(failure) => Tried::Failed(failure, key),
+    })
+}
+
+/// The credentials document of a model that has a Google identity of its own.
+fn document(credentials: &Credentials, request: &Request, http: &Http<'_>) -> Result<Option<SecretString>> {
+    let secret = match (request.resolved.model.auth_type, &request.resolved.secret) {
+        (Some(AuthType::ServiceAgentIam), Some(secret)) => secret,
+        _ => return Ok(None),
+    };
+    credentials.document(&secret.path, http).map(Some)
+}
+
+/// The model's URL; what it lacks of a Google project is asked of the credentials.
+fn url(credentials: &Credentials, request: &Request, http: &Http<'_>) -> Result<Url> {
+    let model = &request.resolved.model;
+    let mut cloud = cloud_of(model, http.settings);
+    if model.speaks == ProviderId::Google && target::needs_project(model) {
+        credentials.google().complete(&mut cloud, document(credentials, request, http)?.as_ref(), http)?;
+    }
+    let url = url_of(model, &cloud)?;
+    if let Some(secret) = &request.resolved.secret {
+        secret.check_url(&url)?;
+    }
+    Ok(url)
+}
+
+/// All headers, and the key among them. What the header function made comes first, then the model's options, then the
+/// provider's own.
+#[allow(clippy::type_complexity)]
+fn headers(
+    credentials: &Credentials,
+    request: &Request,
+    url: &Url,
+    rejected: Option<&SecretString>,
+    http: &Http<'_>,
+) -> Result<(Vec<(HeaderName, SecretString)>, Option<SecretString>)> {
+    let model = &request.resolved.model;
+    let api = provider(model.speaks);
+    let mut headers = request.headers.clone();
+    let mut add = |name: &str, value: SecretString| -> Result<bool> {
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| Error::invalid(format!("'{}' is not a header name; correct it", cut(name, 60))))?;
+        if headers.iter().any(|(present, _)| *present == name) {
+            return Ok(false);
+        }
+        headers.push((name, value));
+        Ok(true)
+    };
+    for (name, value) in &model.options.headers {
+        add(name, value.clone().into())?;
+    }
+    for (name, value) in api.headers(model) {
+        add(name, value.into())?;
+    }
+    let key = match (model.auth_type, &request.resolved.secret) {
+        (Some(AuthType::SecretManager), Some(secret)) => {
+            // A header function that authorizes the request itself is not second-guessed.
+            if request.headers.iter().any(|(name, _)| *name == header::AUTHORIZATION) {
+                return Ok((headers, None));
+            }
+            let key = credentials.secret(&secret.path, rejected, http)?;
+            let added = match api.key_header(url) {
+                KeyHeader::Bearer => {
+                    add(header::AUTHORIZATION.as_str(), format!("Bearer {}", key.expose_secret()).into())?
+                }
+                KeyHeader::Named(name) => add(name, key.clone())?,
+            };
+            added.then_some(key)
+        }
+        (Some(AuthType::ServiceAgentIam), _) => {
+            if !google_hosts().may_have_token(url) {
+                return Err(Error::new(
+                    Kind::Denied,
+                    "the server's Google identity is sent to Vertex AI, the Gemini API and Discovery Engine only; correct model_request_url",
+                ));
+            }
+            let document = document(credentials, request, http)?;
+            let token = credentials.google().token(document.as_ref(), rejected, http)?;
+            if let Some((name, value)) = token.quota_header() {
+                add(name.as_str(), value)?;
+            }
+            let bearer = format!("Bearer {}", token.value.expose_secret());
+            add(header::AUTHORIZATION.as_str(), bearer.into())?.then_some(token.value)
+        }
+        _ => None,
+    };
+    Ok((headers, key))
+}

@@ -1,0 +1,29 @@
+//! The model on whose behalf a user's transform function runs on this thread.
+
+use std::cell::RefCell;
+
+thread_local! {
+    static CALLED: RefCell<Option<(String, Option<String>)>> = const { RefCell::new(None) };
+}
+
+/// While it lives, the thread's functions run for a model.
+pub struct Model(());
+
+impl Model {
+    /// For the model `id`, which the provider calls `qualified_name`.
+    pub fn set(id: &str, qualified_name: Option<String>) -> Self {
+        CALLED.with(|c| *c.borrow_mut() = Some((id.to_owned(), qualified_name)));
+        Model(())
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        CALLED.with(|c| *c.borrow_mut() = None);
+    }
+}
+
+/// The provider's name of the model `id`, if it is the one called; the outer `None` if it is not.
+pub fn qualified_name(id: &str) -> Option<Option<String>> {
+    CALLED.with(|c| c.borrow().as_ref().filter(|(called, _)| called == id).map(|(_, name)| name.clone()))
+}

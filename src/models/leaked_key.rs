@@ -1,0 +1,152 @@
+//! Tells what looks like a key, so that keys do not stay where everybody who may call a model can read them.
+//!
+//! A guess by name and by the prefixes that providers give their keys; it never repeats what it looked at.
+
+use serde_json::{Map, Value};
+use url::Url;
+
+/// Names of parameters and headers in which services take keys.
+const KEY_NAMES: [&str; 20] = [
+    "key",
+    "apikey",
+    "api_key",
+    "api-key",
+    "x-api-key",
+    "x-goog-api-key",
+    "access_token",
+    "accesstoken",
+    "token",
+    "auth",
+    "authorization",
+    "proxy-authorization",
+    "secret",
+    "client_secret",
+    "password",
+    "passwd",
+    "sig",
+    "signature",
+    "cookie",
+    "credentials",
+];
+
+/// How keys of well-known services begin, how long they are at least, and whose they are.
+const PREFIXES: [(&str, usize, &str); 17] = [
+    ("sk-ant-", 20, "an Anthropic key"),
+    ("sk-", 20, "an OpenAI key"),
+    ("AIza", 30, "a Google API key"),
+    ("ya29.", 20, "a Google access token"),
+    ("hf_", 20, "a Hugging Face token"),
+    ("nvapi-", 20, "an NVIDIA key"),
+    ("pa-", 30, "a Voyage key"),
+    ("gsk_", 20, "a Groq key"),
+    ("AKIA", 16, "an AWS key id"),
+    ("ABSK", 30, "a Bedrock key"),
+    ("xai-", 20, "an xAI key"),
+    ("ghp_", 20, "a GitHub token"),
+    ("r8_", 20, "a Replicate token"),
+    ("Bearer ", 15, "a bearer token"),
+    ("Basic ", 12, "a password"),
+    ("eyJ", 40, "a signed token"),
+    ("-----BEGIN", 20, "a private key"),
+];
+
+/// What a parameter of a URL's query seems to hold.
+pub fn in_parameter(name: &str, value: &str) -> Option<&'static str> {
+    if is_key_name(name) {
+        return Some("a key");
+    }
+    in_text(value)
+}
+
+/// What a header seems to hold.
+pub fn in_header(name: &str, value: &str) -> Option<&'static str> {
+    in_parameter(name, value)
+}
+
+fn is_key_name(name: &str) -> bool {
+    KEY_NAMES.iter().any(|key| name.eq_ignore_ascii_case(key))
+        || ["-key", "_key", "-token", "_token", "-secret", "_secret", "-signature"]
+            .iter()
+            .any(|end| name.to_ascii_lowercase().ends_with(end))
+}
+
+/// What a URL, or any other text, seems to hold.
+pub fn in_url_or_text(text: &str) -> Option<&'static str> {
+    let of_url = Url::parse(text).ok().and_then(|url| {
+        if url.password().is_some() {
+            return Some("a password");
+        }
+        url.query_pairs().find_map(|(name, value)| in_parameter(&name, &value))
+    });
+    of_url.or_else(|| in_text(text))
+}
+
+/// What a model's options seem to hold: option, name inside it, finding.
+pub fn in_options(options: &Map<String, Value>) -> Vec<(String, String, &'static str)> {
+    let mut found = Vec::new();
+    for (option, value) in options {
+        match value {
+            Value::String(text) => {
+                if let Some(what) = in_url_or_text(text) {
+                    found.push((option.clone(), String::new(), what));
+                }
+            }
+            Value::Object(inner) => {
+                for (name, value) in inner {
+                    let text = value.as_str().unwrap_or_default();
+                    if let Some(what) = in_parameter(name, text) {
+                        found.push((option.clone(), name.clone(), what));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// What a text seems to hold anywhere in it: one of the well-known prefixes at the beginning of a word.
+pub fn in_text(text: &str) -> Option<&'static str> {
+    PREFIXES.iter().find_map(|(prefix, length, what)| {
+        let found = text.match_indices(prefix).any(|(at, _)| {
+            let at_start = text.get(..at).is_some_and(|before| {
+                before.chars().next_back().is_none_or(|c| !c.is_ascii_alphanumeric() && c != '-' && c != '_')
+            });
+            let rest = text.get(at + prefix.len()..).unwrap_or_default();
+            let run = rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || b"-_.+/=".contains(b)).count();
+            let random = rest.bytes().take(run).any(|b| b.is_ascii_digit() || b.is_ascii_uppercase()) || run >= 24;
+            at_start && prefix.len() + run >= *length && random
+        });
+        found.then_some(*what)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_told_by_name_and_by_prefix() {
+        assert_eq!(in_parameter("Key", "x"), Some("a key"));
+        assert_eq!(in_header("ocp-apim-subscription-key", "x"), Some("a key"));
+        assert_eq!(in_text("https://h/v1?x=sk-proj-abc123def456ghi789"), Some("an OpenAI key"));
+        assert_eq!(in_text("SELECT JSON_OBJECT('x-api-key', 'sk-ant-api03-AbCdEf123456')"), Some("an Anthropic key"));
+        assert_eq!(in_text("https://h/hf_AbCdEfGhIjKlMnOpQrStUv/embed"), Some("a Hugging Face token"));
+    }
+
+    #[test]
+    fn ordinary_texts_are_none() {
+        for text in [
+            "https://api.openai.com/v1/embeddings",
+            "https://h/models/task-sk-learn-text-embedding-model",
+            "projects/p/locations/us-central1/publishers/google/models/gemini-embedding-001",
+            "2024-10-21",
+            "sk-short",
+        ] {
+            assert_eq!(in_text(text), None, "{text}");
+        }
+        for name in ["api-version", "alt", "model", "keyword", "X-Team", "anthropic-version"] {
+            assert_eq!(in_parameter(name, "v1"), None, "{name}");
+        }
+    }
+}
