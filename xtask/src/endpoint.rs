@@ -46,6 +46,24 @@
 //! | `/iamcredentials/v1/projects/-/serviceAccounts/A:generateAccessToken` | a token for a TOKEN |
 //! | `/computeMetadata/v1/...` | the metadata server: token, project and zone |
 //! | `/secretmanager/v1/projects/P/[locations/L/]secrets/S/versions/V:access` | what [`Endpoint::set_secret`] set, Bearer TOKEN |
+//! | `/huggingface/hf-inference/models/O/M/pipeline/feature-extraction` | Hugging Face, Bearer KEY; M ending in `-flat` answers `[f]`, in `-tokens` `[[[f]]]`, in `-loading` 503 |
+//! | `/huggingface/models/O/M`, `/huggingface/v1/chat/completions` | its old interface of text generation; its chat |
+//! | `/tei/{embed,rerank}` | Text Embeddings Inference, without a key |
+//! | `/nim/v1/{embeddings,ranking,chat/completions}` | NVIDIA NIM, Bearer KEY |
+//! | `/cohere/v2/{embed,rerank,chat}` | Cohere, Bearer KEY |
+//! | `/voyage/v1/{embeddings,rerank}` | Voyage AI, Bearer KEY |
+//! | `/mistral/v1/{embeddings,chat/completions}` | Mistral, Bearer KEY |
+//! | `/ollama/api/{embed,chat,generate}` | Ollama, without a key; there is no model `missing` |
+//! | `/bedrock/model/M/{invoke,converse}` | Amazon Bedrock, Bearer KEY; Titan's and Cohere's embeddings, any model's `converse` |
+//!
+//! And limiters before other routes:
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/limited/REST` | `/REST` so many times a window ([`Endpoint::set_rate_limit`]), else 429 that tells how long to wait |
+//! | `/pause-once/SECONDS/REST` | 429 with `Retry-After` from the path's first request on for that time, then `/REST` |
+//! | `/concurrent/N/REST` | `/REST` after 20 ms; 429 without a hint while N are being answered |
+//! | `/spend-limit` | Anthropic's 429 that no waiting helps against |
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -282,11 +300,12 @@ impl Endpoint {
         lock(&self.shared.per_path).get(path).copied().unwrap_or(0)
     }
 
-    /// Forgets all requests and counts, those of `/retry` included.
+    /// Forgets all requests and counts, those of `/retry` and of the limiters included.
     pub fn clear(&self) {
         lock(&self.shared.requests).clear();
         lock(&self.shared.per_path).clear();
         self.shared.count.store(0, Ordering::Release);
+        lock(&self.shared.providers.limits).clear();
     }
 
     /// Waits until a path has had this many requests; false when it has not in that time.

@@ -15,19 +15,28 @@ use super::routes::Reply;
 use super::{embedding_for, lock, Shared};
 
 mod anthropic;
+mod bedrock;
+mod cohere;
 mod google;
 mod google_identity;
+mod hugging_face;
+mod limits;
+mod mistral;
+mod nvidia;
+mod ollama;
 mod openai;
 mod secret_manager;
 mod strict;
 #[cfg(test)]
 mod tests;
+mod voyage;
 
 /// What the providers remember between requests.
 #[derive(Default)]
 pub(super) struct State {
     tokens: Mutex<google_identity::Tokens>,
     secrets: Mutex<HashMap<String, Vec<u8>>>,
+    pub(super) limits: Mutex<limits::Limits>,
 }
 
 /// A request to a provider.
@@ -70,18 +79,32 @@ pub(super) fn route(shared: &Shared, request: &Request<'_>, path: &str) -> io::R
         return Ok(None);
     };
     let call = Call { shared, request, parts };
+    // What comes after a limiter is another route's path, which is to be decoded there.
+    let (_, raw) = rest.split_once('/').unwrap_or((rest, ""));
     let answer = match *family {
         "anthropic" => anthropic::route(&call),
         "azure" => openai::azure(&call),
+        "bedrock" => bedrock::route(&call),
+        "cohere" => cohere::route(&call),
         "computeMetadata" => google_identity::metadata(&call),
+        "concurrent" => return limits::concurrent(&call, raw),
         "discovery" => google::discovery(&call),
         "gemini" => google::gemini(&call),
         "google-oauth" => google_identity::oauth(&call),
         "google-sts" => google_identity::sts(&call),
+        "huggingface" => hugging_face::route(&call),
         "iamcredentials" => google_identity::iam_credentials(&call),
+        "limited" => return limits::limited(&call, raw).map(Some),
+        "mistral" => mistral::route(&call),
+        "nim" => nvidia::route(&call),
+        "ollama" => ollama::route(&call),
         "openai" => openai::route(&call),
+        "pause-once" => return limits::pause_once(&call, raw),
         "secretmanager" => secret_manager::route(&call),
+        "spend-limit" => limits::spend_limit(),
+        "tei" => hugging_face::tei(&call),
         "vertex" => google::vertex(&call),
+        "voyage" => voyage::route(&call),
         _ => return Ok(None),
     };
     Ok(Some(answer.into()))
