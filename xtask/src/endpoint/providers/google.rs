@@ -52,7 +52,8 @@ pub(super) fn no_such_page(call: &Call<'_>) -> Answer {
 
 /// How Google refuses a request.
 pub(super) fn refuse(call: &Call<'_>, violation: &Violation) -> Answer {
-    let place = violation.place.as_str();
+    let place = violation.indexed_place();
+    let place = place.as_str();
     match &violation.fault {
         Fault::Method => no_such_page(call),
         Fault::ContentType(given) => invalid(&format!("Invalid content type: '{given}'. Expected application/json.")),

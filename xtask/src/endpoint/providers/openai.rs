@@ -61,7 +61,8 @@ pub(super) fn error(status: u16, message: &str, kind: &str, param: Option<&str>,
 
 /// How `OpenAI` refuses a request.
 pub(super) fn refuse(violation: &Violation) -> Answer {
-    let place = violation.place.as_str();
+    let place = violation.indexed_place();
+    let place = place.as_str();
     let invalid = |message: &str, code: Option<&str>| {
         error(400, message, "invalid_request_error", Some(place).filter(|place| !place.is_empty()), code)
     };
@@ -83,12 +84,15 @@ pub(super) fn refuse(violation: &Violation) -> Answer {
         Fault::Missing => {
             invalid(&format!("Missing required parameter: '{place}'."), Some("missing_required_parameter"))
         }
+        Fault::Unknown if place.contains('.') => {
+            invalid(&format!("Unknown parameter: '{place}'."), Some("unknown_parameter"))
+        }
         // The service names no parameter here.
         Fault::Unknown => {
             let message = format!("Unrecognized request argument supplied: {place}");
             error(400, &message, "invalid_request_error", None, None)
         }
-        Fault::Type(_) if place == "input" || place.starts_with("input.") => invalid(INVALID_INPUT, None),
+        Fault::Type(_) if place == "input" || place.starts_with("input[") => invalid(INVALID_INPUT, None),
         Fault::Type(kind) => {
             let message = format!("Invalid type for '{place}': expected a value of type {}.", kind.name());
             invalid(&message, Some("invalid_type"))

@@ -114,6 +114,22 @@ impl Violation {
         Self::new(place, Fault::Type(kind))
     }
 
+    /// The place as most services write it: `messages[0].role`.
+    pub(super) fn indexed_place(&self) -> String {
+        let mut out = String::new();
+        for part in self.place.split('.') {
+            if part.parse::<usize>().is_ok() {
+                out += &format!("[{part}]");
+            } else {
+                if !out.is_empty() {
+                    out.push('.');
+                }
+                out += part;
+            }
+        }
+        out
+    }
+
     /// A member that must be there and is not.
     pub(super) fn missing(place: impl Into<String>) -> Self {
         Self::new(place, Fault::Missing)
@@ -284,7 +300,7 @@ pub(super) fn conversation(messages: &[Value], roles: &[&str], more: &[Member]) 
         }
     }
     if messages.is_empty() {
-        return Err(Violation::value("messages", "messages: at least one message is required"));
+        return Err(Violation::value("messages", "at least one message is required"));
     }
     Ok(last)
 }

@@ -60,7 +60,11 @@ fn openai_chat() {
     let refused = |body: &Value, text: &str| refused(&endpoint, path, &[KEY], body, 400, text);
     refused(&with(&body, "max_token", 1), "Unrecognized request argument supplied: max_token");
     refused(&with(&body, "messages", said("robot", "a")), "'robot'");
-    refused(&with(&body, "messages", json!([{"role": "user"}])), "messages.0.content");
+    refused(&with(&body, "messages", json!([{"role": "user"}])), "messages[0].content");
+    refused(
+        &with(&body, "messages", json!([{"role": "user", "content": "a", "x": 1}])),
+        "Unknown parameter: 'messages[0].x'",
+    );
     refused(&with(&body, "temperature", 3), "Invalid 'temperature'");
     refused(&with(&body, "temperature", "hot"), "Invalid type for 'temperature'");
     refused(&without(&body, "messages"), "Missing required parameter: 'messages'");
@@ -105,7 +109,7 @@ fn anthropic() {
     refused(&with(&body, "n", 1), "n: Extra inputs are not permitted");
     refused(&with(&body, "max_tokens", 0), "greater than or equal to 1");
     refused(&with(&body, "messages", said("system", "a")), "top-level `system` parameter");
-    refused(&with(&body, "messages", json!([])), "at least one message is required");
+    refused(&with(&body, "messages", json!([])), "messages: at least one message is required");
     refused(&with(&body, "messages", json!([{"role": "user", "content": "a", "name": "b"}])), "messages.0.name");
     let (status, _) = send(&endpoint, "POST", path, &[key, version], body.to_string().as_bytes());
     assert_eq!(status, 400, "no content type");
