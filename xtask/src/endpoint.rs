@@ -29,6 +29,41 @@
 //! | `/hang` | no answer until the client or the endpoint goes away |
 //!
 //! The routes of model interfaces answer 405 to anything but POST.
+//!
+//! Under these prefixes, each of which stands for a provider's host, it is strict: a wrong header or shape, a missing
+//! or an unknown member is refused as the service does. KEY is the expected key, or any key when none is expected;
+//! TOKEN is an access token that one of Google's identity routes handed out and that is still good.
+//!
+//! | path | what it is |
+//! |---|---|
+//! | `/openai/v1/{embeddings,chat/completions}` | `OpenAI`, Bearer KEY; also models `test-N` |
+//! | `/azure/openai/deployments/NAME/{embeddings,chat/completions}` | Azure, `api-key: KEY`, `?api-version=` |
+//! | `/anthropic/v1/messages` | Anthropic, `x-api-key: KEY`, `anthropic-version: 2023-06-01` |
+//! | `/vertex/v1/projects/P/locations/L/...` | Vertex AI, Bearer TOKEN; P is `test-project` or `other-project`. Models of Google (`:predict`, `:embedContent`, `:generateContent`, `:streamGenerateContent`) and Anthropic (`:rawPredict`), and `endpoints/E:predict` |
+//! | `/gemini/v1beta/models/M:METHOD` | the Gemini API, `x-goog-api-key: KEY` |
+//! | `/discovery/v1/projects/P/locations/L/rankingConfigs/C:rank` | ranking, Bearer TOKEN; scores of [`relevance_for`] |
+//! | `/google-oauth/token`, `/google-sts/v1/token` | tokens for a signed assertion or a refresh token; for a subject token |
+//! | `/iamcredentials/v1/projects/-/serviceAccounts/A:generateAccessToken` | a token for a TOKEN |
+//! | `/computeMetadata/v1/...` | the metadata server: token, project and zone |
+//! | `/secretmanager/v1/projects/P/[locations/L/]secrets/S/versions/V:access` | what [`Endpoint::set_secret`] set, Bearer TOKEN |
+//! | `/huggingface/hf-inference/models/O/M/pipeline/feature-extraction` | Hugging Face, Bearer KEY; M ending in `-flat` answers `[f]`, in `-tokens` `[[[f]]]`, in `-loading` 503 |
+//! | `/huggingface/models/O/M`, `/huggingface/v1/chat/completions` | its old interface of text generation; its chat |
+//! | `/tei/{embed,rerank}` | Text Embeddings Inference, without a key |
+//! | `/nim/v1/{embeddings,ranking,chat/completions}` | NVIDIA NIM, Bearer KEY |
+//! | `/cohere/v2/{embed,rerank,chat}` | Cohere, Bearer KEY |
+//! | `/voyage/v1/{embeddings,rerank}` | Voyage AI, Bearer KEY |
+//! | `/mistral/v1/{embeddings,chat/completions}` | Mistral, Bearer KEY |
+//! | `/ollama/api/{embed,chat,generate}` | Ollama, without a key; there is no model `missing` |
+//! | `/bedrock/model/M/{invoke,converse}` | Amazon Bedrock, Bearer KEY; Titan's and Cohere's embeddings, any model's `converse` |
+//!
+//! And limiters before other routes:
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/limited/REST` | `/REST` so many times a window ([`Endpoint::set_rate_limit`]), else 429 that tells how long to wait |
+//! | `/pause-once/SECONDS/REST` | 429 with `Retry-After` from the path's first request on for that time, then `/REST` |
+//! | `/concurrent/N/REST` | `/REST` after 20 ms; 429 without a hint while N are being answered |
+//! | `/spend-limit` | Anthropic's 429 that no waiting helps against |
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -44,6 +79,7 @@ mod connection;
 mod embedding;
 mod misbehave;
 mod ports;
+mod providers;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -52,6 +88,7 @@ mod tls;
 pub use answer::Answer;
 pub use embedding::embedding_for;
 pub use ports::{refused_port, Blackhole};
+pub use providers::relevance_for;
 pub use tls::Certificate;
 
 use embedding::FixedVector;
@@ -119,6 +156,9 @@ struct Shared {
     latency_fixed: AtomicU64,
     latency_per_text: AtomicU64,
     fixed_vector: RwLock<Option<Arc<FixedVector>>>,
+    /// The address without a path.
+    base: String,
+    providers: providers::State,
 }
 
 /// Locks whether or not a thread panicked while holding the lock: the data are plain collections.
@@ -131,7 +171,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 impl Shared {
-    fn new() -> Self {
+    fn new(base: String) -> Self {
         Self {
             stopped: AtomicBool::new(false),
             sleepers: (Mutex::new(false), Condvar::new()),
@@ -147,6 +187,8 @@ impl Shared {
             latency_fixed: AtomicU64::new(0),
             latency_per_text: AtomicU64::new(0),
             fixed_vector: RwLock::default(),
+            base,
+            providers: providers::State::default(),
         }
     }
 
@@ -194,7 +236,6 @@ pub struct Endpoint {
     shared: Arc<Shared>,
     accept: Option<JoinHandle<()>>,
     address: SocketAddr,
-    base: String,
     ca_pem: String,
 }
 
@@ -218,7 +259,7 @@ impl Endpoint {
             Some(_) => format!("https://localhost:{}", address.port()),
             None => format!("http://127.0.0.1:{}", address.port()),
         };
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(base));
         let accept = thread::Builder::new()
             .name("endpoint-accept".into())
             .spawn({
@@ -226,12 +267,12 @@ impl Endpoint {
                 move || connection::accept(&listener, tls.as_ref(), &shared)
             })
             .context("start the accepting thread")?;
-        Ok(Self { shared, accept: Some(accept), address, base, ca_pem })
+        Ok(Self { shared, accept: Some(accept), address, ca_pem })
     }
 
     /// The address of a path, which starts with `/`.
     pub fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
+        format!("{}{path}", self.shared.base)
     }
 
     /// The port it listens on.
@@ -259,11 +300,12 @@ impl Endpoint {
         lock(&self.shared.per_path).get(path).copied().unwrap_or(0)
     }
 
-    /// Forgets all requests and counts, those of `/retry` included.
+    /// Forgets all requests and counts, those of `/retry` and of the limiters included.
     pub fn clear(&self) {
         lock(&self.shared.requests).clear();
         lock(&self.shared.per_path).clear();
         self.shared.count.store(0, Ordering::Release);
+        lock(&self.shared.providers.limits).clear();
     }
 
     /// Waits until a path has had this many requests; false when it has not in that time.
@@ -291,7 +333,8 @@ impl Endpoint {
         poll(timeout, || self.open_connections() == 0)
     }
 
-    /// Sets the key that `/auth/embeddings` wants as `Authorization: Bearer KEY`.
+    /// Sets the key that `/auth/embeddings` wants as `Authorization: Bearer KEY`, and that the providers' routes want
+    /// as each of them does. Without it those take any key but an empty one.
     pub fn set_expected_key(&self, key: &str) {
         key.clone_into(&mut lock(&self.shared.expected_key));
     }
@@ -303,7 +346,7 @@ impl Endpoint {
         shared.latency_per_text.store(nanoseconds(per_text), Ordering::Release);
     }
 
-    /// Makes the embedding routes answer this vector for every text, encoded once, whatever width
+    /// Makes the embedding routes, but not the providers', answer this vector for every text, encoded once, whatever width
     /// was asked for; None restores the vectors of [`embedding_for`].
     pub fn set_fixed_vector(&self, vector: Option<&[f32]>) {
         let fixed = vector.map(|vector| Arc::new(FixedVector::new(vector)));

@@ -12,7 +12,7 @@ use super::answer::Answer;
 use super::connection::Request;
 use super::embedding::{embedding_for, write_vector, Encoding};
 use super::misbehave::{self, Misbehaviour};
-use super::{lock, Shared};
+use super::{lock, providers, Shared};
 
 const DEFAULT_DIMS: usize = 1536;
 const MAX_DIMS: usize = 1 << 20;
@@ -86,7 +86,10 @@ pub(super) fn route(shared: &Shared, request: &Request<'_>, path: &str) -> io::R
         "/empty-embedding" => embeddings(shared, request, Some(0)).into(),
         "/no-data" => raw("{\"object\":\"list\"}").into(),
         "/deep" => raw("[".repeat(DEPTH) + &"]".repeat(DEPTH)).into(),
-        _ => no_such_path(path).into(),
+        _ => match providers::route(shared, request, path)? {
+            Some(reply) => reply,
+            None => no_such_path(path).into(),
+        },
     };
     Ok(reply)
 }
@@ -221,7 +224,7 @@ fn texts(input: Option<&Value>) -> Result<Vec<Cow<'_, str>>, &'static str> {
 }
 
 /// A count that is plausible and depends on the text alone.
-fn tokens(text: &str) -> usize {
+pub(super) fn tokens(text: &str) -> usize {
     text.len().div_ceil(4)
 }
 
