@@ -18,6 +18,7 @@ DROP PROCEDURE mysql.ml_install_refuse_server;
 -- The loadable functions. "Can't open shared library" here means that mysql_ml.so is not in the directory the message names.
 CREATE FUNCTION IF NOT EXISTS ml_version RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_embedding RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_query_embedding RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_predict_row RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_create_model_registration RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_alter_model_registration RETURNS STRING SONAME 'mysql_ml.so';
@@ -30,6 +31,13 @@ CREATE FUNCTION IF NOT EXISTS ml_drop_sm_secret_registration RETURNS STRING SONA
 CREATE FUNCTION IF NOT EXISTS ml_set_secret_options RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_set_setting RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_list_settings RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_list_model_providers RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_generate_model_request_url RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_model_qualified_name_of RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_validate_model RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_status RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_reset_status RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_audit_secrets RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS cosine_distance RETURNS REAL SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS l2_squared_distance RETURNS REAL SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS dot_product RETURNS REAL SONAME 'mysql_ml.so';
@@ -74,7 +82,7 @@ CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_settings (
   CONSTRAINT cloudsql_ml_settings_name CHECK (name <> '')
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: settings that differ from their default';
 -- The names this version knows, also in a table that an earlier one made.
-ALTER TABLE mysql.cloudsql_ml_settings DROP CONSTRAINT cloudsql_ml_settings_name, ADD CONSTRAINT cloudsql_ml_settings_name CHECK (name IN ('timeout_ms', 'connect_timeout_ms', 'max_retries', 'max_response_mb', 'registry_ttl_ms', 'cache_memory_mb', 'egress_allowlist', 'proxy', 'ca_file'));
+ALTER TABLE mysql.cloudsql_ml_settings DROP CONSTRAINT cloudsql_ml_settings_name, ADD CONSTRAINT cloudsql_ml_settings_name CHECK (name IN ('timeout_ms', 'connect_timeout_ms', 'max_retries', 'max_response_mb', 'registry_ttl_ms', 'cache_memory_mb', 'egress_allowlist', 'proxy', 'ca_file', 'google_project', 'google_location', 'secret_ttl_ms'));
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_models TO `mysql_ml`@`localhost`;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_secrets TO `mysql_ml`@`localhost`;
@@ -87,9 +95,25 @@ SET @mysql_ml_sql_mode = @@SESSION.sql_mode, SESSION sql_mode = 'STRICT_TRANS_TA
 -- the other itself. The call runs as the caller, who can therefore see it in the processlist and KILL it.
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_version() RETURNS VARCHAR(32) CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY DEFINER COMMENT 'mysql-ml: version of the library' RETURN ml_version();
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_embedding(model_id TEXT CHARACTER SET utf8mb4, content LONGTEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of a text as a VECTOR' RETURN ml_embedding(model_id, content);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_query_embedding(model_id TEXT CHARACTER SET utf8mb4, content LONGTEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of a text that is searched for, as a VECTOR' RETURN ml_query_embedding(model_id, content);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_predict_row(model_id TEXT CHARACTER SET utf8mb4, request_body JSON) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the answer of a model to a JSON request' RETURN ml_predict_row(model_id, request_body);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_registered_model(model_id TEXT CHARACTER SET utf8mb4) RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: a registration as JSON' RETURN ml_list_registered_model(model_id);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_settings() RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: all settings as JSON' RETURN ml_list_settings();
+
+-- What tells about models: as the caller too, whom the library asks the server about.
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_model_qualified_name_of(model_id TEXT CHARACTER SET utf8mb4) RETURNS VARCHAR(255) CHARACTER SET utf8mb4 NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER COMMENT 'mysql-ml: the name the provider knows a model by' RETURN ml_model_qualified_name_of(model_id);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_generate_model_request_url(model_provider TEXT CHARACTER SET utf8mb4, model_type TEXT CHARACTER SET utf8mb4, model_qualified_name TEXT CHARACTER SET utf8mb4, model_region TEXT CHARACTER SET utf8mb4) RETURNS TEXT CHARACTER SET utf8mb4 NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER COMMENT 'mysql-ml: the URL of a model that is registered without one' RETURN ml_generate_model_request_url(model_provider, model_type, model_qualified_name, model_region);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_validate_model(model_id TEXT CHARACTER SET utf8mb4) RETURNS JSON NOT DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: makes one small call and tells what came of it' RETURN ml_validate_model(model_id);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_status() RETURNS JSON NOT DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: counters of each model' RETURN ml_status();
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_reset_status() SQL SECURITY INVOKER COMMENT 'mysql-ml: counts from zero' DO ml_reset_status();
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_audit_secrets() RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER COMMENT 'mysql-ml: where registrations hold what looks like a key' RETURN ml_audit_secrets();
+CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY DEFINER VIEW mysql.ml_model_providers AS SELECT p.provider, p.embedding, p.generate, p.rerank, p.image, p.options FROM JSON_TABLE(CAST(ml_list_model_providers() AS JSON), '$[*]' COLUMNS (provider VARCHAR(64) CHARACTER SET utf8mb4 PATH '$.provider', embedding BOOLEAN PATH '$.embedding', generate BOOLEAN PATH '$.generate', rerank BOOLEAN PATH '$.rerank', image BOOLEAN PATH '$.image', options VARCHAR(255) CHARACTER SET utf8mb4 PATH '$.options')) AS p;
+
+-- The built-in transforms of Cloud SQL and the header function of AlloyDB. A registration that names them does not call
+-- them: the library speaks those APIs itself. They are here to be looked at, called by hand and copied.
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.cloudsql_ml_text_embedding_input_transform(model_id VARCHAR(100) CHARACTER SET utf8mb4, input_text LONGTEXT CHARACTER SET utf8mb4) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the request of a Vertex AI text embedding' RETURN JSON_OBJECT('instances', JSON_ARRAY(JSON_OBJECT('content', input_text)));
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.cloudsql_ml_text_embedding_output_transform(model_id VARCHAR(100) CHARACTER SET utf8mb4, response_json JSON) RETURNS BLOB DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the vector in the answer of a Vertex AI text embedding' RETURN STRING_TO_VECTOR(CAST(JSON_EXTRACT(response_json, '$.predictions[0].embeddings.values') AS CHAR));
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_anthropic_claude_header_gen_fn(model_id VARCHAR(100) CHARACTER SET utf8mb4, input_text LONGTEXT CHARACTER SET utf8mb4) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the headers of the Anthropic API besides the key, which the library adds' RETURN JSON_OBJECT('anthropic-version', '2023-06-01');
 
 -- Registration runs as the caller, so that the library knows whose functions a model may use. The library itself
 -- asks the server whether the caller may execute the procedure, also when its loadable function is called directly.
@@ -107,8 +131,6 @@ SET SESSION sql_mode = @mysql_ml_sql_mode;
 
 -- A routine that runs as its definer needs the definer's own right to execute it.
 GRANT EXECUTE ON FUNCTION mysql.ml_version TO `mysql_ml`@`localhost`;
-GRANT EXECUTE ON FUNCTION mysql.ml_embedding TO `mysql_ml`@`localhost`;
-GRANT EXECUTE ON FUNCTION mysql.ml_predict_row TO `mysql_ml`@`localhost`;
 GRANT EXECUTE ON FUNCTION mysql.ml_list_registered_model TO `mysql_ml`@`localhost`;
 GRANT EXECUTE ON FUNCTION mysql.ml_list_settings TO `mysql_ml`@`localhost`;
 
@@ -116,12 +138,23 @@ GRANT EXECUTE ON FUNCTION mysql.ml_list_settings TO `mysql_ml`@`localhost`;
 CREATE ROLE IF NOT EXISTS `ml_user`, `ml_admin`;
 GRANT EXECUTE ON FUNCTION mysql.ml_version TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_embedding TO `ml_user`;
+GRANT EXECUTE ON FUNCTION mysql.ml_query_embedding TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_predict_row TO `ml_user`;
+GRANT EXECUTE ON FUNCTION mysql.ml_model_qualified_name_of TO `ml_user`;
+GRANT EXECUTE ON FUNCTION mysql.cloudsql_ml_text_embedding_input_transform TO `ml_user`;
+GRANT EXECUTE ON FUNCTION mysql.cloudsql_ml_text_embedding_output_transform TO `ml_user`;
+GRANT EXECUTE ON FUNCTION mysql.ml_anthropic_claude_header_gen_fn TO `ml_user`;
+GRANT SELECT ON mysql.ml_model_providers TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_list_registered_model TO `ml_user`;
 -- Also what lets the server enter schema mysql for the role: it does not count privileges on routines that come by one.
 GRANT SELECT ON mysql.cloudsql_ml_models TO `ml_user`;
 GRANT `ml_user` TO `ml_admin`;
 GRANT EXECUTE ON FUNCTION mysql.ml_list_settings TO `ml_admin`;
+GRANT EXECUTE ON FUNCTION mysql.ml_generate_model_request_url TO `ml_admin`;
+GRANT EXECUTE ON FUNCTION mysql.ml_validate_model TO `ml_admin`;
+GRANT EXECUTE ON FUNCTION mysql.ml_status TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_reset_status TO `ml_admin`;
+GRANT EXECUTE ON FUNCTION mysql.ml_audit_secrets TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_create_model_registration TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_alter_model_registration TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_drop_model_registration TO `ml_admin`;

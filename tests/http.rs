@@ -50,7 +50,7 @@ fn failure(endpoint: &Endpoint, path: &str) -> Error {
 fn errors_tell_the_fact_and_the_kind() {
     let e = Endpoint::start().unwrap();
     for (path, kind, words) in [
-        ("/status/401", Kind::Provider(401), "check the model's secret"),
+        ("/status/401", Kind::Provider(401), "check the model's credentials"),
         ("/status/404", Kind::Provider(404), "check the request URL"),
         ("/status/500", Kind::Provider(500), "Internal Server Error"),
         ("/redirect", Kind::Provider(302), "redirect"),
@@ -354,7 +354,8 @@ fn a_name_that_leads_to_a_forbidden_address_is_refused() {
     // localhost is this machine, so it stands in for a name that an attacker points somewhere.
     let list = mysql_ml::http::egress::Allowlist::parse("http://10.0.0.0/8").unwrap();
     let settings = Settings { egress_allowlist: list, ..Settings::default() };
-    let error = Client::default().send(&call("http://localhost:9/"), 0, &settings, &CancelToken::default()).unwrap_err();
+    let error =
+        Client::default().send(&call("http://localhost:9/"), 0, &settings, &CancelToken::default()).unwrap_err();
     assert_eq!(error.kind(), Kind::Denied, "{error}");
 }
 

@@ -15,7 +15,7 @@ use xtask::sqlscript;
 use xtask::xprotocol::XSession;
 
 /// Every function with arguments that reach its call.
-const EVERY_FUNCTION: [&str; 18] = [
+const EVERY_FUNCTION: [&str; 26] = [
     "ml_version()",
     "ml_embedding('d', 'x')",
     "ml_predict_row('d', '{}')",
@@ -30,6 +30,14 @@ const EVERY_FUNCTION: [&str; 18] = [
     "ml_set_secret_options('s', '{}')",
     "ml_set_setting('timeout_ms', NULL)",
     "ml_list_settings()",
+    "ml_query_embedding('d', 'x')",
+    "ml_list_model_providers()",
+    "ml_generate_model_request_url('open_ai', NULL, 'x')",
+    "ml_model_qualified_name_of('d')",
+    "ml_validate_model('d')",
+    "ml_status()",
+    "ml_reset_status()",
+    "ml_audit_secrets()",
     "cosine_distance(x'00000000', x'00000000')",
     "l2_squared_distance(x'00000000', x'00000000')",
     "dot_product(x'00000000', x'00000000')",

@@ -508,11 +508,22 @@ fn failed(error: &ureq::Error, call: &Call) -> Failure {
     Failure { broken, ..Failure::new(kind, cut(&message, 300), retryable) }
 }
 
+/// Whether a provider complains that a text is too long.
+fn is_about_length(words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    ["token count", "context length", "too long", "less than 512 tokens", "maximum length", "maximum context"]
+        .iter()
+        .any(|phrase| words.contains(phrase))
+}
+
 /// The provider's own words, and what to do about them.
 fn refusal(status: u16, body: &[u8]) -> String {
     let words = provider_message(body);
     let hint = match status {
-        401 | 403 => "; check the model's secret and its rights",
+        401 | 403 => "; check the model's credentials and their rights",
+        400 | 413 | 422 if is_about_length(&words) => {
+            "; shorten the text, or set the model's option truncate where its provider has it"
+        }
         404 => "; check the request URL and the model's name",
         429 if retry::is_out_of_money(body) => "; the account's quota or budget is used up, waiting does not help",
         429 => "; the provider limits the rate: set the model's options requests_per_minute or max_in_flight",
@@ -535,6 +546,10 @@ fn provider_message(body: &[u8]) -> String {
         Ok(value) => value,
         Err(_) => return text.split_whitespace().collect::<Vec<_>>().join(" "),
     };
+    let oauth = |name: &str| value.get(name).and_then(serde_json::Value::as_str);
+    if let (Some(error), Some(description)) = (oauth("error"), oauth("error_description")) {
+        return format!("{error}: {}", description.trim());
+    }
     let found = ["/error/message", "/error", "/message", "/detail", "/error_description", "/errors/0/message"]
         .iter()
         .find_map(|path| value.pointer(path).and_then(serde_json::Value::as_str));

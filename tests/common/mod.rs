@@ -38,18 +38,35 @@ pub fn script(name: &str) -> String {
 
 /// Starts a server with `args`, without installing anything.
 pub fn start_bare(args: &[&str], env: &[(&str, &str)]) -> Running {
+    let endpoint = Endpoint::start().unwrap();
     let secrets = tempfile::tempdir().unwrap();
     std::fs::write(secrets.path().join("endpoint-key"), format!("{FILE_KEY}\n")).unwrap();
+    let key_file = secrets.path().join("service-account.json");
+    std::fs::write(&key_file, endpoint.service_account_key().to_string()).unwrap();
     let mut environment = vec![
         ("MYSQL_ML_SECRET_TEST".to_owned(), ENV_KEY.to_owned()),
         ("MYSQL_ML_SECRETS_DIR".to_owned(), secrets.path().display().to_string()),
+        // The endpoint stands in for Google's hosts and for the metadata server of a Google Cloud machine.
+        ("GOOGLE_APPLICATION_CREDENTIALS".to_owned(), key_file.display().to_string()),
+        ("CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM".to_owned(), endpoint.url("/vertex/")),
+        ("CLOUDSDK_API_ENDPOINT_OVERRIDES_DISCOVERYENGINE".to_owned(), endpoint.url("/discovery/")),
+        ("CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER".to_owned(), endpoint.url("/secretmanager/")),
+        ("CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS".to_owned(), endpoint.url("/iamcredentials/")),
+        ("GOOGLE_GEMINI_BASE_URL".to_owned(), endpoint.url("/gemini/")),
+        ("GCE_METADATA_HOST".to_owned(), format!("127.0.0.1:{}", endpoint.port())),
+        ("HOME".to_owned(), secrets.path().display().to_string()),
     ];
+    environment.retain(|(name, _)| !env.iter().any(|(given, _)| given == name));
     environment.extend(env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
     let options = ServerOptions {
         args: args.iter().map(|a| (*a).to_owned()).collect(),
-        env: environment,
+        // An empty value takes a variable out.
+        env: environment.into_iter().filter(|(_, value)| !value.is_empty()).collect(),
         env_remove: [
             "OPENAI_API_KEY",
+            "GOOGLE_CLOUD_PROJECT",
+            "GOOGLE_CLOUD_LOCATION",
+            "CLOUDSDK_CONFIG",
             "HTTP_PROXY",
             "HTTPS_PROXY",
             "ALL_PROXY",
@@ -63,7 +80,7 @@ pub fn start_bare(args: &[&str], env: &[(&str, &str)]) -> Running {
         ..ServerOptions::default()
     };
     let server = Server::start(distribution(), options).expect("the server starts");
-    Running { server, endpoint: Endpoint::start().unwrap(), secrets }
+    Running { server, endpoint, secrets }
 }
 
 /// Starts a server with the library installed.
@@ -80,7 +97,7 @@ impl Drop for Running {
             return;
         }
         for (log, text) in [("error log", self.server.error_log()), ("general log", self.server.general_log())] {
-            for key in [ENV_KEY, FILE_KEY] {
+            for key in [ENV_KEY, FILE_KEY, "ya29.", "5ecret", "BEGIN PRIVATE KEY"] {
                 assert!(!text.contains(key), "the {log} holds the key {key}");
             }
         }
