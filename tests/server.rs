@@ -15,7 +15,7 @@ use xtask::sqlscript;
 use xtask::xprotocol::XSession;
 
 /// Every function with arguments that reach its call.
-const EVERY_FUNCTION: [&str; 18] = [
+const EVERY_FUNCTION: [&str; 20] = [
     "ml_version()",
     "ml_embedding('d', 'x')",
     "ml_predict_row('d', '{}')",
@@ -27,6 +27,8 @@ const EVERY_FUNCTION: [&str; 18] = [
     "ml_create_sm_secret_registration('s', 'env:OPENAI_API_KEY')",
     "ml_alter_sm_secret_registration('s', 'env:OPENAI_API_KEY')",
     "ml_drop_sm_secret_registration('s')",
+    "ml_create_secret('s', 'key')",
+    "ml_alter_secret('s', 'key')",
     "ml_set_secret_options('s', '{}')",
     "ml_set_setting('timeout_ms', NULL)",
     "ml_list_settings()",

@@ -2,8 +2,10 @@
 
 mod env;
 mod file;
+mod keyring;
 
 use secrecy::SecretString;
+use zeroize::Zeroize as _;
 
 use crate::error::{Error, Kind, Result};
 use crate::models::secret::SecretPath;
@@ -16,6 +18,7 @@ pub fn read(path: &SecretPath) -> Result<SecretString> {
     match path {
         SecretPath::Env(name) => env::read(name),
         SecretPath::File(name) => file::read(name, &file::directory()),
+        SecretPath::Keyring(name) => keyring::read(name),
         SecretPath::GoogleSecretManager(_) => Err(Error::new(
             Kind::Unsupported,
             "its secret is in Google Secret Manager, which this version cannot read; use env:VARIABLE or file:NAME",
@@ -23,9 +26,21 @@ pub fn read(path: &SecretPath) -> Result<SecretString> {
     }
 }
 
-/// Trims the line break that editors and `echo` leave, and checks what is left.
+/// A value that was passed to a function, under the same rules. Errors do not repeat it.
+pub fn given(value: &str) -> Result<SecretString> {
+    checked(value, "in argument value")
+}
+
+/// Checks a value that was read; what it was read into is overwritten.
 fn usable(mut value: String, source: &str) -> Result<SecretString> {
-    value.truncate(value.trim_end_matches(['\n', '\r']).len());
+    let result = checked(&value, source);
+    value.zeroize();
+    result
+}
+
+/// Trims the line break that editors and `echo` leave, and checks what is left.
+fn checked(value: &str, source: &str) -> Result<SecretString> {
+    let value = value.trim_end_matches(['\n', '\r']);
     if value.is_empty() {
         return Err(Error::new(Kind::NotFound, format!("the secret {source} is empty; put the key there")));
     }

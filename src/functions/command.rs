@@ -18,6 +18,8 @@ pub trait Command {
     const PARAMETERS: &'static [&'static [&'static str]];
     /// How many a positional call must give.
     const REQUIRED: usize;
+    /// Whether an argument holds a key, so that errors must not quote arguments.
+    const CONFIDENTIAL: bool = false;
 
     /// Does it. `values` has one entry a parameter.
     fn run(values: &[Option<&str>], by_name: bool, interrupt: &dyn Interrupt) -> Result<String>;
@@ -34,7 +36,7 @@ impl<C: Command> SqlFunction for CommandFunction<C> {
     const NAME: &'static str = C::NAME;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
-        let bound = bind(setup, C::PARAMETERS, C::REQUIRED)?;
+        let bound = bind(setup, C::PARAMETERS, C::REQUIRED, C::CONFIDENTIAL)?;
         setup.returns_text(0x00ff_ffff)?;
         Ok(CommandFunction { bound, result: String::new(), command: PhantomData })
     }

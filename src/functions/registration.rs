@@ -12,6 +12,9 @@ use crate::threads::interrupt::Interrupt;
 /// Declares a [`Command`] type.
 macro_rules! command {
     ($(#[$doc:meta])* $type:ident = $name:literal, $parameters:expr, $required:expr, $run:expr) => {
+        command! { $(#[$doc])* $type = $name, $parameters, $required, $run, false }
+    };
+    ($(#[$doc:meta])* $type:ident = $name:literal, $parameters:expr, $required:expr, $run:expr, $confidential:expr) => {
         $(#[$doc])*
         pub struct $type;
 
@@ -19,6 +22,7 @@ macro_rules! command {
             const NAME: &'static str = $name;
             const PARAMETERS: &'static [&'static [&'static str]] = $parameters;
             const REQUIRED: usize = $required;
+            const CONFIDENTIAL: bool = $confidential;
 
             fn run(values: &[Option<&str>], by_name: bool, interrupt: &dyn Interrupt) -> Result<String> {
                 let run: fn(&[Option<&str>], bool, &dyn Interrupt) -> Result<String> = $run;
@@ -41,6 +45,15 @@ fn changing(change: impl FnOnce(&Engine) -> Result<()>) -> Result<()> {
     // Also after a failure: it may have come after the change, such as a KILL while the answer was awaited.
     engine.registry().invalidate();
     result
+}
+
+/// The value of a secret, which people read from a file.
+fn key<'a>(values: &[Option<&'a str>]) -> Result<&'a str> {
+    values.get(1).copied().flatten().ok_or_else(|| {
+        Error::invalid(
+            "argument value is NULL; give the key. LOAD_FILE() gives NULL for a file that the account or the server may not read",
+        )
+    })
 }
 
 const SECRET: &[&[&str]] = &[&["secret_id"], &["secret_path"]];
@@ -111,6 +124,22 @@ command! {
         changing(|_| sql_store::drop_secret(id, interrupt))?;
         Ok(id.to_owned())
     }
+}
+command! {
+    /// `ml_create_secret(secret_id, value)`: stores the value in the server's keyring and registers it.
+    CreateKeyringSecret = "ml_create_secret", &[&["secret_id"], &["value"]], 2, |v, _, interrupt| {
+        let id = required(v, 0, "secret_id")?;
+        changing(|_| sql_store::keyring::create_secret(id, key(v)?, interrupt))?;
+        Ok(id.to_owned())
+    }, true
+}
+command! {
+    /// `ml_alter_secret(secret_id, value)`: replaces the value in the keyring.
+    AlterKeyringSecret = "ml_alter_secret", &[&["secret_id"], &["value"]], 2, |v, _, interrupt| {
+        let id = required(v, 0, "secret_id")?;
+        sql_store::keyring::alter_secret(id, key(v)?, interrupt)?;
+        Ok(id.to_owned())
+    }, true
 }
 command! {
     /// `ml_set_secret_options(secret_id, options)`: a JSON merge patch on the secret's options.
