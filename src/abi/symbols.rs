@@ -232,8 +232,7 @@ pub struct KeyringReader {
     /// (object, bytes of the value, bytes of the type's name)
     pub fetch_length: unsafe extern "C" fn(*mut c_void, *mut usize, *mut usize) -> c_int,
     /// (object, buffer, its length, bytes written, and the same three for the type's name)
-    pub fetch:
-        unsafe extern "C" fn(*mut c_void, *mut u8, usize, *mut usize, *mut c_char, usize, *mut usize) -> c_int,
+    pub fetch: unsafe extern "C" fn(*mut c_void, *mut u8, usize, *mut usize, *mut c_char, usize, *mut usize) -> c_int,
 }
 
 /// The service `keyring_writer` (`keyring_writer.h`). Both return 0 for success.

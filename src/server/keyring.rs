@@ -145,7 +145,9 @@ fn remove_one(name: &str) -> Result<()> {
     if unsafe { (writer.get().remove)(id.as_ptr(), OWNER.as_ptr()) } != 0 {
         return Err(Error::new(
             Kind::Denied,
-            format!("the keyring did not remove its key {name}; see whether it is writable and keyring_operations is ON"),
+            format!(
+                "the keyring did not remove its key {name}; see whether it is writable and keyring_operations is ON"
+            ),
         ));
     }
     Ok(())

@@ -78,7 +78,9 @@ pub fn create_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) ->
         );
         inserted.map(|_| ()).map_err(|error| match keyring::remove(s, &name) {
             Ok(()) => exists(error),
-            Err(left) => left.context(&format!("secret '{id}' was not registered ({}), and its key is left", error.message())),
+            Err(left) => {
+                left.context(&format!("secret '{id}' was not registered ({}), and its key is left", error.message()))
+            }
         })
     })
 }
