@@ -386,6 +386,45 @@ fn without_a_keyring_the_error_tells_how_to_get_one() {
     assert_eq!(running.errors_in_log(), Vec::<String>::new());
 }
 
+#[test]
+fn shutdown_under_calls_that_read_the_keyring() {
+    let mut running = start_with_keyring(&[]);
+    let mut root = running.root();
+    root.query_drop("CALL mysql.ml_set_setting('cache_memory_mb', '0')").unwrap();
+    set(&running, &mut root, "ml_create_secret", "openai", &key(0)).unwrap();
+    model(&running, &mut root, "m", "/v1/embeddings", "openai");
+    drop(root);
+    for round in 0..3 {
+        let calls = std::sync::Arc::new(AtomicU32::new(0));
+        let threads: Vec<_> = (0..8)
+            .map(|n| {
+                let (mut conn, calls) = (running.root(), std::sync::Arc::clone(&calls));
+                std::thread::spawn(move || {
+                    let mut i = 0;
+                    // Until the server ends the connection.
+                    while embed(&mut conn, "m", &format!("{round} {n} {i}")).is_ok() {
+                        i += 1;
+                        calls.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while calls.load(Ordering::Relaxed) < 100 {
+            assert!(std::time::Instant::now() < end, "the calls do not get on");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let took = running.server.shutdown().unwrap();
+        assert!(took < std::time::Duration::from_secs(8), "shutdown took {took:?}");
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(running.errors_in_log(), Vec::<String>::new());
+        running.server.restart().unwrap();
+    }
+    assert_eq!(embed(&mut running.root(), "m", "after all").unwrap(), Some(8));
+}
+
 /// The blocks of the documentation that need a keyring, and what it says of where a literal is seen.
 #[test]
 fn documented_statements_work_and_keep_the_key_out_of_logs() {

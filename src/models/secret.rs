@@ -126,10 +126,10 @@ impl SecretPath {
         }
         if let Some(name) = text.strip_prefix("keyring:") {
             if !is_keyring_name(name) {
-                return Err(Error::invalid(format!(
-                    "secret_path keyring:{} has no name of a key; write keyring:NAME with 1 to 100 letters, digits, _ - . or /",
-                    cut(name, 60)
-                )));
+                // Not repeated either: it may be the key.
+                return Err(Error::invalid(
+                    "secret_path keyring: is not followed by a name; write keyring:NAME (never the key itself) with 1 to 100 letters, digits, _ - . or /, without empty parts and ..",
+                ));
             }
             return Ok(SecretPath::Keyring(name.to_owned()));
         }

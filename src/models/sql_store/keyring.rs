@@ -35,16 +35,19 @@ fn turn() -> Result<MutexGuard<'static, ()>> {
     }
 }
 
-/// The path of a registered secret.
-fn stored_path(s: &mut Session, secret_id: &str) -> Result<Option<String>> {
-    let rows = s.query("SELECT secret_path FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?", &[secret_id.into()])?;
+/// The path of a registered secret; with `lock` it stays so until the end of the transaction.
+fn stored_path(s: &mut Session, secret_id: &str, lock: bool) -> Result<Option<String>> {
+    let lock = if lock { " FOR UPDATE" } else { "" };
+    let sql = format!("SELECT secret_path FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?{lock}");
+    let rows = s.query(&sql, &[secret_id.into()])?;
     rows.rows.first().map(|row| row.get(0)).transpose()
 }
 
-/// A secret that is found at `path`. Names of keys differ by case, which the column's collation does not.
+/// A secret that is found at `path`, as of now: a transaction that asks keeps others from naming the path until it
+/// ends. Names of keys differ by case, which the column's collation does not.
 fn user_of(s: &mut Session, path: &str) -> Result<Option<String>> {
     let rows = s.query(
-        "SELECT secret_id FROM mysql.cloudsql_ml_secrets WHERE CAST(secret_path AS BINARY) = ? ORDER BY secret_id LIMIT 1",
+        "SELECT secret_id FROM mysql.cloudsql_ml_secrets WHERE CAST(secret_path AS BINARY) = ? ORDER BY secret_id LIMIT 1 FOR SHARE",
         &[Param::Bytes(path.as_bytes())],
     )?;
     rows.rows.first().map(|row| row.get(0)).transpose()
@@ -60,7 +63,7 @@ pub fn create_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) ->
     session(&As::Library, interrupt, move |s| {
         let _turn = turn()?;
         let exists = |e| duplicate(e, "secret", &id, "ml_alter_secret");
-        if stored_path(s, &id)?.is_some() {
+        if stored_path(s, &id, false)?.is_some() {
             return Err(exists(Error::new(Kind::Server(ER_DUP_ENTRY), "")));
         }
         let path = format!("keyring:{name}");
@@ -94,7 +97,15 @@ pub fn alter_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) -> 
     let id = secret_id.to_owned();
     session(&As::Library, interrupt, move |s| {
         let _turn = turn()?;
-        let path = stored_path(s, &id)?.ok_or_else(|| no_such_secret(&id))?;
+        let path = stored_path(s, &id, false)?.ok_or_else(|| {
+            Error::new(
+                Kind::NotFound,
+                format!(
+                    "secret '{}' is not registered; create it with CALL mysql.ml_create_secret(...)",
+                    cut(&id, 120)
+                ),
+            )
+        })?;
         match SecretPath::parse(&path)? {
             SecretPath::Keyring(name) => keyring::replace(s, &name, &value),
             _ => Err(Error::invalid(format!(
@@ -110,7 +121,7 @@ pub fn drop_registration(s: &mut Session, secret_id: &str) -> Result<()> {
     let _turn = turn()?;
     // The key goes before the COMMIT: a keyring that does not let go of it leaves the registration too.
     s.query("START TRANSACTION", &[])?;
-    let path = stored_path(s, secret_id)?.ok_or_else(|| no_such_secret(secret_id))?;
+    let path = stored_path(s, secret_id, true)?.ok_or_else(|| no_such_secret(secret_id))?;
     s.query("DELETE FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?", &[secret_id.into()])?;
     if let Ok(SecretPath::Keyring(name)) = SecretPath::parse(&path) {
         if user_of(s, &path)?.is_none() && keyring::available(s) {
