@@ -103,8 +103,13 @@ fn hex(text: &str) -> String {
 
 #[test]
 fn a_key_is_stored_used_replaced_and_dropped_and_seen_nowhere() {
-    let mut running =
-        start_with_keyring(&["--log-bin=binlog", "--server-id=1", "--slow-query-log=ON", "--long-query-time=0"]);
+    let mut running = start_with_keyring(&[
+        "--log-bin=binlog",
+        "--server-id=1",
+        "--slow-query-log=ON",
+        "--long-query-time=0",
+        "--log-error-verbosity=3",
+    ]);
     let mut root = running.root();
     root.query_drop(
         "UPDATE performance_schema.setup_consumers SET ENABLED = 'YES' WHERE NAME = 'events_statements_history_long'",
@@ -190,6 +195,7 @@ fn a_key_is_stored_used_replaced_and_dropped_and_seen_nowhere() {
     let logs =
         [running.server.error_log().into_bytes(), running.server.general_log().into_bytes(), files(&running, "")];
     assert!(contains(&logs[2], "ml_alter_secret") && contains(&logs[2], "keyring:openai"), "the slow and binary logs");
+    assert!(contains(&logs[0], "openai~new"), "with this verbosity the names of keys that were not found");
     for log in logs {
         assert!(!contains(&log, KEYRING_KEY) && !contains(&log, &hex(KEYRING_KEY)));
         assert!(!contains(&log, &hex(KEYRING_KEY).to_uppercase()));
@@ -449,6 +455,21 @@ fn documented_statements_work_and_keep_the_key_out_of_logs() {
         running.root().query_drop("CALL mysql.ml_drop_sm_secret_registration('openai')").unwrap();
     }
     assert!(count >= 7, "only {count} statements were found in the documentation");
+
+    // The way for a literal needs these privileges. Without CONNECTION_ADMIN sql_log_off can be set and does nothing.
+    let mut root = running.root();
+    root.query_drop("CREATE USER careful@localhost").unwrap();
+    root.query_drop("GRANT SESSION_VARIABLES_ADMIN, CONNECTION_ADMIN ON *.* TO careful@localhost").unwrap();
+    root.query_drop("GRANT SELECT, UPDATE ON performance_schema.threads TO careful@localhost").unwrap();
+    root.query_drop("GRANT EXECUTE ON PROCEDURE mysql.ml_create_secret TO careful@localhost").unwrap();
+    let mut careful = running.server.connect("careful").unwrap();
+    careful.query_drop("SET SESSION sql_log_off = ON").unwrap();
+    careful.query_drop("UPDATE performance_schema.threads SET INSTRUMENTED = 'NO', HISTORY = 'NO' WHERE PROCESSLIST_ID = CONNECTION_ID()").unwrap();
+    careful.query_drop(format!("CALL mysql.ml_create_secret('literal', '{}')", key(8))).unwrap();
+    assert_eq!(seen_in_performance_schema(&mut root, &key(8)), Vec::<&str>::new());
+    let log = running.server.general_log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(&key(8))).collect();
+    assert_eq!(lines, Vec::<&str>::new());
 
     // What is not a key of the tests here, because it is seen.
     let mut conn = running.root();
