@@ -28,6 +28,8 @@ CREATE FUNCTION IF NOT EXISTS ml_set_model_options RETURNS STRING SONAME 'mysql_
 CREATE FUNCTION IF NOT EXISTS ml_create_sm_secret_registration RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_alter_sm_secret_registration RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_drop_sm_secret_registration RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_create_secret RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_alter_secret RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_set_secret_options RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_set_setting RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_list_settings RETURNS STRING SONAME 'mysql_ml.so';
@@ -124,6 +126,10 @@ CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_set_mod
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_create_sm_secret_registration(secret_id TEXT CHARACTER SET utf8mb4, secret_path TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: registers where a secret is found' DO ml_create_sm_secret_registration(secret_id, secret_path);
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_alter_sm_secret_registration(secret_id TEXT CHARACTER SET utf8mb4, secret_path TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: changes where a secret is found' DO ml_alter_sm_secret_registration(secret_id, secret_path);
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_drop_sm_secret_registration(secret_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: deletes a secret registration' DO ml_drop_sm_secret_registration(secret_id);
+-- SET of a parameter and not DO, which would be a statement of its own: one less that could be recorded somewhere with
+-- the parameters' values in it. A binary parameter, because the server's error for a text that is not UTF-8 quotes it.
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_create_secret(secret_id TEXT CHARACTER SET utf8mb4, value LONGBLOB) SQL SECURITY INVOKER COMMENT 'mysql-ml: stores a key in the keyring and registers it' SET secret_id = ml_create_secret(secret_id, value);
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_alter_secret(secret_id TEXT CHARACTER SET utf8mb4, value LONGBLOB) SQL SECURITY INVOKER COMMENT 'mysql-ml: replaces a key in the keyring' SET secret_id = ml_alter_secret(secret_id, value);
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_set_secret_options(secret_id TEXT CHARACTER SET utf8mb4, options LONGTEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: patches the options of a secret' DO ml_set_secret_options(secret_id, options);
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_set_setting(name TEXT CHARACTER SET utf8mb4, value TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: sets a setting; NULL restores the default' DO ml_set_setting(name, value);
 
@@ -162,6 +168,8 @@ GRANT EXECUTE ON PROCEDURE mysql.ml_set_model_options TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_create_sm_secret_registration TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_alter_sm_secret_registration TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_drop_sm_secret_registration TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_create_secret TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_alter_secret TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_set_secret_options TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_set_setting TO `ml_admin`;
 GRANT SELECT ON mysql.cloudsql_ml_models TO `ml_admin`;

@@ -9,7 +9,8 @@ use std::ffi::c_void;
 use udf::udf_sys::{Item_result, UDF_ARGS, UDF_INIT};
 use udf::{ArgList, Init, Process, UdfCfg};
 
-use super::symbols::{statement_api, Registry, UdfMetadata};
+use super::service::ServiceRef;
+use super::symbols::{statement_api, UdfMetadata};
 use crate::error::{Error, Result};
 
 /// The SQL type the server sees in an argument.
@@ -126,7 +127,7 @@ pub struct Setup<'a> {
     pub args: Args<'a>,
     init: *mut UDF_INIT,
     raw_args: *mut UDF_ARGS,
-    service: OnceCell<Option<MetadataService>>,
+    service: OnceCell<Option<ServiceRef<UdfMetadata>>>,
 }
 
 impl<'a> Setup<'a> {
@@ -199,7 +200,8 @@ impl<'a> Setup<'a> {
 
     /// Runs `f` with the service `mysql_udf_metadata`, our UDF_ARGS and the name of utf8mb4.
     fn metadata(&self, f: impl FnOnce(&UdfMetadata, *mut c_void, *mut c_void) -> i32) -> Result<()> {
-        let service = self.service.get_or_init(MetadataService::acquire);
+        // SAFETY: the type is the layout of this service.
+        let service = self.service.get_or_init(|| unsafe { ServiceRef::acquire(c"mysql_udf_metadata") });
         let Some(service) = service else {
             let in_a_server = statement_api().registry_acquire.is_some();
             // Outside of one, in the C ABI tests, there are no character sets to set.
@@ -210,50 +212,10 @@ impl<'a> Setup<'a> {
             };
         };
         let utf8mb4 = c"utf8mb4".as_ptr().cast_mut().cast::<c_void>();
-        // SAFETY: acquired and not yet released.
-        let failed = f(unsafe { &*service.service.cast::<UdfMetadata>() }, self.raw_args.cast::<c_void>(), utf8mb4);
+        let failed = f(service.get(), self.raw_args.cast::<c_void>(), utf8mb4);
         if failed != 0 {
             return Err(Error::internal("the server refused to set a character set"));
         }
         Ok(())
-    }
-}
-
-/// A reference to the service `mysql_udf_metadata`, given back at the end of the init function: one still held at
-/// shutdown makes the server log an error.
-struct MetadataService {
-    registry: *mut Registry,
-    service: *mut c_void,
-}
-
-impl MetadataService {
-    fn acquire() -> Option<Self> {
-        let (acquire, release) = (statement_api().registry_acquire?, statement_api().registry_release?);
-        // SAFETY: the protocol of the server's registry: acquire it, acquire a service; released in Drop, or here
-        // where there is no such service.
-        unsafe {
-            let registry = acquire();
-            if registry.is_null() {
-                return None;
-            }
-            let mut service: *mut c_void = std::ptr::null_mut();
-            let failed = ((*registry).acquire)(c"mysql_udf_metadata".as_ptr(), &mut service);
-            if failed != 0 || service.is_null() {
-                release(registry);
-                return None;
-            }
-            Some(MetadataService { registry, service })
-        }
-    }
-}
-
-impl Drop for MetadataService {
-    fn drop(&mut self) {
-        let Some(release) = statement_api().registry_release else { return };
-        // SAFETY: both were acquired and are released once, the service first.
-        unsafe {
-            ((*self.registry).release)(self.service);
-            release(self.registry);
-        }
     }
 }

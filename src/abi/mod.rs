@@ -9,4 +9,5 @@ pub mod args;
 pub mod exports;
 pub mod function;
 pub mod guard;
+pub mod service;
 pub mod symbols;

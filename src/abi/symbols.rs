@@ -213,6 +213,38 @@ pub struct UdfMetadata {
     pub result_set: unsafe extern "C" fn(*mut c_void, *const c_char, *mut c_void) -> c_int,
 }
 
+/// The service `keyring_component_status` (`keyring_metadata_query.h`): tells whether there is a keyring.
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct KeyringStatus {
+    /// Not a status: non-zero where a keyring is loaded and working.
+    pub is_initialized: unsafe extern "C" fn() -> c_int,
+}
+
+/// The service `keyring_reader_with_status` (`keyring_reader_with_status.h`), members in the header's order. All
+/// return 0 for success. Between `init` and `deinit` the server holds its lock on the keyring.
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct KeyringReader {
+    /// (data id, auth id, object): the object stays NULL where there is no such key.
+    pub init: unsafe extern "C" fn(*const c_char, *const c_char, *mut *mut c_void) -> c_int,
+    pub deinit: unsafe extern "C" fn(*mut c_void) -> c_int,
+    /// (object, bytes of the value, bytes of the type's name)
+    pub fetch_length: unsafe extern "C" fn(*mut c_void, *mut usize, *mut usize) -> c_int,
+    /// (object, buffer, its length, bytes written, and the same three for the type's name)
+    pub fetch: unsafe extern "C" fn(*mut c_void, *mut u8, usize, *mut usize, *mut c_char, usize, *mut usize) -> c_int,
+}
+
+/// The service `keyring_writer` (`keyring_writer.h`). Both return 0 for success.
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct KeyringWriter {
+    /// (data id, auth id, value, its length, type's name)
+    pub store: unsafe extern "C" fn(*const c_char, *const c_char, *const u8, usize, *const c_char) -> c_int,
+    /// (data id, auth id)
+    pub remove: unsafe extern "C" fn(*const c_char, *const c_char) -> c_int,
+}
+
 /// The statement-level functions; resolved once.
 pub fn statement_api() -> &'static StatementApi {
     static API: OnceLock<StatementApi> = OnceLock::new();

@@ -3,6 +3,7 @@
 mod env;
 mod file;
 pub mod google;
+mod keyring;
 mod secret_manager;
 mod slot;
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 use url::Url;
+use zeroize::Zeroize as _;
 
 use crate::error::{Error, Kind, Result};
 use crate::http::{Answer, Call, Client, Method};
@@ -102,6 +104,7 @@ pub fn read(path: &SecretPath) -> Result<SecretString> {
     match path {
         SecretPath::Env(name) => env::read(name),
         SecretPath::File(name) => file::read(name, &file::directory()),
+        SecretPath::Keyring(name) => keyring::read(name),
         SecretPath::GoogleSecretManager(_) => {
             Err(Error::internal("a secret of Secret Manager was read as a local one"))
         }
@@ -111,9 +114,21 @@ pub fn read(path: &SecretPath) -> Result<SecretString> {
 /// How long a value that is fetched stays usable while its source cannot be reached.
 const USABLE: Duration = Duration::from_secs(3600);
 
+/// A value that was passed to a function, under the same rules. Errors do not repeat it.
+pub fn given(value: &str) -> Result<SecretString> {
+    checked(value, "in argument value")
+}
+
+/// Checks a value that was read; what it was read into is overwritten.
+fn usable(mut value: String, source: &str) -> Result<SecretString> {
+    let result = checked(&value, source);
+    value.zeroize();
+    result
+}
+
 /// Trims what editors, `echo` and careless copying leave, and checks what is left.
-fn usable(value: String, source: &str) -> Result<SecretString> {
-    let text = value.strip_prefix('\u{feff}').unwrap_or(&value);
+fn checked(value: &str, source: &str) -> Result<SecretString> {
+    let text = value.strip_prefix('\u{feff}').unwrap_or(value);
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
         return Err(Error::new(Kind::NotFound, format!("the secret {source} is empty; put the key there")));

@@ -18,6 +18,8 @@ pub trait Command {
     const PARAMETERS: &'static [&'static [&'static str]];
     /// How many a positional call must give.
     const REQUIRED: usize;
+    /// Whether an argument holds a key, so that errors must not quote arguments.
+    const CONFIDENTIAL: bool = false;
 
     /// Does it. `values` has one entry a parameter. `None` is SQL NULL.
     fn run(values: &[Option<&str>], by_name: bool, interrupt: &dyn Interrupt) -> Result<Option<String>>;
@@ -26,6 +28,9 @@ pub trait Command {
 /// Declares a [`Command`] type.
 macro_rules! command {
     ($(#[$doc:meta])* $type:ident = $name:literal, $parameters:expr, $required:expr, $run:expr) => {
+        command! { $(#[$doc])* $type = $name, $parameters, $required, $run, false }
+    };
+    ($(#[$doc:meta])* $type:ident = $name:literal, $parameters:expr, $required:expr, $run:expr, $confidential:expr) => {
         $(#[$doc])*
         pub struct $type;
 
@@ -33,9 +38,16 @@ macro_rules! command {
             const NAME: &'static str = $name;
             const PARAMETERS: &'static [&'static [&'static str]] = $parameters;
             const REQUIRED: usize = $required;
+            const CONFIDENTIAL: bool = $confidential;
 
-            fn run(values: &[Option<&str>], by_name: bool, interrupt: &dyn $crate::threads::interrupt::Interrupt) -> $crate::error::Result<Option<String>> {
-                let run: fn(&[Option<&str>], bool, &dyn $crate::threads::interrupt::Interrupt) -> $crate::error::Result<String> = $run;
+            fn run(
+                values: &[Option<&str>],
+                by_name: bool,
+                interrupt: &dyn $crate::threads::interrupt::Interrupt,
+            ) -> $crate::error::Result<Option<String>> {
+                type Run =
+                    fn(&[Option<&str>], bool, &dyn $crate::threads::interrupt::Interrupt) -> $crate::error::Result<String>;
+                let run: Run = $run;
                 run(values, by_name, interrupt).map(Some)
             }
         }
@@ -55,7 +67,7 @@ impl<C: Command> SqlFunction for CommandFunction<C> {
     const NAME: &'static str = C::NAME;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
-        let bound = bind(setup, C::PARAMETERS, C::REQUIRED)?;
+        let bound = bind(setup, C::PARAMETERS, C::REQUIRED, C::CONFIDENTIAL)?;
         setup.returns_text(0x00ff_ffff)?;
         Ok(CommandFunction { bound, result: None, command: PhantomData })
     }

@@ -49,7 +49,7 @@ impl<C: ModelCall> SqlFunction for ModelFunction<C> {
     const NAME: &'static str = C::NAME;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
-        let bound = bind(setup, C::PARAMETERS, 2)?;
+        let bound = bind(setup, C::PARAMETERS, 2, false)?;
         C::declare(setup)?;
         Ok(ModelFunction { bound, last: None })
     }

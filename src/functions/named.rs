@@ -14,10 +14,11 @@ pub struct Bound {
 }
 
 /// Assigns the arguments of a call to `parameters` (each with the names it goes by) and asks the server for
-/// them as text. Positional calls may leave out arguments behind the first `required`.
-pub fn bind(setup: &Setup<'_>, parameters: &[&[&str]], required: usize) -> Result<Bound> {
+/// them as text. Positional calls may leave out arguments behind the first `required`. With `confidential` errors
+/// quote no argument: what has no alias is called by its own text.
+pub fn bind(setup: &Setup<'_>, parameters: &[&[&str]], required: usize, confidential: bool) -> Result<Bound> {
     let names: Vec<String> = (0..setup.args.len()).map(|i| setup.args.name(i)).collect();
-    let bound = assign(&names, parameters, required)?;
+    let bound = assign(&names, parameters, required, confidential)?;
     for i in 0..setup.args.len() {
         setup.text(i)?;
     }
@@ -28,7 +29,7 @@ fn signature(parameters: &[&[&str]]) -> String {
     parameters.iter().filter_map(|names| names.first()).copied().collect::<Vec<_>>().join(", ")
 }
 
-fn assign(names: &[String], parameters: &[&[&str]], required: usize) -> Result<Bound> {
+fn assign(names: &[String], parameters: &[&[&str]], required: usize, confidential: bool) -> Result<Bound> {
     let expected = || format!("expected ({})", signature(parameters));
     let matched: Vec<Option<usize>> = names
         .iter()
@@ -61,10 +62,12 @@ fn assign(names: &[String], parameters: &[&[&str]], required: usize) -> Result<B
     }
     if !in_place {
         // A parameter's name at another's place: some arguments are named and others are not, or wrongly.
-        let stray = names.iter().zip(&matched).find(|(_, m)| m.is_none()).map_or("", |(n, _)| n.as_str());
+        let stray = match names.iter().zip(&matched).find(|(_, m)| m.is_none()) {
+            Some((name, _)) if !confidential => format!("'{}' is not a parameter's name", cut(name, 60)),
+            _ => "others are not".to_owned(),
+        };
         return Err(Error::invalid(format!(
-            "some arguments are named and '{}' is not a parameter's name; name all arguments or none; {}",
-            cut(stray, 60),
+            "some arguments are named and {stray}; name all arguments or none; {}",
             expected()
         )));
     }
@@ -95,7 +98,7 @@ mod tests {
 
     fn places(names: &[&str]) -> Result<(Vec<Option<usize>>, bool)> {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        assign(&names, &P, 1).map(|b| (b.places, b.by_name))
+        assign(&names, &P, 1, false).map(|b| (b.places, b.by_name))
     }
 
     #[test]
@@ -119,6 +122,8 @@ mod tests {
     #[test]
     fn doubt_is_an_error() {
         assert!(places(&["model_provider", "'m'"]).unwrap_err().message().contains("name all arguments or none"));
+        let confidential = assign(&["model_provider".into(), "sk-5ecret".into()], &P, 1, true).err().unwrap();
+        assert!(confidential.message().contains("others are not") && !confidential.message().contains("5ecret"));
         assert!(
             places(&["model_id", "model_id"]).unwrap_err().message().contains("twice")
                 || places(&["model_id", "model_id"]).is_err()

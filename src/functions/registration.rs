@@ -28,6 +28,15 @@ fn changing(change: impl FnOnce(&Engine) -> Result<()>) -> Result<()> {
 
 const ER_PROCACCESS_DENIED: u32 = 1370;
 
+/// The value of a secret, which people read from a file.
+fn key<'a>(values: &[Option<&'a str>]) -> Result<&'a str> {
+    values.get(1).copied().flatten().ok_or_else(|| {
+        Error::invalid(
+            "argument value is NULL; give the key. LOAD_FILE() gives NULL for a file that the account or the server may not read",
+        )
+    })
+}
+
 const SECRET: &[&[&str]] = &[&["secret_id"], &["secret_path"]];
 
 command! {
@@ -98,6 +107,22 @@ command! {
         changing(|_| sql_store::drop_secret(id, interrupt))?;
         Ok(id.to_owned())
     }
+}
+command! {
+    /// `ml_create_secret(secret_id, value)`: stores the value in the server's keyring and registers it.
+    CreateKeyringSecret = "ml_create_secret", &[&["secret_id"], &["value"]], 2, |v, _, interrupt| {
+        let id = required(v, 0, "secret_id")?;
+        changing(|_| sql_store::keyring::create_secret(id, key(v)?, interrupt))?;
+        Ok(id.to_owned())
+    }, true
+}
+command! {
+    /// `ml_alter_secret(secret_id, value)`: replaces the value in the keyring.
+    AlterKeyringSecret = "ml_alter_secret", &[&["secret_id"], &["value"]], 2, |v, _, interrupt| {
+        let id = required(v, 0, "secret_id")?;
+        sql_store::keyring::alter_secret(id, key(v)?, interrupt)?;
+        Ok(id.to_owned())
+    }, true
 }
 command! {
     /// `ml_set_secret_options(secret_id, options)`: a JSON merge patch on the secret's options.

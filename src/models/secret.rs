@@ -1,6 +1,7 @@
 //! A registered secret: where a key is found, never the key.
 
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::options::parse_object;
@@ -70,6 +71,8 @@ pub enum SecretPath {
     Env(String),
     /// A file in the secrets directory.
     File(String),
+    /// A key of the server's keyring, among those that the library stored.
+    Keyring(String),
     /// `projects/P[/locations/L]/secrets/S/versions/V` of Google Secret Manager.
     GoogleSecretManager(String),
 }
@@ -121,6 +124,15 @@ impl SecretPath {
             }
             return Ok(SecretPath::File(name.to_owned()));
         }
+        if let Some(name) = text.strip_prefix("keyring:") {
+            if !is_keyring_name(name) {
+                // Not repeated either: it may be the key.
+                return Err(Error::invalid(
+                    "secret_path keyring: is not followed by a name; write keyring:NAME (never the key itself) with 1 to 100 letters, digits, _ - . or /, without empty parts and ..",
+                ));
+            }
+            return Ok(SecretPath::Keyring(name.to_owned()));
+        }
         let parts: Vec<&str> = text.split('/').collect();
         let google = match parts.as_slice() {
             ["projects", p, "secrets", s, "versions", v] => [*p, "x", *s, *v].iter().all(|x| !x.is_empty()),
@@ -134,9 +146,26 @@ impl SecretPath {
         }
         // The text is not repeated: people paste the key itself here.
         Err(Error::invalid(
-            "secret_path is not a path; accepted: env:VARIABLE, file:NAME, projects/P/secrets/S/versions/V (never the key itself)",
+            "secret_path is not a path; accepted: env:VARIABLE, file:NAME, keyring:NAME, projects/P/secrets/S/versions/V (never the key itself)",
         ))
     }
+}
+
+/// Whether a key of the keyring may be called so. Some keyrings make a URL or a file's name of it, hence the rule about
+/// its parts.
+fn is_keyring_name(name: &str) -> bool {
+    name.len() <= 100
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b))
+        && name.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+}
+
+/// The name of the key for a secret that the library stores itself: its id, or a digest where that is no name.
+pub fn keyring_name(secret_id: &str) -> String {
+    if is_keyring_name(secret_id) {
+        return secret_id.to_owned();
+    }
+    let digest = Sha256::digest(secret_id.as_bytes());
+    digest.iter().fold("id-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
 }
 
 #[cfg(test)]
@@ -164,6 +193,21 @@ mod tests {
         ] {
             assert!(SecretPath::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn keys_of_the_keyring_have_plain_names() {
+        let longest = "x".repeat(100);
+        for name in ["openai", "team/open_ai-2.key", longest.as_str()] {
+            assert_eq!(SecretPath::parse(&format!("keyring:{name}")).unwrap(), SecretPath::Keyring(name.into()));
+            assert_eq!(keyring_name(name), name);
+        }
+        for bad in ["", "a b", "a~new", "ä", "/a", "a//b", "a/../b", ".", "a\0", &"x".repeat(101)] {
+            assert!(SecretPath::parse(&format!("keyring:{bad}")).is_err(), "{bad}");
+            let name = keyring_name(bad);
+            assert!(SecretPath::parse(&format!("keyring:{name}")).is_ok() && name.len() == 67, "{name}");
+        }
+        assert_ne!(keyring_name("a b"), keyring_name("a  b"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The registry in the server: the only SQL text on the library's tables.
 
+pub mod keyring;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -709,7 +711,7 @@ pub fn set_secret_options(secret_id: &str, patch: &str, interrupt: &dyn Interrup
     })
 }
 
-/// Deletes a secret's registration, unless a model uses it.
+/// Deletes a secret's registration, unless a model uses it; with it its key in the keyring.
 pub fn drop_secret(secret_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_drop_sm_secret_registration", 1, interrupt)?;
     check_id("secret_id", secret_id)?;
@@ -725,10 +727,6 @@ pub fn drop_secret(secret_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
                 "secret '{id}' is used by model '{model}'; drop or alter that model first"
             )));
         }
-        let deleted = s.query("DELETE FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?", &[id.as_str().into()])?;
-        if deleted.affected == 0 {
-            return Err(no_such_secret(&id));
-        }
-        Ok(())
+        keyring::drop_registration(s, &id)
     })
 }

@@ -1,8 +1,9 @@
-//! Safe wrappers over mysqld: who calls, whether the statement was stopped, and SQL inside the server.
+//! Safe wrappers over mysqld: who calls, whether the statement was stopped, SQL inside the server, the keyring.
 
 #![allow(unsafe_code)]
 
 pub mod caller;
+pub mod keyring;
 pub mod session;
 pub mod sql;
 pub mod statement;

@@ -14,6 +14,8 @@ use xtask::{library, sqlscript};
 /// Keys that must never be seen outside of a request header. Searched for in logs and tables.
 pub const ENV_KEY: &str = "sk-env-5ecret-0001-abcdef";
 pub const FILE_KEY: &str = "sk-file-5ecret-0002-abcdef";
+/// How the keys begin that tests put into the keyring.
+pub const KEYRING_KEY: &str = "sk-ring-5ecret-0003";
 
 /// A server, an endpoint and where its secrets are.
 pub struct Running {
@@ -38,6 +40,17 @@ pub fn script(name: &str) -> String {
 
 /// Starts a server with `args`, without installing anything.
 pub fn start_bare(args: &[&str], env: &[(&str, &str)]) -> Running {
+    start_server(args, env, false)
+}
+
+/// Starts a server with a keyring and the library installed.
+pub fn start_with_keyring(args: &[&str]) -> Running {
+    let running = start_server(args, &[], true);
+    running.install();
+    running
+}
+
+fn start_server(args: &[&str], env: &[(&str, &str)], keyring: bool) -> Running {
     let endpoint = Endpoint::start().unwrap();
     let secrets = tempfile::tempdir().unwrap();
     std::fs::write(secrets.path().join("endpoint-key"), format!("{FILE_KEY}\n")).unwrap();
@@ -77,6 +90,7 @@ pub fn start_bare(args: &[&str], env: &[(&str, &str)]) -> Running {
         .map(str::to_owned)
         .to_vec(),
         library: Some(built_library()),
+        keyring,
         ..ServerOptions::default()
     };
     let server = Server::start(distribution(), options).expect("the server starts");
@@ -97,7 +111,16 @@ impl Drop for Running {
             return;
         }
         for (log, text) in [("error log", self.server.error_log()), ("general log", self.server.general_log())] {
-            for key in [ENV_KEY, FILE_KEY, "ya29.", "5ecret", "BEGIN PRIVATE KEY"] {
+            for key in [
+                ENV_KEY,
+                FILE_KEY,
+                KEYRING_KEY,
+                "ya29.",
+                "test-client-5ecret",
+                "test-refresh-5ecret",
+                "subject-5ecret",
+                "PRIVATE KEY",
+            ] {
                 assert!(!text.contains(key), "the {log} holds the key {key}");
             }
         }
@@ -137,6 +160,14 @@ impl Running {
     pub fn errors_in_log(&self) -> Vec<String> {
         self.server.error_log().lines().filter(|l| l.contains("[ERROR]")).map(str::to_owned).collect()
     }
+}
+
+/// Whether a cell of the row holds the text. (Printed, a row shows the first bytes of each cell only.)
+pub fn holds(row: &mysql::Row, needle: &str) -> bool {
+    (0..row.len()).any(|i| match row.as_ref(i) {
+        Some(mysql::Value::Bytes(bytes)) => bytes.windows(needle.len()).any(|w| w == needle.as_bytes()),
+        _ => false,
+    })
 }
 
 /// The server's error number and message of a failed query.

@@ -9,8 +9,27 @@ CALL mysql.ml_create_sm_secret_registration('x', 'file:../etc/passwd');
 CALL mysql.ml_create_sm_secret_registration('x', 'file:/etc/passwd');
 CALL mysql.ml_create_sm_secret_registration('x', 'sk-pasted-by-mistake');
 CALL mysql.ml_create_sm_secret_registration('x', NULL);
+CALL mysql.ml_create_sm_secret_registration('x', 'keyring:');
+CALL mysql.ml_create_sm_secret_registration('x', 'keyring:a/../b');
+CALL mysql.ml_create_sm_secret_registration('x', 'keyring:no~');
 CALL mysql.ml_alter_sm_secret_registration('absent', 'env:OPENAI_API_KEY');
 CALL mysql.ml_drop_sm_secret_registration('absent');
+
+-- The keyring, which this server lacks: nothing is registered, and the value is not repeated.
+CALL mysql.ml_create_secret('ring', 'sk-5ecret-value');
+DO ml_create_secret('ring', 'sk-5ecret-value');
+CALL mysql.ml_create_secret('env', 'sk-5ecret-value');
+CALL mysql.ml_alter_secret('absent', 'sk-5ecret-value');
+CALL mysql.ml_alter_secret('env', 'sk-5ecret-value');
+CALL mysql.ml_create_secret('ring', NULL);
+CALL mysql.ml_create_secret('ring', 'two\nlines');
+DO ml_create_secret('sk-5ecret-value', 'ring' AS secret_id);
+CALL mysql.ml_create_sm_secret_registration('ring', 'keyring:ring');
+CALL mysql.ml_alter_secret('ring', 'sk-5ecret-value');
+CALL mysql.ml_create_model_registration('m-ring', '{{endpoint}}/echo', 'custom', 'generic', NULL, 'auth_type_secret_manager', 'ring', NULL, NULL, NULL);
+SELECT mysql.ml_predict_row('m-ring', '{}');
+CALL mysql.ml_drop_model_registration('m-ring');
+CALL mysql.ml_drop_sm_secret_registration('ring');
 
 CALL mysql.ml_create_model_registration('m-env', '{{endpoint}}/echo', 'custom', 'generic', NULL, 'auth_type_secret_manager', 'env', NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('m-file', '{{endpoint}}/echo', 'custom', 'generic', NULL, 'AUTH_TYPE_SECRET_MANAGER', 'file', NULL, NULL, NULL);

@@ -66,6 +66,24 @@ impl Distribution {
         self.mysqld.command()
     }
 
+    /// The same program called by another path, that of a link to it: the server looks for its manifest beside the path
+    /// it was called by.
+    pub fn mysqld_by(&self, link: &Path) -> Command {
+        let mut program = self.mysqld.clone();
+        if program.options.is_empty() {
+            // It would look for its own files beside the link too.
+            let home = program.path.parent().and_then(Path::parent);
+            program.options.extend(home.map(|home| option("basedir", home)));
+        }
+        program.path = link.to_owned();
+        program.command()
+    }
+
+    /// Where the server program is.
+    pub fn mysqld_path(&self) -> &Path {
+        &self.mysqld.path
+    }
+
     /// The folder of the plugins and components that came with the server.
     pub fn plugins(&self) -> &Path {
         &self.plugins

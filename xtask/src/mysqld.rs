@@ -49,6 +49,8 @@ pub struct ServerOptions {
     pub env_remove: Vec<String>,
     /// The built library, to be found by the server as `mysql_ml.so`.
     pub library: Option<PathBuf>,
+    /// Whether the server has a keyring: the component `component_keyring_file` with a file in the server's folder.
+    pub keyring: bool,
     /// Whether the temporary folder stays after the server has ended.
     pub keep: bool,
     /// A folder to use in place of a temporary one. It is kept, and data it already holds are used.
@@ -76,6 +78,9 @@ impl Server {
         };
         home.fill_plugin_dir(distribution.plugins(), options.library.as_deref())
             .context("cannot fill the server's plugin folder")?;
+        if options.keyring {
+            home.add_keyring(distribution.mysqld_path()).context("cannot set up the server's keyring")?;
+        }
         if !home.datadir().exists() {
             template::instantiate(distribution, &options.args, &home.datadir())?;
         }
@@ -125,6 +130,11 @@ impl Server {
     /// The folder from which the server loads libraries.
     pub fn plugin_dir(&self) -> PathBuf {
         self.home.plugin_dir()
+    }
+
+    /// The file of the keyring, where the server has one.
+    pub fn keyring_file(&self) -> PathBuf {
+        self.home.keyring_file()
     }
 
     /// What the server has written into its error log so far.
@@ -278,7 +288,10 @@ impl Server {
 
     fn command(&self) -> anyhow::Result<Command> {
         let (home, options) = (&self.home, &self.options);
-        let mut command = self.distribution.mysqld();
+        let mut command = match options.keyring {
+            true => self.distribution.mysqld_by(&home.linked_mysqld()),
+            false => self.distribution.mysqld(),
+        };
         let paths = [
             ("datadir", home.datadir()),
             ("plugin-dir", home.plugin_dir()),

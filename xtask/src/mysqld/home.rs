@@ -95,6 +95,15 @@ impl Home {
         self.sockets.join("mysqlx.sock")
     }
 
+    /// The link by which a server with a keyring is called.
+    pub(super) fn linked_mysqld(&self) -> PathBuf {
+        self.folder.join("bin/mysqld")
+    }
+
+    pub(super) fn keyring_file(&self) -> PathBuf {
+        self.folder.join("keyring")
+    }
+
     pub(super) fn pid_file(&self) -> PathBuf {
         self.folder.join("mysqld.pid")
     }
@@ -123,6 +132,26 @@ impl Home {
             library::place(library, &plugin_dir)
                 .with_context(|| format!("cannot copy the library {}", library.display()))?;
         }
+        Ok(())
+    }
+
+    /// Configures `component_keyring_file` for this server alone.
+    ///
+    /// The server loads the component that its manifest names, `mysqld.my` beside the path it was called by: a link
+    /// here, so that the program's own folder, which all servers share, stays as it is.
+    pub(super) fn add_keyring(&self, mysqld: &Path) -> anyhow::Result<()> {
+        let link = self.linked_mysqld();
+        let bin = link.parent().context("a link without a folder")?;
+        if bin.exists() {
+            fs::remove_dir_all(bin)?;
+        }
+        fs::create_dir(bin)?;
+        symlink(mysqld, &link)?;
+        fs::write(link.with_extension("my"), r#"{"components": "file://component_keyring_file"}"#)?;
+        let path = self.keyring_file();
+        let path = path.to_str().context("the server's folder is not UTF-8")?;
+        let config = serde_json::json!({ "path": path, "read_only": false });
+        fs::write(self.plugin_dir().join("component_keyring_file.cnf"), config.to_string())?;
         Ok(())
     }
 

@@ -1,0 +1,226 @@
+//! The server's keyring: keys that the library itself stored, and no others.
+//!
+//! Every key of a keyring has an owner, the "auth id". Ours is fixed and no account's name (`user@host`), so that
+//! neither InnoDB's keys, which have none, nor those that accounts store with the keyring functions can be reached
+//! from here, nor ours from there.
+//!
+//! All functions want a [`Session`]: proof that they run on a thread the server knows, and what makes a shutdown wait
+//! until the component is left.
+
+use std::ffi::{c_char, c_void, CStr, CString};
+
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use super::session::Session;
+use crate::abi::service::ServiceRef;
+use crate::abi::symbols::{KeyringReader, KeyringStatus, KeyringWriter};
+use crate::error::{Error, Kind, Result};
+
+/// The largest value that is stored or read.
+pub const MAX_VALUE_BYTES: usize = 64 * 1024;
+
+/// The owner of the library's keys.
+const OWNER: &CStr = c"mysql_ml";
+
+/// What every keyring must be able to hold: bytes that are no encryption key.
+const VALUE_TYPE: &CStr = c"SECRET";
+
+/// The longest name of a type that is made room for; the names in use have less than ten bytes.
+const MAX_TYPE_BYTES: usize = 1024;
+
+/// The name of the copy that exists while a value is replaced. `~` is in no name that users choose.
+fn successor(name: &str) -> String {
+    format!("{name}~new")
+}
+
+/// Whether the server has a keyring that works.
+pub fn available(_: &Session) -> bool {
+    // SAFETY: the type is the layout of this service.
+    let status = unsafe { ServiceRef::<KeyringStatus>::acquire(c"keyring_component_status") };
+    // SAFETY: an acquired service; the function has no preconditions.
+    status.is_some_and(|status| unsafe { (status.get().is_initialized)() } != 0)
+}
+
+/// An error where the server has no keyring.
+pub fn require(session: &Session) -> Result<()> {
+    match available(session) {
+        true => Ok(()),
+        false => Err(no_keyring()),
+    }
+}
+
+fn no_keyring() -> Error {
+    Error::new(
+        Kind::Unsupported,
+        "the server has no keyring; load a keyring component such as component_keyring_file, which is named in the manifest mysqld.my beside mysqld, and restart, or register a path env:VARIABLE or file:NAME, which need none",
+    )
+}
+
+/// The value of the library's key `name`, or `None` where there is no such key.
+pub fn read(session: &Session, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    require(session)?;
+    // Whoever replaces a value takes the old one away before the new one has its name, and after a copy of it has
+    // the other name. Then the first is looked for again: the copy may have gone in between, its work done.
+    for name in [name, &successor(name), name] {
+        if let Some(key) = Key::find(name)? {
+            return key.value().map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// Stores `value` under `name`, in place of what is there. A reader finds the old value or the new one at any time,
+/// also if the server dies midway. Not for two threads at once.
+pub fn replace(session: &Session, name: &str, value: &SecretString) -> Result<()> {
+    require(session)?;
+    let next = successor(name);
+    if Key::exists(name)? {
+        // A keyring refuses to store what it has, so the old value must go first; the copy stands in for it.
+        remove_if_there(&next)?;
+        store_one(&next, value)?;
+        if let Err(error) = remove_one(name) {
+            let _ = remove_one(&next); // if it stays, it is not read: the old value is there
+            return Err(error);
+        }
+        if store_one(name, value).is_err() {
+            return Ok(()); // the copy has the new value, and is what is read from now on
+        }
+    } else {
+        store_one(name, value)?;
+    }
+    // One that stays is not read either, and goes with the next change.
+    let _ = remove_if_there(&next);
+    Ok(())
+}
+
+/// Removes the library's key `name`, if there is one.
+pub fn remove(session: &Session, name: &str) -> Result<()> {
+    require(session)?;
+    remove_if_there(name)?;
+    remove_if_there(&successor(name))
+}
+
+fn remove_if_there(name: &str) -> Result<()> {
+    match Key::exists(name)? {
+        true => remove_one(name),
+        false => Ok(()),
+    }
+}
+
+fn c_name(name: &str) -> Result<CString> {
+    CString::new(name).map_err(|_| Error::internal("a key's name has a NUL"))
+}
+
+fn writer() -> Result<ServiceRef<KeyringWriter>> {
+    // SAFETY: the type is the layout of this service.
+    unsafe { ServiceRef::acquire(c"keyring_writer") }.ok_or_else(no_keyring)
+}
+
+fn store_one(name: &str, value: &SecretString) -> Result<()> {
+    let bytes = value.expose_secret().as_bytes();
+    if bytes.is_empty() || bytes.len() > MAX_VALUE_BYTES {
+        return Err(Error::invalid("a value for the keyring is empty or longer than 64 KiB; give the key"));
+    }
+    let (name, writer) = (c_name(name)?, writer()?);
+    // SAFETY: NUL-terminated names, and a length that is that of the bytes. The component copies them.
+    let failed = unsafe {
+        (writer.get().store)(name.as_ptr(), OWNER.as_ptr(), bytes.as_ptr(), bytes.len(), VALUE_TYPE.as_ptr())
+    };
+    if failed != 0 {
+        return Err(Error::new(
+            Kind::Denied,
+            format!(
+                "the keyring did not store the value of {} bytes; see whether it is writable, keyring_operations is ON and the value is not too long for it (component_keyring_file: 16384 bytes)",
+                bytes.len()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn remove_one(name: &str) -> Result<()> {
+    let (id, writer) = (c_name(name)?, writer()?);
+    // SAFETY: NUL-terminated names.
+    if unsafe { (writer.get().remove)(id.as_ptr(), OWNER.as_ptr()) } != 0 {
+        return Err(Error::new(
+            Kind::Denied,
+            format!(
+                "the keyring did not remove its key {name}; see whether it is writable and keyring_operations is ON"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// A key that was found. The server locks its keyring against changes as long as this lives.
+struct Key {
+    object: *mut c_void,
+    // After the object's own end in Drop.
+    reader: ServiceRef<KeyringReader>,
+}
+
+impl Key {
+    fn find(name: &str) -> Result<Option<Self>> {
+        let name = c_name(name)?;
+        // SAFETY: the type is the layout of this service.
+        let reader: ServiceRef<KeyringReader> =
+            unsafe { ServiceRef::acquire(c"keyring_reader_with_status") }.ok_or_else(no_keyring)?;
+        let mut object: *mut c_void = std::ptr::null_mut();
+        // SAFETY: NUL-terminated names and a place for the object, which Drop gives back.
+        if unsafe { (reader.get().init)(name.as_ptr(), OWNER.as_ptr(), &mut object) } != 0 {
+            return Err(unreadable());
+        }
+        Ok((!object.is_null()).then_some(Key { object, reader }))
+    }
+
+    fn exists(name: &str) -> Result<bool> {
+        Key::find(name).map(|key| key.is_some())
+    }
+
+    fn value(&self) -> Result<Zeroizing<Vec<u8>>> {
+        let (mut length, mut type_length) = (0_usize, 0_usize);
+        // SAFETY: an object that was found, and places for two numbers.
+        if unsafe { (self.reader.get().fetch_length)(self.object, &mut length, &mut type_length) } != 0 {
+            return Err(unreadable());
+        }
+        if length > MAX_VALUE_BYTES || type_length > MAX_TYPE_BYTES {
+            return Err(Error::new(
+                Kind::TooLarge,
+                format!("the keyring's value has {length} bytes, more than 64 KiB; store the key alone"),
+            ));
+        }
+        // One byte more each: no buffer is empty, and the name of the type has its end.
+        let mut value = Zeroizing::new(vec![0_u8; length + 1]);
+        let mut value_type = vec![0_u8; type_length + 1];
+        let (mut got, mut type_got) = (0_usize, 0_usize);
+        // SAFETY: the object is still locked, and each buffer is handed over with its length.
+        let failed = unsafe {
+            (self.reader.get().fetch)(
+                self.object,
+                value.as_mut_ptr(),
+                value.len(),
+                &mut got,
+                value_type.as_mut_ptr().cast::<c_char>(),
+                value_type.len(),
+                &mut type_got,
+            )
+        };
+        if failed != 0 || got > length {
+            return Err(unreadable());
+        }
+        value.truncate(got);
+        Ok(value)
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        // SAFETY: the object was found with this reader and is given back once.
+        unsafe { (self.reader.get().deinit)(self.object) };
+    }
+}
+
+fn unreadable() -> Error {
+    Error::new(Kind::NotFound, "the server's keyring cannot be read; see the error log and the keyring's configuration")
+}
