@@ -9,11 +9,10 @@
 //! | directive | meaning |
 //! |---|---|
 //! | `--@ user NAME` | go on as this user, whose password is empty |
-//! | `--@ reconnect` | a new connection for the user |
 //! | `--@ protocol text/prepared/x` | how statements are sent from here on |
 //! | `--@ requests` | shows how many requests the endpoint got since it was last asked |
 //! | `--@ last METHOD/PATH/BODY/header NAME` | shows this of the last request |
-//! | `--@ mask PATTERN` | shows this text as `*` from here on |
+//! | `--@ secret NAME` | Secret Manager holds the key under this name from here on |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
@@ -42,7 +41,6 @@ struct Run<'a> {
     sessions: HashMap<String, XSession>,
     user: String,
     protocol: Protocol,
-    masks: Vec<String>,
     out: String,
 }
 
@@ -149,7 +147,6 @@ fn run_file(running: &Running, file: &Path) -> String {
         sessions: HashMap::new(),
         user: "root".into(),
         protocol: Protocol::Text,
-        masks: Vec::new(),
         out: String::new(),
     };
     let text = std::fs::read_to_string(file).unwrap();
@@ -173,10 +170,6 @@ impl Run<'_> {
         let _ = writeln!(self.out, "--@ {directive}");
         match word {
             "user" => self.user = rest.into(),
-            "reconnect" => {
-                self.connections.remove(&self.user);
-                self.sessions.remove(&self.user);
-            }
             "protocol" => {
                 self.protocol = match rest {
                     "text" => Protocol::Text,
@@ -207,7 +200,7 @@ impl Run<'_> {
                     shown.replace(ENV_KEY, "<the key of the environment>").replace(FILE_KEY, "<the key of the file>");
                 let _ = writeln!(self.out, "{shown}");
             }
-            "mask" => self.masks.push(rest.into()),
+            "secret" => self.running.endpoint.set_secret(rest, format!("{FILE_KEY}\n").as_bytes()),
             other => panic!("unknown directive {other}"),
         }
     }
@@ -224,9 +217,6 @@ impl Run<'_> {
                 assert!(!shown.contains(key), "a result holds the key {key}: {}", statement.text);
             }
             shown = shown.replace(&self.running.secrets.path().display().to_string(), "SECRETS_DIR");
-            for mask in &self.masks {
-                shown = shown.replace(mask.as_str(), "*");
-            }
             self.out.push_str(&shown);
         }
     }

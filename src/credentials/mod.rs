@@ -60,6 +60,7 @@ impl Http<'_> {
         let url = Url::parse(url).map_err(|_| Error::invalid("a URL in the Google credentials is none; correct it"))?;
         let mut call = Call::new(method, url, self.deadline, self.settings);
         call.max_response = MAX_ANSWER;
+        call.hints = false;
         Ok(call)
     }
 

@@ -20,6 +20,9 @@ use crate::http::Method;
 /// More secrets than this in use at once are forgotten and read again.
 const MAX_VALUES: usize = 1024;
 
+/// The setting `secret_ttl_ms` decides when a value is old; its longest is a day.
+const FOREVER: Duration = Duration::from_secs(2 * 86_400);
+
 /// Values that were read, each for the setting `secret_ttl_ms`.
 #[derive(Default)]
 pub struct Values {
@@ -56,12 +59,22 @@ impl Values {
         identities: &Identities,
         http: &Http<'_>,
     ) -> Result<SecretString> {
-        self.slot(name).get(rejected, http, || {
-            let ttl = http.settings.secret_ttl;
-            let value = access(name, identities, http).map_err(|e| e.context(&format!("secret {}", cut(name, 120))))?;
-            Ok(Fetched { value, fresh_for: ttl, usable_for: ttl.max(Duration::from_secs(1)) + USABLE })
+        self.slot(name).get(rejected, http.settings.secret_ttl, http, || {
+            let value = access(name, identities, http)
+                .map_err(|e| advised(e).context(&format!("secret {}", cut(name, 120))))?;
+            Ok(Fetched { value, fresh_for: FOREVER, usable_for: FOREVER + USABLE })
         })
     }
+}
+
+/// What to do about a refusal.
+fn advised(error: Error) -> Error {
+    let advice = match error.kind() {
+        Kind::Provider(403) => "the server's Google identity needs the role roles/secretmanager.secretAccessor",
+        Kind::Provider(404) => "check the secret's path and version",
+        _ => return error,
+    };
+    Error::new(error.kind(), format!("{}; {advice}", error.message()))
 }
 
 fn access(name: &str, identities: &Identities, http: &Http<'_>) -> Result<SecretString> {

@@ -33,6 +33,7 @@ struct State {
 
 struct Held {
     value: SecretString,
+    fetched_at: Instant,
     refresh_at: Instant,
     ends_at: Instant,
 }
@@ -59,11 +60,12 @@ impl Slot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The value, fetched if it is old or is `rejected`. Where a fetch fails for reasons of the network, a value
+    /// The value, fetched if it is old, older than `max_age`, or `rejected`. Where a fetch fails for reasons of the network, a value
     /// that is still usable is used on.
     pub fn get(
         &self,
         rejected: Option<&SecretString>,
+        max_age: Duration,
         http: &Http<'_>,
         fetch: impl FnOnce() -> Result<Fetched>,
     ) -> Result<SecretString> {
@@ -72,7 +74,9 @@ impl Slot {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            if let Some(held) = state.held.as_ref().filter(|h| h.refresh_at > now && !is_rejected(h)) {
+            // A value fetched while this call was waiting is new enough whatever its age may be.
+            let fresh = |h: &&Held| h.refresh_at > now && (h.fetched_at.elapsed() < max_age || h.fetched_at >= began);
+            if let Some(held) = state.held.as_ref().filter(fresh).filter(|h| !is_rejected(h)) {
                 return Ok(held.value.clone());
             }
             if let Some((at, error)) = &state.failed {
@@ -95,8 +99,12 @@ impl Slot {
         let result = match fetched {
             Ok(Fetched { value, fresh_for, usable_for }) => {
                 state.failed = None;
-                state.held =
-                    Some(Held { value: value.clone(), refresh_at: now + fresh_for, ends_at: now + usable_for });
+                state.held = Some(Held {
+                    value: value.clone(),
+                    fetched_at: now,
+                    refresh_at: now + fresh_for,
+                    ends_at: now + usable_for,
+                });
                 Ok(value)
             }
             Err(error) => {
@@ -110,6 +118,7 @@ impl Slot {
                     Some(held) => {
                         // Not asked for again by every call while the network is down.
                         held.refresh_at = now + Duration::from_secs(5);
+                        held.fetched_at = now;
                         Ok(held.value.clone())
                     }
                     None => {
@@ -135,6 +144,8 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::Arc;
 
+    const LONG: Duration = Duration::from_secs(3600);
+
     fn fetched(value: &str, fresh: u64) -> Fetched {
         Fetched {
             value: SecretString::from(value),
@@ -152,7 +163,7 @@ mod tests {
                 let (slot, fetches) = (Arc::clone(&slot), Arc::clone(&fetches));
                 std::thread::spawn(move || {
                     with_http(|http| {
-                        slot.get(None, http, || {
+                        slot.get(None, LONG, http, || {
                             fetches.fetch_add(1, Ordering::SeqCst);
                             std::thread::sleep(Duration::from_millis(30));
                             Ok(fetched("a", 60_000))
@@ -172,10 +183,10 @@ mod tests {
     fn a_rejected_value_is_fetched_anew_and_a_newer_one_is_not() {
         with_http(|http| {
             let slot = Slot::default();
-            let old = slot.get(None, http, || Ok(fetched("old", 60_000))).unwrap();
-            let new = slot.get(Some(&old), http, || Ok(fetched("new", 60_000))).unwrap();
+            let old = slot.get(None, LONG, http, || Ok(fetched("old", 60_000))).unwrap();
+            let new = slot.get(Some(&old), LONG, http, || Ok(fetched("new", 60_000))).unwrap();
             assert_eq!(new.expose_secret(), "new");
-            let same = slot.get(Some(&old), http, || Err(Error::internal("not asked"))).unwrap();
+            let same = slot.get(Some(&old), LONG, http, || Err(Error::internal("not asked"))).unwrap();
             assert_eq!(same.expose_secret(), "new");
         });
     }
@@ -184,13 +195,13 @@ mod tests {
     fn a_usable_value_outlives_a_network_failure_but_not_a_refusal() {
         with_http(|http| {
             let slot = Slot::default();
-            slot.get(None, http, || Ok(fetched("v", 0))).unwrap();
+            slot.get(None, LONG, http, || Ok(fetched("v", 0))).unwrap();
             let down = || Err(Error::new(Kind::Connection, "down"));
-            assert_eq!(slot.get(None, http, down).unwrap().expose_secret(), "v");
+            assert_eq!(slot.get(None, LONG, http, down).unwrap().expose_secret(), "v");
             let slot = Slot::default();
-            slot.get(None, http, || Ok(fetched("v", 0))).unwrap();
+            slot.get(None, LONG, http, || Ok(fetched("v", 0))).unwrap();
             let denied = || Err(Error::new(Kind::Provider(403), "denied"));
-            assert_eq!(slot.get(None, http, denied).unwrap_err().kind(), Kind::Provider(403));
+            assert_eq!(slot.get(None, LONG, http, denied).unwrap_err().kind(), Kind::Provider(403));
         });
     }
 }

@@ -14,6 +14,10 @@ use crate::threads::interrupt::{Interrupt, POLL};
 /// With this many requests answered at once the provider is as before.
 const RECOVERED: u64 = 64;
 
+/// A provider that asks for more is tried again by one request after this: it may have asked for the end of a day's
+/// quota, or not mean it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// Over how many seconds a budget is counted: a minute and the second that has begun, so that no 60 seconds hold
 /// more than the budget.
 const SECONDS: usize = 61;
@@ -277,7 +281,7 @@ impl Permit {
                     state.window = state.window.map(|w| w.saturating_mul(2)).filter(|w| *w <= RECOVERED);
                 }
                 if let Some(pause) = pause {
-                    state.paused_until = state.paused_until.max(Some(now + *pause));
+                    state.paused_until = state.paused_until.max(Some(now + (*pause).min(LONGEST_PAUSE)));
                 }
             }
             Outcome::Refused(wait) => {
@@ -287,7 +291,7 @@ impl Permit {
                     state.window = Some(1);
                 }
                 let wait = wait.unwrap_or_else(|| retry::backoff(state.refused_in_a_row.max(1)));
-                state.paused_until = state.paused_until.max(Some(now + wait));
+                state.paused_until = state.paused_until.max(Some(now + wait.min(LONGEST_PAUSE)));
             }
             Outcome::Failed => {}
         }

@@ -70,10 +70,11 @@ impl Engine {
         let budget = Budget::of(options);
         let max_retries = options.max_retries.unwrap_or(request.settings.max_retries);
         let mut tries = Tries::new(request.deadline, max_retries);
+        let gate = activity.gate(&request.resolved.model.fingerprint);
         let mut rejected: Option<(SecretString, Failure)> = None;
         let mut again = false;
         loop {
-            let permit = activity.gate.enter(budget, request.tokens, request.deadline, interrupt)?;
+            let permit = gate.enter(budget, request.tokens, request.deadline, interrupt)?;
             activity.requested(again);
             again = true;
             let tried = self.try_once(&request, rejected.as_ref().map(|(key, _)| key.clone()), interrupt)?;

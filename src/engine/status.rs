@@ -24,8 +24,8 @@ const LONGEST: u64 = 3_600_000_000;
 /// What is shared by all calls of a model.
 #[derive(Default)]
 pub struct Activity {
-    /// Paces its requests.
-    pub gate: Arc<Gate>,
+    /// Paces its requests; a changed registration starts anew, because it may be another endpoint or key.
+    gate: Mutex<([u8; 32], Arc<Gate>)>,
     calls: AtomicU64,
     cache_hits: AtomicU64,
     counted: Mutex<Counted>,
@@ -43,6 +43,19 @@ struct Counted {
 }
 
 impl Activity {
+    /// The gate of a registration, told by its fingerprint.
+    pub fn gate(&self, fingerprint: &[u8; 32]) -> Arc<Gate> {
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        if gate.0 != *fingerprint {
+            *gate = (*fingerprint, Arc::default());
+        }
+        Arc::clone(&gate.1)
+    }
+
+    fn current_gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate.lock().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
     /// A call of a function.
     pub fn called(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
@@ -100,7 +113,7 @@ impl Activity {
 
     fn is_empty(&self) -> bool {
         let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        self.calls.load(Ordering::Relaxed) == 0 && counted.requests == 0 && self.gate.in_flight() == 0
+        self.calls.load(Ordering::Relaxed) == 0 && counted.requests == 0 && self.current_gate().in_flight() == 0
     }
 
     fn to_json(&self) -> Value {
@@ -109,6 +122,7 @@ impl Activity {
             Some(h) if !h.is_empty() => json!(h.value_at_quantile(q) as f64 / 1000.0),
             _ => Value::Null,
         };
+        let gate = self.current_gate();
         json!({
             "calls": self.calls.load(Ordering::Relaxed),
             "cache_hits": self.cache_hits.load(Ordering::Relaxed),
@@ -120,8 +134,8 @@ impl Activity {
             "errors": c.errors,
             "latency_p50_ms": ms(0.5),
             "latency_p99_ms": ms(0.99),
-            "in_flight": self.gate.in_flight(),
-            "paused_ms": u64::try_from(self.gate.paused().as_millis()).unwrap_or(u64::MAX),
+            "in_flight": gate.in_flight(),
+            "paused_ms": u64::try_from(gate.paused().as_millis()).unwrap_or(u64::MAX),
         })
     }
 }

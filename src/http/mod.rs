@@ -55,6 +55,8 @@ pub struct Call {
     pub metadata: bool,
     /// What must not be seen in an answer, besides the keys among the headers.
     pub private: Vec<SecretString>,
+    /// Whether a refusal is told with advice for models.
+    pub hints: bool,
 }
 
 /// How a request is made.
@@ -82,6 +84,7 @@ impl Call {
             proxy: String::new(),
             metadata: false,
             private: Vec::new(),
+            hints: true,
         }
     }
 }
@@ -406,7 +409,7 @@ fn exchange(
                     .or_else(|| rate_limit::exhausted(get, now)),
                 ..Failure::new(
                     Kind::Provider(status),
-                    format!("it answered {status} {}", refusal(status, &body)),
+                    format!("it answered {status} {}", refusal(status, &body, call.hints)),
                     retryable,
                 )
             }))
@@ -517,9 +520,10 @@ fn is_about_length(words: &str) -> bool {
 }
 
 /// The provider's own words, and what to do about them.
-fn refusal(status: u16, body: &[u8]) -> String {
+fn refusal(status: u16, body: &[u8], hints: bool) -> String {
     let words = provider_message(body);
     let hint = match status {
+        _ if !hints => "",
         401 | 403 => "; check the model's credentials and their rights",
         400 | 413 | 422 if is_about_length(&words) => {
             "; shorten the text, or set the model's option truncate where its provider has it"

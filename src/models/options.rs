@@ -191,11 +191,14 @@ impl ModelOptions {
             })?;
             // The value is not repeated: somebody may have put a key there.
             (spec.read)(&mut options, value).ok_or_else(|| {
+                let what = match (spec.name, value.as_object()) {
+                    ("headers", Some(map)) => refused_entry(map, header_is_allowed),
+                    ("query_parameters", Some(map)) => refused_entry(map, parameter_is_allowed),
+                    _ => described(value),
+                };
                 Error::invalid(format!(
-                    "option {} has a value that is not accepted ({}); it takes {}",
-                    spec.name,
-                    described(value),
-                    spec.takes
+                    "option {} has a value that is not accepted ({what}); it takes {}",
+                    spec.name, spec.takes
                 ))
             })?;
         }
@@ -217,6 +220,12 @@ impl ModelOptions {
         };
         SPECS.iter().map(|s| s.name).filter(move |name| !COMMON.contains(name) && set(name))
     }
+}
+
+/// The name of the first entry of an object that is not taken.
+fn refused_entry(map: &Map<String, Value>, allowed: fn(&str, &str) -> bool) -> String {
+    let refused = map.iter().find(|(name, value)| !value.as_str().is_some_and(|value| allowed(name, value)));
+    refused.map_or_else(|| "too many entries".into(), |(name, _)| format!("the entry {}", cut(name, 60)))
 }
 
 /// A number or flag as it is, of anything else its kind.

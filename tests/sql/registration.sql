@@ -40,8 +40,6 @@ CALL mysql.ml_create_model_registration('', NULL, 'dummy', NULL, NULL, NULL, NUL
 CALL mysql.ml_create_model_registration(REPEAT('x', 101), NULL, 'dummy', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration(' x', NULL, 'dummy', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', NULL, 'openia', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
-CALL mysql.ml_create_model_registration('gemini-embedding-001', 'publishers/google/models/gemini-embedding-001', 'google', 'text_embedding', 'gemini-embedding-001', 'AUTH_TYPE_CLOUDSQL_SERVICE_AGENT_IAM', NULL, 'mysql.cloudsql_ml_text_embedding_input_transform', 'mysql.cloudsql_ml_text_embedding_output_transform', NULL);
-CALL mysql.ml_create_model_registration('x', NULL, 'google', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'embedding', NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', NULL, 'custom', NULL, NULL, NULL, NULL, NULL, NULL, NULL);

@@ -89,7 +89,7 @@ impl Identities {
         let identity = own.as_deref().unwrap_or(&self.default);
         // The file is looked at each time: it may be another one by now. Only the metadata server costs a request.
         let source = source(document)?;
-        let value = identity.token.get(rejected, http, || {
+        let value = identity.token.get(rejected, Duration::MAX, http, || {
             let Minted { value, lifetime } = source.mint(http)?;
             Ok(Fetched {
                 value,
