@@ -30,11 +30,10 @@ const REFRESH_BEFORE: Duration = Duration::from_secs(225);
 /// More key files than this in use at once are forgotten and read again.
 const MAX_IDENTITIES: usize = 256;
 
-/// The default identity and those of key files that secrets hold.
+/// The identities in use, by the digest of their credentials file: a changed file is another identity at once.
 #[derive(Default)]
 pub struct Identities {
-    default: Identity,
-    of_documents: Mutex<HashMap<[u8; 32], Arc<Identity>>>,
+    known: Mutex<HashMap<[u8; 32], Arc<Identity>>>,
 }
 
 #[derive(Default)]
@@ -67,14 +66,21 @@ struct Minted {
 }
 
 impl Identities {
-    fn identity(&self, document: Option<&SecretString>) -> Option<Arc<Identity>> {
-        let document = document?;
-        let key: [u8; 32] = Sha256::digest(document.expose_secret()).into();
-        let mut all = self.of_documents.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= MAX_IDENTITIES && !all.contains_key(&key) {
-            all.clear();
+    /// The identity of a credentials file, or the default one of this process. The file is looked at each time; only
+    /// what it is exchanged for is remembered.
+    fn find(&self, document: Option<&SecretString>) -> Result<(Source, Arc<Identity>)> {
+        let (source, key) = match document {
+            Some(text) => (Source::from_json(text.expose_secret(), "the secret")?, digest(text)),
+            None => match source::default_file()? {
+                Some((text, place)) => (Source::from_json(text.expose_secret(), place)?, digest(&text)),
+                None => (Source::Metadata, [0; 32]),
+            },
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_IDENTITIES && !known.contains_key(&key) {
+            known.clear();
         }
-        Some(Arc::clone(all.entry(key).or_default()))
+        Ok((source, Arc::clone(known.entry(key).or_default())))
     }
 
     /// An access token of the default identity, or of the credentials file that `document` is. `rejected` is a token
@@ -85,10 +91,7 @@ impl Identities {
         rejected: Option<&SecretString>,
         http: &Http<'_>,
     ) -> Result<Token> {
-        let own = self.identity(document);
-        let identity = own.as_deref().unwrap_or(&self.default);
-        // The file is looked at each time: it may be another one by now. Only the metadata server costs a request.
-        let source = source(document)?;
+        let (source, identity) = self.find(document)?;
         let value = identity.token.get(rejected, Duration::MAX, http, || {
             let Minted { value, lifetime } = source.mint(http)?;
             Ok(Fetched {
@@ -105,9 +108,7 @@ impl Identities {
         if cloud.project.is_some() && cloud.location.is_some() {
             return Ok(());
         }
-        let own = self.identity(document);
-        let identity = own.as_deref().unwrap_or(&self.default);
-        let source = source(document)?;
+        let (source, identity) = self.find(document)?;
         if cloud.project.is_none() {
             cloud.project = remembered(&identity.project, || source.project(http))?;
         }
@@ -118,11 +119,8 @@ impl Identities {
     }
 }
 
-fn source(document: Option<&SecretString>) -> Result<Source> {
-    match document {
-        Some(text) => Source::from_json(text.expose_secret(), "the secret"),
-        None => Source::of_environment(),
-    }
+fn digest(text: &SecretString) -> [u8; 32] {
+    Sha256::digest(text.expose_secret()).into()
 }
 
 fn remembered(place: &Mutex<Option<String>>, find: impl FnOnce() -> Result<Option<String>>) -> Result<Option<String>> {

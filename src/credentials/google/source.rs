@@ -1,7 +1,7 @@
 //! Where Google credentials come from: the kinds of credential files, and where they are looked for.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
@@ -141,34 +141,6 @@ impl Source {
         }
     }
 
-    /// The application default credentials of this process.
-    pub fn of_environment() -> Result<Self> {
-        if let Some(path) = std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS").filter(|p| !p.is_empty()) {
-            let path = PathBuf::from(path);
-            let text = read(&path).map_err(|e| {
-                none_found(&format!(
-                    "GOOGLE_APPLICATION_CREDENTIALS names {}, which cannot be read ({e})",
-                    path.display()
-                ))
-            })?;
-            return Self::from_json(&text, "the file of GOOGLE_APPLICATION_CREDENTIALS");
-        }
-        let directory = std::env::var_os("CLOUDSDK_CONFIG")
-            .map(PathBuf::from)
-            .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config/gcloud")));
-        if let Some(path) = directory.map(|d| d.join("application_default_credentials.json")) {
-            match read(&path) {
-                Ok(text) => return Self::from_json(&text, "application_default_credentials.json"),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {}
-                // Another account's home directory is no reason to give up the machine's identity.
-                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {}
-                Err(e) => return Err(none_found(&format!("{} cannot be read ({e})", path.display()))),
-            }
-        }
-        Ok(Source::Metadata)
-    }
-
     /// Fetches an access token.
     pub fn mint(&self, http: &Http<'_>) -> Result<Minted> {
         match self {
@@ -221,11 +193,35 @@ impl Source {
     }
 }
 
+/// The file of this process's application default credentials, and how to call it; `None` where the machine's own
+/// identity is meant.
+pub fn default_file() -> Result<Option<(SecretString, &'static str)>> {
+    if let Some(path) = std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS").filter(|p| !p.is_empty()) {
+        let path = PathBuf::from(path);
+        let text = read(&path).map_err(|e| {
+            none_found(&format!("GOOGLE_APPLICATION_CREDENTIALS names {}, which cannot be read ({e})", path.display()))
+        })?;
+        return Ok(Some((text.into(), "the file of GOOGLE_APPLICATION_CREDENTIALS")));
+    }
+    let directory = std::env::var_os("CLOUDSDK_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config/gcloud")));
+    let Some(path) = directory.map(|d| d.join("application_default_credentials.json")) else { return Ok(None) };
+    match read(&path) {
+        Ok(text) => Ok(Some((text.into(), "application_default_credentials.json"))),
+        // Another account's home directory is no reason to give up the machine's identity.
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied) => {
+            Ok(None)
+        }
+        Err(e) => Err(none_found(&format!("{} cannot be read ({e})", path.display()))),
+    }
+}
+
 fn read(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     let file = File::open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a file"));
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "not a file"));
     }
     file.take(MAX_FILE).read_to_string(&mut text)?;
     Ok(text)
