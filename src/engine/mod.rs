@@ -230,6 +230,7 @@ impl Engine {
             headers: header_json.as_deref().map(read_headers).transpose()?.unwrap_or_default(),
             body: body.into(),
             settings: Arc::clone(settings),
+            timeout,
             deadline: Instant::now() + timeout,
             tokens,
         })

@@ -34,6 +34,8 @@ pub(super) struct Request {
     pub body: Arc<[u8]>,
     /// The settings in force.
     pub settings: Arc<Settings>,
+    /// The time it was given.
+    pub timeout: Duration,
     /// When it must be answered.
     pub deadline: Instant,
     /// The tokens it may cost, for the budget.
@@ -92,7 +94,7 @@ impl Engine {
                     let failure = rejected.map(|(_, failure)| failure);
                     return Err(failure.map_or_else(|| Error::internal("no key was rejected"), |f| f.into_error(1)));
                 }
-                Tried::Failed(failure, key) => (failure, key),
+                Tried::Failed(failure, key) => (failure.within(request.timeout), key),
             };
             let limited = failure.is_rate_limit();
             permit.finish(&if limited { Outcome::Refused(failure.wait) } else { Outcome::Failed });

@@ -26,6 +26,11 @@ use crate::error::{cut, Error, Kind, Result};
 use crate::models::settings::Settings;
 use crate::threads::interrupt::CancelToken;
 
+/// Checks a file of certificates that a setting or option is to name.
+pub fn check_ca_file(path: &str) -> Result<()> {
+    root_certificates(path).map(|_| ())
+}
+
 /// The largest file of certificates that is read.
 const MAX_CA_FILE: u64 = 8 << 20;
 
@@ -232,6 +237,19 @@ impl Failure {
             Kind::Provider(503) => self.retryable && self.wait.is_some(),
             _ => false,
         }
+    }
+
+    /// The same failure, of a call that was given `timeout`.
+    #[must_use]
+    pub fn within(self, timeout: Duration) -> Self {
+        if self.error.kind() != Kind::Timeout {
+            return self;
+        }
+        let message = format!(
+            "no complete answer within {} ms (timeout_ms, an option of the model or a setting); raise it or try later",
+            timeout.as_millis()
+        );
+        Failure { error: Error::new(Kind::Timeout, message), ..self }
     }
 
     /// The failure as the error of the whole call.
@@ -503,6 +521,13 @@ fn failed(error: &ureq::Error, call: &Call) -> Failure {
             None => (Kind::Connection, "the request failed".to_owned(), false),
         },
         other => (Kind::Connection, format!("the request failed: {other}"), false),
+    };
+    let not_tls = message.contains("TLS failed") && message.to_ascii_lowercase().contains("corrupt message");
+    let message = if not_tls {
+        "the endpoint does not speak TLS on this port; write http:// if it is on this machine, or correct the port"
+            .to_owned()
+    } else {
+        message
     };
     let broken = matches!(error, ureq::Error::Io(e) if matches!(
         e.kind(),

@@ -17,6 +17,17 @@ impl FunctionName {
     /// Reads `f`, `schema.f`, and either part in backquotes.
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
+        let kind = match text.chars().next() {
+            Some('{' | '[') => Some(("a template", "json:")),
+            Some('$') => Some(("a path", "path:")),
+            _ => None,
+        };
+        if let Some((what, prefix)) = kind {
+            return Err(Error::invalid(format!(
+                "'{}' is not the name of a stored function but looks like {what}; write {prefix} before it",
+                crate::error::cut(text, 60)
+            )));
+        }
         let (schema, name) = match text.split_once('.') {
             Some((schema, name)) => (Some(identifier(schema, text)?), identifier(name, text)?),
             None => (None, identifier(text, text)?),

@@ -18,6 +18,7 @@ use super::store::{no_such_model, ResolvedModel, Routine, Store};
 use url::Url;
 
 use crate::error::{cut, Error, Kind, Result};
+use crate::http::check_ca_file;
 use crate::providers::google::catalogue;
 use crate::server::caller::{current_account, Account};
 use crate::server::session::{Param, Row, Session};
@@ -105,19 +106,28 @@ impl Store for SqlStore {
     fn load(&self, function: Routine, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel> {
         check_may_execute(function.name, function.parameters, interrupt)?;
         let id = model_id.to_owned();
-        let found = session(&As::Library, interrupt, move |s| {
+        let (found, similar) = session(&As::Library, interrupt, move |s| {
             let sql = format!(
                 "{SELECT_MODEL}, s.secret_path, CAST(s.options AS CHAR) FROM mysql.cloudsql_ml_models m \
                  LEFT JOIN mysql.cloudsql_ml_secrets s ON s.secret_id = m.model_auth_id WHERE m.model_id = ?"
             );
             let rows = s.query(&sql, &[id.as_str().into()])?.rows;
-            rows.first()
+            let found = rows
+                .first()
                 .map(|row| Ok((read_model(row)?, row.get::<Option<String>>(13)?, row.get::<Option<String>>(14)?)))
-                .transpose()
+                .transpose()?;
+            let similar = if found.is_none() { other_case(s, &id)? } else { None };
+            Ok((found, similar))
         })?;
         let Some((stored, path, secret_options)) = found else {
             // Google's models can be called as they are; nothing of them is stored.
-            let listed = catalogue::find(model_id).ok_or_else(|| no_such_model(model_id))?;
+            let listed = catalogue::find(model_id).ok_or_else(|| match similar {
+                Some(id) => Error::new(
+                    Kind::NotFound,
+                    format!("model '{}' is not registered, but '{id}' is; ids are case-sensitive", cut(model_id, 120)),
+                ),
+                None => no_such_model(model_id),
+            })?;
             return Ok(ResolvedModel { model: listed.to_model(None, Account::library(), "")?, secret: None });
         };
         let model = stored.registration.to_model(
@@ -193,6 +203,13 @@ impl Store for SqlStore {
             call_function(s, "output transform", &output, &id, &response)
         })
     }
+}
+
+/// A registered id that differs in case only.
+fn other_case(s: &mut Session, id: &str) -> Result<Option<String>> {
+    let sql =
+        "SELECT model_id FROM mysql.cloudsql_ml_models WHERE LOWER(model_id) = LOWER(?) ORDER BY model_id LIMIT 1";
+    s.query(sql, &[id.into()])?.rows.first().map(|row| row.get(0)).transpose()
 }
 
 /// Calls a user's stored function with two texts. Its failure is told with its name.
@@ -350,6 +367,9 @@ pub fn set_setting(name: &str, value: Option<&str>, interrupt: &dyn Interrupt) -
     check_may_call("ml_set_setting", 2, interrupt)?;
     let default = SETTINGS.iter().find(|s| s.name == name).map_or("", |s| s.default);
     settings::check(name, value.unwrap_or(default))?;
+    if let Some(path) = value.map(str::trim).filter(|v| name == "ca_file" && !v.is_empty()) {
+        check_ca_file(path)?;
+    }
     let (name, value) = (name.to_owned(), value.map(|v| v.trim().to_owned()));
     session(&As::Library, interrupt, move |s| match &value {
         Some(value) => s.query(

@@ -46,6 +46,7 @@ SELECT mysql.ml_embedding('wide', 'x');
 
 -- Wrong use.
 SELECT mysql.ml_embedding('emb ', 'the id is not padded');
+SELECT mysql.ml_embedding('EMB', 'nor is its case');
 SELECT ml_embedding(CONCAT('emb', SPACE(60000)), 'x');
 CALL mysql.ml_create_model_registration('gen', '{{endpoint}}/echo', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 SELECT mysql.ml_embedding('gen', 'x');

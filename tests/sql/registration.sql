@@ -39,6 +39,9 @@ CALL mysql.ml_create_model_registration(NULL, NULL, 'dummy', NULL, NULL, NULL, N
 CALL mysql.ml_create_model_registration('', NULL, 'dummy', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration(REPEAT('x', 101), NULL, 'dummy', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration(' x', NULL, 'dummy', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, '{"prompt": "{{input}}"}', '$[0]');
+CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:{"prompt": "{{input}}"}', '$[0]');
+CALL mysql.ml_create_model_registration('x', 'localhost:8080/v1', 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', NULL, 'openia', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'embedding', NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', NULL, NULL, NULL, NULL, NULL, NULL);

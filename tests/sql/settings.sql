@@ -37,3 +37,8 @@ CALL mysql.ml_drop_model_registration('listed');
 CALL mysql.ml_drop_model_registration('local');
 CALL mysql.ml_drop_model_registration('m');
 CALL mysql.ml_set_setting('registry_ttl_ms', NULL);
+
+-- A certificate file is looked at when it is named.
+CALL mysql.ml_set_setting('ca_file', '/nonexistent/ca.pem');
+CALL mysql.ml_set_setting('ca_file', '/etc/hostname');
+CALL mysql.ml_set_setting('secret_ttl_ms', '-1');
