@@ -90,6 +90,7 @@ impl Engine {
                     return result.map(|(value, _)| value);
                 }
                 Tried::SameKey => {
+                    activity.not_sent();
                     permit.finish(&Outcome::Failed);
                     let failure = rejected.map(|(_, failure)| failure);
                     return Err(failure.map_or_else(|| Error::internal("no key was rejected"), |f| f.into_error(1)));

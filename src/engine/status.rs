@@ -78,6 +78,14 @@ impl Activity {
         });
     }
 
+    /// The last request that was counted as sent again was not.
+    pub fn not_sent(&self) {
+        self.count(|c| {
+            c.requests = c.requests.saturating_sub(1);
+            c.retries = c.retries.saturating_sub(1);
+        });
+    }
+
     /// A request was answered after `latency`.
     pub fn answered(&self, latency: Duration) {
         self.count(|c| {
