@@ -15,7 +15,7 @@ use xtask::sqlscript;
 use xtask::xprotocol::XSession;
 
 /// Every function with arguments that reach its call.
-const EVERY_FUNCTION: [&str; 28] = [
+const EVERY_FUNCTION: [&str; 29] = [
     "ml_version()",
     "ml_embedding('d', 'x')",
     "ml_predict_row('d', '{}')",
@@ -33,6 +33,7 @@ const EVERY_FUNCTION: [&str; 28] = [
     "ml_set_setting('timeout_ms', NULL)",
     "ml_list_settings()",
     "ml_query_embedding('d', 'x')",
+    "ml_embedding_batch('d', '[]')",
     "ml_list_model_providers()",
     "ml_generate_model_request_url('open_ai', NULL, 'x')",
     "ml_model_qualified_name_of('d')",

@@ -56,11 +56,12 @@ macro_rules! export {
 
 use crate::functions::command::CommandFunction;
 use crate::functions::model_call::ModelFunction;
-use crate::functions::{distance, embedding, inspect, predict, registration, version};
+use crate::functions::{batch, distance, embedding, inspect, predict, registration, version};
 
 export!(bytes MlVersion = "ml_version": version::Version);
 export!(bytes MlEmbedding = "ml_embedding": ModelFunction<embedding::Embedding>);
 export!(bytes MlQueryEmbedding = "ml_query_embedding": ModelFunction<embedding::QueryEmbedding>);
+export!(bytes MlEmbeddingBatch = "ml_embedding_batch": ModelFunction<batch::EmbeddingBatch>);
 export!(bytes MlPredictRow = "ml_predict_row": ModelFunction<predict::PredictRow>);
 export!(bytes MlCreateModelRegistration = "ml_create_model_registration": CommandFunction<registration::CreateModel>);
 export!(bytes MlAlterModelRegistration = "ml_alter_model_registration": CommandFunction<registration::AlterModel>);

@@ -2,6 +2,8 @@
 //!
 //! Runs without a server: the registry is a trait ([`crate::models::store::Store`]), so unit tests need no mysqld.
 
+mod batch;
+pub mod bulk;
 mod pacing;
 pub mod registry;
 mod send;
@@ -110,18 +112,10 @@ impl Engine {
         check_id("model_id", model_id)?;
         let settings = self.settings(interrupt)?;
         let resolved = self.registry.model(self.store.as_ref(), function, model_id, &settings, interrupt)?;
-        let model = &resolved.model;
-        if !model.model_type.embeds() {
-            return Err(Error::invalid(format!(
-                "model '{model_id}' has model_type {}; call ml_predict_row, or register it as text_embedding",
-                model.model_type.as_str()
-            )));
-        }
+        must_embed(&resolved.model)?;
         let activity = self.status.of(model_id);
         activity.called();
-        let cache = self.cache.sized(settings.cache_memory);
-        let key = cache.as_ref().map(|_| Key::new(&model.fingerprint, role as u8, text));
-        if let Some(hit) = cache.as_ref().zip(key.as_ref()).and_then(|(cache, key)| cache.get(key)) {
+        if let Some(hit) = self.remembered(&resolved, role, text, &settings) {
             activity.hit();
             return Ok(hit);
         }
@@ -129,10 +123,19 @@ impl Engine {
             .embed(&resolved, text, role, &settings, &activity, interrupt)
             .map_err(|e| e.context(&format!("model '{model_id}'")))?
             .into();
-        if let Some((cache, key)) = cache.zip(key) {
-            cache.insert(key, Arc::clone(&bytes));
-        }
+        self.remember(&resolved, role, text, &bytes, &settings);
         Ok(bytes)
+    }
+
+    /// A vector that is in memory.
+    fn remembered(&self, resolved: &ResolvedModel, role: Role, text: &str, settings: &Settings) -> Option<Arc<[u8]>> {
+        self.cache.sized(settings.cache_memory)?.get(&Key::new(&resolved.model.fingerprint, role as u8, text))
+    }
+
+    fn remember(&self, resolved: &ResolvedModel, role: Role, text: &str, bytes: &Arc<[u8]>, settings: &Settings) {
+        if let Some(cache) = self.cache.sized(settings.cache_memory) {
+            cache.insert(Key::new(&resolved.model.fingerprint, role as u8, text), Arc::clone(bytes));
+        }
     }
 
     fn embed(
@@ -207,13 +210,8 @@ impl Engine {
                 }
             }
         };
-        match model.options.dimensions {
-            Some(wanted) if bytes.len() as u64 != wanted * 4 => Err(Error::response(format!(
-                "the endpoint answered with {} dimensions, but the model's option dimensions is {wanted}; correct one of them",
-                bytes.len() / 4
-            ))),
-            _ => Ok(bytes),
-        }
+        check_width(&bytes, model.options.dimensions)?;
+        Ok(bytes)
     }
 
     fn request(
@@ -345,6 +343,29 @@ impl Engine {
             })?;
         }
         url_of(&model, &cloud).map(String::from)
+    }
+}
+
+/// An error for a model that does not embed.
+fn must_embed(model: &Model) -> Result<()> {
+    if model.model_type.embeds() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "model '{}' has model_type {}; call ml_predict_row, or register it as text_embedding",
+        model.model_id,
+        model.model_type.as_str()
+    )))
+}
+
+/// An error for a vector of another width than the model's option says.
+fn check_width(bytes: &[u8], wanted: Option<u64>) -> Result<()> {
+    match wanted {
+        Some(wanted) if bytes.len() as u64 != wanted * 4 => Err(Error::response(format!(
+            "the endpoint answered with {} dimensions, but the model's option dimensions is {wanted}; correct one of them",
+            bytes.len() / 4
+        ))),
+        _ => Ok(()),
     }
 }
 

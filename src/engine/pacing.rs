@@ -198,13 +198,7 @@ impl Gate {
                     return Ok(Permit { gate: Arc::clone(self), epoch: state.epoch, tokens, done: false });
                 }
                 Err(Blocked::Until(at, why)) if at >= deadline => {
-                    return Err(Error::new(
-                        Kind::Provider(429),
-                        format!(
-                            "nothing was sent: {why} for another {} s, longer than the call may take; raise timeout_ms or try later",
-                            at.saturating_duration_since(now).as_secs_f64().ceil()
-                        ),
-                    ))
+                    return Err(too_long(at, why, now))
                 }
                 Err(Blocked::Until(at, _)) => at.saturating_duration_since(now),
                 Err(Blocked::Busy) if now >= deadline => {
@@ -220,6 +214,22 @@ impl Gate {
             state = self.lock();
             let slice = wait.min(POLL);
             state = self.changed.wait_timeout(state, slice).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The right to a request of some `tokens` right now; otherwise from when there may be one and why not before, where that
+    /// can be told.
+    pub fn try_now(
+        self: &Arc<Self>,
+        budget: Budget,
+        tokens: u64,
+    ) -> std::result::Result<Permit, Option<(Instant, Error)>> {
+        let mut state = self.lock();
+        let now = Instant::now();
+        match self.try_enter(&mut state, budget, tokens, now) {
+            Ok(()) => Ok(Permit { gate: Arc::clone(self), epoch: state.epoch, tokens, done: false }),
+            Err(Blocked::Until(at, why)) => Err(Some((at, too_long(at, why, now)))),
+            Err(Blocked::Busy) => Err(None),
         }
     }
 
@@ -263,6 +273,16 @@ impl Gate {
         state.in_flight += 1;
         Ok(())
     }
+}
+
+fn too_long(at: Instant, why: &str, now: Instant) -> Error {
+    let seconds = at.saturating_duration_since(now).as_secs_f64().ceil();
+    Error::new(
+        Kind::Provider(429),
+        format!(
+            "nothing was sent: {why} for another {seconds} s, longer than the call may take; raise timeout_ms or try later"
+        ),
+    )
 }
 
 impl Permit {

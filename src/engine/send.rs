@@ -43,7 +43,7 @@ pub(super) struct Request {
 }
 
 /// How a try ended.
-enum Tried {
+pub(super) enum Tried {
     Answered(Answer, Duration),
     /// With the key that was sent.
     Failed(Failure, Option<SecretString>),
@@ -53,7 +53,7 @@ enum Tried {
 
 /// What a call reaches outside of the process; shared with the workers.
 #[derive(Default)]
-pub(super) struct Outside {
+pub struct Outside {
     pub client: Client,
     pub credentials: Credentials,
 }
@@ -186,7 +186,7 @@ fn sleep(time: Duration, interrupt: &dyn Interrupt) -> Result<()> {
 }
 
 /// On the worker, because each step may take its time: a secret's file on a mount that hangs, a token to be fetched.
-fn exchange(
+pub(super) fn exchange(
     outside: &Outside,
     request: &Request,
     rejected: Option<&SecretString>,

@@ -273,12 +273,21 @@ pub struct Tries {
     /// Tries that count against `max_retries`: waits that the provider asked for count once however many they are.
     counted: u64,
     waited_as_asked: bool,
+    /// Whether it waits for as long and as often as the provider asks.
+    patient: bool,
 }
 
 impl Tries {
     /// A call's tries.
     pub fn new(deadline: Instant, max_retries: u64) -> Self {
-        Tries { deadline, max_retries, made: 0, counted: 0, waited_as_asked: false }
+        Tries { deadline, max_retries, made: 0, counted: 0, waited_as_asked: false, patient: false }
+    }
+
+    /// The tries of a request that waits for as long as the provider asks.
+    pub fn patient(max_retries: u64) -> Self {
+        // Further than any wait, and within what an Instant can hold.
+        let far = Instant::now() + Duration::from_secs(365 * 86_400);
+        Tries { patient: true, ..Self::new(far, max_retries) }
     }
 
     /// How many tries were made.
@@ -291,7 +300,7 @@ impl Tries {
         self.made = self.made.saturating_add(1);
         let asked = failure.wait.is_some_and(|wait| !wait.is_zero())
             && matches!(failure.kind(), Kind::Provider(429 | 529))
-            && self.made < MAX_TRIES;
+            && (self.patient || self.made < MAX_TRIES);
         if !(asked && self.waited_as_asked) {
             self.counted += 1;
         }

@@ -50,6 +50,21 @@ pub struct ModelOptions {
     pub tokens_per_minute: Option<u64>,
     /// Requests this server may have under way to the model at once.
     pub max_in_flight: Option<u64>,
+    /// Texts that bulk calls send in one request.
+    pub batch_size: Option<u64>,
+    /// Requests that one bulk call may have under way at once.
+    pub concurrency: Option<u64>,
+    /// What a bulk call does about a text that fails.
+    pub on_error: Option<OnError>,
+}
+
+/// What `ml_embedding_batch` does about a text that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// The statement fails with the text's number.
+    Fail,
+    /// An object with the error stands in the place of the vector.
+    Inline,
 }
 
 /// An option: its name, what it takes, and how a value is read. `None` from `read` is a value that is not taken.
@@ -60,7 +75,7 @@ struct Spec {
 }
 
 /// Options that every provider understands or that concern the call only.
-const COMMON: [&str; 11] = [
+const COMMON: [&str; 14] = [
     "timeout_ms",
     "max_retries",
     "dimensions",
@@ -72,9 +87,12 @@ const COMMON: [&str; 11] = [
     "requests_per_minute",
     "tokens_per_minute",
     "max_in_flight",
+    "batch_size",
+    "concurrency",
+    "on_error",
 ];
 
-const SPECS: [Spec; 19] = [
+const SPECS: [Spec; 22] = [
     spec("timeout_ms", "a whole number from 1 to 3600000", |o, v| number(v, 1, 3_600_000, &mut o.timeout_ms)),
     spec("max_retries", "a whole number from 0 to 10", |o, v| number(v, 0, 10, &mut o.max_retries)),
     spec("dimensions", "a whole number from 1 to 16383", |o, v| number(v, 1, MAX_DIMENSIONS as u64, &mut o.dimensions)),
@@ -113,6 +131,16 @@ const SPECS: [Spec; 19] = [
         number(v, 1, 1_000_000_000_000, &mut o.tokens_per_minute)
     }),
     spec("max_in_flight", "a whole number from 1 to 10000", |o, v| number(v, 1, 10_000, &mut o.max_in_flight)),
+    spec("batch_size", "a whole number from 1 to 10000", |o, v| number(v, 1, 10_000, &mut o.batch_size)),
+    spec("concurrency", "a whole number from 1 to 64", |o, v| number(v, 1, 64, &mut o.concurrency)),
+    spec("on_error", "'fail' or 'inline'", |o, v| {
+        o.on_error = Some(match v.as_str()? {
+            "fail" => OnError::Fail,
+            "inline" => OnError::Inline,
+            _ => return None,
+        });
+        Some(())
+    }),
 ];
 
 const fn spec(name: &'static str, takes: &'static str, read: fn(&mut ModelOptions, &Value) -> Option<()>) -> Spec {
@@ -334,7 +362,7 @@ mod tests {
         let all = r#"{"timeout_ms":1,"max_retries":0,"dimensions":8,"task_type":"CLUSTERING","title":"t","input_type":"d",
             "query_input_type":"q","normalize":true,"truncate":false,"headers":{"X-Team":"a"},"query_parameters":{"p":"v"},
             "ca_file":"/ca.pem","proxy":"none","api_version":"2024-10-21","location":"eu","project":"p-1",
-            "requests_per_minute":1,"tokens_per_minute":1,"max_in_flight":1}"#;
+            "requests_per_minute":1,"tokens_per_minute":1,"max_in_flight":1,"batch_size":1,"concurrency":1,"on_error":"inline"}"#;
         let options = ModelOptions::from_json(Some(all)).unwrap();
         assert_eq!(options.headers.get("X-Team").map(String::as_str), Some("a"));
         let special: Vec<_> = options.special().collect();

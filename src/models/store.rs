@@ -24,6 +24,8 @@ impl Routine {
     pub const EMBEDDING: Routine = Routine { name: "ml_embedding", parameters: 2 };
     /// `ml_query_embedding(model_id, content)`.
     pub const QUERY_EMBEDDING: Routine = Routine { name: "ml_query_embedding", parameters: 2 };
+    /// `ml_embedding_batch(model_id, contents)`.
+    pub const EMBEDDING_BATCH: Routine = Routine { name: "ml_embedding_batch", parameters: 2 };
     /// `ml_predict_row(model_id, request_body)`.
     pub const PREDICT_ROW: Routine = Routine { name: "ml_predict_row", parameters: 2 };
     /// `ml_validate_model(model_id)`.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::cohere::truncate;
 use super::numbers::{parse, Numbers};
 use super::{body, input_type, name_of, require_ability, require_name};
-use super::{Abilities, Cloud, Embeddings, Provider, Role};
+use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
 use crate::error::{Error, Result};
 use crate::models::model::Model;
 
@@ -101,6 +101,13 @@ impl Provider for Bedrock {
             family(model)?;
         }
         Ok(())
+    }
+
+    fn batch(&self, model: &Model) -> BatchLimits {
+        match family(model) {
+            Ok(Family::Cohere) => BatchLimits { texts: 96, most: 96, tokens: 100_000 },
+            _ => BatchLimits::ONE,
+        }
     }
 
     fn embedding_request(&self, model: &Model, texts: &[&str], role: Role) -> Result<Vec<u8>> {

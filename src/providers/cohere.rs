@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::numbers::{parse, Numbers};
 use super::{body, complete, input_type, name_of, require_ability, require_name};
-use super::{Abilities, Cloud, Embeddings, Provider, Role};
+use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
 use crate::error::{Error, Result};
 use crate::models::model::{Model, ModelType};
 
@@ -83,6 +83,10 @@ impl Provider for Cohere {
             require_name(model, "embed-v4.0")?;
         }
         Ok(())
+    }
+
+    fn batch(&self, _model: &Model) -> BatchLimits {
+        BatchLimits { texts: 96, most: 96, tokens: 100_000 }
     }
 
     fn embedding_request(&self, model: &Model, texts: &[&str], role: Role) -> Result<Vec<u8>> {

@@ -46,6 +46,10 @@ impl Provider for Dummy {
         Ok(())
     }
 
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn embed_here(&self, model: &Model, text: &str) -> Option<Result<Vec<f32>>> {
         let width = model.options.dimensions.and_then(|d| usize::try_from(d).ok()).unwrap_or(DEFAULT_DIMENSIONS);
         Some(embed(text, width))

@@ -8,7 +8,9 @@ use url::Url;
 
 use super::body::{self, Input};
 use super::numbers::{parse, Numbers};
-use super::{complete, name_of, require_ability, require_name, Abilities, Cloud, Embeddings, Provider, Role};
+use super::{
+    complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider, Role,
+};
 use crate::error::{Error, Result};
 use crate::models::model::{Model, ModelType};
 
@@ -72,6 +74,11 @@ impl Provider for HuggingFace {
             )),
             _ => Ok(()),
         }
+    }
+
+    fn batch(&self, _model: &Model) -> BatchLimits {
+        // Text Embeddings Inference takes 32 unless it was started otherwise.
+        BatchLimits { texts: 32, most: 4096, tokens: 16_000 }
     }
 
     fn embedding_request(&self, model: &Model, texts: &[&str], _role: Role) -> Result<Vec<u8>> {

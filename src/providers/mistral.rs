@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::body::{self, Input};
 use super::open_ai::{chat_probe, path, read_list};
-use super::{complete, name_of, require_ability, require_name, Abilities, Cloud, Embeddings, Provider, Role};
+use super::{
+    complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider, Role,
+};
 use crate::error::Result;
 use crate::models::model::Model;
 
@@ -38,6 +40,10 @@ impl Provider for Mistral {
             require_name(model, "mistral-embed")?;
         }
         Ok(())
+    }
+
+    fn batch(&self, _model: &Model) -> BatchLimits {
+        BatchLimits { texts: 64, most: 512, tokens: 16_000 }
     }
 
     fn embedding_request(&self, model: &Model, texts: &[&str], _role: Role) -> Result<Vec<u8>> {

@@ -74,6 +74,22 @@ pub struct Embeddings {
     pub tokens: Option<u64>,
 }
 
+/// How much of a provider's request can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Texts that are sent together unless the model's options say otherwise.
+    pub texts: usize,
+    /// Texts that the provider takes at most.
+    pub most: usize,
+    /// Tokens that it takes at most, all texts together.
+    pub tokens: u64,
+}
+
+impl BatchLimits {
+    /// One text a request.
+    pub const ONE: BatchLimits = BatchLimits { texts: 1, most: 1, tokens: u64::MAX };
+}
+
 /// What a provider knows about its own API.
 pub trait Provider: Sync {
     /// What its models can do.
@@ -104,6 +120,16 @@ pub trait Provider: Sync {
     /// The vector itself, where no endpoint is needed.
     fn embed_here(&self, _model: &Model, _text: &str) -> Option<Result<Vec<f32>>> {
         None
+    }
+
+    /// Whether vectors are computed here, by [`Provider::embed_here`].
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    /// How much one embedding request takes.
+    fn batch(&self, _model: &Model) -> BatchLimits {
+        BatchLimits::ONE
     }
 
     /// The request body for texts, of which there is at least one.

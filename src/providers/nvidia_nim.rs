@@ -9,7 +9,7 @@ use super::body::{self, Input};
 use super::cohere::truncate;
 use super::open_ai::{chat_probe, read_list};
 use super::{complete, input_type, name_of, require_ability, require_name};
-use super::{Abilities, Cloud, Embeddings, Provider, Role};
+use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
 use crate::error::Result;
 use crate::models::model::{Model, ModelType};
 
@@ -69,6 +69,10 @@ impl Provider for NvidiaNim {
             ModelType::Reranking => require_name(model, "nvidia/llama-3.2-nv-rerankqa-1b-v2"),
             ModelType::Llm | ModelType::Generic => Ok(()),
         }
+    }
+
+    fn batch(&self, _model: &Model) -> BatchLimits {
+        BatchLimits { texts: 64, most: 8192, tokens: 300_000 }
     }
 
     fn embedding_request(&self, model: &Model, texts: &[&str], role: Role) -> Result<Vec<u8>> {

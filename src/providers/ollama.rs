@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::body::{self, Input};
 use super::numbers::{parse, Numbers};
-use super::{complete, name_of, require_ability, require_name, Abilities, Cloud, Embeddings, Provider, Role};
+use super::{
+    complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider, Role,
+};
 use crate::error::{Error, Result};
 use crate::models::model::Model;
 
@@ -55,6 +57,10 @@ impl Provider for Ollama {
             ));
         }
         Ok(())
+    }
+
+    fn batch(&self, _model: &Model) -> BatchLimits {
+        BatchLimits { texts: 32, most: 4096, tokens: 300_000 }
     }
 
     fn embedding_request(&self, model: &Model, texts: &[&str], _role: Role) -> Result<Vec<u8>> {

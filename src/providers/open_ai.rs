@@ -10,7 +10,8 @@ use super::body::{self, Input};
 use super::numbers::{parse, Numbers};
 use super::usage::EmbeddingUsage;
 use super::{
-    complete, name_of, require_ability, require_name, Abilities, Cloud, Embeddings, KeyHeader, Provider, Role,
+    complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, KeyHeader, Provider,
+    Role,
 };
 use crate::error::{Error, Result};
 use crate::models::model::{Model, ModelType};
@@ -140,6 +141,16 @@ impl Provider for OpenAi {
             require_name(model, "text-embedding-3-small")?;
         }
         Ok(())
+    }
+
+    fn batch(&self, model: &Model) -> BatchLimits {
+        // OpenAI's own limits; compatible servers have their own, and say so when a request is too large.
+        match &model.request_url {
+            Some(url) if !url.contains("api.openai.com") && !url.contains(".azure.com") => {
+                BatchLimits { texts: 64, most: 4096, tokens: 300_000 }
+            }
+            _ => BatchLimits { texts: 128, most: 2048, tokens: 300_000 },
+        }
     }
 
     fn embedding_request(&self, model: &Model, texts: &[&str], _role: Role) -> Result<Vec<u8>> {

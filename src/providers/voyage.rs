@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::body::{self, Input};
 use super::open_ai::read_list;
 use super::{complete, input_type, name_of, require_ability, require_name};
-use super::{Abilities, Cloud, Embeddings, Provider, Role};
+use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
 use crate::error::Result;
 use crate::models::model::{Model, ModelType};
 
@@ -47,6 +47,10 @@ impl Provider for Voyage {
             require_name(model, "voyage-3.5")?;
         }
         Ok(())
+    }
+
+    fn batch(&self, _model: &Model) -> BatchLimits {
+        BatchLimits { texts: 128, most: 1000, tokens: 100_000 }
     }
 
     fn embedding_request(&self, model: &Model, texts: &[&str], role: Role) -> Result<Vec<u8>> {

@@ -13,7 +13,7 @@ use url::Url;
 
 use self::target::{api, model_name, Api};
 use super::numbers::{parse, Numbers};
-use super::{body, require_ability, Abilities, Cloud, Embeddings, KeyHeader, Provider, Role};
+use super::{body, require_ability, Abilities, BatchLimits, Cloud, Embeddings, KeyHeader, Provider, Role};
 use crate::error::{Error, Result};
 use crate::models::model::{AuthType, Model};
 use crate::vector;
@@ -187,6 +187,15 @@ impl Provider for Google {
         match target::endpoint(model, &Cloud { project: Some("p".into()), ..Cloud::default() }) {
             Ok(_) => Ok(()),
             Err(e) => Err(e),
+        }
+    }
+
+    fn batch(&self, model: &Model) -> BatchLimits {
+        match api(model) {
+            Api::Predict if model_name(model) != "gemini-embedding-001" => {
+                BatchLimits { texts: 100, most: 250, tokens: 20_000 }
+            }
+            _ => BatchLimits::ONE,
         }
     }
 

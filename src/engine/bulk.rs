@@ -1,0 +1,441 @@
+//! Embeds many texts: packed into batches, several requests under way at once, one bad text apart from its neighbours.
+//!
+//! The statement's thread steers; requests are sent and answers decoded on workers.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use secrecy::SecretString;
+
+use super::pacing::{Budget, Gate, Outcome, Permit};
+use super::send::{exchange, Request, Tried};
+use super::status::Activity;
+use super::{tokens_in, Engine};
+use crate::error::{Error, Kind, Result};
+use crate::http::{Failure, Tries};
+use crate::models::settings::Settings;
+use crate::models::store::ResolvedModel;
+use crate::providers::usage::Usage;
+use crate::providers::{provider, BatchLimits, Role};
+use crate::threads::interrupt::{CancelToken, Interrupt, POLL};
+use crate::vector;
+
+/// Batches that failed one after another for reasons that are not the texts', after which the rest is not tried.
+const HOPELESS: u32 = 5;
+
+/// How many requests are under way at once, and how large they are, where the model's options say nothing.
+const CONCURRENCY: u64 = 8;
+
+/// A text to be embedded, with the number its vector is told under.
+#[derive(Debug, Clone)]
+struct Item {
+    id: u64,
+    text: Arc<str>,
+}
+
+/// Texts that are sent together.
+struct Batch {
+    items: Vec<Item>,
+    tries: Tries,
+    /// A key that the provider rejected; the batch is sent once more with another one.
+    rejected: Option<SecretString>,
+    not_before: Option<Instant>,
+}
+
+/// A batch that came back from a worker.
+struct Returned {
+    batch: Batch,
+    permit: Permit,
+    outcome: Result<Came>,
+}
+
+enum Came {
+    /// A vector or an error for each text.
+    Vectors(Vec<Result<Vec<u8>>>, Outcome, Duration, Usage),
+    /// An answer that is not that of so many texts.
+    Unreadable(Error, Duration),
+    Failed(Failure, Option<SecretString>),
+    SameKey,
+}
+
+/// What came of a text.
+pub struct Done {
+    /// Its number.
+    pub id: u64,
+    /// Its vector, or why there is none.
+    pub vector: Result<Arc<[u8]>>,
+}
+
+/// Many texts of one model on their way.
+pub struct Bulk<'e> {
+    engine: &'e Engine,
+    resolved: Arc<ResolvedModel>,
+    settings: Arc<Settings>,
+    activity: Arc<Activity>,
+    gate: Arc<Gate>,
+    budget: Budget,
+    role: Role,
+    limits: BatchLimits,
+    concurrency: usize,
+    /// For how long a batch may be tried and made to wait; `None`: as long as the provider asks for.
+    patience: Option<Duration>,
+    queue: VecDeque<Item>,
+    again: VecDeque<Batch>,
+    ready: VecDeque<Done>,
+    under_way: usize,
+    failed_in_a_row: u32,
+    cancel: CancelToken,
+    sender: Sender<Returned>,
+    receiver: Receiver<Returned>,
+}
+
+impl Drop for Bulk<'_> {
+    fn drop(&mut self) {
+        // Whoever stopped waiting: the workers and connections are free again within their next slice.
+        self.cancel.cancel();
+    }
+}
+
+impl<'e> Bulk<'e> {
+    /// For texts of `resolved`. A batch may be tried and made to wait for `patience`; without, for as long as the
+    /// provider asks.
+    pub fn new(
+        engine: &'e Engine,
+        resolved: Arc<ResolvedModel>,
+        settings: Arc<Settings>,
+        role: Role,
+        concurrency: Option<u64>,
+        batch_size: Option<u64>,
+        patience: Option<Duration>,
+    ) -> Self {
+        let model = &resolved.model;
+        let activity = engine.status.of(&model.model_id);
+        let (sender, receiver) = channel();
+        let size = batch_size.or(model.options.batch_size).and_then(|n| usize::try_from(n).ok());
+        let mut limits = provider(model.speaks).batch(model);
+        limits.texts = size.map_or(limits.texts, |n| n.min(limits.most)).max(1);
+        let concurrency = concurrency.or(model.options.concurrency).unwrap_or(CONCURRENCY).max(1);
+        Bulk {
+            gate: activity.gate(&model.fingerprint),
+            budget: Budget::of(&model.options),
+            engine,
+            activity,
+            role,
+            limits,
+            concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
+            patience,
+            queue: VecDeque::new(),
+            again: VecDeque::new(),
+            ready: VecDeque::new(),
+            under_way: 0,
+            failed_in_a_row: 0,
+            cancel: CancelToken::default(),
+            sender,
+            receiver,
+            resolved,
+            settings,
+        }
+    }
+
+    /// How many texts a request takes.
+    pub fn batch_size(&self) -> usize {
+        self.limits.texts
+    }
+
+    /// How many requests may be under way at once.
+    pub fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
+    /// Takes a text. What is in memory is not sent.
+    pub fn push(&mut self, id: u64, text: Arc<str>) {
+        self.activity.called();
+        if let Some(hit) = self.engine.remembered(&self.resolved, self.role, &text, &self.settings) {
+            self.activity.hit();
+            self.ready.push_back(Done { id, vector: Ok(hit) });
+            return;
+        }
+        self.queue.push_back(Item { id, text });
+    }
+
+    /// How many texts were pushed and are neither sent nor done.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether nothing is left to wait for.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.again.is_empty() && self.ready.is_empty() && self.under_way == 0
+    }
+
+    /// Sends what may be sent and returns what is done, after at most `wait` where nothing is. An error concerns all
+    /// texts: the statement was stopped, or the endpoint is of no use.
+    pub fn advance(&mut self, wait: Duration, last: bool, interrupt: &dyn Interrupt) -> Result<Option<Done>> {
+        let end = Instant::now() + wait;
+        loop {
+            interrupt.check()?;
+            if let Some(done) = self.ready.pop_front() {
+                return Ok(Some(done));
+            }
+            self.dispatch(last, interrupt)?;
+            if let Some(done) = self.ready.pop_front() {
+                return Ok(Some(done));
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.is_empty() {
+                return Ok(None);
+            }
+            match self.receiver.recv_timeout(left.min(POLL)) {
+                Ok(returned) => self.returned(returned)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::internal("the bulk channel is closed")),
+            }
+            // Whatever else came in the meantime.
+            while let Ok(returned) = self.receiver.try_recv() {
+                self.returned(returned)?;
+            }
+        }
+    }
+
+    /// Sends batches while there is room. A batch that is not full waits for more texts unless these are the `last`.
+    fn dispatch(&mut self, last: bool, interrupt: &dyn Interrupt) -> Result<()> {
+        if self.one_by_one() {
+            return self.embed_one(interrupt);
+        }
+        while self.under_way < self.concurrency {
+            let now = Instant::now();
+            let due = self.again.iter().position(|b| b.not_before.is_none_or(|at| at <= now));
+            let batch = match due.and_then(|i| self.again.remove(i)) {
+                Some(batch) => batch,
+                None if last || self.queue.len() >= self.limits.texts => match self.pack() {
+                    Some(batch) => batch,
+                    None => return Ok(()),
+                },
+                None => return Ok(()),
+            };
+            let tokens = batch.items.iter().map(|i| tokens_in(&i.text)).sum();
+            match self.gate.try_now(self.budget, tokens) {
+                Ok(permit) => self.spawn(batch, permit)?,
+                Err(until) => {
+                    if let (Some(until), Some(patience)) = (&until, self.patience) {
+                        if until.0 >= now + patience {
+                            return Err(until.1.clone());
+                        }
+                    }
+                    self.again.push_front(batch);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the model's requests are made by stored functions, each for one text, or by no request at all.
+    fn one_by_one(&self) -> bool {
+        let model = &self.resolved.model;
+        let functions = super::transform_functions(model);
+        let here = model.input.is_none() && provider(model.speaks).is_local();
+        model.header_fn.is_some() || functions.0.is_some() || functions.1.is_some() || here
+    }
+
+    fn embed_one(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        let Some(item) = self.queue.pop_front() else { return Ok(()) };
+        let result =
+            self.engine.embed(&self.resolved, &item.text, self.role, &self.settings, &self.activity, interrupt);
+        match result {
+            Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
+            Err(e) => self.ready.push_back(Done { id: item.id, vector: Err(e) }),
+            Ok(bytes) => self.finish(&item, bytes),
+        }
+        Ok(())
+    }
+
+    /// The next batch: as many texts as fit.
+    fn pack(&mut self) -> Option<Batch> {
+        let mut items = Vec::with_capacity(self.limits.texts.min(self.queue.len()));
+        let mut tokens = 0_u64;
+        while items.len() < self.limits.texts {
+            let Some(next) = self.queue.front() else { break };
+            // Providers count in their own way; a third of the bytes is more than most find.
+            let estimate = next.text.len() as u64 / 3 + 1;
+            if !items.is_empty() && tokens + estimate > self.limits.tokens {
+                break;
+            }
+            tokens += estimate;
+            items.extend(self.queue.pop_front());
+        }
+        (!items.is_empty()).then(|| self.batch(items))
+    }
+
+    fn batch(&self, items: Vec<Item>) -> Batch {
+        let retries = self.resolved.model.options.max_retries.unwrap_or(self.settings.max_retries);
+        let tries = match self.patience {
+            Some(patience) => Tries::new(Instant::now() + patience, retries),
+            None => Tries::patient(retries),
+        };
+        Batch { items, tries, rejected: None, not_before: None }
+    }
+
+    fn spawn(&mut self, batch: Batch, permit: Permit) -> Result<()> {
+        let model = &self.resolved.model;
+        let api: &'static dyn crate::providers::Provider =
+            if model.input.is_some() { &crate::providers::custom::Custom } else { provider(model.speaks) };
+        let texts: Vec<&str> = batch.items.iter().map(|i| i.text.as_ref()).collect();
+        let body = api.embedding_request(model, &texts, self.role)?;
+        let request = self.engine.request(&self.resolved, None, body, 0, &self.settings)?;
+        self.activity.requested(batch.tries.made() > 0 || batch.rejected.is_some());
+        let (outside, cancel) = (Arc::clone(&self.engine.outside), self.cancel.clone());
+        let (sender, resolved) = (self.sender.clone(), Arc::clone(&self.resolved));
+        self.engine.workers.run(move || {
+            let outcome = one_try(&outside, &request, &batch, &resolved, api, &cancel);
+            // Nobody listening any more is no failure.
+            let _ = sender.send(Returned { batch, permit, outcome });
+            Ok(())
+        })?;
+        self.under_way += 1;
+        Ok(())
+    }
+
+    fn returned(&mut self, returned: Returned) -> Result<()> {
+        let Returned { mut batch, permit, outcome } = returned;
+        self.under_way = self.under_way.saturating_sub(1);
+        match outcome? {
+            Came::Vectors(vectors, outcome, latency, usage) => {
+                permit.finish(&outcome);
+                self.failed_in_a_row = 0;
+                self.activity.answered(latency);
+                self.activity.used(vectors.len() as u64, usage);
+                for (item, vector) in batch.items.iter().zip(vectors) {
+                    match vector {
+                        Ok(bytes) => self.finish(item, bytes),
+                        Err(e) => self.fail(item, e),
+                    }
+                }
+            }
+            Came::Unreadable(error, latency) => {
+                permit.finish(&Outcome::Answered { tokens: None, pause: None });
+                self.activity.answered(latency);
+                self.split_or_fail(batch, error);
+            }
+            Came::SameKey => {
+                permit.finish(&Outcome::Failed);
+                self.activity.not_sent();
+                return Err(Error::new(
+                    Kind::Provider(401),
+                    "the provider rejects the model's key; check the model's credentials and their rights",
+                ));
+            }
+            Came::Failed(failure, key) => {
+                let limited = failure.is_rate_limit();
+                permit.finish(&if limited { Outcome::Refused(failure.wait) } else { Outcome::Failed });
+                match (failure.kind(), key) {
+                    (Kind::Interrupted(_), _) => return Err(failure.into_error(1)),
+                    (Kind::Provider(401), Some(key)) if batch.rejected.is_none() => {
+                        batch.rejected = Some(key);
+                        self.again.push_back(batch);
+                    }
+                    // Nothing about single texts.
+                    (Kind::Provider(401 | 403 | 404 | 405) | Kind::Denied | Kind::NotFound, _) => {
+                        return Err(failure.into_error(batch.tries.made() + 1));
+                    }
+                    (Kind::Provider(429), _) if !limited => return Err(failure.into_error(batch.tries.made() + 1)),
+                    (Kind::Provider(400 | 413 | 422 | 424), _) | (Kind::TooLarge, _) => {
+                        let error = failure.into_error(batch.tries.made() + 1);
+                        self.split_or_fail(batch, error);
+                    }
+                    _ => match batch.tries.next(failure) {
+                        Ok(wait) => {
+                            batch.not_before = (!limited).then(|| Instant::now() + wait);
+                            self.again.push_back(batch);
+                        }
+                        Err(error) => {
+                            self.failed_in_a_row += 1;
+                            if self.failed_in_a_row >= HOPELESS {
+                                return Err(error);
+                            }
+                            for item in &batch.items {
+                                self.fail(item, error.clone());
+                            }
+                        }
+                    },
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A batch that is refused may be too large, or one of its texts bad: its halves are sent, down to the one text.
+    fn split_or_fail(&mut self, mut batch: Batch, error: Error) {
+        if batch.items.len() == 1 {
+            for item in &batch.items {
+                self.fail(item, error.clone());
+            }
+            return;
+        }
+        if matches!(error.kind(), Kind::Provider(413) | Kind::TooLarge) {
+            // The next ones need not learn it again.
+            self.limits.texts = self.limits.texts.min(batch.items.len().div_ceil(2));
+        }
+        let rest = batch.items.split_off(batch.items.len() / 2);
+        for half in [batch.items, rest] {
+            let half = self.batch(half);
+            self.again.push_back(half);
+        }
+    }
+
+    fn finish(&mut self, item: &Item, bytes: Vec<u8>) {
+        let wanted = self.resolved.model.options.dimensions;
+        if let Err(e) = super::check_width(&bytes, wanted) {
+            return self.fail(item, e);
+        }
+        let bytes: Arc<[u8]> = bytes.into();
+        self.engine.remember(&self.resolved, self.role, &item.text, &bytes, &self.settings);
+        self.ready.push_back(Done { id: item.id, vector: Ok(bytes) });
+    }
+
+    fn fail(&mut self, item: &Item, error: Error) {
+        self.activity.failed(&error);
+        self.ready.push_back(Done { id: item.id, vector: Err(error) });
+    }
+}
+
+/// Sends a batch once and decodes the answer, on a worker.
+fn one_try(
+    outside: &super::send::Outside,
+    request: &Request,
+    batch: &Batch,
+    resolved: &ResolvedModel,
+    api: &dyn crate::providers::Provider,
+    cancel: &CancelToken,
+) -> Result<Came> {
+    let (answer, latency) = match exchange(outside, request, batch.rejected.as_ref(), cancel)? {
+        Tried::Answered(answer, latency) => (answer, latency),
+        Tried::Failed(failure, key) => return Ok(Came::Failed(failure.within(request.timeout), key)),
+        Tried::SameKey => return Ok(Came::SameKey),
+    };
+    let read = match api.read_embeddings(&resolved.model, &answer.body, batch.items.len()) {
+        Ok(read) if read.vectors.len() == batch.items.len() => read,
+        Ok(_) => {
+            return Ok(Came::Unreadable(
+                Error::response("the endpoint answered with another number of vectors"),
+                latency,
+            ))
+        }
+        Err(e) => return Ok(Came::Unreadable(e, latency)),
+    };
+    let normalize = resolved.model.options.normalize == Some(true);
+    let vectors = read
+        .vectors
+        .into_iter()
+        .map(|mut v| {
+            if normalize {
+                vector::normalize(&mut v);
+            }
+            vector::to_bytes(&v)
+        })
+        .collect();
+    let usage = Usage { input: read.tokens, output: None };
+    Ok(Came::Vectors(vectors, Outcome::Answered { tokens: read.tokens, pause: answer.pause }, latency, usage))
+}
