@@ -25,7 +25,14 @@ pub struct BuiltIn {
     pub api: ProviderId,
 }
 
-const FUNCTIONS: [BuiltIn; 10] = [
+impl BuiltIn {
+    /// Whether it is a transform of a model that embeds; others are those of language models.
+    pub fn embeds(&self) -> bool {
+        self.name.contains("embedding")
+    }
+}
+
+const FUNCTIONS: [BuiltIn; 14] = [
     function("cloudsql_ml_text_embedding_input_transform", Role::Input, ProviderId::Google),
     function("cloudsql_ml_text_embedding_output_transform", Role::Output, ProviderId::Google),
     function("vertexai_text_embedding_input_transform", Role::Input, ProviderId::Google),
@@ -34,6 +41,10 @@ const FUNCTIONS: [BuiltIn; 10] = [
     function("vertexai_text_embedding_batch_output_transform", Role::Output, ProviderId::Google),
     function("openai_text_embedding_input_transform", Role::Input, ProviderId::OpenAi),
     function("openai_text_embedding_output_transform", Role::Output, ProviderId::OpenAi),
+    function("gemini_llm_input_transform", Role::Input, ProviderId::Google),
+    function("gemini_llm_output_transform", Role::Output, ProviderId::Google),
+    function("gemini_llm_batch_input_transform", Role::Input, ProviderId::Google),
+    function("gemini_llm_batch_output_transform", Role::Output, ProviderId::Google),
     function("anthropic_claude_header_gen_fn", Role::Header, ProviderId::Anthropic),
     function("ml_anthropic_claude_header_gen_fn", Role::Header, ProviderId::Anthropic),
 ];

@@ -106,12 +106,14 @@ impl Registration {
             None => old,
             Some(text) => Some(text),
         };
+        let by_edb = self.provider.as_deref().is_some_and(|p| edb::find(p).is_some());
         Registration {
+            // A name of EDB's says type and model too.
+            model_type: pick(self.model_type, stored.model_type.filter(|_| !by_edb)),
+            qualified_name: pick(self.qualified_name, stored.qualified_name.filter(|_| !by_edb)),
             model_id: stored.model_id,
             request_url: pick(self.request_url, stored.request_url),
             provider: pick(self.provider, stored.provider),
-            model_type: pick(self.model_type, stored.model_type),
-            qualified_name: pick(self.qualified_name, stored.qualified_name),
             auth_type: pick(self.auth_type, stored.auth_type),
             auth_id: pick(self.auth_id, stored.auth_id),
             header_fn: pick(self.header_fn, stored.header_fn),
@@ -131,12 +133,52 @@ impl Registration {
             .collect()
     }
 
+    /// Whose API the model speaks: that of its built-in functions, else its provider's.
+    fn spoken_api(&self, provider_id: ProviderId, model_type: ModelType) -> Result<ProviderId> {
+        let find = |text: &Option<String>| text.as_deref().and_then(built_in::find);
+        let (input, output) = (find(&self.input_fn), find(&self.output_fn));
+        let own = |text: &Option<String>, found: Option<&built_in::BuiltIn>| text.is_some() && found.is_none();
+        if own(&self.input_fn, input) && output.is_some() || own(&self.output_fn, output) && input.is_some() {
+            return Err(Error::invalid(
+                "one transform is built in and the other is not; a built-in one goes with the other built-in one only",
+            ));
+        }
+        let mut speaks = provider_id;
+        for found in [find(&self.header_fn), input, output].into_iter().flatten() {
+            if found.role != built_in::Role::Header && found.embeds() != model_type.embeds() {
+                return Err(Error::invalid(format!(
+                    "the built-in transform is not for models of model_type {}; leave the transforms NULL",
+                    model_type.as_str()
+                )));
+            }
+            if provider_id == ProviderId::Custom {
+                speaks = found.api;
+            } else if provider_id != found.api {
+                return Err(Error::invalid(format!(
+                    "the built-in function is one of provider {}, the model's provider is {}; leave the function NULL",
+                    found.api.as_str(),
+                    provider_id.as_str()
+                )));
+            }
+        }
+        Ok(speaks)
+    }
+
     /// Checks everything that needs no server and makes the model; `options` is the stored JSON, `revision` a text
     /// that each change of the registration changes.
     pub fn to_model(&self, options: Option<&str>, definer: Account, revision: &str) -> Result<Model> {
         let edb = self.provider.as_deref().and_then(edb::find);
         let provider_id = match (&self.provider, edb) {
             (_, Some(edb)) => edb.provider,
+            (Some(text), None) if edb::is_local(text) => {
+                return Err(Error::new(
+                    Kind::Unsupported,
+                    format!(
+                        "model_provider '{}' is a model inside the server, which this version has none of; use ollama or hugging_face with a server on this machine",
+                        cut(text, 40)
+                    ),
+                ))
+            }
             (Some(text), None) => ProviderId::parse(text)?,
             (None, None) => ProviderId::Custom,
         };
@@ -147,6 +189,16 @@ impl Registration {
             (None, None) if provider_id == ProviderId::Dummy => ModelType::TextEmbedding,
             (None, None) => ModelType::Generic,
         };
+        if let (Some(edb), true) = (edb, self.model_type.is_some()) {
+            if edb.model_type != model_type {
+                return Err(Error::invalid(format!(
+                    "model_provider '{}' means model_type {}; leave model_type NULL, or give the provider as {}",
+                    edb.name,
+                    edb.model_type.as_str(),
+                    edb.provider.as_str()
+                )));
+            }
+        }
         let qualified_name =
             self.qualified_name.clone().or_else(|| edb.and_then(|e| e.default_model).map(str::to_owned));
         let auth_type = match self.auth_type.as_deref() {
@@ -164,14 +216,13 @@ impl Registration {
             )));
         }
         // A function that the library has itself is not called: it says whose API is spoken.
-        let functions = [&self.header_fn, &self.input_fn, &self.output_fn];
-        let speaks = functions.iter().find_map(|f| f.as_deref().and_then(built_in::find)).map(|b| b.api);
+        let speaks = self.spoken_api(provider_id, model_type)?;
         let own = |text: &Option<String>| text.clone().filter(|t| built_in::find(t).is_none());
         Ok(Model {
             model_id: self.model_id.clone(),
             request_url: self.request_url.clone(),
             provider: provider_id,
-            speaks: speaks.filter(|_| provider_id == ProviderId::Custom).unwrap_or(provider_id),
+            speaks,
             model_type,
             auth_type,
             auth_id: self.auth_id.clone(),
@@ -257,11 +308,12 @@ pub fn check(model: &Model, settings: &Settings) -> Result<()> {
 
 /// Options that the provider would not look at are mistakes.
 fn check_options(model: &Model) -> Result<()> {
-    let known = provider(model.speaks).options();
+    let (known, unused) = (provider(model.speaks).options(), provider(model.speaks).unused_options(model));
+    let known: Vec<&str> = known.iter().copied().filter(|name| !unused.contains(name)).collect();
     match model.options.special().find(|name| !known.contains(name)) {
         None => Ok(()),
         Some(name) => Err(Error::invalid(format!(
-            "option {name} means nothing to provider {}{}; remove it with '{{\"{name}\": null}}'",
+            "option {name} means nothing to this model of provider {}{}; remove it with '{{\"{name}\": null}}'",
             model.provider.as_str(),
             if known.is_empty() { String::new() } else { format!(", which knows {}", known.join(", ")) }
         ))),
@@ -521,7 +573,7 @@ mod tests {
         let r = registration([Some("m"), N, Some("open_ai"), N, N, N, N, N, N, N]);
         let model = r.to_model(Some(r#"{"task_type":"CLUSTERING"}"#), Account::library(), "").unwrap();
         let e = check(&model, &Settings::default()).unwrap_err();
-        assert!(e.message().contains("task_type means nothing to provider open_ai"), "{e}");
+        assert!(e.message().contains("task_type means nothing to this model of provider open_ai"), "{e}");
     }
 
     #[test]

@@ -78,6 +78,13 @@ impl Provider for Bedrock {
         &["input_type", "query_input_type", "truncate", "location"]
     }
 
+    fn unused_options(&self, model: &Model) -> &'static [&'static str] {
+        match family(model) {
+            Ok(Family::Cohere) if model.model_type.embeds() => &[],
+            _ => &["input_type", "query_input_type", "truncate"],
+        }
+    }
+
     fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {
         let call = if model.model_type.embeds() { "invoke" } else { "converse" };
         let region = model.options.location.as_deref().unwrap_or(REGION);

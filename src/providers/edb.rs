@@ -35,6 +35,11 @@ const fn edb(
     EdbProvider { name, provider, model_type, default_model }
 }
 
+/// EDB's names of models that run inside the database.
+pub fn is_local(name: &str) -> bool {
+    ["bert_local", "clip_local", "t5_local"].iter().any(|local| local.eq_ignore_ascii_case(name.trim()))
+}
+
 /// What an EDB name stands for.
 pub fn find(name: &str) -> Option<&'static EdbProvider> {
     NAMES.iter().find(|e| e.name.eq_ignore_ascii_case(name.trim()))

@@ -100,6 +100,11 @@ pub trait Provider: Sync {
         &[]
     }
 
+    /// Those of its options that mean nothing to this model.
+    fn unused_options(&self, _model: &Model) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The URL that a model's requests go to: the registered one, which may be the API's base or a part, or the
     /// provider's own. An error where neither is enough.
     fn endpoint(&self, model: &Model, cloud: &Cloud) -> Result<String>;

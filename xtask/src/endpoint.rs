@@ -39,7 +39,7 @@
 //! | `/openai/v1/{embeddings,chat/completions}` | `OpenAI`, Bearer KEY; also models `test-N` |
 //! | `/azure/openai/deployments/NAME/{embeddings,chat/completions}` | Azure, `api-key: KEY`, `?api-version=` |
 //! | `/anthropic/v1/messages` | Anthropic, `x-api-key: KEY`, `anthropic-version: 2023-06-01` |
-//! | `/vertex/v1/projects/P/locations/L/...` | Vertex AI, Bearer TOKEN; P is `test-project` or `other-project`. Models of Google (`:predict`, `:embedContent`, `:generateContent`, `:streamGenerateContent`) and Anthropic (`:rawPredict`), and `endpoints/E:predict` |
+//! | `/vertex/v1/projects/P/locations/L/...` | Vertex AI, Bearer TOKEN; P is `test-project`, `other-project` or `my-project`. Models of Google (`:predict`, `:embedContent`, `:generateContent`, `:streamGenerateContent`) and Anthropic (`:rawPredict`), and `endpoints/E:predict` |
 //! | `/gemini/v1beta/models/M:METHOD` | the Gemini API, `x-goog-api-key: KEY` |
 //! | `/discovery/v1/projects/P/locations/L/rankingConfigs/C:rank` | ranking, Bearer TOKEN; scores of [`relevance_for`] |
 //! | `/google-oauth/token`, `/google-sts/v1/token` | tokens for a signed assertion or a refresh token; for a subject token |
@@ -53,8 +53,10 @@
 //! | `/cohere/v2/{embed,rerank,chat}` | Cohere, Bearer KEY |
 //! | `/voyage/v1/{embeddings,rerank}` | Voyage AI, Bearer KEY |
 //! | `/mistral/v1/{embeddings,chat/completions}` | Mistral, Bearer KEY |
-//! | `/ollama/api/{embed,chat,generate}` | Ollama, without a key; there is no model `missing` |
+//! | `/ollama/api/{embed,chat,generate}`, `/api/...` | Ollama, without a key; there is no model `missing` |
 //! | `/bedrock/model/M/{invoke,converse}` | Amazon Bedrock, Bearer KEY; Titan's and Cohere's embeddings, any model's `converse` |
+//!
+//! [`Internet`] is a proxy that leads from the providers' own hosts to these prefixes.
 //!
 //! And limiters before other routes:
 //!
@@ -77,6 +79,7 @@ use anyhow::Context;
 mod answer;
 mod connection;
 mod embedding;
+mod internet;
 mod misbehave;
 mod ports;
 mod providers;
@@ -87,6 +90,7 @@ mod tls;
 
 pub use answer::Answer;
 pub use embedding::embedding_for;
+pub use internet::Internet;
 pub use ports::{refused_port, Blackhole};
 pub use providers::relevance_for;
 pub use tls::Certificate;

@@ -314,10 +314,11 @@ impl Server {
             command.arg("--skip-log-bin");
         }
         command.args(&options.args);
-        command.envs(options.env.iter().map(|(name, value)| (name, value)));
+        // In this order, so that a variable that is given stays, also where it is one that is not to be inherited.
         for name in &options.env_remove {
             command.env_remove(name);
         }
+        command.envs(options.env.iter().map(|(name, value)| (name, value)));
         settings::send_output_to(&mut command, &home.error_log())?;
         Ok(command)
     }

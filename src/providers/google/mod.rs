@@ -162,6 +162,16 @@ impl Provider for Google {
         &["task_type", "title", "query_input_type", "truncate", "location", "project"]
     }
 
+    fn unused_options(&self, model: &Model) -> &'static [&'static str] {
+        match api(model) {
+            // It has no word for cutting, and no place.
+            Api::GeminiEmbedContent => &["truncate", "location", "project"],
+            Api::Multimodal => &["task_type", "title", "query_input_type", "truncate"],
+            Api::Ranking | Api::Claude | Api::AsGiven => &["task_type", "title", "query_input_type", "truncate"],
+            Api::Predict | Api::EmbedContent => &[],
+        }
+    }
+
     fn endpoint(&self, model: &Model, cloud: &Cloud) -> Result<String> {
         target::endpoint(model, cloud)
     }

@@ -185,8 +185,13 @@ pub fn endpoint(model: &Model, cloud: &Cloud) -> Result<String> {
             cloud.hosts.discovery_base()
         ));
     }
-    let everywhere = api(model) == Api::EmbedContent; // in no single region
-    let location = name.location.or(cloud.location.as_deref()).unwrap_or(if everywhere { "global" } else { LOCATION });
+    let of_model = name.location.or(model.options.location.as_deref());
+    let location = if api(model) == Api::EmbedContent {
+        // Served by no single region, so one that settings or machine name for all models does not count.
+        of_model.or(cloud.location.as_deref().filter(|l| matches!(*l, "global" | "us" | "eu"))).unwrap_or("global")
+    } else {
+        of_model.or(cloud.location.as_deref()).unwrap_or(LOCATION)
+    };
     let base = format!("{}/v1/projects/{project}/locations/{location}", cloud.hosts.vertex_base(location));
     if let Some(endpoint) = name.endpoint {
         return Ok(format!("{base}/endpoints/{endpoint}:{}", name.method.unwrap_or("predict")));
@@ -232,7 +237,12 @@ mod tests {
             ("text_embedding", "text-embedding-005", format!("{EU}/google/models/text-embedding-005:predict")),
             ("text_embedding", "textembedding-gecko@001", format!("{EU}/google/models/textembedding-gecko@001:predict")),
             ("text_embedding", "gemini-embedding-001", format!("{EU}/google/models/gemini-embedding-001:predict")),
-            ("text_embedding", "gemini-embedding-2", format!("{EU}/google/models/gemini-embedding-2:embedContent")),
+            (
+                "text_embedding",
+                "gemini-embedding-2",
+                "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google/models/gemini-embedding-2:embedContent"
+                    .into(),
+            ),
             ("generic", "gemini-2.5-flash", format!("{EU}/google/models/gemini-2.5-flash:generateContent")),
             (
                 "generic",

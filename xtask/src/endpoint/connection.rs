@@ -1,5 +1,6 @@
 //! Reading requests off connections and writing what the routes answer.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
@@ -11,6 +12,7 @@ use httparse::{Header, Status, EMPTY_HEADER};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::answer::Answer;
+use super::internet::Host;
 use super::misbehave;
 use super::routes::{self, Reply};
 use super::{lock, Custom, Recorded, Shared};
@@ -63,6 +65,16 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    pub(super) fn new(socket: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
+        Ok(match tls {
+            None => Self::Plain(socket),
+            Some(config) => {
+                let session = ServerConnection::new(config).map_err(io::Error::other)?;
+                Self::Tls(Box::new(StreamOwned::new(session, socket)))
+            }
+        })
+    }
+
     pub(super) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
@@ -114,7 +126,12 @@ pub(super) fn accept(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, sh
         }
         match accepted {
             // An error here concerns this one connection, which its client sees closed.
-            Ok((socket, _)) => drop(spawn(socket, tls, shared)),
+            Ok((socket, _)) => {
+                let tls = tls.cloned();
+                drop(spawn(socket, shared, move |socket, shared, connection| {
+                    serve(&mut Stream::new(socket, tls)?, shared, connection, None)
+                }));
+            }
             // For instance no descriptors left: give some connection the time to end.
             Err(_) => thread::sleep(Duration::from_millis(10)),
         }
@@ -142,27 +159,23 @@ impl Drop for Open {
     }
 }
 
-fn spawn(socket: TcpStream, tls: Option<&Arc<ServerConfig>>, shared: &Arc<Shared>) -> io::Result<()> {
+/// Enters a connection into the books and serves it on a thread of its own.
+pub(super) fn spawn<F>(socket: TcpStream, shared: &Arc<Shared>, serving: F) -> io::Result<()>
+where
+    F: FnOnce(TcpStream, &Shared, u64) -> io::Result<()> + Send + 'static,
+{
     let connection = shared.accepted.fetch_add(1, Ordering::AcqRel) + 1;
     shared.open.fetch_add(1, Ordering::AcqRel);
     let open = Open(Arc::clone(shared));
     socket.set_nodelay(true)?;
     lock(&shared.sockets).insert(connection, socket.try_clone()?);
     let registration = Registration { shared: Arc::clone(shared), connection };
-    let mut stream = match tls {
-        None => Stream::Plain(socket),
-        Some(config) => {
-            let session = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
-            Stream::Tls(Box::new(StreamOwned::new(session, socket)))
-        }
-    };
     let serving = move || {
         // The client's going away is the usual end, and nobody reads a test endpoint's log.
-        drop(serve(&mut stream, &open.0, connection));
+        drop(serving(socket, &open.0, connection));
         // In this order: the peer sees the end (or the reset) when the last handle is closed, and
         // whoever waits for the connection to end must not be told before.
         drop(registration);
-        drop(stream);
         drop(open);
     };
     thread::Builder::new().name(format!("endpoint-{connection}")).stack_size(STACK).spawn(serving).map(drop)
@@ -215,7 +228,8 @@ fn invalid(message: &'static str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, message)
 }
 
-fn serve(stream: &mut Stream, shared: &Shared, connection: u64) -> io::Result<()> {
+/// Answers the requests of a connection, which are for the endpoint's own paths or for those of a host.
+pub(super) fn serve(stream: &mut Stream, shared: &Shared, connection: u64, host: Option<&Host>) -> io::Result<()> {
     let mut input = Input { buffer: vec![0; READ_SIZE], filled: 0 };
     loop {
         let frame = match read_frame(stream, &mut input) {
@@ -228,7 +242,7 @@ fn serve(stream: &mut Stream, shared: &Shared, connection: u64) -> io::Result<()
             }
             Err(error) => return Err(error),
         };
-        let reply = respond(&frame, input.bytes(), shared, connection)?;
+        let reply = respond(&frame, input.bytes(), shared, connection, host)?;
         input.discard(frame.end);
         let mut keep_alive = frame.keep_alive;
         match reply {
@@ -335,7 +349,7 @@ fn read_chunks(stream: &mut Stream, input: &mut Input, head: usize) -> io::Resul
 }
 
 /// Counts and records a request and finds its answer.
-fn respond(frame: &Frame, input: &[u8], shared: &Shared, connection: u64) -> io::Result<Reply> {
+fn respond(frame: &Frame, input: &[u8], shared: &Shared, connection: u64, host: Option<&Host>) -> io::Result<Reply> {
     // Parsed a second time because the first result borrowed an input that was still growing; this
     // takes less time than copying the head's parts.
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
@@ -343,6 +357,7 @@ fn respond(frame: &Frame, input: &[u8], shared: &Shared, connection: u64) -> io:
     parsed.parse(input).map_err(|_| invalid("malformed request head"))?;
     let target = parsed.path.unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path = &*host.map_or(Cow::Borrowed(path), |host| host.local_path(path));
     let mut request = Request {
         method: parsed.method.unwrap_or_default(),
         path,

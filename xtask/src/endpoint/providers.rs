@@ -74,14 +74,17 @@ impl Call<'_> {
 pub(super) fn route(shared: &Shared, request: &Request<'_>, path: &str) -> io::Result<Option<Reply>> {
     let rest = path.strip_prefix('/').unwrap_or(path);
     let decoded: Vec<String> = rest.split('/').map(|part| decode(part, false)).collect();
-    let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
-    let Some((family, parts)) = parts.split_first() else {
+    let whole: Vec<&str> = decoded.iter().map(String::as_str).collect();
+    let whole = whole.as_slice();
+    let Some((family, parts)) = whole.split_first() else {
         return Ok(None);
     };
     let call = Call { shared, request, parts };
     // What comes after a limiter is another route's path, which is to be decoded there.
     let (_, raw) = rest.split_once('/').unwrap_or((rest, ""));
     let answer = match *family {
+        // A local Ollama has its own interface beside that of OpenAI.
+        "api" => ollama::route(&Call { parts: whole, ..call }),
         "anthropic" => anthropic::route(&call),
         "azure" => openai::azure(&call),
         "bedrock" => bedrock::route(&call),

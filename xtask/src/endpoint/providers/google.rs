@@ -9,7 +9,7 @@ use super::{anthropic, either, google_identity, halves, ranking, reply_to, vecto
 use crate::endpoint::answer::Answer;
 use crate::endpoint::routes::tokens;
 
-const PROJECTS: &[&str] = &["test-project", "other-project"];
+const PROJECTS: &[&str] = &["test-project", "other-project", "my-project"];
 const LOCATIONS: &[&str] = &["us-central1", "europe-west1", "global", "us", "eu"];
 const MAX_INSTANCES: usize = 250;
 const MAX_TOKENS_OF_REQUEST: usize = 20_000;

@@ -19,6 +19,8 @@ use crate::endpoint::{lock, Endpoint};
 /// The private key of the account that the tests use; public on purpose.
 const KEY: &str = include_str!("../test_key.pem");
 const KEY_ID: &str = "test-key-1";
+/// What a client that knows Google's own address puts into an assertion.
+const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 const ACCOUNT: &str = "tester@test-project.iam.gserviceaccount.com";
 const PROJECT: &str = "test-project";
 const CLIENT_ID: &str = "test-client";
@@ -194,7 +196,8 @@ fn serve_oauth(call: &Call<'_>) -> Result<Answer, Answer> {
     let mut answer = match parameters.need("grant_type")? {
         "urn:ietf:params:oauth:grant-type:jwt-bearer" => {
             parameters.check(&["grant_type", "assertion"])?;
-            check_assertion(parameters.need("assertion")?, &format!("{}{}", call.shared.base, call.request.path))?;
+            let here = format!("{}{}", call.shared.base, call.request.path);
+            check_assertion(parameters.need("assertion")?, &[&here, TOKEN_URI])?;
             token_answer(call)
         }
         "refresh_token" => {
@@ -233,8 +236,8 @@ fn seconds_now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// Checks a signed assertion whose audience must be this address.
-fn check_assertion(assertion: &str, audience: &str) -> Result<(), Answer> {
+/// Checks a signed assertion whose audience must be one of these.
+fn check_assertion(assertion: &str, audiences: &[&str]) -> Result<(), Answer> {
     let bad_signature = || invalid_grant("Invalid JWT Signature.");
     let (signed, signature) = assertion.rsplit_once('.').ok_or_else(|| invalid_grant("Bad Request"))?;
     let (head, claims) = signed.split_once('.').ok_or_else(|| invalid_grant("Bad Request"))?;
@@ -255,8 +258,9 @@ fn check_assertion(assertion: &str, audience: &str) -> Result<(), Answer> {
     }
     let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public_key().ok_or_else(bad_signature)?);
     key.verify(signed.as_bytes(), &bytes(signature)?).map_err(|_| bad_signature())?;
-    if claims.get("aud") != Some(&json!(audience)) {
-        return Err(invalid_grant(&format!("Invalid JWT: Failed audience check. The right audience is {audience}")));
+    if !claims.get("aud").and_then(Value::as_str).is_some_and(|aud| audiences.contains(&aud)) {
+        let right = audiences.first().unwrap_or(&TOKEN_URI);
+        return Err(invalid_grant(&format!("Invalid JWT: Failed audience check. The right audience is {right}")));
     }
     let time = |name: &str| claims.get(name).and_then(Value::as_i64);
     let now = seconds_now();

@@ -68,6 +68,9 @@ fn service_account() {
     assert_ne!(answer["access_token"], other["access_token"]);
     assert!(answer["access_token"].as_str().unwrap().starts_with("ya29.test-1-"));
     assert_eq!(endpoint.tokens_issued(), 2);
+    // Through a proxy it answers for Google's own address.
+    let there = with(&good, "aud", "https://oauth2.googleapis.com/token");
+    assert_eq!(exchange(&endpoint, &bearer_form(&assertion(&endpoint, &there))).0, 200);
 
     let (head, rest) = token.split_once('.').unwrap();
     let (_, signature) = rest.split_once('.').unwrap();
