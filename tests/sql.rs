@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `--@ user NAME` | go on as this user, whose password is empty |
 //! | `--@ protocol text/prepared/x` | how statements are sent from here on |
+//! | `--@ clear` | forgets the requests so far: how many a broken connection takes depends on which others are open |
 //! | `--@ requests` | shows how many requests the endpoint got since it was last asked |
 //! | `--@ last METHOD/PATH/BODY/header NAME` | shows this of the last request |
 //! | `--@ secret NAME` | Secret Manager holds the key under this name from here on |
@@ -249,6 +250,7 @@ impl Run<'_> {
                     other => panic!("unknown protocol {other}"),
                 }
             }
+            "clear" => self.running.endpoint.clear(),
             "requests" => {
                 let count = self.running.endpoint.count();
                 self.running.endpoint.clear();

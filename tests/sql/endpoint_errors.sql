@@ -58,6 +58,7 @@ CALL mysql.ml_alter_model_registration('p', REPLACE('{{endpoint}}/x', 'http://',
 SELECT mysql.ml_predict_row('p', '{}');
 CALL mysql.ml_set_setting('max_retries', NULL);
 
+--@ clear
 -- Retries: two failures, then an answer; a wait that is too long is not waited for.
 CALL mysql.ml_create_model_registration('r', '{{endpoint}}/retry/2/503/0', 'open_ai', 'text_embedding', 'test-8', NULL, NULL, NULL, NULL, NULL);
 --@ requests
