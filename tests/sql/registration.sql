@@ -42,6 +42,15 @@ CALL mysql.ml_create_model_registration(' x', NULL, 'dummy', NULL, NULL, NULL, N
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, '{"prompt": "{{input}}"}', '$[0]');
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:{"prompt": "{{input}}"}', '$[0]');
 CALL mysql.ml_create_model_registration('x', 'localhost:8080/v1', 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, 'mysql.cloudsql_ml_text_embedding_input_transform', 'mysql.cloudsql_ml_text_embedding_output_transform');
+CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'generic', 'm', NULL, NULL, NULL, 'mysql.cloudsql_ml_text_embedding_input_transform', 'mysql.cloudsql_ml_text_embedding_output_transform');
+CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, 'google_ml.openai_text_embedding_input_transform', 'path:$.data[0].embedding');
+CALL mysql.ml_create_model_registration('x', NULL, 'nim_clip', 'llm', NULL, NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', NULL, 'bert_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('edb', 'http://127.0.0.1:1/v1', 'nim_clip', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_alter_model_registration('edb', NULL, 'nim_reranking', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+SELECT model_provider, model_type, model_qualified_name FROM mysql.cloudsql_ml_models WHERE model_id = 'edb';
+CALL mysql.ml_drop_model_registration('edb');
 CALL mysql.ml_create_model_registration('x', NULL, 'openia', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'embedding', NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', NULL, NULL, NULL, NULL, NULL, NULL);
