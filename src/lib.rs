@@ -19,5 +19,6 @@ pub mod http;
 pub mod models;
 pub mod providers;
 pub mod server;
+pub mod tables;
 pub mod threads;
 pub mod vector;

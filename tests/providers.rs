@@ -154,7 +154,7 @@ fn every_kind_of_google_credentials() {
     let message = works("stranger").unwrap_err();
     assert!(message.contains("invalid_grant"), "{message}");
     write(&serde_json::json!({"type": "gdch_service_account"}));
-    assert!(works("unknown type").unwrap_err().contains("gdch_service_account"));
+    assert!(works("unknown type").unwrap_err().contains("a type that is not supported"));
 }
 
 #[test]

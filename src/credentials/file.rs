@@ -1,6 +1,5 @@
 //! `file:NAME`: a file in the secrets directory, `MYSQL_ML_SECRETS_DIR` or `/etc/mysql/ml-secrets`.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -45,7 +44,7 @@ fn text(name: &str, directory: &Path) -> Result<String> {
             format!("the secret file:{name} leads out of {}; put the file there", directory.display()),
         ));
     }
-    let file = File::open(&path).map_err(|e| unreadable("file in", &e))?;
+    let file = super::open_file(&path).map_err(|e| unreadable("file in", &e))?;
     let metadata = file.metadata().map_err(|e| unreadable("file in", &e))?;
     if !metadata.is_file() {
         return Err(Error::invalid(format!("the secret file:{name} is not a file")));

@@ -18,7 +18,8 @@ pub fn read(name: &str) -> Result<SecretString> {
     let source = format!("keyring:{name}");
     let key = name.to_owned();
     let deadline = Instant::now() + TIMEOUT;
-    let found = with_session(&As::Library, Purpose::Own, &Never, deadline, move |session| keyring::read(session, &key));
+    let found =
+        with_session(&As::Library, Purpose::Keyring, &Never, deadline, move |session| keyring::read(session, &key));
     let value = found.map_err(|e| match e.kind() {
         Kind::Timeout => Error::new(
             Kind::Timeout,

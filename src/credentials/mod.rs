@@ -57,7 +57,10 @@ impl Http<'_> {
     }
 
     fn call(&self, method: Method, url: &str) -> Result<Call> {
-        let url = Url::parse(url).map_err(|_| Error::invalid("a URL in the Google credentials is none; correct it"))?;
+        let url = Url::parse(url)
+            .ok()
+            .filter(|u| u.username().is_empty() && u.password().is_none() && u.fragment().is_none())
+            .ok_or_else(|| Error::invalid("a URL in the Google credentials is none; correct it"))?;
         let mut call = Call::new(method, url, self.deadline, self.settings);
         call.max_response = MAX_ANSWER;
         call.hints = false;
@@ -98,6 +101,12 @@ impl Credentials {
     pub fn google(&self) -> &google::Identities {
         &self.google
     }
+}
+
+/// Opens a file without waiting: opening a pipe would otherwise wait for its writer, for ever.
+fn open_file(path: &std::path::Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// Reads the value behind a path of this machine. Errors name the path, never the value.

@@ -10,6 +10,7 @@ use base64::prelude::{Engine as _, BASE64_STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use ureq::http::header;
+use url::Url;
 
 use super::google::Identities;
 use super::slot::{Fetched, Slot};
@@ -62,7 +63,7 @@ impl Values {
         self.slot(name).get(rejected, http.settings.secret_ttl, http, || {
             let value = access(name, identities, http)
                 .map_err(|e| advised(e).context(&format!("secret {}", cut(name, 120))))?;
-            Ok(Fetched { value, fresh_for: FOREVER, usable_for: FOREVER + USABLE })
+            Ok(Fetched { value, fresh_for: FOREVER, usable_for: http.settings.secret_ttl + USABLE })
         })
     }
 }
@@ -81,6 +82,13 @@ fn access(name: &str, identities: &Identities, http: &Http<'_>) -> Result<Secret
     let location = name.split('/').skip_while(|part| *part != "locations").nth(1);
     let url = format!("{}/v1/{name}:access", http.hosts.secret_manager_base(location));
     let mut rejected = None;
+    // The path was checked where it was registered; the token goes to no other host whatever is in it.
+    let host = Url::parse(&url).ok().and_then(|u| u.host_str().map(str::to_owned)).unwrap_or_default();
+    let regional = host.strip_prefix("secretmanager.").and_then(|h| h.strip_suffix(".rep.googleapis.com"));
+    let known = host == "secretmanager.googleapis.com" || regional.is_some_and(|l| !l.contains('.'));
+    if http.hosts.secret_manager.is_none() && !known {
+        return Err(Error::new(Kind::Denied, "its path does not lead to Secret Manager; correct it"));
+    }
     loop {
         let token = identities.token(None, rejected.as_ref(), http)?;
         let mut call = http.call(Method::Get, &url)?;

@@ -11,6 +11,9 @@ use crate::error::{Error, Kind, Result};
 /// How often a thread that waits for another's fetch looks whether it is still wanted.
 const SLICE: Duration = Duration::from_millis(20);
 
+/// A value that is rejected again and again is fetched anew this often.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// A failure is handed to everybody who asks this soon after it.
 const FAILURE_LASTS: Duration = Duration::from_millis(500);
 
@@ -28,6 +31,8 @@ pub struct Fetched {
 struct State {
     held: Option<Held>,
     fetching: bool,
+    /// When a rejected value was last fetched anew and was the same.
+    in_vain: Option<Instant>,
     failed: Option<(Instant, Error)>,
 }
 
@@ -75,8 +80,14 @@ impl Slot {
         loop {
             let now = Instant::now();
             // A value fetched while this call was waiting is new enough whatever its age may be.
-            let fresh = |h: &&Held| h.refresh_at > now && (h.fetched_at.elapsed() < max_age || h.fetched_at >= began);
-            if let Some(held) = state.held.as_ref().filter(fresh).filter(|h| !is_rejected(h)) {
+            let fresh = |h: &&Held| {
+                h.refresh_at.min(h.ends_at) > now && (h.fetched_at.elapsed() < max_age || h.fetched_at >= began)
+            };
+            // Fetched for this rejection, by this thread or another, and still the same: it is what there is. Asking again
+            // at once would be a fetch for each of a hundred sessions with a revoked key.
+            let just_asked =
+                |h: &&Held| h.fetched_at >= began || state.in_vain.is_some_and(|at| at.elapsed() < ASK_AGAIN);
+            if let Some(held) = state.held.as_ref().filter(fresh).filter(|h| !is_rejected(h) || just_asked(h)) {
                 return Ok(held.value.clone());
             }
             if let Some((at, error)) = &state.failed {
@@ -99,6 +110,8 @@ impl Slot {
         let result = match fetched {
             Ok(Fetched { value, fresh_for, usable_for }) => {
                 state.failed = None;
+                let same = rejected.is_some_and(|r| r.expose_secret() == value.expose_secret());
+                state.in_vain = same.then_some(now);
                 state.held = Some(Held {
                     value: value.clone(),
                     fetched_at: now,
@@ -189,6 +202,30 @@ mod tests {
             let same = slot.get(Some(&old), LONG, http, || Err(Error::internal("not asked"))).unwrap();
             assert_eq!(same.expose_secret(), "new");
         });
+    }
+
+    #[test]
+    fn a_value_that_stays_rejected_is_not_fetched_by_everybody() {
+        let slot = Arc::new(Slot::default());
+        let fetches = Arc::new(AtomicU32::new(0));
+        let old = with_http(|http| slot.get(None, LONG, http, || Ok(fetched("revoked", 60_000)))).unwrap();
+        let threads: Vec<_> = (0..50)
+            .map(|_| {
+                let (slot, fetches, old) = (Arc::clone(&slot), Arc::clone(&fetches), old.clone());
+                std::thread::spawn(move || {
+                    with_http(|http| {
+                        let fetch = || {
+                            fetches.fetch_add(1, Ordering::SeqCst);
+                            std::thread::sleep(Duration::from_millis(10));
+                            Ok(fetched("revoked", 60_000))
+                        };
+                        slot.get(Some(&old), LONG, http, fetch).unwrap();
+                    });
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|t| t.join().unwrap());
+        assert_eq!(fetches.load(Ordering::SeqCst), 1);
     }
 
     #[test]

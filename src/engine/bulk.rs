@@ -111,14 +111,15 @@ impl<'e> Bulk<'e> {
         patience: Option<Duration>,
     ) -> Self {
         let model = &resolved.model;
-        let activity = engine.status.of(&model.model_id);
+        let activity = engine.status.of(super::counted_as(model));
         let (sender, receiver) = channel();
+        activity.paced_by(&engine.gates.of(&model.fingerprint));
         let size = batch_size.or(model.options.batch_size).and_then(|n| usize::try_from(n).ok());
         let mut limits = provider(model.speaks).batch(model);
         limits.texts = size.map_or(limits.texts, |n| n.min(limits.most)).max(1);
         let concurrency = concurrency.or(model.options.concurrency).unwrap_or(CONCURRENCY).max(1);
         Bulk {
-            gate: activity.gate(&model.fingerprint),
+            gate: engine.gates.of(&model.fingerprint),
             budget: Budget::of(&model.options),
             engine,
             activity,
@@ -329,7 +330,7 @@ impl<'e> Bulk<'e> {
             }
             Came::Failed(failure, key) => {
                 let limited = failure.is_rate_limit();
-                permit.finish(&if limited { Outcome::Refused(failure.wait) } else { Outcome::Failed });
+                permit.finish(&Outcome::of_failure(&failure));
                 match (failure.kind(), key) {
                     (Kind::Interrupted(_), _) => return Err(failure.into_error(1)),
                     (Kind::Provider(401), Some(key)) if batch.rejected.is_none() => {

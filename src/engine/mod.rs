@@ -4,6 +4,7 @@
 
 mod batch;
 pub mod bulk;
+mod embed_table;
 mod pacing;
 pub mod registry;
 mod send;
@@ -16,8 +17,10 @@ use std::time::{Duration, Instant};
 use once_cell::sync::Lazy;
 use secrecy::SecretString;
 use serde_json::{json, Value};
+use sha2::{Digest, Sha256};
 use ureq::http::{header, HeaderName};
 
+use self::pacing::Gates;
 use self::registry::Registry;
 use self::send::{Outside, Request};
 use self::status::{Activity, Status};
@@ -31,7 +34,7 @@ use crate::models::settings::Settings;
 use crate::models::sql_store::SqlStore;
 use crate::models::store::{ResolvedModel, Routine, Store};
 use crate::providers::custom::Custom;
-use crate::providers::google::target;
+use crate::providers::google::{catalogue, target};
 use crate::providers::usage::{self, Usage};
 use crate::providers::{provider, Role};
 use crate::server::caller::Account;
@@ -50,6 +53,7 @@ pub struct Engine {
     workers: Workers,
     cache: MemoryCache,
     status: Status,
+    gates: Gates,
 }
 
 impl Engine {
@@ -75,6 +79,7 @@ impl Engine {
             }),
             cache: MemoryCache::default(),
             status: Status::default(),
+            gates: Gates::default(),
         }
     }
 
@@ -113,7 +118,7 @@ impl Engine {
         let settings = self.settings(interrupt)?;
         let resolved = self.registry.model(self.store.as_ref(), function, model_id, &settings, interrupt)?;
         must_embed(&resolved.model)?;
-        let activity = self.status.of(model_id);
+        let activity = self.status.of(counted_as(&resolved.model));
         activity.called();
         if let Some(hit) = self.remembered(&resolved, role, text, &settings) {
             activity.hit();
@@ -129,12 +134,12 @@ impl Engine {
 
     /// A vector that is in memory.
     fn remembered(&self, resolved: &ResolvedModel, role: Role, text: &str, settings: &Settings) -> Option<Arc<[u8]>> {
-        self.cache.sized(settings.cache_memory)?.get(&Key::new(&resolved.model.fingerprint, role as u8, text))
+        self.cache.sized(settings.cache_memory)?.get(&Key::new(&fingerprint(resolved, settings), role as u8, text))
     }
 
     fn remember(&self, resolved: &ResolvedModel, role: Role, text: &str, bytes: &Arc<[u8]>, settings: &Settings) {
         if let Some(cache) = self.cache.sized(settings.cache_memory) {
-            cache.insert(Key::new(&resolved.model.fingerprint, role as u8, text), Arc::clone(bytes));
+            cache.insert(Key::new(&fingerprint(resolved, settings), role as u8, text), Arc::clone(bytes));
         }
     }
 
@@ -284,7 +289,7 @@ impl Engine {
         let settings = self.settings(interrupt)?;
         let resolved =
             self.registry.model(self.store.as_ref(), Routine::PREDICT_ROW, model_id, &settings, interrupt)?;
-        let activity = self.status.of(model_id);
+        let activity = self.status.of(counted_as(&resolved.model));
         activity.called();
         self.answer(&resolved, body, &settings, &activity, interrupt)
             .map_err(|e| e.context(&format!("model '{model_id}'")))
@@ -343,6 +348,32 @@ impl Engine {
             })?;
         }
         url_of(&model, &cloud).map(String::from)
+    }
+}
+
+/// What decides a model's answers: its registration, and for some the cloud project that the settings name.
+fn fingerprint(resolved: &ResolvedModel, settings: &Settings) -> [u8; 32] {
+    let model = &resolved.model;
+    if model.speaks != ProviderId::Google {
+        return model.fingerprint;
+    }
+    let cloud = cloud_of(model, settings);
+    let mut hash = Sha256::new();
+    hash.update(model.fingerprint);
+    for part in [cloud.project, cloud.location] {
+        hash.update([u8::from(part.is_some())]);
+        hash.update(part.unwrap_or_default());
+        hash.update([0]);
+    }
+    hash.finalize().into()
+}
+
+/// The id that a model is counted under. Models that nobody registered have any number of ids.
+fn counted_as(model: &Model) -> &str {
+    if model.listed && !catalogue::LISTED.contains(&model.model_id.as_str()) {
+        "(other models of Google)"
+    } else {
+        &model.model_id
     }
 }
 
@@ -407,7 +438,8 @@ fn read_headers(json: &str) -> Result<Vec<(HeaderName, SecretString)>> {
                 Error::invalid(format!("the header function returned '{}', which is not a header name", cut(&name, 60)))
             })?;
             let reserved = [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];
-            if reserved.contains(&name) || name == header::CONTENT_TYPE {
+            let method = ["x-http-method-override", "x-http-method", "x-method-override"].contains(&name.as_str());
+            if reserved.contains(&name) || name == header::CONTENT_TYPE || method {
                 return Err(Error::invalid(format!("the header function may not set the header {name}")));
             }
             Ok((name, SecretString::from(value)))

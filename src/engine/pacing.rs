@@ -3,11 +3,12 @@
 //! A provider that says "too many requests" is left alone for as long as it asks, by everybody; then one request tries,
 //! and with each answer twice as many may be under way. Budgets of the model's options hold for the whole server.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
-use crate::http::retry;
+use crate::http::{retry, Failure};
 use crate::models::options::ModelOptions;
 use crate::threads::interrupt::{Interrupt, POLL};
 
@@ -17,6 +18,9 @@ const RECOVERED: u64 = 64;
 /// A provider that asks for more is tried again by one request after this: it may have asked for the end of a day's
 /// quota, or not mean it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// So long after a refusal a provider that gives no answers at all is no longer taken for one that limits the rate.
+const FORGOTTEN: Duration = Duration::from_secs(90);
 
 /// Over how many seconds a budget is counted: a minute and the second that has begun, so that no 60 seconds hold
 /// more than the budget.
@@ -29,11 +33,36 @@ pub struct Gate {
     changed: Condvar,
 }
 
+/// The gates of all registrations, by their fingerprint: a changed registration may be another endpoint or key, and
+/// starts anew.
+#[derive(Default)]
+pub struct Gates {
+    all: RwLock<HashMap<[u8; 32], Arc<Gate>>>,
+}
+
+/// With more gates than this, those that hold nothing back are forgotten.
+const MAX_GATES: usize = 4096;
+
+impl Gates {
+    /// The gate of a registration.
+    pub fn of(&self, fingerprint: &[u8; 32]) -> Arc<Gate> {
+        if let Some(gate) = self.all.read().unwrap_or_else(PoisonError::into_inner).get(fingerprint) {
+            return Arc::clone(gate);
+        }
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MAX_GATES {
+            all.retain(|_, gate| Arc::strong_count(gate) > 1 || gate.remembers());
+        }
+        Arc::clone(all.entry(*fingerprint).or_default())
+    }
+}
+
 struct State {
     in_flight: u64,
     /// How many may be under way since the provider last refused; `None`: any number.
     window: Option<u64>,
     paused_until: Option<Instant>,
+    refused_at: Option<Instant>,
     /// Counts refusals; requests that were under way during one say nothing new by being refused too.
     epoch: u64,
     refused_in_a_row: u32,
@@ -49,6 +78,7 @@ impl Default for Gate {
                 in_flight: 0,
                 window: None,
                 paused_until: None,
+                refused_at: None,
                 epoch: 0,
                 refused_in_a_row: 0,
                 requests: Minute::default(),
@@ -153,10 +183,23 @@ pub enum Outcome {
         /// The wait until there is something left of a limit.
         pause: Option<Duration>,
     },
+    /// Refused for another reason than its number.
+    Declined,
     /// Refused as one too many; with the wait that the provider asks for.
     Refused(Option<Duration>),
     /// Anything else.
     Failed,
+}
+
+impl Outcome {
+    /// Of a request that was not answered as wanted.
+    pub fn of_failure(failure: &Failure) -> Self {
+        match failure.kind() {
+            _ if failure.is_rate_limit() => Outcome::Refused(failure.wait),
+            Kind::Provider(400..=499) => Outcome::Declined,
+            _ => Outcome::Failed,
+        }
+    }
 }
 
 /// The right to one request. Dropping it without an outcome counts as a failure.
@@ -175,6 +218,14 @@ impl Gate {
     /// How many requests are under way.
     pub fn in_flight(&self) -> u64 {
         self.lock().in_flight
+    }
+
+    /// Whether the gate knows anything that a new one would not.
+    fn remembers(&self) -> bool {
+        let mut state = self.lock();
+        let second = self.second(Instant::now());
+        state.requests.advance(second);
+        state.in_flight > 0 || state.window.is_some() || state.paused_until.is_some() || state.requests.sum() > 0
     }
 
     /// How long the gate stays closed.
@@ -250,6 +301,9 @@ impl Gate {
             }
             state.paused_until = None;
         }
+        if state.refused_at.is_some_and(|at| now.saturating_duration_since(at) > FORGOTTEN) {
+            (state.window, state.refused_at) = (None, None);
+        }
         let most = state.window.unwrap_or(u64::MAX).min(budget.in_flight.unwrap_or(u64::MAX));
         if state.in_flight >= most {
             return Err(Blocked::Busy);
@@ -285,6 +339,16 @@ fn too_long(at: Instant, why: &str, now: Instant) -> Error {
     )
 }
 
+impl State {
+    /// After an answer to a request of `epoch`: twice as many may be under way.
+    fn widen(&mut self, epoch: u64) {
+        if self.epoch == epoch {
+            self.refused_in_a_row = 0;
+            self.window = self.window.map(|w| w.saturating_mul(2)).filter(|w| *w <= RECOVERED);
+        }
+    }
+}
+
 impl Permit {
     /// Gives the right back and tells how the request ended.
     pub fn finish(mut self, outcome: &Outcome) {
@@ -296,10 +360,7 @@ impl Permit {
         match outcome {
             Outcome::Answered { tokens, pause } => {
                 state.tokens.add(second, tokens.unwrap_or(0).saturating_sub(self.tokens));
-                if self.epoch == state.epoch {
-                    state.refused_in_a_row = 0;
-                    state.window = state.window.map(|w| w.saturating_mul(2)).filter(|w| *w <= RECOVERED);
-                }
+                state.widen(self.epoch);
                 if let Some(pause) = pause {
                     state.paused_until = state.paused_until.max(Some(now + (*pause).min(LONGEST_PAUSE)));
                 }
@@ -309,10 +370,13 @@ impl Permit {
                     state.epoch += 1;
                     state.refused_in_a_row = state.refused_in_a_row.saturating_add(1);
                     state.window = Some(1);
+                    state.refused_at = Some(now);
                 }
                 let wait = wait.unwrap_or_else(|| retry::backoff(state.refused_in_a_row.max(1)));
                 state.paused_until = state.paused_until.max(Some(now + wait.min(LONGEST_PAUSE)));
             }
+            // An answer too, and a sign that the provider answers again.
+            Outcome::Declined => state.widen(self.epoch),
             Outcome::Failed => {}
         }
         drop(state);
@@ -396,6 +460,35 @@ mod tests {
         let two = [enter(&gate, any, soon()).unwrap(), enter(&gate, any, soon()).unwrap()];
         assert!(enter(&gate, any, Instant::now() + Duration::from_millis(20)).is_err(), "then two");
         drop(two);
+    }
+
+    #[test]
+    fn an_answer_of_any_kind_opens_the_gate_again() {
+        let gate = Arc::new(Gate::default());
+        enter(&gate, Budget::default(), soon()).unwrap().finish(&Outcome::Refused(Some(Duration::from_millis(1))));
+        for _ in 0..3 {
+            enter(&gate, Budget::default(), soon()).unwrap().finish(&Outcome::Declined);
+        }
+        let _eight: Vec<Permit> = (0..8).map(|_| enter(&gate, Budget::default(), soon()).unwrap()).collect();
+        assert!(enter(&gate, Budget::default(), Instant::now() + Duration::from_millis(10)).is_err());
+    }
+
+    #[test]
+    fn gates_that_hold_nothing_back_are_forgotten_and_others_are_not() {
+        let gates = Gates::default();
+        let print = |i: u32| {
+            let mut f = [0; 32];
+            f[..4].copy_from_slice(&i.to_le_bytes());
+            f
+        };
+        let paused = gates.of(&print(0));
+        enter(&paused, Budget::default(), soon()).unwrap().finish(&Outcome::Refused(Some(Duration::from_secs(30))));
+        drop(paused);
+        for i in 1..=MAX_GATES as u32 + 10 {
+            gates.of(&print(i));
+        }
+        assert!(gates.all.read().unwrap().len() <= MAX_GATES);
+        assert!(gates.of(&print(0)).paused() > Duration::from_secs(20));
     }
 
     #[test]

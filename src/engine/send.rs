@@ -72,7 +72,8 @@ impl Engine {
         let budget = Budget::of(options);
         let max_retries = options.max_retries.unwrap_or(request.settings.max_retries);
         let mut tries = Tries::new(request.deadline, max_retries);
-        let gate = activity.gate(&request.resolved.model.fingerprint);
+        let gate = self.gates.of(&request.resolved.model.fingerprint);
+        activity.paced_by(&gate);
         let mut rejected: Option<(SecretString, Failure)> = None;
         let mut again = false;
         loop {
@@ -98,7 +99,7 @@ impl Engine {
                 Tried::Failed(failure, key) => (failure.within(request.timeout), key),
             };
             let limited = failure.is_rate_limit();
-            permit.finish(&if limited { Outcome::Refused(failure.wait) } else { Outcome::Failed });
+            permit.finish(&Outcome::of_failure(&failure));
             match (failure.kind(), key) {
                 // A key may have been rotated, or a token revoked, since it was read: once, with one read anew.
                 (Kind::Provider(401), Some(key)) if rejected.is_none() => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
@@ -24,8 +24,8 @@ const LONGEST: u64 = 3_600_000_000;
 /// What is shared by all calls of a model.
 #[derive(Default)]
 pub struct Activity {
-    /// Paces its requests; a changed registration starts anew, because it may be another endpoint or key.
-    gate: Mutex<([u8; 32], Arc<Gate>)>,
+    /// What paces its requests, to be shown.
+    gate: Mutex<Weak<Gate>>,
     calls: AtomicU64,
     cache_hits: AtomicU64,
     counted: Mutex<Counted>,
@@ -43,17 +43,13 @@ struct Counted {
 }
 
 impl Activity {
-    /// The gate of a registration, told by its fingerprint.
-    pub fn gate(&self, fingerprint: &[u8; 32]) -> Arc<Gate> {
-        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        if gate.0 != *fingerprint {
-            *gate = (*fingerprint, Arc::default());
-        }
-        Arc::clone(&gate.1)
+    /// Says which gate paces the model's requests.
+    pub fn paced_by(&self, gate: &Arc<Gate>) {
+        *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(gate);
     }
 
     fn current_gate(&self) -> Arc<Gate> {
-        Arc::clone(&self.gate.lock().unwrap_or_else(PoisonError::into_inner).1)
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner).upgrade().unwrap_or_default()
     }
 
     /// A call of a function.

@@ -24,7 +24,7 @@ impl Engine {
         let resolved =
             self.registry.model(self.store.as_ref(), Routine::VALIDATE_MODEL, model_id, &settings, interrupt)?;
         let model = &resolved.model;
-        let activity = self.status.of(model_id);
+        let activity = self.status.of(super::counted_as(model));
         let started = Instant::now();
         let (capability, found) = if model.model_type.embeds() {
             let found = self

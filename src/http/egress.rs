@@ -12,7 +12,11 @@ use crate::error::{cut, Error, Kind, Result};
 
 /// The setting `egress_allowlist`, read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Allowlist(Vec<Rule>);
+pub struct Allowlist {
+    rules: Vec<Rule>,
+    /// Whether it is for asking Google's metadata server, which nothing else may.
+    metadata: bool,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
@@ -43,7 +47,7 @@ impl Allowlist {
                 })
             })
             .collect::<Result<Vec<_>>>()
-            .map(Allowlist)
+            .map(|rules| Allowlist { rules, metadata: false })
     }
 }
 
@@ -51,13 +55,9 @@ impl Allowlist {
     /// For the metadata server of the cloud machine and nothing else; a test or proxy of one may be on this machine.
     pub fn for_metadata() -> Self {
         let rule = |target| Rule { plain_http: true, target, port: None };
-        Allowlist(vec![
-            rule(Target::Host("metadata.google.internal".into())),
-            rule(Target::Net(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 32)),
-            rule(Target::Net(IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)), 128)),
-            rule(Target::Host("localhost".into())),
-            rule(Target::Net(IpAddr::V4(Ipv4Addr::LOCALHOST), 8)),
-        ])
+        let nets = [(GOOGLE_METADATA_V4, 32), (GOOGLE_METADATA_V6, 128), (IpAddr::V4(Ipv4Addr::LOCALHOST), 8)];
+        let nets = nets.map(|(net, bits)| rule(Target::Net(net, bits)));
+        Allowlist { rules: nets.into(), metadata: true }
     }
 }
 
@@ -124,11 +124,15 @@ fn in_net(address: IpAddr, net: IpAddr, bits: u8) -> bool {
     }
 }
 
+/// Google's metadata server.
+const GOOGLE_METADATA_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
+const GOOGLE_METADATA_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254));
+
 /// Where clouds serve credentials to their machines besides the link-local addresses: Amazon, Google, Alibaba,
 /// Azure, Oracle.
 const METADATA: [IpAddr; 5] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    GOOGLE_METADATA_V6,
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
@@ -177,11 +181,11 @@ impl Allowlist {
             return self.check(&destination, address);
         }
         let local_name = name == "localhost" || name.ends_with(".localhost");
-        let by_name = |http: bool| self.0.iter().any(|r| r.matches_name(name, port) && (!http || r.plain_http));
+        let by_name = |http: bool| self.rules.iter().any(|r| r.matches_name(name, port) && (!http || r.plain_http));
         let by_address = |http: bool| {
-            !proxied && self.0.iter().any(|r| matches!(r.target, Target::Net(..)) && (!http || r.plain_http))
+            !proxied && self.rules.iter().any(|r| matches!(r.target, Target::Net(..)) && (!http || r.plain_http))
         };
-        if !self.0.is_empty() && !by_name(false) && !by_address(false) {
+        if !self.rules.is_empty() && !by_name(false) && !by_address(false) {
             return Err(self.not_listed(name));
         }
         if plain_http && !local_name && !by_name(true) && !by_address(true) {
@@ -201,6 +205,10 @@ impl Allowlist {
             IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
             IpAddr::V6(a) => a.is_unicast_link_local(),
         };
+        let meant = self.metadata && matches!(address, GOOGLE_METADATA_V4 | GOOGLE_METADATA_V6);
+        if meant {
+            return Ok(());
+        }
         if link_local || METADATA.contains(&address) || address.is_unspecified() || address.is_multicast() {
             return Err(denied(format!(
                 "{} is at {address}, where cloud machines serve their credentials or nothing at all; requests there are never sent",
@@ -208,18 +216,23 @@ impl Allowlist {
             )));
         }
         let listed = |http: bool| {
-            self.0.iter().any(|r| {
+            self.rules.iter().any(|r| {
                 (r.matches_address(address, to.port) || (to.address.is_none() && r.matches_name(to.name, to.port)))
                     && (!http || r.plain_http)
             })
         };
-        if !self.0.is_empty() && !listed(false) {
+        if !self.rules.is_empty() && !listed(false) {
             return Err(self.not_listed(to.name));
         }
         if to.plain_http && !address.is_loopback() && !listed(true) {
             return Err(plain_http_denied(to.name, to.port));
         }
         Ok(())
+    }
+
+    /// Checks the address of a proxy, which the list does not concern: not one where credentials are served.
+    pub fn check_proxy_address(name: &str, port: u16, address: IpAddr) -> Result<()> {
+        Self::default().check(&Destination { name, address: None, port, plain_http: false }, address)
     }
 
     fn not_listed(&self, name: &str) -> Error {
@@ -270,6 +283,19 @@ mod tests {
         }
         assert!(address_ok("", "innocent.example", false, "64:ff9b::8.8.8.8"));
         assert!(!url_ok("", "http://0.0.0.0/"));
+    }
+
+    #[test]
+    fn only_googles_metadata_server_is_asked_as_one() {
+        let list = Allowlist::for_metadata();
+        let ok =
+            |address: &str| list.check_address("metadata.google.internal", 80, true, address.parse().unwrap()).is_ok();
+        assert!(ok("169.254.169.254") && ok("fd20:ce::254") && ok("127.0.0.1"));
+        assert!(!ok("169.254.170.2") && !ok("10.0.0.1") && !ok("100.100.100.200"));
+        assert!(list.check_url(&Url::parse("http://169.254.169.254/x").unwrap(), false).is_ok());
+        assert!(list.check_url(&Url::parse("http://metadata.google.internal/x").unwrap(), false).is_ok());
+        assert!(Allowlist::check_proxy_address("p", 80, "169.254.169.254".parse().unwrap()).is_err());
+        assert!(Allowlist::check_proxy_address("p", 3128, "10.0.0.1".parse().unwrap()).is_ok());
     }
 
     #[test]

@@ -332,16 +332,19 @@ impl Tries {
 impl Configured {
     /// The agent that trusts the authorities of a file.
     fn agent(&self, ca_file: &str) -> Result<Agent> {
-        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(agent) = agents.get(ca_file) {
             return Ok(agent.clone());
         }
+        drop(agents);
+        // Without the lock: a file on a slow mount holds up its own models only.
         let agent = new_agent(ca_file)?;
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if agents.len() >= MAX_AGENTS {
-            agents.clear();
+            let other = agents.keys().find(|file| !file.is_empty()).cloned();
+            other.and_then(|file| agents.remove(&file));
         }
-        agents.insert(ca_file.to_owned(), agent.clone());
-        Ok(agent)
+        Ok(agents.entry(ca_file.to_owned()).or_insert(agent).clone())
     }
 }
 

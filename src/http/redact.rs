@@ -3,6 +3,9 @@
 use secrecy::{ExposeSecret, SecretString};
 use ureq::http::HeaderName;
 
+/// Shorter values are no keys.
+const SHORTEST: usize = 8;
+
 /// The keys among a request's headers.
 pub fn secrets_of(headers: &[(HeaderName, SecretString)]) -> Vec<SecretString> {
     headers.iter().filter(|(name, value)| is_secret(name, value)).map(|(_, value)| value.clone()).collect()
@@ -11,7 +14,7 @@ pub fn secrets_of(headers: &[(HeaderName, SecretString)]) -> Vec<SecretString> {
 /// Headers whose value is, or may be, a key.
 fn is_secret(name: &HeaderName, value: &SecretString) -> bool {
     let name = name.as_str();
-    bare(value.expose_secret()).len() >= 8
+    bare(value.expose_secret()).len() >= SHORTEST
         && ["authorization", "key", "token", "secret", "password", "cookie"].iter().any(|word| name.contains(word))
 }
 
@@ -27,6 +30,10 @@ fn bare(value: &str) -> &str {
 pub fn blot_out(body: &mut [u8], secrets: &[SecretString]) {
     for secret in secrets {
         let needle = bare(secret.expose_secret()).as_bytes();
+        // A short one, such as the `none` that some servers take, is a word like any other.
+        if needle.len() < SHORTEST {
+            continue;
+        }
         let found: Vec<usize> = memchr::memmem::find_iter(body, needle).collect();
         for at in found {
             if let Some(place) = body.get_mut(at..at + needle.len()) {
@@ -46,6 +53,9 @@ mod tests {
         let mut body = b"{\"you sent\":\"sk-12345678\"}".to_vec();
         blot_out(&mut body, &secrets);
         assert_eq!(body, b"{\"you sent\":\"***********\"}");
+        let mut body = b"none of the above".to_vec();
+        blot_out(&mut body, &[SecretString::from("none")]);
+        assert_eq!(body, b"none of the above");
     }
 
     #[test]

@@ -146,11 +146,14 @@ impl Resolver for CheckedResolver {
         let mut allowed = self.empty();
         let mut refusal = None;
         for address in addresses {
-            if let (Some(context), false) = (&context, is_proxy) {
-                if let Err(error) = context.allowlist.check_address(bare, port, plain_http, address.ip()) {
-                    refusal = Some(error);
-                    continue;
-                }
+            let checked = match &context {
+                _ if is_proxy => Allowlist::check_proxy_address(bare, port, address.ip()),
+                Some(context) => context.allowlist.check_address(bare, port, plain_http, address.ip()),
+                None => Ok(()),
+            };
+            if let Err(error) = checked {
+                refusal = Some(error);
+                continue;
             }
             if allowed.len() < 16 {
                 allowed.push(address);

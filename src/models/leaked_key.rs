@@ -113,7 +113,7 @@ pub fn in_text(text: &str) -> Option<&'static str> {
                 before.chars().next_back().is_none_or(|c| !c.is_ascii_alphanumeric() && c != '-' && c != '_')
             });
             let rest = text.get(at + prefix.len()..).unwrap_or_default();
-            let run = rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || b"-_.+/=".contains(b)).count();
+            let run = rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || b"-_.+=".contains(b)).count();
             let random = rest.bytes().take(run).any(|b| b.is_ascii_digit() || b.is_ascii_uppercase()) || run >= 24;
             at_start && prefix.len() + run >= *length && random
         });
@@ -141,6 +141,8 @@ mod tests {
             "https://h/models/task-sk-learn-text-embedding-model",
             "projects/p/locations/us-central1/publishers/google/models/gemini-embedding-001",
             "2024-10-21",
+            "https://us-central1-aiplatform.googleapis.com/v1/projects/sk-analytics-prod/locations/us-central1/publishers",
+            "https://h/v1/projects/pa-data-platform/locations/europe-west1/publishers/google/models/x",
             "sk-short",
         ] {
             assert_eq!(in_text(text), None, "{text}");

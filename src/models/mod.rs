@@ -1,6 +1,7 @@
 //! What a model, a secret and a setting is, how each is validated, and where they are stored.
 
 pub mod built_in;
+pub mod bulk_store;
 mod called;
 pub mod endpoint_url;
 pub mod function_name;

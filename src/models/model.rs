@@ -171,6 +171,8 @@ pub struct Model {
     pub output: Option<OutputTransform>,
     /// The options set with `ml_set_model_options`.
     pub options: ModelOptions,
+    /// Whether it is one of Google's that nobody registered.
+    pub listed: bool,
     /// The account that registered it; its functions run as this account.
     pub definer: Account,
     /// Changes when anything does that may change a result.

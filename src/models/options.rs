@@ -184,8 +184,20 @@ fn texts(value: &Value, place: &mut BTreeMap<String, String>, allowed: fn(&str, 
 
 /// Headers that the library sets itself, or that carry keys, are not for options: everybody may read those.
 fn header_is_allowed(name: &str, value: &str) -> bool {
-    const RESERVED: [&str; 8] =
-        ["host", "content-length", "content-type", "transfer-encoding", "connection", "expect", "te", "upgrade"];
+    const RESERVED: [&str; 11] = [
+        "host",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "connection",
+        "expect",
+        "te",
+        "upgrade",
+        // Some services take these for another method than POST.
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+    ];
     let name = name.to_ascii_lowercase();
     HeaderName::from_bytes(name.as_bytes()).is_ok()
         && HeaderValue::from_str(value).is_ok()

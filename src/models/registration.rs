@@ -245,6 +245,7 @@ impl Registration {
                 Some(revision),
             ]),
             qualified_name,
+            listed: false,
             definer,
         })
     }

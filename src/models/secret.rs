@@ -30,10 +30,7 @@ impl Secret {
     /// the path must be the prefix's or below it.
     pub fn check_url(&self, url: &Url) -> Result<()> {
         let Some(prefix) = &self.url_prefix else { return Ok(()) };
-        let base = prefix.path().trim_end_matches('/');
-        let below = url.path().strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        // Dot segments are resolved by now; what is left may be one in disguise (..%2f) that the host resolves.
-        if url.origin() == prefix.origin() && below && !url.path().contains("..") {
+        if is_below(prefix, url) {
             return Ok(());
         }
         Err(Error::new(
@@ -41,6 +38,26 @@ impl Secret {
             format!("its secret is bound to {}; the request URL must begin with that", cut(prefix.as_str(), 120)),
         ))
     }
+}
+
+/// Whether a URL is `prefix` or below it: the same scheme, host and port, and a path that begins with the prefix's whole
+/// segments and cannot lead out of it.
+pub fn is_below(prefix: &Url, url: &Url) -> bool {
+    let base = prefix.path().trim_end_matches('/');
+    let below = url.path().strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    url.origin() == prefix.origin() && below && !has_disguised_dots(url.path())
+}
+
+/// Dot segments are resolved by now; what is left may be one in disguise (`..%2f`, `%252e%2e/`) that the host resolves.
+fn has_disguised_dots(path: &str) -> bool {
+    let mut text = path.to_ascii_lowercase();
+    for _ in 0..4 {
+        if text.contains("..") || text.contains("%2f") || text.contains("%5c") || text.contains('\\') {
+            return true;
+        }
+        text = text.replace("%2e", ".").replace("%25", "%");
+    }
+    text.contains('%') && text != path.to_ascii_lowercase() || text.contains("..")
 }
 
 /// Reads the options of a secret, of which there is one: `url_prefix`.
@@ -134,14 +151,17 @@ impl SecretPath {
             return Ok(SecretPath::Keyring(name.to_owned()));
         }
         let parts: Vec<&str> = text.split('/').collect();
+        // The location becomes part of a host that is sent the server's Google token.
+        let name = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        let project = |part: &str| part.split(['.', ':']).all(name);
         let google = match parts.as_slice() {
-            ["projects", p, "secrets", s, "versions", v] => [*p, "x", *s, *v].iter().all(|x| !x.is_empty()),
-            ["projects", p, "locations", l, "secrets", s, "versions", v] => {
-                [*p, *l, *s, *v].iter().all(|x| !x.is_empty())
-            }
+            ["projects", p, "secrets", s, "versions", v] => project(p) && name(s) && name(v),
+            ["projects", p, "locations", l, "secrets", s, "versions", v] => project(p) && name(l) && name(s) && name(v),
             _ => false,
         };
-        if google && text.len() <= 512 && !text.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        if google && text.len() <= 512 {
             return Ok(SecretPath::GoogleSecretManager(text.to_owned()));
         }
         // The text is not repeated: people paste the key itself here.
@@ -190,6 +210,9 @@ mod tests {
             "file:/etc/passwd",
             "file:",
             "projects/p/secrets//versions/1",
+            "projects/p/locations/x@evil.example#/secrets/s/versions/1",
+            "projects/p/locations/evil.example/secrets/s/versions/1",
+            "projects/../secrets/s/versions/1",
         ] {
             assert!(SecretPath::parse(bad).is_err(), "{bad}");
         }
@@ -220,6 +243,7 @@ mod tests {
         assert!(ok("https://api.openai.com", "https://api.openai.com/v1/embeddings"));
         assert!(ok("https://API.openai.com/v1/", "https://api.openai.com:443/v1/embeddings?x=1"));
         assert!(ok("https://h/v1", "https://h/v1"));
+        assert!(ok("https://h/v1", "https://h/v1/model%20a/x.y"));
         for (prefix, url) in [
             ("https://api.openai.com", "https://api.openai.com.evil.org/"),
             ("https://api.openai.com", "http://api.openai.com/"),
@@ -228,6 +252,10 @@ mod tests {
             ("https://h/v1", "https://h/v1/../v2"),
             ("https://h/v1", "https://h/v1/%2e%2e/v2"),
             ("https://h/v1", "https://h/v1/..%2fv2"),
+            ("https://h/v1", "https://h/v1/%2e%2e%2fv2"),
+            ("https://h/v1", "https://h/v1/%252e%252e/v2"),
+            ("https://h/v1", "https://h/v1/%25252e./v2"),
+            ("https://h/v1", "https://h/v1/a%5cb"),
         ] {
             assert!(!ok(prefix, url), "{prefix} {url}");
         }

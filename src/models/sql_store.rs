@@ -9,7 +9,7 @@ use super::built_in;
 use super::called;
 use super::function_name::FunctionName;
 use super::leaked_key;
-use super::model::check_id;
+use super::model::{check_id, Model};
 use super::options;
 use super::registration::{self, FunctionInfo, Registration};
 use super::secret::{self, Secret, SecretPath};
@@ -128,7 +128,8 @@ impl Store for SqlStore {
                 ),
                 None => no_such_model(model_id),
             })?;
-            return Ok(ResolvedModel { model: listed.to_model(None, Account::library(), "")?, secret: None });
+            let model = listed.to_model(None, Account::library(), "")?;
+            return Ok(ResolvedModel { model: Model { listed: true, ..model }, secret: None });
         };
         let model = stored.registration.to_model(
             stored.options.as_deref(),
@@ -644,6 +645,11 @@ fn listed_as_json(r: &Registration) -> String {
 pub fn set_model_options(model_id: &str, patch: &str, settings: &Settings, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_set_model_options", 2, interrupt)?;
     check_id("model_id", model_id)?;
+    // Where requests go through, and whom they trust, is the network policy's matter and not that of a single model.
+    let patched = options::parse_object(patch)?;
+    if ["proxy", "ca_file"].iter().any(|name| patched.get(*name).is_some_and(|value| !value.is_null())) {
+        check_may_call("ml_set_setting", 2, interrupt)?;
+    }
     let (id, patch, settings) = (model_id.to_owned(), patch.to_owned(), settings.clone());
     session(&As::Library, interrupt, move |s| {
         // One transaction: two patches at once must not lose one.

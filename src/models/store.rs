@@ -26,6 +26,8 @@ impl Routine {
     pub const QUERY_EMBEDDING: Routine = Routine { name: "ml_query_embedding", parameters: 2 };
     /// `ml_embedding_batch(model_id, contents)`.
     pub const EMBEDDING_BATCH: Routine = Routine { name: "ml_embedding_batch", parameters: 2 };
+    /// `ml_embed_table(model_id, table, content_column, embedding_column, options)`.
+    pub const EMBED_TABLE: Routine = Routine { name: "ml_embed_table", parameters: 5 };
     /// `ml_predict_row(model_id, request_body)`.
     pub const PREDICT_ROW: Routine = Routine { name: "ml_predict_row", parameters: 2 };
     /// `ml_validate_model(model_id)`.

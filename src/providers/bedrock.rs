@@ -88,7 +88,7 @@ impl Provider for Bedrock {
     fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {
         let call = if model.model_type.embeds() { "invoke" } else { "converse" };
         let region = model.options.location.as_deref().unwrap_or(REGION);
-        let path = || format!("/model/{}/{call}", name_of(model));
+        let path = || format!("/model/{}/{call}", name_of(model).replace('/', "%2F"));
         Ok(match &model.request_url {
             None => format!("https://bedrock-runtime.{region}.amazonaws.com{}", path()),
             Some(url) => match url::Url::parse(url) {

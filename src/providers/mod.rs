@@ -253,6 +253,7 @@ pub(crate) mod tests {
             input: None,
             output: None,
             options: ModelOptions::default(),
+            listed: false,
             definer: Account::library(),
             fingerprint: [0; 32],
         }

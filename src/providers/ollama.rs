@@ -51,7 +51,8 @@ impl Provider for Ollama {
     fn check(&self, model: &Model) -> Result<()> {
         require_ability(model, self.abilities())?;
         require_name(model, "nomic-embed-text")?;
-        if model.request_url.as_deref().is_some_and(|url| url.contains("/v1")) {
+        if model.request_url.as_deref().and_then(|u| url::Url::parse(u).ok()).is_some_and(|u| u.path().contains("/v1"))
+        {
             return Err(Error::invalid(
                 "model_request_url is that of Ollama's OpenAI-compatible API; use provider open_ai with it, or give the base http://localhost:11434",
             ));

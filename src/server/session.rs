@@ -243,7 +243,11 @@ impl Session {
 
     /// Runs one statement. Each `?` in `sql` is replaced by a parameter (see [`bind`]).
     pub fn query(&mut self, sql: &str, params: &[Param<'_>]) -> Result<ResultSet> {
-        let statement = bind(sql, params)?;
+        self.run(bind(sql, params)?.as_bytes())
+    }
+
+    /// Runs one statement as it is. It may hold bytes that are no text, in literals with the introducer `_binary`.
+    pub fn run(&mut self, statement: &[u8]) -> Result<ResultSet> {
         let length = c_uint::try_from(statement.len())
             .map_err(|_| Error::new(Kind::TooLarge, "a statement of more than 4 GiB cannot be run"))?;
         let mut collector = Collector::default();

@@ -13,7 +13,7 @@ use super::session::{RunAs, Session};
 use crate::abi::symbols::server_api;
 use crate::error::{Error, Kind, Result};
 use crate::threads::interrupt::{CancelToken, Interrupt};
-use crate::threads::workers::{Config, Workers};
+use crate::threads::workers::{Config, Pending, Workers};
 
 /// How long internal statements may take together, unless the caller sets a shorter deadline.
 pub const SQL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,6 +46,8 @@ pub enum Purpose {
     None,
     /// Statements of ours.
     Own,
+    /// Asks the keyring, which may be a service on the network.
+    Keyring,
     /// Calls functions that users wrote, which may take their time.
     UserFunctions,
     /// Only asks whether the account may call a routine: the function must do nothing.
@@ -71,11 +73,12 @@ pub fn refuse_inside_user_functions() -> Result<()> {
     ))
 }
 
-/// The threads for a purpose. Users' functions have their own, so that slow ones do not keep the registry from
-/// being read.
+/// The threads for a purpose. Users' functions and the keyring have their own, so that slow ones do not keep the
+/// registry from being read.
 fn workers(purpose: Purpose) -> &'static Workers {
     static OWN: OnceLock<Workers> = OnceLock::new();
     static USER_FUNCTIONS: OnceLock<Workers> = OnceLock::new();
+    static KEYRING: OnceLock<Workers> = OnceLock::new();
     let config = Config {
         name: "mysql_ml-sql",
         max_threads: 64,
@@ -107,6 +110,9 @@ fn workers(purpose: Purpose) -> &'static Workers {
         Purpose::UserFunctions => {
             USER_FUNCTIONS.get_or_init(|| Workers::new(Config { name: "mysql_ml-user", ..config }))
         }
+        Purpose::Keyring => {
+            KEYRING.get_or_init(|| Workers::new(Config { name: "mysql_ml-keys", max_threads: 8, ..config }))
+        }
         _ => OWN.get_or_init(|| Workers::new(config)),
     }
 }
@@ -134,6 +140,44 @@ pub fn with_session<T: Send + 'static>(
     deadline: Instant,
     work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    let job = start_session(account, purpose, work)?;
+    job.wait(interrupt, deadline)
+}
+
+/// A session at work on another thread. Dropped before its end, what it runs is killed.
+pub struct SessionJob<T> {
+    pending: Pending<T>,
+    account: As,
+    id: Arc<AtomicU32>,
+    abandoned: CancelToken,
+    ended: Cell<bool>,
+}
+
+impl<T> SessionJob<T> {
+    /// Waits for the end of the work.
+    pub fn wait(&self, interrupt: &dyn Interrupt, deadline: Instant) -> Result<T> {
+        let result = self.pending.wait(interrupt, deadline);
+        // After an interrupt or the deadline it still runs.
+        self.ended.set(!matches!(&result, Err(e) if matches!(e.kind(), Kind::Interrupted(_) | Kind::Timeout)));
+        result
+    }
+}
+
+impl<T> Drop for SessionJob<T> {
+    fn drop(&mut self) {
+        if !self.ended.get() {
+            self.abandoned.cancel();
+            kill(&self.account, self.id.load(Ordering::Acquire));
+        }
+    }
+}
+
+/// Opens a session as `account` and runs `work` in it on another thread, without waiting.
+pub fn start_session<T: Send + 'static>(
+    account: &As,
+    purpose: Purpose,
+    work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
+) -> Result<SessionJob<T>> {
     refuse_inside_user_functions()?;
     let run_as = account.resolve()?;
     let id = Arc::new(AtomicU32::new(0));
@@ -152,14 +196,7 @@ pub fn with_session<T: Send + 'static>(
         drop(session);
         result
     })?;
-    let result = pending.wait(interrupt, deadline);
-    if let Err(error) = &result {
-        if matches!(error.kind(), Kind::Interrupted(_) | Kind::Timeout) {
-            abandoned.cancel();
-            kill(account, id.load(Ordering::Acquire));
-        }
-    }
-    result
+    Ok(SessionJob { pending, account: account.clone(), id, abandoned, ended: Cell::new(false) })
 }
 
 /// Stops the statement that the session `id` is running. Not waited for: the caller was told to stop already.

@@ -2,9 +2,11 @@
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::abi::symbols::statement_api;
-use crate::error::{Error, Result};
+use crate::error::{cut, Error, Result};
 use crate::threads::interrupt::Interrupt;
 
 /// `KILL`, `max_execution_time` and shutdown, as the server tells them to the statement's own thread.
@@ -46,6 +48,55 @@ impl ProcessState {
 impl Drop for ProcessState {
     fn drop(&mut self) {
         swap_state(self.previous);
+    }
+}
+
+/// The bytes of a state that changes. They are never freed: another session may be reading them for its own
+/// SHOW PROCESSLIST at any moment. At worst it reads half of an old and half of a new text.
+type Slot = [AtomicU8; 96];
+
+/// Slots that no statement uses at the moment.
+static FREE: Mutex<Vec<&'static [Slot; 2]>> = Mutex::new(Vec::new());
+
+/// Shows how far the statement is, while it lives.
+pub struct ProgressState {
+    previous: *const std::ffi::c_char,
+    slots: &'static [Slot; 2],
+    shown: usize,
+}
+
+impl ProgressState {
+    /// For the calling thread's statement.
+    pub fn begin() -> Self {
+        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let slots = free
+            .unwrap_or_else(|| Box::leak(Box::new(std::array::from_fn(|_| std::array::from_fn(|_| AtomicU8::new(0))))));
+        let mut state = ProgressState { previous: std::ptr::null(), slots, shown: 0 };
+        state.previous = state.swap("working");
+        state
+    }
+
+    /// Shows `text`, cut to what fits.
+    pub fn show(&mut self, text: &str) {
+        self.swap(text);
+    }
+
+    fn swap(&mut self, text: &str) -> *const std::ffi::c_char {
+        // The other slot, so that the text that is shown stays whole.
+        self.shown ^= 1;
+        let Some(slot) = self.slots.get(self.shown) else { return std::ptr::null() };
+        let text = cut(text, slot.len() - 1);
+        for (place, byte) in slot.iter().zip(text.bytes().filter(|b| *b != 0).chain(std::iter::repeat(0))) {
+            place.store(byte, Ordering::Relaxed);
+        }
+        swap_state(slot.as_ptr().cast())
+    }
+}
+
+impl Drop for ProgressState {
+    fn drop(&mut self) {
+        swap_state(self.previous);
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.slots);
     }
 }
 

@@ -65,6 +65,7 @@ fn start_server(args: &[&str], env: &[(&str, &str)], keyring: bool) -> Running {
         ("CLOUDSDK_API_ENDPOINT_OVERRIDES_DISCOVERYENGINE".to_owned(), endpoint.url("/discovery/")),
         ("CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER".to_owned(), endpoint.url("/secretmanager/")),
         ("CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS".to_owned(), endpoint.url("/iamcredentials/")),
+        ("CLOUDSDK_AUTH_TOKEN_HOST".to_owned(), endpoint.url("/google-oauth/token")),
         ("GOOGLE_GEMINI_BASE_URL".to_owned(), endpoint.url("/gemini/")),
         ("GCE_METADATA_HOST".to_owned(), format!("127.0.0.1:{}", endpoint.port())),
         ("HOME".to_owned(), secrets.path().display().to_string()),

@@ -132,6 +132,16 @@ DROP USER multi@localhost, multi@'local%';
 CALL mysql.ml_drop_model_registration('multi');
 -- The locked account cannot be used to log in.
 SELECT account_locked, plugin FROM mysql.user WHERE user = 'mysql_ml';
+-- Proxy and authorities of a model are the network policy's matter: they need the right to change settings.
+GRANT EXECUTE ON PROCEDURE mysql.ml_set_model_options TO caller@localhost;
+--@ user caller
+CALL mysql.ml_set_model_options('who', '{"timeout_ms": 5000}');
+CALL mysql.ml_set_model_options('who', '{"proxy": "http://127.0.0.1:9"}');
+DO ml_set_model_options('who', '{"ca_file": "/etc/hostname"}');
+CALL mysql.ml_set_model_options('who', '{"proxy": null, "timeout_ms": null}');
+--@ user root
+CALL mysql.ml_set_model_options('who', '{"proxy": "http://127.0.0.1:9"}');
+CALL mysql.ml_set_model_options('who', '{"proxy": null}');
 CALL mysql.ml_drop_model_registration('who');
 CALL mysql.ml_drop_model_registration('roots');
 CALL mysql.ml_drop_model_registration('d');

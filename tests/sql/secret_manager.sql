@@ -25,6 +25,16 @@ CALL mysql.ml_set_setting('secret_ttl_ms', '0');
 SELECT VECTOR_DIM(mysql.ml_embedding('latest', 'three')) AS dimensions;
 --@ requests
 CALL mysql.ml_set_setting('secret_ttl_ms', NULL);
+-- The path is no way to another host, to which the server's Google token would be sent.
+CALL mysql.ml_create_sm_secret_registration('evil', 'projects/p/locations/x@evil.example#/secrets/s/versions/1');
+CALL mysql.ml_create_sm_secret_registration('evil', 'projects/p/locations/evil.example/secrets/s/versions/1');
+-- Another project or location is another model: its texts are sent again.
+CALL mysql.ml_create_model_registration('place', NULL, 'google', 'text_embedding', 'text-embedding-005', NULL, NULL, NULL, NULL, NULL);
+SELECT VECTOR_DIM(mysql.ml_embedding('place', 'a text')) AS dimensions;
+CALL mysql.ml_set_setting('google_project', 'other-project');
+SELECT VECTOR_DIM(mysql.ml_embedding('place', 'a text')) AS dimensions;
+--@ last PATH
+CALL mysql.ml_set_setting('google_project', NULL);
 -- An identity other than the server's: a secret that holds a credentials file.
 CALL mysql.ml_create_sm_secret_registration('sa', 'file:service-account.json');
 CALL mysql.ml_create_model_registration('own-identity', NULL, 'google', 'text_embedding', 'text-embedding-005', 'auth_type_cloudsql_service_agent_iam', 'sa', NULL, NULL, NULL);

@@ -9,9 +9,9 @@ use serde_json::Value;
 use ureq::http::{header, HeaderName};
 use url::form_urlencoded::Serializer;
 
-use super::super::Http;
+use super::super::{open_file, Http};
 use super::source::{AuthorizedUser, ExternalAccount, ServiceAccount};
-use super::{Minted, SCOPE};
+use super::{Minted, MAX_LIFETIME, SCOPE};
 use crate::error::{Error, Kind, Result};
 use crate::http::Method;
 
@@ -41,7 +41,7 @@ struct TokenAnswer {
 
 /// A service account's key signs who it is (RFC 7523).
 pub fn service_account(account: &ServiceAccount, http: &Http<'_>) -> Result<Minted> {
-    let token_uri = account.token_uri.as_deref().unwrap_or(TOKEN_URI);
+    let token_uri = account.token_uri.as_deref().or(http.hosts.token.as_deref()).unwrap_or(TOKEN_URI);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let claims = Claims { iss: &account.client_email, scope: SCOPE, aud: token_uri, iat: now, exp: now + LIFETIME };
     let unusable = || {
@@ -67,7 +67,8 @@ pub fn authorized_user(user: &AuthorizedUser, http: &Http<'_>) -> Result<Minted>
         ("refresh_token", user.refresh_token.expose_secret()),
     ];
     let private = vec![user.client_secret.clone(), user.refresh_token.clone()];
-    post_form(user.token_uri.as_deref().unwrap_or(TOKEN_URI), &form, private, http)
+    let token_uri = user.token_uri.as_deref().or(http.hosts.token.as_deref()).unwrap_or(TOKEN_URI);
+    post_form(token_uri, &form, private, http)
 }
 
 /// Another identity provider's token, exchanged at Google's security token service (RFC 8693), then perhaps for that
@@ -96,7 +97,7 @@ fn subject_token(account: &ExternalAccount, http: &Http<'_>) -> Result<SecretStr
         (Some(path), _) => {
             use std::io::Read;
             let mut text = String::new();
-            std::fs::File::open(path)
+            open_file(std::path::Path::new(path))
                 .and_then(|file| file.take(MAX_SUBJECT_TOKEN).read_to_string(&mut text))
                 .map_err(|e| {
                     Error::new(Kind::NotFound, format!("the token file of the Google external account cannot be read: {e}"))
@@ -155,7 +156,8 @@ pub fn impersonate(url: &str, token: &SecretString, http: &Http<'_>) -> Result<M
     let answer = http.send(&call)?.body;
     let generated: Generated = serde_json::from_slice(&answer).map_err(|_| unexpected())?;
     let ends = humantime::parse_rfc3339(&generated.expire_time).map_err(|_| unexpected())?;
-    Ok(Minted { value: generated.access_token, lifetime: ends.duration_since(SystemTime::now()).unwrap_or_default() })
+    let lifetime = ends.duration_since(SystemTime::now()).unwrap_or_default().min(MAX_LIFETIME);
+    Ok(Minted { value: generated.access_token, lifetime })
 }
 
 fn unexpected() -> Error {
@@ -168,5 +170,6 @@ fn post_form(url: &str, form: &[(&str, &str)], private: Vec<SecretString>, http:
     call.private = private;
     let answer = http.send(&call)?.body;
     let token: TokenAnswer = serde_json::from_slice(&answer).map_err(|_| unexpected())?;
-    Ok(Minted { value: token.access_token, lifetime: Duration::from_secs(token.expires_in.unwrap_or(LIFETIME)) })
+    let lifetime = Duration::from_secs(token.expires_in.unwrap_or(LIFETIME)).min(MAX_LIFETIME);
+    Ok(Minted { value: token.access_token, lifetime })
 }

@@ -1,5 +1,6 @@
 //! The metadata server of a Google Cloud machine: plain http at a link-local address, never through a proxy.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use serde::Deserialize;
 use ureq::http::HeaderName;
 
 use super::super::Http;
-use super::{none_found, Minted};
+use super::{none_found, Minted, MAX_LIFETIME};
 use crate::error::{Error, Kind, Result};
 use crate::http::{Call, Method};
 
@@ -23,6 +24,9 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// A machine without the server is not asked again for this long.
 const ABSENT_FOR: Duration = Duration::from_secs(10);
 
+/// Whether it ever answered: then it is there, and a failure is one of the network.
+static PRESENT: AtomicBool = AtomicBool::new(false);
+
 static ABSENT_SINCE: Mutex<Option<Instant>> = Mutex::new(None);
 
 #[derive(Deserialize)]
@@ -36,7 +40,7 @@ pub fn token(http: &Http<'_>) -> Result<Minted> {
     let body = get("instance/service-accounts/default/token", http)?;
     let token: TokenAnswer =
         serde_json::from_slice(&body).map_err(|_| Error::response("the metadata server's answer is not a token"))?;
-    Ok(Minted { value: token.access_token, lifetime: Duration::from_secs(token.expires_in) })
+    Ok(Minted { value: token.access_token, lifetime: Duration::from_secs(token.expires_in).min(MAX_LIFETIME) })
 }
 
 /// The machine's project.
@@ -82,6 +86,7 @@ fn get(path: &str, http: &Http<'_>) -> Result<Vec<u8>> {
         .and_then(|s| s.parse().ok())
         .and_then(|s| Duration::try_from_secs_f64(s).ok())
         .map_or(TIMEOUT, |t| t.min(Duration::from_secs(60)));
+    let mut failure = None;
     for host in hosts {
         let mut call = Call {
             headers: vec![(HeaderName::from_static("metadata-flavor"), "Google".to_owned().into())],
@@ -91,15 +96,24 @@ fn get(path: &str, http: &Http<'_>) -> Result<Vec<u8>> {
         call.deadline = call.deadline.min(Instant::now() + timeout);
         call.connect_timeout = call.connect_timeout.min(timeout / 2);
         match http.client.send(&call, 1, http.settings, http.cancel) {
-            Ok(answer) if answer.metadata_flavor => return Ok(answer.body),
+            Ok(answer) if answer.metadata_flavor => {
+                PRESENT.store(true, Ordering::Relaxed);
+                return Ok(answer.body);
+            }
             Ok(_) => {
                 return Err(Error::response(
                     "what answers as the metadata server is not Google's; set GCE_METADATA_HOST, or use a key file",
                 ))
             }
-            Err(e) if matches!(e.kind(), Kind::Connection | Kind::Timeout) => http.check()?,
+            Err(e) if matches!(e.kind(), Kind::Connection | Kind::Timeout) => {
+                http.check()?;
+                failure = Some(e);
+            }
             Err(e) => return Err(e.context("metadata server")),
         }
+    }
+    if let (true, Some(failure)) = (PRESENT.load(Ordering::Relaxed), failure) {
+        return Err(failure.context("metadata server"));
     }
     *ABSENT_SINCE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     Err(none())

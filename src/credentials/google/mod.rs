@@ -27,6 +27,9 @@ const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// A token is renewed this long before its end, as Google's libraries do.
 const REFRESH_BEFORE: Duration = Duration::from_secs(225);
 
+/// No token lives longer, whatever a service says.
+const MAX_LIFETIME: Duration = Duration::from_secs(86_400);
+
 /// More key files than this in use at once are forgotten and read again.
 const MAX_IDENTITIES: usize = 256;
 
@@ -68,9 +71,9 @@ struct Minted {
 impl Identities {
     /// The identity of a credentials file, or the default one of this process. The file is looked at each time; only
     /// what it is exchanged for is remembered.
-    fn find(&self, document: Option<&SecretString>) -> Result<(Source, Arc<Identity>)> {
+    fn find(&self, document: Option<&SecretString>, http: &Http<'_>) -> Result<(Source, Arc<Identity>)> {
         let (source, key) = match document {
-            Some(text) => (Source::from_json(text.expose_secret(), "the secret")?, digest(text)),
+            Some(text) => (Source::from_secret(text.expose_secret(), http.hosts)?, digest(text)),
             None => match source::default_file()? {
                 Some((text, place)) => (Source::from_json(text.expose_secret(), place)?, digest(&text)),
                 None => (Source::Metadata, [0; 32]),
@@ -91,13 +94,13 @@ impl Identities {
         rejected: Option<&SecretString>,
         http: &Http<'_>,
     ) -> Result<Token> {
-        let (source, identity) = self.find(document)?;
+        let (source, identity) = self.find(document, http)?;
         let value = identity.token.get(rejected, Duration::MAX, http, || {
             let Minted { value, lifetime } = source.mint(http)?;
             Ok(Fetched {
                 value,
                 fresh_for: lifetime.saturating_sub(REFRESH_BEFORE.min(lifetime / 2)),
-                usable_for: lifetime.saturating_sub(Duration::from_secs(10)),
+                usable_for: lifetime.saturating_sub(Duration::from_secs(10).min(lifetime / 10)),
             })
         })?;
         Ok(Token { value, quota_project: source.quota_project() })
@@ -108,7 +111,7 @@ impl Identities {
         if cloud.project.is_some() && cloud.location.is_some() {
             return Ok(());
         }
-        let (source, identity) = self.find(document)?;
+        let (source, identity) = self.find(document, http)?;
         if cloud.project.is_none() {
             cloud.project = remembered(&identity.project, || source.project(http))?;
         }

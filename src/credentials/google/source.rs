@@ -1,6 +1,5 @@
 //! Where Google credentials come from: the kinds of credential files, and where they are looked for.
 
-use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -8,9 +7,10 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::Http;
+use super::super::{open_file, Http};
 use super::{exchange, metadata, none_found, Minted};
-use crate::error::{cut, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
+use crate::providers::google::hosts::Hosts;
 
 /// The largest credentials file that is read.
 const MAX_FILE: u64 = 256 * 1024;
@@ -109,11 +109,44 @@ impl Source {
         Self::from_value(value, place, 0)
     }
 
+    /// Reads a credentials file that a secret holds. Whoever registered the secret may have written it, so it must not
+    /// make the server read files, ask other machines, or send what it has to them: a key or login, exchanged at Google's
+    /// own hosts.
+    pub fn from_secret(text: &str, hosts: &Hosts) -> Result<Self> {
+        let source = Self::from_json(text, "the secret")?;
+        source.check_foreign(hosts)?;
+        Ok(source)
+    }
+
+    // The depth is bounded by `from_value`.
+    fn check_foreign(&self, hosts: &Hosts) -> Result<()> {
+        let refuse = |what: &str| {
+            Err(Error::new(
+                Kind::Denied,
+                format!("the secret holds Google credentials {what}; such credentials can only be the server's own (GOOGLE_APPLICATION_CREDENTIALS)"),
+            ))
+        };
+        let googles = |url: &Option<String>| url.as_deref().is_none_or(|url| hosts.exchanges_tokens(url));
+        match self {
+            Source::ServiceAccount(a) if !googles(&a.token_uri) => refuse("with a token_uri that is not Google's"),
+            Source::AuthorizedUser(u) if !googles(&u.token_uri) => refuse("with a token_uri that is not Google's"),
+            Source::ServiceAccount(_) | Source::AuthorizedUser(_) => Ok(()),
+            Source::Impersonated(i) if !hosts.exchanges_tokens(&i.url) => {
+                refuse("that are exchanged elsewhere than at Google")
+            }
+            Source::Impersonated(i) => i.source.check_foreign(hosts),
+            Source::ExternalAccount(_) => refuse("of type external_account"),
+            Source::Metadata => Ok(()),
+        }
+    }
+
     fn from_value(mut value: Value, place: &str, depth: u32) -> Result<Self> {
         fn typed<T: serde::de::DeserializeOwned>(value: Value, place: &str) -> Result<Box<T>> {
-            // serde's message names the missing field and no value of a right one.
-            serde_json::from_value(value).map(Box::new).map_err(|e| {
-                Error::invalid(format!("{place} is not a whole Google credentials file: {}", cut(&e.to_string(), 100)))
+            // serde's message may repeat a value, so only its kind is told.
+            serde_json::from_value(value).map(Box::new).map_err(|_| {
+                Error::invalid(format!(
+                    "{place} is not a whole Google credentials file: it lacks or mistypes a field of its type"
+                ))
             })
         }
         let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -134,8 +167,8 @@ impl Source {
             other => Err(Error::new(
                 Kind::Unsupported,
                 format!(
-                    "{place} holds Google credentials of type '{}'; use service_account, authorized_user, external_account or impersonated_service_account",
-                    cut(other, 40)
+                    "{place} holds Google credentials of {}; use service_account, authorized_user, external_account or impersonated_service_account",
+                    if other.is_empty() { "no type" } else { "a type that is not supported" }
                 ),
             )),
         }
@@ -219,7 +252,7 @@ pub fn default_file() -> Result<Option<(SecretString, &'static str)>> {
 
 fn read(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
-    let file = File::open(path)?;
+    let file = open_file(path)?;
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::new(ErrorKind::InvalidInput, "not a file"));
     }
@@ -240,6 +273,18 @@ mod tests {
             r#"{{"type":"impersonated_service_account","service_account_impersonation_url":"https://h/x","source_credentials":{user}}}"#
         );
         assert!(matches!(of(&impersonated).unwrap(), Source::Impersonated(_)));
+        let hosts = Hosts::default();
+        let of_secret = |text: &str| Source::from_secret(text, &hosts).map(|_| ());
+        assert!(of_secret(user).is_ok());
+        for foreign in [
+            r#"{"type":"external_account","audience":"a","subject_token_type":"t","token_url":"https://sts.googleapis.com/v1/token","credential_source":{"file":"/etc/passwd"}}"#,
+            r#"{"type":"authorized_user","client_id":"c","client_secret":"s","refresh_token":"r","token_uri":"https://evil.example/"}"#,
+            &format!(
+                r#"{{"type":"impersonated_service_account","service_account_impersonation_url":"https://evil.example/x","source_credentials":{user}}}"#
+            ),
+        ] {
+            assert_eq!(of_secret(foreign).unwrap_err().kind(), Kind::Denied, "{foreign}");
+        }
         for bad in [
             "{}",
             "[]",

@@ -2,6 +2,8 @@
 
 use url::Url;
 
+use crate::models::secret::is_below;
+
 /// Hosts in place of Google's own, as the `gcloud` tool and Google's SDKs name them in the environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hosts {
@@ -15,6 +17,8 @@ pub struct Hosts {
     pub iam_credentials: Option<String>,
     /// `GOOGLE_GEMINI_BASE_URL`.
     pub gemini: Option<String>,
+    /// `CLOUDSDK_AUTH_TOKEN_HOST`, a whole URL.
+    pub token: Option<String>,
 }
 
 impl Hosts {
@@ -28,6 +32,7 @@ impl Hosts {
             secret_manager: base("CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER"),
             iam_credentials: base("CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"),
             gemini: base("GOOGLE_GEMINI_BASE_URL"),
+            token: base("CLOUDSDK_AUTH_TOKEN_HOST"),
         }
     }
 
@@ -41,9 +46,13 @@ impl Hosts {
         }
     }
 
-    /// Discovery Engine.
-    pub fn discovery_base(&self) -> &str {
-        self.discovery.as_deref().unwrap_or("https://discoveryengine.googleapis.com")
+    /// Discovery Engine, which has hosts of its own for the multi-regions.
+    pub fn discovery_base(&self, location: &str) -> String {
+        match (&self.discovery, location) {
+            (Some(base), _) => base.clone(),
+            (None, "us" | "eu") => format!("https://{location}-discoveryengine.googleapis.com"),
+            (None, _) => "https://discoveryengine.googleapis.com".into(),
+        }
     }
 
     /// The Gemini Developer API.
@@ -72,8 +81,13 @@ impl Hosts {
             .into_iter()
             .flatten()
             .filter_map(|base| Url::parse(base).ok())
-            .any(|base| base.origin() == url.origin() && url.path().starts_with(base.path().trim_end_matches('/')));
-        if overridden {
+            .find(|base| is_below(base, url));
+        let base = overridden.as_ref().map_or("", |base| base.path().trim_end_matches('/'));
+        // What calls a model, and nothing else of these services: not what makes jobs or changes endpoints.
+        if !calls_a_model(url.path().strip_prefix(base).unwrap_or_default()) {
+            return false;
+        }
+        if overridden.is_some() {
             return true;
         }
         let host = url.host_str().unwrap_or_default();
@@ -81,11 +95,62 @@ impl Hosts {
             || host.strip_suffix("-aiplatform.googleapis.com").is_some_and(|region| !region.contains('.'))
             || host.strip_suffix(".rep.googleapis.com").is_some_and(|rest| rest.starts_with("aiplatform."))
             || host.strip_suffix(".p.googleapis.com").is_some_and(|rest| rest.contains("aiplatform"))
-            || host.ends_with(".prediction.vertexai.goog")
             || host == "discoveryengine.googleapis.com"
             || host.strip_suffix("-discoveryengine.googleapis.com").is_some_and(|region| !region.contains('.'))
             || host == "generativelanguage.googleapis.com";
         google && url.scheme() == "https" && url.port().is_none()
+    }
+}
+
+impl Hosts {
+    /// Whether a URL is one where Google exchanges credentials for tokens.
+    pub fn exchanges_tokens(&self, url: &str) -> bool {
+        if self.token.as_deref() == Some(url.trim_end_matches('/')) {
+            return true;
+        }
+        let Ok(url) = Url::parse(url) else { return false };
+        let own = self.iam_credentials.as_deref().and_then(|base| Url::parse(base).ok());
+        if own.is_some_and(|base| is_below(&base, &url)) {
+            return true;
+        }
+        let host = url.host_str().unwrap_or_default();
+        let google = matches!(host, "oauth2.googleapis.com" | "sts.googleapis.com" | "iamcredentials.googleapis.com");
+        google && url.scheme() == "https" && url.port().is_none() && url.username().is_empty()
+    }
+}
+
+/// Methods of models.
+const METHODS: [&str; 14] = [
+    "predict",
+    "rawPredict",
+    "streamRawPredict",
+    "directPredict",
+    "serverStreamingPredict",
+    "generateContent",
+    "streamGenerateContent",
+    "embedContent",
+    "batchEmbedContents",
+    "countTokens",
+    "computeTokens",
+    "explain",
+    "rank",
+    "generateText",
+];
+
+/// Whether a path is that of a call to a model: of a publisher or an endpoint in Vertex AI, of a ranking, of the Gemini
+/// API, or OpenAI's API at Vertex AI.
+fn calls_a_model(path: &str) -> bool {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let called =
+        |last: &str| last.split_once(':').is_some_and(|(name, method)| !name.is_empty() && METHODS.contains(&method));
+    match parts.as_slice() {
+        ["v1" | "v1beta1", "projects", _, "locations", _, "publishers", _, "models", last]
+        | ["v1" | "v1beta1", "projects", _, "locations", _, "endpoints", last]
+        | ["v1" | "v1beta" | "v1alpha", "projects", _, "locations", _, "rankingConfigs", last]
+        | ["v1" | "v1beta", "models", last] => called(last),
+        ["v1" | "v1beta1", "projects", _, "locations", _, "endpoints", "openapi", "chat", "completions"]
+        | ["v1" | "v1beta1", "projects", _, "locations", _, "endpoints", "openapi", "embeddings"] => true,
+        _ => false,
     }
 }
 
@@ -98,22 +163,28 @@ mod tests {
         let hosts = Hosts::default();
         let may = |url: &str| hosts.may_have_token(&Url::parse(url).unwrap());
         for url in [
-            "https://us-central1-aiplatform.googleapis.com/v1/x",
-            "https://aiplatform.googleapis.com/v1/x",
-            "https://aiplatform.eu.rep.googleapis.com/",
-            "https://123.us-central1-456.prediction.vertexai.goog/v1/x",
-            "https://discoveryengine.googleapis.com/v1/x",
+            "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google/models/m:predict",
+            "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/anthropic/models/c@1:rawPredict",
+            "https://aiplatform.eu.rep.googleapis.com/v1/projects/p/locations/eu/endpoints/12:predict",
+            "https://discoveryengine.googleapis.com/v1/projects/p/locations/global/rankingConfigs/c:rank",
+            "https://generativelanguage.googleapis.com/v1beta/models/m:embedContent",
+            "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l/endpoints/openapi/chat/completions",
         ] {
             assert!(may(url), "{url}");
         }
         for url in [
-            "http://us-central1-aiplatform.googleapis.com/",
+            "http://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l/endpoints/1:predict",
+            "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l/customJobs",
+            "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l/endpoints/1:undeployModel",
+            "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l/endpoints/1:predict/../../x",
+            "https://discoveryengine.googleapis.com/v1/projects/p/locations/global/collections/c/dataStores",
+            "https://1.us-central1-2.prediction.vertexai.goog/v1/projects/p/locations/l/endpoints/1:predict",
             "https://storage.googleapis.com/",
             "https://secretmanager.googleapis.com/",
             "https://evil.example/us-central1-aiplatform.googleapis.com",
             "https://aiplatform.googleapis.com.evil.example/",
             "https://evil.example.x-aiplatform.googleapis.com.evil/",
-            "https://us-central1-aiplatform.googleapis.com:8443/",
+            "https://us-central1-aiplatform.googleapis.com:8443/v1/projects/p/locations/l/endpoints/1:predict",
         ] {
             assert!(!may(url), "{url}");
         }
@@ -125,8 +196,13 @@ mod tests {
             (name == "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM").then(|| "https://psc.corp.example/vertex/".into())
         });
         assert_eq!(hosts.vertex_base("eu"), "https://psc.corp.example/vertex");
-        assert!(hosts.may_have_token(&Url::parse("https://psc.corp.example/vertex/v1/x").unwrap()));
-        assert!(!hosts.may_have_token(&Url::parse("https://psc.corp.example/other").unwrap()));
+        let may = |path: &str| hosts.may_have_token(&Url::parse(&format!("https://psc.corp.example{path}")).unwrap());
+        let call = "/v1/projects/p/locations/l/endpoints/1:predict";
+        assert!(may(&format!("/vertex{call}")));
+        assert!(!may(&format!("/other{call}")) && !may(&format!("/vertex-of-others{call}")) && !may(call));
+        assert!(!may("/vertex/v1/projects/p/locations/l/customJobs"));
+        assert!(hosts.exchanges_tokens("https://oauth2.googleapis.com/token"));
+        assert!(!hosts.exchanges_tokens("https://oauth2.googleapis.com.evil.example/token"));
         assert_eq!(
             hosts.secret_manager_base(Some("europe-west1")),
             "https://secretmanager.europe-west1.rep.googleapis.com"

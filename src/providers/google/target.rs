@@ -65,12 +65,16 @@ impl<'m> Name<'m> {
             _ => return None,
         }
         let plain = |part: &str| {
-            part.len() <= 200
+            !part.is_empty()
+                && part.len() <= 200
+                && !part.contains("..")
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@'))
         };
-        let all = [name.project, name.location, name.publisher, name.endpoint].into_iter().flatten();
-        let ok = all.chain(std::iter::once(name.name)).all(plain) && (name.endpoint.is_some() || !name.name.is_empty());
-        ok.then_some(name)
+        // Projects of an organisation are `example.com:project`.
+        let project = name.project.into_iter().flat_map(|p| p.split(':'));
+        let model = Some(name.name).filter(|_| name.endpoint.is_none());
+        let others = [name.location, name.publisher, name.endpoint, model].into_iter().flatten();
+        project.chain(others).all(plain).then_some(name)
     }
 }
 
@@ -125,8 +129,9 @@ fn is_gemini_api(model: &Model, cloud: &Cloud) -> bool {
 
 /// The API by which a model is called.
 pub fn api(model: &Model) -> Api {
+    let given = name(model).ok().and_then(|name| name.method).map(str::to_owned);
     let name = model_name(model);
-    let method = absolute(model).and_then(|url| url.path().rsplit_once(':').map(|(_, m)| m.to_owned()));
+    let method = absolute(model).map_or(given, |url| url.path().rsplit_once(':').map(|(_, m)| m.to_owned()));
     if model.model_type == ModelType::Reranking || name.starts_with("semantic-ranker") {
         return Api::Ranking;
     }
@@ -182,7 +187,7 @@ pub fn endpoint(model: &Model, cloud: &Cloud) -> Result<String> {
         let location = name.location.or(model.options.location.as_deref()).unwrap_or("global");
         return Ok(format!(
             "{}/v1/projects/{project}/locations/{location}/rankingConfigs/default_ranking_config:rank",
-            cloud.hosts.discovery_base()
+            cloud.hosts.discovery_base(location)
         ));
     }
     let of_model = name.location.or(model.options.location.as_deref());

@@ -1,0 +1,550 @@
+//! `ml_embed_table`: embeds the rows of a table that lack a vector.
+//!
+//! Three lines of work go on at once: one session reads rows in the order of the key, requests are under way, another
+//! session writes what came back, each with the caller's rights. Every group of rows is a transaction of its own and
+//! re-checks the texts, so that a stop at any moment leaves nothing wrong and the next run goes on.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TryRecvError};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{json, Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::bulk::Bulk;
+use super::Engine;
+use crate::error::{cut, Error, Kind, Result};
+use crate::models::bulk_store::{self, FailedRow, Progress};
+use crate::models::model::check_id;
+use crate::models::options::parse_object;
+use crate::models::store::Routine;
+use crate::providers::Role;
+use crate::server::session::Session;
+use crate::server::sql::{start_session, with_session, As, Purpose, SessionJob, SQL_TIMEOUT};
+use crate::server::statement::ProgressState;
+use crate::tables::layout::Layout;
+use crate::tables::statements::{self, Found, Key};
+use crate::threads::interrupt::{Interrupt, POLL};
+
+/// A page of rows is read in about this many bytes of text.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// Rows of a page, before anything is known of them, and at most.
+const FIRST_PAGE: usize = 256;
+const LARGEST_PAGE: usize = 4096;
+
+/// A group of rows is written when it has this many bytes of vectors, or when nothing else is to do.
+const GROUP_BYTES: usize = 1 << 20;
+
+/// How often a table is gone over again for rows that changed meanwhile.
+const PASSES: u32 = 3;
+
+/// More failed rows than this end the passes.
+const MAX_FAILED_KEYS: usize = 100_000;
+
+/// How often progress is written.
+const TELL: Duration = Duration::from_secs(1);
+
+/// What `options` says.
+#[derive(Debug, Default, PartialEq)]
+struct Options {
+    batch_size: Option<u64>,
+    concurrency: Option<u64>,
+    max_rows: Option<u64>,
+    stop_on_error: bool,
+    filter: Option<String>,
+    hash_column: Option<String>,
+}
+
+impl Options {
+    fn read(text: Option<&str>) -> Result<Self> {
+        let map = match text {
+            Some(text) if !text.trim().is_empty() => parse_object(text)?,
+            _ => Map::new(),
+        };
+        let mut options = Self::default();
+        for (name, value) in &map {
+            if value.is_null() {
+                continue;
+            }
+            let number = |max: u64| {
+                value
+                    .as_u64()
+                    .filter(|n| (1..=max).contains(n))
+                    .ok_or_else(|| Error::invalid(format!("option {name} takes a whole number from 1 to {max}")))
+            };
+            let text = || {
+                let text = value.as_str().filter(|t| !t.trim().is_empty());
+                text.map(str::to_owned).ok_or_else(|| Error::invalid(format!("option {name} takes a text")))
+            };
+            match name.as_str() {
+                "batch_size" => options.batch_size = Some(number(10_000)?),
+                "concurrency" => options.concurrency = Some(number(64)?),
+                "max_rows" => options.max_rows = Some(number(u64::MAX)?),
+                "where" => options.filter = Some(text()?),
+                "hash_column" => options.hash_column = Some(text()?),
+                "on_error" => {
+                    options.stop_on_error = match value.as_str() {
+                        Some("record") => false,
+                        Some("stop") => true,
+                        _ => return Err(Error::invalid("option on_error takes 'record' or 'stop'")),
+                    }
+                }
+                other => {
+                    return Err(Error::invalid(format!(
+                        "option '{}' is not known; accepted: batch_size, concurrency, max_rows, on_error, where, hash_column",
+                        cut(other, 60)
+                    )))
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// A session that does what it is sent, one thing after another.
+struct Line<Q, A> {
+    questions: Option<SyncSender<Q>>,
+    answers: Receiver<A>,
+    job: SessionJob<()>,
+    asked: usize,
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Line<Q, A> {
+    /// Opens it with the caller's rights.
+    fn open(
+        mut begin: impl FnMut(&mut Session) -> Result<()> + Send + 'static,
+        mut answer: impl FnMut(&mut Session, Q) -> A + Send + 'static,
+    ) -> Result<Self> {
+        let (questions, inbox) = sync_channel::<Q>(8);
+        let (outbox, answers) = sync_channel::<A>(8);
+        let job = start_session(&As::Caller, Purpose::Own, move |s| {
+            begin(s)?;
+            while let Ok(question) = inbox.recv() {
+                if outbox.send(answer(s, question)).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Line { questions: Some(questions), answers, job, asked: 0 })
+    }
+
+    fn ask(&mut self, question: Q, interrupt: &dyn Interrupt) -> Result<()> {
+        let sent = self.questions.as_ref().is_some_and(|q| q.send(question).is_ok());
+        if !sent {
+            return Err(self.fault(interrupt));
+        }
+        self.asked += 1;
+        Ok(())
+    }
+
+    fn answer(&mut self, interrupt: &dyn Interrupt) -> Result<Option<A>> {
+        match self.answers.try_recv() {
+            Ok(answer) => {
+                self.asked = self.asked.saturating_sub(1);
+                Ok(Some(answer))
+            }
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(self.fault(interrupt)),
+        }
+    }
+
+    /// Why the session ended.
+    fn fault(&mut self, interrupt: &dyn Interrupt) -> Error {
+        self.questions = None;
+        match self.job.wait(interrupt, Instant::now() + Duration::from_secs(5)) {
+            Err(e) => e,
+            Ok(()) => Error::internal("a session of the job ended early"),
+        }
+    }
+
+    /// Lets it finish.
+    fn close(mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        self.questions = None;
+        self.job.wait(interrupt, Instant::now() + SQL_TIMEOUT)
+    }
+}
+
+/// A group of rows with their vectors.
+struct Group {
+    rows: Vec<(Found, Arc<[u8]>)>,
+}
+
+/// How many rows of a group were written, and the group.
+type Written = (Result<u64>, Vec<Found>);
+
+/// Embeds a table. The state of one call.
+struct Job<'e> {
+    layout: Arc<Layout>,
+    model_id: String,
+    options: Options,
+    bulk: Bulk<'e>,
+    reader: Line<String, Result<Vec<Found>>>,
+    writer: Line<Group, Written>,
+    /// Rows that are being embedded, by the number they were given.
+    rows: HashMap<u64, Found>,
+    next: u64,
+    taken: u64,
+    read_rows: VecDeque<Found>,
+    page: usize,
+    after: Option<Key>,
+    exhausted: bool,
+    group: Vec<(Found, Arc<[u8]>)>,
+    group_bytes: usize,
+    changed_in_pass: u64,
+    failed_keys: HashSet<Key>,
+    failures: Vec<FailedRow>,
+    old_failures: u64,
+    progress: Progress,
+    told: Instant,
+    state: ProgressState,
+}
+
+impl Engine {
+    /// Embeds the rows of a table that lack a vector, or whose text changed; see docs/functions.md. The result is a JSON
+    /// object of what was done.
+    pub fn embed_table(
+        &self,
+        arguments: [&str; 4],
+        options: Option<&str>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<String> {
+        let [model_id, table, content, embedding] = arguments;
+        check_id("model_id", model_id)?;
+        let options = Options::read(options)?;
+        let settings = self.settings(interrupt)?;
+        let resolved =
+            self.registry.model(self.store.as_ref(), Routine::EMBED_TABLE, model_id, &settings, interrupt)?;
+        super::must_embed(&resolved.model)?;
+        let started = Instant::now();
+        let layout = {
+            let (table, content, embedding) = (table.to_owned(), content.to_owned(), embedding.to_owned());
+            let hash = options.hash_column.clone();
+            let until = Instant::now() + SQL_TIMEOUT;
+            let found = with_session(&As::Caller, Purpose::Own, interrupt, until, move |s| {
+                Layout::look_up(s, &table, &content, &embedding, hash.as_deref())
+            })?;
+            Arc::new(found)
+        };
+        if let Some(wanted) = resolved.model.options.dimensions {
+            must_fit(&layout, usize::try_from(wanted).unwrap_or(usize::MAX))?;
+        }
+        let bulk = Bulk::new(
+            self,
+            resolved,
+            settings,
+            Role::Document,
+            options.concurrency,
+            options.batch_size,
+            // As long as the provider asks for: the work is not lost by waiting, and KILL ends it.
+            None,
+        );
+        let old_failures = bulk_store::clear_failures(&layout, Vec::new(), interrupt)?;
+        let mut job = Job {
+            reader: reader(&layout)?,
+            writer: writer(&layout)?,
+            layout,
+            model_id: model_id.to_owned(),
+            options,
+            bulk,
+            rows: HashMap::new(),
+            next: 0,
+            taken: 0,
+            read_rows: VecDeque::new(),
+            page: FIRST_PAGE,
+            after: None,
+            exhausted: false,
+            group: Vec::new(),
+            group_bytes: 0,
+            changed_in_pass: 0,
+            failed_keys: HashSet::new(),
+            failures: Vec::new(),
+            old_failures,
+            progress: Progress { status: "running", ..Progress::default() },
+            told: Instant::now(),
+            state: ProgressState::begin(),
+        };
+        bulk_store::write_progress(&job.layout, model_id, &job.progress, true, interrupt)?;
+        let result = job.run(interrupt);
+        job.end(result, started, interrupt)
+    }
+}
+
+fn must_fit(layout: &Layout, dimensions: usize) -> Result<()> {
+    if dimensions <= layout.width {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "the model's vectors have {dimensions} dimensions, but column {} takes at most {}; widen it with ALTER TABLE, or set the model's option dimensions",
+        layout.embedding, layout.width
+    )))
+}
+
+fn reader(layout: &Arc<Layout>) -> Result<Line<String, Result<Vec<Found>>>> {
+    let layout = Arc::clone(layout);
+    Line::open(
+        |s| s.query("SET time_zone = '+00:00'", &[]).map(|_| ()),
+        move |s, sql: String| {
+            let rows = s.run(sql.as_bytes())?.rows;
+            rows.iter().map(|row| statements::read(&layout, row)).collect()
+        },
+    )
+}
+
+fn writer(layout: &Arc<Layout>) -> Result<Line<Group, Written>> {
+    let name = format!("{}.{}.{}", layout.schema, layout.table, layout.embedding).to_lowercase();
+    let digest = Sha256::digest(name.as_bytes());
+    let digest: String = digest.iter().take(24).map(|b| format!("{b:02x}")).collect();
+    let lock = format!("mysql_ml:{digest}");
+    let (table, column) = (layout.name(), layout.embedding.clone());
+    let layout = Arc::clone(layout);
+    Line::open(
+        move |s| {
+            s.query("SET time_zone = '+00:00'", &[])?;
+            // Held until the session ends, however it ends: two jobs on one column would send every row twice.
+            let got = s.query("SELECT GET_LOCK(?, 0)", &[lock.as_str().into()])?;
+            if got.rows.first().map_or(Ok(None), |row| row.get::<Option<u64>>(0))? == Some(1) {
+                return Ok(());
+            }
+            Err(Error::new(
+                Kind::Busy,
+                format!(
+                    "column {column} of {table} is being embedded by another session; wait for its end, or KILL it"
+                ),
+            ))
+        },
+        move |s, group: Group| {
+            let rows: Vec<(&Found, &[u8])> = group.rows.iter().map(|(found, v)| (found, v.as_ref())).collect();
+            let written = s.run(&statements::update(&layout, &rows)).map(|done| done.affected);
+            (written, group.rows.into_iter().map(|(found, _)| found).collect())
+        },
+    )
+}
+
+impl Job<'_> {
+    fn run(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        for pass in 1.. {
+            self.one_pass(interrupt)?;
+            let again = self.changed_in_pass > 0
+                && pass < PASSES
+                && self.failed_keys.len() < MAX_FAILED_KEYS
+                && self.options.max_rows.is_none_or(|most| self.taken < most);
+            if !again {
+                break;
+            }
+            (self.after, self.exhausted, self.changed_in_pass) = (None, false, 0);
+        }
+        Ok(())
+    }
+
+    fn one_pass(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        loop {
+            interrupt.check()?;
+            self.read(interrupt)?;
+            self.feed();
+            let last = self.exhausted && self.read_rows.is_empty();
+            // Short while there is other work to look after.
+            let wait = if self.reader.asked + self.writer.asked > 0 { Duration::from_millis(1) } else { POLL };
+            match self.bulk.advance(wait, last, interrupt)? {
+                Some(done) => self.done(done.id, done.vector, interrupt)?,
+                None if !self.group.is_empty() => self.write(interrupt)?,
+                None => {}
+            }
+            while let Some(answer) = self.writer.answer(interrupt)? {
+                self.written(answer, interrupt)?;
+            }
+            self.tell(false, interrupt)?;
+            let idle = self.bulk.is_empty() && self.group.is_empty() && self.writer.asked == 0;
+            if last && idle && self.reader.asked == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Keeps rows coming, some batches ahead of the requests.
+    fn read(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        while let Some(page) = self.reader.answer(interrupt)? {
+            let page = page?;
+            self.exhausted = page.len() < self.page;
+            if let Some(last) = page.last() {
+                self.after = Some(last.key.clone());
+            }
+            let bytes: usize = page.iter().map(|f| f.content.len()).sum();
+            if !page.is_empty() {
+                self.page = (PAGE_BYTES / (bytes / page.len()).max(1)).clamp(16, LARGEST_PAGE);
+            }
+            self.read_rows.extend(page);
+        }
+        let ahead = self.bulk.batch_size() * self.bulk.concurrency();
+        if !self.exhausted && self.reader.asked == 0 && self.read_rows.len() < ahead {
+            let sql = statements::select(&self.layout, self.options.filter.as_deref(), self.after.as_ref(), self.page);
+            self.reader.ask(sql, interrupt)?;
+        }
+        Ok(())
+    }
+
+    /// Hands rows to the requests, not more than they will soon take.
+    fn feed(&mut self) {
+        let ahead = self.bulk.batch_size() * 2;
+        while self.bulk.waiting() < ahead {
+            if self.options.max_rows.is_some_and(|most| self.taken >= most) {
+                self.read_rows.clear();
+                self.exhausted = true;
+                return;
+            }
+            let Some(found) = self.read_rows.pop_front() else { return };
+            if self.failed_keys.contains(&found.key) {
+                continue;
+            }
+            let id = self.next;
+            self.next += 1;
+            self.taken += 1;
+            self.bulk.push(id, Arc::from(found.content.as_str()));
+            self.rows.insert(id, found);
+        }
+    }
+
+    fn done(&mut self, id: u64, vector: Result<Arc<[u8]>>, interrupt: &dyn Interrupt) -> Result<()> {
+        let Some(found) = self.rows.remove(&id) else {
+            return Err(Error::internal("a vector came back for a row that was not sent"));
+        };
+        let fitting = vector.and_then(|bytes| must_fit(&self.layout, bytes.len() / 4).map(|()| bytes));
+        match fitting {
+            Ok(bytes) => {
+                self.group_bytes += bytes.len();
+                self.group.push((found, bytes));
+                if self.group_bytes >= GROUP_BYTES {
+                    self.write(interrupt)?;
+                }
+            }
+            Err(error) => self.fail(found, &error, interrupt)?,
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, found: Found, error: &Error, interrupt: &dyn Interrupt) -> Result<()> {
+        let key = statements::shown(&self.layout, &found);
+        if self.options.stop_on_error {
+            return Err(Error::new(error.kind(), format!("row {}: {}", cut(&key, 100), error.message())));
+        }
+        self.progress.failed += 1;
+        self.failures.push(FailedRow { key, error: error.message().to_owned() });
+        if self.failed_keys.len() < MAX_FAILED_KEYS {
+            self.failed_keys.insert(found.key);
+        }
+        if self.failures.len() >= 100 {
+            bulk_store::write_failures(&self.layout, std::mem::take(&mut self.failures), interrupt)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        // Two groups ahead are enough to keep the session busy; the rest waits here, where it is bounded by the requests.
+        while self.writer.asked >= 2 {
+            interrupt.check()?;
+            match self.writer.answer(interrupt)? {
+                Some(answer) => self.written(answer, interrupt)?,
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        self.group_bytes = 0;
+        let group = Group { rows: std::mem::take(&mut self.group) };
+        self.writer.ask(group, interrupt)
+    }
+
+    fn written(&mut self, answer: Written, interrupt: &dyn Interrupt) -> Result<()> {
+        let (written, rows) = answer;
+        let written = written?;
+        self.progress.embedded += written;
+        let changed = (rows.len() as u64).saturating_sub(written);
+        self.progress.skipped += changed;
+        self.changed_in_pass += changed;
+        if self.old_failures > 0 {
+            let keys = rows.iter().map(|found| statements::shown(&self.layout, found)).collect();
+            self.old_failures = bulk_store::clear_failures(&self.layout, keys, interrupt)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, now: bool, interrupt: &dyn Interrupt) -> Result<()> {
+        if !now && self.told.elapsed() < TELL {
+            return Ok(());
+        }
+        self.told = Instant::now();
+        let p = &self.progress;
+        self.state.show(&format!("ml_embed_table: {} rows embedded, {} failed", p.embedded, p.failed));
+        bulk_store::write_failures(&self.layout, std::mem::take(&mut self.failures), interrupt)?;
+        bulk_store::write_progress(&self.layout, &self.model_id, &self.progress, false, interrupt)
+    }
+
+    fn end(mut self, result: Result<()>, started: Instant, interrupt: &dyn Interrupt) -> Result<String> {
+        let result = match result {
+            Ok(()) => {
+                self.progress.status = "finished";
+                self.tell(true, interrupt)
+            }
+            Err(e) => Err(e),
+        };
+        if let Err(error) = result {
+            let stopped = matches!(error.kind(), Kind::Interrupted(_));
+            self.progress.status = if stopped { "stopped" } else { "failed" };
+            self.progress.message = Some(error.message().to_owned());
+            // The statement ends with its own error; that the end is noted too is worth a try.
+            let _ = bulk_store::write_failures(&self.layout, std::mem::take(&mut self.failures), &Briefly::begin());
+            let _ = bulk_store::write_progress(&self.layout, &self.model_id, &self.progress, false, &Briefly::begin());
+            let p = &self.progress;
+            return Err(error.context(&format!(
+                "model '{}', {} rows embedded and kept, {} failed",
+                self.model_id, p.embedded, p.failed
+            )));
+        }
+        let p = &self.progress;
+        let summary = json!({
+            "embedded": p.embedded, "failed": p.failed, "skipped": p.skipped,
+            "seconds": (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+        });
+        self.reader.close(interrupt)?;
+        self.writer.close(interrupt)?;
+        Ok(Value::to_string(&summary))
+    }
+}
+
+/// Goes on for a moment although the statement was stopped.
+struct Briefly(Instant);
+
+impl Briefly {
+    fn begin() -> Self {
+        Briefly(Instant::now() + Duration::from_millis(300))
+    }
+}
+
+impl Interrupt for Briefly {
+    fn check(&self) -> Result<()> {
+        if Instant::now() < self.0 {
+            Ok(())
+        } else {
+            Err(Error::interrupted(1317))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_checked() {
+        let options =
+            Options::read(Some(r#"{"batch_size": 10, "on_error": "stop", "where": "id > 3", "max_rows": null}"#));
+        let options = options.unwrap();
+        assert_eq!((options.batch_size, options.stop_on_error, options.max_rows), (Some(10), true, None));
+        assert_eq!(Options::read(None).unwrap(), Options::default());
+        for bad in
+            [r#"{"batch": 1}"#, r#"{"batch_size": 0}"#, r#"{"on_error": "ignore"}"#, r#"{"where": ""}"#, "[]", "x"]
+        {
+            assert!(Options::read(Some(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What is known of a table: its key, the column of the vectors, and how its rows are told apart.
+
+use crate::error::{cut, Error, Kind, Result};
+use crate::server::session::{Row, Session};
+use crate::vector::MAX_DIMENSIONS;
+
+/// A table with a column for vectors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// The columns of the key, in its order.
+    pub key: Vec<KeyColumn>,
+    /// The index of the key.
+    pub index: String,
+    /// The column of the vectors.
+    pub embedding: String,
+    /// The widest vector that fits, in dimensions.
+    pub width: usize,
+    /// Where the digest of the embedded text is kept.
+    pub hash: Option<HashColumn>,
+    /// The text to embed, as SQL.
+    pub content: String,
+}
+
+/// A column of the key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyColumn {
+    /// Its name.
+    pub name: String,
+    /// How its values are written.
+    pub kind: KeyKind,
+}
+
+/// How a value becomes a literal that compares with its column as the value itself does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum KeyKind {
+    /// Digits.
+    Number,
+    /// A double's digits.
+    Double,
+    /// Text, compared by this character set and collation.
+    Text {
+        /// The column's character set.
+        charset: String,
+        /// Its collation.
+        collation: String,
+    },
+    /// Bytes.
+    Binary,
+    /// A date or time, by the type that it is cast to.
+    Temporal(&'static str),
+}
+
+/// The column of a digest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HashColumn {
+    /// Its name.
+    pub name: String,
+    /// Whether it holds 32 bytes and not 64 hexadecimal digits.
+    pub binary: bool,
+}
+
+/// A column as the server describes it.
+struct Column {
+    name: String,
+    data_type: String,
+    length: Option<u64>,
+    charset: Option<String>,
+    collation: Option<String>,
+    nullable: bool,
+    generated: bool,
+    column_type: String,
+}
+
+fn read_column(row: &Row) -> Result<Column> {
+    let text = |i| row.get::<Option<String>>(i);
+    Ok(Column {
+        name: row.get(0)?,
+        data_type: row.get::<String>(1)?.to_ascii_lowercase(),
+        length: row.get(2)?,
+        charset: text(3)?,
+        collation: text(4)?,
+        nullable: row.get::<String>(5)? == "YES",
+        generated: !row.get::<String>(6)?.is_empty(),
+        column_type: row.get(7)?,
+    })
+}
+
+/// A `schema.table`; either part may be in backquotes.
+pub fn parse_table(text: &str) -> Result<(String, String)> {
+    let bad = || {
+        Error::invalid(format!(
+            "table '{}' is not a table's name; write schema.table, also for a table of the current schema",
+            cut(text, 80)
+        ))
+    };
+    let mut parts = Vec::new();
+    let mut rest = text.trim();
+    loop {
+        let (part, after) = match rest.strip_prefix('`') {
+            Some(quoted) => {
+                let (name, after) = quoted.split_once('`').ok_or_else(bad)?;
+                (name, after)
+            }
+            None => rest.split_at(rest.find('.').unwrap_or(rest.len())),
+        };
+        if part.is_empty() || part.len() > 256 || part.chars().any(char::is_control) {
+            return Err(bad());
+        }
+        parts.push(part.to_owned());
+        match after.strip_prefix('.') {
+            Some(next) => rest = next,
+            None if after.is_empty() => break,
+            None => return Err(bad()),
+        }
+    }
+    match <[String; 2]>::try_from(parts) {
+        Ok([schema, table]) => Ok((schema, table)),
+        Err(_) => Err(bad()),
+    }
+}
+
+/// An identifier in backquotes.
+pub fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+impl Layout {
+    /// The table's name as SQL.
+    pub fn name(&self) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(&self.table))
+    }
+
+    /// Looks a table up with the rights of the session. `content` is a column or an expression.
+    pub fn look_up(
+        s: &mut Session,
+        table: &str,
+        content: &str,
+        embedding: &str,
+        hash_column: Option<&str>,
+    ) -> Result<Self> {
+        let (schema, table) = parse_table(table)?;
+        let columns: Vec<Column> = s
+            .query(
+                "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_OCTET_LENGTH, CHARACTER_SET_NAME, COLLATION_NAME, IS_NULLABLE, \
+                 IFNULL(GENERATION_EXPRESSION, ''), COLUMN_TYPE FROM information_schema.COLUMNS \
+                 WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
+                &[schema.as_str().into(), table.as_str().into()],
+            )?
+            .rows
+            .iter()
+            .map(read_column)
+            .collect::<Result<_>>()?;
+        if columns.is_empty() {
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("table {schema}.{table} does not exist, or you may not see it; check its name and your rights"),
+            ));
+        }
+        let find = |name: &str| columns.iter().find(|c| c.name.eq_ignore_ascii_case(name.trim().trim_matches('`')));
+        let missing = |name: &str| {
+            Error::new(
+                Kind::NotFound,
+                format!("table {schema}.{table} has no column '{}'; check its name", cut(name, 64)),
+            )
+        };
+        let target = find(embedding).ok_or_else(|| missing(embedding))?;
+        let width = vector_width(target, &schema, &table)?;
+        let hash = match hash_column {
+            Some(name) => Some(find(name).ok_or_else(|| missing(name))?),
+            None => find(&format!("{}_hash", target.name)),
+        };
+        let hash = hash.map(hash_kind).transpose()?;
+        if !target.nullable && hash.is_none() {
+            return Err(Error::invalid(format!(
+                "column {} is NOT NULL, so which rows lack a vector cannot be told; allow NULL, or name a hash_column",
+                target.name
+            )));
+        }
+        let (index, key) = key_of(s, &schema, &table, &columns)?;
+        let content = match find(content) {
+            Some(column) => quoted(&column.name),
+            // An expression: on lines of its own, so that a comment in it ends.
+            None => format!("(\n{content}\n)"),
+        };
+        let layout = Layout { schema, table, key, index, embedding: target.name.clone(), width, hash, content };
+        // Whatever is wrong with the expression is told before anything is sent.
+        s.query(
+            &format!("SELECT CAST({} AS CHAR CHARACTER SET utf8mb4) FROM {} LIMIT 0", layout.content, layout.name()),
+            &[],
+        )
+        .map_err(|e| match e.kind() {
+            Kind::Server(_) => {
+                Error::invalid(format!("content_column: {}; give a column or an expression", e.message()))
+            }
+            _ => e,
+        })?;
+        Ok(layout)
+    }
+}
+
+/// How many dimensions a column takes.
+fn vector_width(column: &Column, schema: &str, table: &str) -> Result<usize> {
+    let bytes = match column.data_type.as_str() {
+        "vector" => {
+            let digits = column.column_type.trim_start_matches(|c: char| !c.is_ascii_digit());
+            digits.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap_or(2048) * 4
+        }
+        "varbinary" | "blob" | "mediumblob" | "longblob" => column.length.unwrap_or(65_535),
+        other => {
+            return Err(Error::invalid(format!(
+                "column {} of {schema}.{table} is of type {other}; vectors go into VECTOR, VARBINARY or BLOB columns",
+                column.name
+            )))
+        }
+    };
+    if column.generated {
+        return Err(Error::invalid(format!("column {} is generated; vectors cannot be written to it", column.name)));
+    }
+    Ok(usize::try_from(bytes / 4).unwrap_or(MAX_DIMENSIONS).min(MAX_DIMENSIONS))
+}
+
+fn hash_kind(column: &Column) -> Result<HashColumn> {
+    let length = column.length.unwrap_or(0);
+    let binary = match column.data_type.as_str() {
+        "binary" | "varbinary" if length >= 32 => true,
+        "char" | "varchar" if length >= 64 => false,
+        _ => {
+            return Err(Error::invalid(format!(
+                "column {} cannot keep a digest; declare it BINARY(32) or CHAR(64)",
+                column.name
+            )))
+        }
+    };
+    if binary && column.data_type == "binary" && length != 32 {
+        return Err(Error::invalid(format!("column {} pads a digest; declare it BINARY(32)", column.name)));
+    }
+    Ok(HashColumn { name: column.name.clone(), binary })
+}
+
+/// The primary key, or the first unique key without NULLs.
+fn key_of(s: &mut Session, schema: &str, table: &str, columns: &[Column]) -> Result<(String, Vec<KeyColumn>)> {
+    let rows = s
+        .query(
+            "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS \
+             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND NON_UNIQUE = 0 \
+             ORDER BY INDEX_NAME <> 'PRIMARY', INDEX_NAME, SEQ_IN_INDEX",
+            &[schema.into(), table.into()],
+        )?
+        .rows;
+    let mut indexes: Vec<(String, Option<Vec<KeyColumn>>)> = Vec::new();
+    for row in &rows {
+        let index: String = row.get(0)?;
+        let column: Option<String> = row.get(1)?;
+        let part: Option<u64> = row.get(2)?;
+        if indexes.last().is_none_or(|(name, _)| *name != index) {
+            indexes.push((index, Some(Vec::new())));
+        }
+        let Some((_, parts)) = indexes.last_mut() else { continue };
+        let found = column.and_then(|name| columns.iter().find(|c| c.name == name)).filter(|c| !c.nullable);
+        match (found.and_then(key_column), part, parts.as_mut()) {
+            (Some(column), None, Some(parts)) => parts.push(column),
+            // A key over expressions, prefixes or NULLs does not tell rows apart, or not by its columns.
+            _ => *parts = None,
+        }
+    }
+    indexes.into_iter().find_map(|(name, parts)| parts.filter(|p| !p.is_empty()).map(|p| (name, p))).ok_or_else(|| {
+        Error::invalid(format!(
+            "table {schema}.{table} has no primary key, nor a unique key without NULLs; add one, so that its rows can be told apart"
+        ))
+    })
+}
+
+fn key_column(column: &Column) -> Option<KeyColumn> {
+    let kind = match column.data_type.as_str() {
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "year" | "bit" | "enum" | "set" => {
+            KeyKind::Number
+        }
+        "float" | "double" => KeyKind::Double,
+        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => {
+            KeyKind::Text { charset: column.charset.clone()?, collation: column.collation.clone()? }
+        }
+        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => KeyKind::Binary,
+        "date" => KeyKind::Temporal("DATE"),
+        "time" => KeyKind::Temporal("TIME(6)"),
+        "datetime" | "timestamp" => KeyKind::Temporal("DATETIME(6)"),
+        _ => return None,
+    };
+    Some(KeyColumn { name: column.name.clone(), kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_named_with_their_schema() {
+        let ok = |text: &str, s: &str, t: &str| assert_eq!(parse_table(text).unwrap(), (s.to_owned(), t.to_owned()));
+        ok("shop.docs", "shop", "docs");
+        ok("`my shop`.`a.b`", "my shop", "a.b");
+        ok(" shop.`docs` ", "shop", "docs");
+        for bad in ["docs", "", "a.b.c", "a.", ".b", "`a.b", "`a`b.c"] {
+            assert!(parse_table(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The statements that read rows of a table and write their vectors.
+
+use sha2::{Digest, Sha256};
+
+use super::layout::{quoted, KeyKind, Layout};
+use crate::error::{Error, Result};
+use crate::server::session::Row;
+
+/// The values of a row's key, each as the literal that stands for it.
+pub type Key = Vec<String>;
+
+/// A row to be embedded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Its key.
+    pub key: Key,
+    /// Its text.
+    pub content: String,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |n: u8| DIGITS.get(usize::from(n)).copied().unwrap_or(b'0') as char;
+    bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
+}
+
+/// Rows that lack a vector, or whose vector is that of another text.
+fn stale(layout: &Layout) -> String {
+    let embedding = quoted(&layout.embedding);
+    match &layout.hash {
+        None => format!("{embedding} IS NULL"),
+        Some(hash) => {
+            let column = quoted(&hash.name);
+            format!("({embedding} IS NULL OR {column} IS NULL OR {column} <> {})", digest_of(layout))
+        }
+    }
+}
+
+fn content_of(layout: &Layout) -> String {
+    format!("CAST({} AS CHAR CHARACTER SET utf8mb4)", layout.content)
+}
+
+/// The digest of the text that the row has now, as its column keeps it.
+fn digest_of(layout: &Layout) -> String {
+    let hex = format!("SHA2({}, 256)", content_of(layout));
+    if layout.hash.as_ref().is_some_and(|h| h.binary) {
+        format!("UNHEX({hex})")
+    } else {
+        hex
+    }
+}
+
+/// The rows after `after` in the order of the key that need a vector, at most `limit`: key columns, then the text.
+pub fn select(layout: &Layout, filter: Option<&str>, after: Option<&Key>, limit: usize) -> String {
+    let keys: Vec<String> = layout
+        .key
+        .iter()
+        .map(|k| match k.kind {
+            // As a number, which is what its order goes by.
+            KeyKind::Number => format!("{} + 0", quoted(&k.name)),
+            KeyKind::Double => format!("CAST({} AS DOUBLE)", quoted(&k.name)),
+            _ => quoted(&k.name),
+        })
+        .collect();
+    let mut conditions = vec![stale(layout), format!("{} IS NOT NULL", layout.content)];
+    if let Some(filter) = filter {
+        conditions.push(format!("(\n{filter}\n)"));
+    }
+    if let Some(after) = after {
+        conditions.push(beyond(layout, after));
+    }
+    let order: Vec<String> = layout.key.iter().map(|k| quoted(&k.name)).collect();
+    format!(
+        "SELECT {}, {} FROM {} FORCE INDEX ({}) WHERE {} ORDER BY {} LIMIT {limit}",
+        keys.join(", "),
+        content_of(layout),
+        layout.name(),
+        quoted(&layout.index),
+        conditions.join(" AND "),
+        order.join(", ")
+    )
+}
+
+/// `(a, b) > (x, y)` in a form that the server finds a range for.
+fn beyond(layout: &Layout, after: &Key) -> String {
+    let mut condition = String::new();
+    for (column, value) in layout.key.iter().zip(after).rev() {
+        let name = quoted(&column.name);
+        condition = if condition.is_empty() {
+            format!("{name} > {value}")
+        } else {
+            format!("({name} >= {value} AND ({name} > {value} OR {condition}))")
+        };
+    }
+    condition
+}
+
+/// Reads a row of [`select`].
+pub fn read(layout: &Layout, row: &Row) -> Result<Found> {
+    let key = layout
+        .key
+        .iter()
+        .enumerate()
+        .map(|(i, column)| literal(&column.kind, row.get::<Vec<u8>>(i)?))
+        .collect::<Result<Key>>()?;
+    let content: Vec<u8> = row.get(layout.key.len())?;
+    let content = String::from_utf8(content).map_err(|_| Error::internal("a text of the table is not UTF-8"))?;
+    Ok(Found { key, content })
+}
+
+fn literal(kind: &KeyKind, value: Vec<u8>) -> Result<String> {
+    Ok(match kind {
+        KeyKind::Number | KeyKind::Double => {
+            let plain = |b: &u8| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E');
+            let text = String::from_utf8(value).ok().filter(|t| !t.is_empty() && t.bytes().all(|b| plain(&b)));
+            text.ok_or_else(|| Error::internal("a number of a key is none"))?
+        }
+        KeyKind::Text { .. } | KeyKind::Temporal(_) if value.is_empty() => "_utf8mb4 ''".into(),
+        KeyKind::Text { .. } | KeyKind::Temporal(_) => format!("_utf8mb4 x'{}'", hex(&value)),
+        KeyKind::Binary => format!("_binary x'{}'", hex(&value)),
+    })
+}
+
+/// A row's key as people read it, for the table of failures: a JSON object of literals.
+pub fn shown(layout: &Layout, found: &Found) -> String {
+    let values = layout.key.iter().zip(&found.key).map(|(column, literal)| {
+        let text = match literal.split_once(" x'").and_then(|(_, hex)| hex.strip_suffix('\'')) {
+            Some(hex) if matches!(column.kind, KeyKind::Binary) => format!("0x{hex}"),
+            Some(hex) => String::from_utf8_lossy(&unhex(hex)).into_owned(),
+            None => literal.trim_start_matches("_utf8mb4 ").trim_matches('\'').to_owned(),
+        };
+        (column.name.clone(), serde_json::Value::String(text))
+    });
+    serde_json::Value::Object(values.collect()).to_string()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digit = |b: u8| (b as char).to_digit(16).unwrap_or(0) as u8;
+    text.as_bytes().as_chunks::<2>().0.iter().map(|[high, low]| digit(*high) << 4 | digit(*low)).collect()
+}
+
+/// The statement that writes vectors to rows which still have the text they were made of. One whose text was edited, or
+/// that somebody else filled meanwhile, is not touched.
+pub fn update(layout: &Layout, rows: &[(&Found, &[u8])]) -> Vec<u8> {
+    let size: usize = rows.iter().map(|(_, vector)| vector.len() + vector.len() / 32 + 256).sum();
+    let mut sql = Vec::with_capacity(size + 1024);
+    sql.extend_from_slice(b"UPDATE (VALUES ");
+    for (i, (found, vector)) in rows.iter().enumerate() {
+        sql.extend_from_slice(if i == 0 { b"ROW(" } else { b",ROW(" });
+        for value in &found.key {
+            sql.extend_from_slice(value.as_bytes());
+            sql.push(b',');
+        }
+        sql.extend_from_slice(b"_binary'");
+        for byte in *vector {
+            if matches!(byte, b'\'' | b'\\') {
+                sql.push(b'\\');
+            }
+            sql.push(*byte);
+        }
+        sql.extend_from_slice(b"',x'");
+        sql.extend_from_slice(hex(&Sha256::digest(found.content.as_bytes())).as_bytes());
+        sql.extend_from_slice(b"')");
+    }
+    let names: Vec<String> = (0..layout.key.len()).map(|i| format!("mysql_ml_key_{i}")).collect();
+    let table = layout.name();
+    let column = |name: &str| format!("{table}.{}", quoted(name));
+    let matches: Vec<String> = layout
+        .key
+        .iter()
+        .zip(&names)
+        .map(|(key, name)| {
+            let value = format!("mysql_ml_new.{name}");
+            let value = match &key.kind {
+                KeyKind::Text { charset, collation } => {
+                    format!("CONVERT({value} USING {charset}) COLLATE {collation}")
+                }
+                KeyKind::Temporal(cast) => format!("CAST({value} AS {cast})"),
+                KeyKind::Number | KeyKind::Double | KeyKind::Binary => value,
+            };
+            format!("{} = {value}", column(&key.name))
+        })
+        .collect();
+    let mut set = format!("{} = mysql_ml_new.mysql_ml_vector", column(&layout.embedding));
+    if let Some(hash) = &layout.hash {
+        let digest =
+            if hash.binary { "mysql_ml_new.mysql_ml_digest" } else { "LOWER(HEX(mysql_ml_new.mysql_ml_digest))" };
+        set.push_str(&format!(", {} = {digest}", column(&hash.name)));
+    }
+    let tail = format!(
+        ") AS mysql_ml_new ({}, mysql_ml_vector, mysql_ml_digest) STRAIGHT_JOIN {table} ON {} SET {set} \
+         WHERE UNHEX(SHA2({}, 256)) = mysql_ml_new.mysql_ml_digest AND {}",
+        names.join(", "),
+        matches.join(" AND "),
+        content_of(layout),
+        stale(layout)
+    );
+    sql.extend_from_slice(tail.as_bytes());
+    sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::{HashColumn, KeyColumn};
+    use super::*;
+
+    fn layout() -> Layout {
+        Layout {
+            schema: "s".into(),
+            table: "t".into(),
+            key: vec![
+                KeyColumn { name: "a".into(), kind: KeyKind::Number },
+                KeyColumn {
+                    name: "b".into(),
+                    kind: KeyKind::Text { charset: "latin1".into(), collation: "latin1_swedish_ci".into() },
+                },
+            ],
+            index: "PRIMARY".into(),
+            embedding: "v".into(),
+            width: 8,
+            hash: None,
+            content: "`body`".into(),
+        }
+    }
+
+    #[test]
+    fn pages_follow_the_key() {
+        let l = layout();
+        let sql = select(&l, Some("c = 1"), Some(&vec!["3".into(), "_utf8mb4 x'78'".into()]), 10);
+        assert_eq!(
+            sql,
+            "SELECT `a` + 0, `b`, CAST(`body` AS CHAR CHARACTER SET utf8mb4) FROM `s`.`t` FORCE INDEX (`PRIMARY`) \
+             WHERE `v` IS NULL AND `body` IS NOT NULL AND (\nc = 1\n) AND (`a` >= 3 AND (`a` > 3 OR `b` > _utf8mb4 x'78')) \
+             ORDER BY `a`, `b` LIMIT 10"
+        );
+    }
+
+    #[test]
+    fn vectors_are_written_as_bytes_to_rows_that_are_as_they_were() {
+        let mut l = layout();
+        l.hash = Some(HashColumn { name: "h".into(), binary: true });
+        let found = Found { key: vec!["1".into(), "_utf8mb4 ''".into()], content: "x".into() };
+        let sql = String::from_utf8_lossy(&update(&l, &[(&found, b"'\\\0a")])).into_owned();
+        assert!(sql.starts_with("UPDATE (VALUES ROW(1,_utf8mb4 '',_binary'\\'\\\\\0a',x'2d711642"), "{sql}");
+        assert!(sql.contains("CONVERT(mysql_ml_new.mysql_ml_key_1 USING latin1) COLLATE latin1_swedish_ci"), "{sql}");
+        assert!(sql.contains("`s`.`t`.`h` = mysql_ml_new.mysql_ml_digest WHERE UNHEX(SHA2("), "{sql}");
+    }
+
+    #[test]
+    fn keys_are_shown_as_people_write_them() {
+        let found = Found { key: vec!["7".into(), "_utf8mb4 x'c3a9'".into()], content: String::new() };
+        assert_eq!(shown(&layout(), &found), r#"{"a":"7","b":"é"}"#);
+    }
+}
