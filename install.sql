@@ -20,6 +20,7 @@ CREATE FUNCTION IF NOT EXISTS ml_version RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_embedding RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_query_embedding RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_embedding_batch RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_embed_table RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_predict_row RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_create_model_registration RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_alter_model_registration RETURNS STRING SONAME 'mysql_ml.so';
@@ -87,6 +88,36 @@ CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_settings (
 -- The names this version knows, also in a table that an earlier one made.
 ALTER TABLE mysql.cloudsql_ml_settings DROP CONSTRAINT cloudsql_ml_settings_name, ADD CONSTRAINT cloudsql_ml_settings_name CHECK (name IN ('timeout_ms', 'connect_timeout_ms', 'max_retries', 'max_response_mb', 'registry_ttl_ms', 'cache_memory_mb', 'egress_allowlist', 'proxy', 'ca_file', 'google_project', 'google_location', 'secret_ttl_ms'));
 
+-- What bulk embedding leaves to be looked at.
+CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_embed_progress (
+  table_schema VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  embedding_column VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  model_id VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  status VARCHAR(16) NOT NULL COMMENT 'running, finished, stopped or failed',
+  embedded BIGINT UNSIGNED NOT NULL,
+  failed BIGINT UNSIGNED NOT NULL,
+  skipped BIGINT UNSIGNED NOT NULL COMMENT 'rows that changed while they were embedded',
+  message TEXT NULL,
+  started_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  updated_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  PRIMARY KEY (table_schema, table_name, embedding_column)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: the last ml_embed_table of each column';
+
+CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_embed_failures (
+  table_schema VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  embedding_column VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  row_key_hash BINARY(32) NOT NULL,
+  row_key JSON NOT NULL,
+  error TEXT NOT NULL,
+  tries INT UNSIGNED NOT NULL DEFAULT 1,
+  failed_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  PRIMARY KEY (table_schema, table_name, embedding_column, row_key_hash)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: rows that ml_embed_table could not embed';
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_embed_progress TO `mysql_ml`@`localhost`;
+GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_embed_failures TO `mysql_ml`@`localhost`;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_models TO `mysql_ml`@`localhost`;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_secrets TO `mysql_ml`@`localhost`;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_settings TO `mysql_ml`@`localhost`;
@@ -103,6 +134,9 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_embeddin
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_predict_row(model_id TEXT CHARACTER SET utf8mb4, request_body JSON) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the answer of a model to a JSON request' RETURN ml_predict_row(model_id, request_body);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_registered_model(model_id TEXT CHARACTER SET utf8mb4) RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: a registration as JSON' RETURN ml_list_registered_model(model_id);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_settings() RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: all settings as JSON' RETURN ml_list_settings();
+
+-- Embeds a table, with the caller's rights on it.
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_embed_table(model_id TEXT CHARACTER SET utf8mb4, table_name TEXT CHARACTER SET utf8mb4, content_column TEXT CHARACTER SET utf8mb4, embedding_column TEXT CHARACTER SET utf8mb4, options JSON) SQL SECURITY INVOKER COMMENT 'mysql-ml: embeds the rows of a table that lack a vector' SELECT r.* FROM JSON_TABLE(CAST(ml_embed_table(model_id, table_name, content_column, embedding_column, options) AS JSON), '$' COLUMNS (embedded BIGINT UNSIGNED PATH '$.embedded', failed BIGINT UNSIGNED PATH '$.failed', skipped BIGINT UNSIGNED PATH '$.skipped', seconds DOUBLE PATH '$.seconds')) AS r;
 
 -- What tells about models: as the caller too, whom the library asks the server about.
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_model_qualified_name_of(model_id TEXT CHARACTER SET utf8mb4) RETURNS VARCHAR(255) CHARACTER SET utf8mb4 NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER COMMENT 'mysql-ml: the name the provider knows a model by' RETURN ml_model_qualified_name_of(model_id);
@@ -148,6 +182,7 @@ GRANT EXECUTE ON FUNCTION mysql.ml_version TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_embedding TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_query_embedding TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_embedding_batch TO `ml_user`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_embed_table TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_predict_row TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_model_qualified_name_of TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.cloudsql_ml_text_embedding_input_transform TO `ml_user`;
@@ -177,6 +212,8 @@ GRANT EXECUTE ON PROCEDURE mysql.ml_set_secret_options TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_set_setting TO `ml_admin`;
 GRANT SELECT ON mysql.cloudsql_ml_models TO `ml_admin`;
 GRANT SELECT ON mysql.cloudsql_ml_secrets TO `ml_admin`;
+GRANT SELECT ON mysql.cloudsql_ml_embed_progress TO `ml_admin`;
+GRANT SELECT ON mysql.cloudsql_ml_embed_failures TO `ml_admin`;
 GRANT SELECT ON mysql.cloudsql_ml_settings TO `ml_admin`;
 
 SELECT CONCAT('mysql-ml ', mysql.ml_version(), ' is installed') AS message;

@@ -15,7 +15,7 @@ use xtask::sqlscript;
 use xtask::xprotocol::XSession;
 
 /// Every function with arguments that reach its call.
-const EVERY_FUNCTION: [&str; 29] = [
+const EVERY_FUNCTION: [&str; 30] = [
     "ml_version()",
     "ml_embedding('d', 'x')",
     "ml_predict_row('d', '{}')",
@@ -34,6 +34,7 @@ const EVERY_FUNCTION: [&str; 29] = [
     "ml_list_settings()",
     "ml_query_embedding('d', 'x')",
     "ml_embedding_batch('d', '[]')",
+    "ml_embed_table('d', 's.t', 'c', 'v')",
     "ml_list_model_providers()",
     "ml_generate_model_request_url('open_ai', NULL, 'x')",
     "ml_model_qualified_name_of('d')",

@@ -13,6 +13,7 @@
 //! | `--@ clear` | forgets the requests so far: how many a broken connection takes depends on which others are open |
 //! | `--@ requests` | shows how many requests the endpoint got since it was last asked |
 //! | `--@ last METHOD/PATH/BODY/header NAME` | shows this of the last request |
+//! | a column called `seconds` | is shown as `#` |
 //! | `--@ secret NAME` | Secret Manager holds the key under this name from here on |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
@@ -313,7 +314,12 @@ impl Run<'_> {
                     }
                     for row in set {
                         let values = row.map_err(text_error)?.unwrap();
-                        let cells: Vec<String> = values.iter().zip(&columns).map(|(v, c)| cell(v, c.1)).collect();
+                        let cells: Vec<String> = values
+                            .iter()
+                            .zip(&columns)
+                            // How long something took differs from run to run.
+                            .map(|(v, c)| if c.0 == "seconds" { "#".to_owned() } else { cell(v, c.1) })
+                            .collect();
                         let _ = writeln!(out, "{}", cells.join("\t"));
                     }
                 }

@@ -56,12 +56,13 @@ macro_rules! export {
 
 use crate::functions::command::CommandFunction;
 use crate::functions::model_call::ModelFunction;
-use crate::functions::{batch, distance, embedding, inspect, predict, registration, version};
+use crate::functions::{batch, distance, embed_table, embedding, inspect, predict, registration, version};
 
 export!(bytes MlVersion = "ml_version": version::Version);
 export!(bytes MlEmbedding = "ml_embedding": ModelFunction<embedding::Embedding>);
 export!(bytes MlQueryEmbedding = "ml_query_embedding": ModelFunction<embedding::QueryEmbedding>);
 export!(bytes MlEmbeddingBatch = "ml_embedding_batch": ModelFunction<batch::EmbeddingBatch>);
+export!(bytes MlEmbedTable = "ml_embed_table": CommandFunction<embed_table::EmbedTable>);
 export!(bytes MlPredictRow = "ml_predict_row": ModelFunction<predict::PredictRow>);
 export!(bytes MlCreateModelRegistration = "ml_create_model_registration": CommandFunction<registration::CreateModel>);
 export!(bytes MlAlterModelRegistration = "ml_alter_model_registration": CommandFunction<registration::AlterModel>);

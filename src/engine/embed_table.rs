@@ -410,9 +410,10 @@ impl Job<'_> {
         let Some(found) = self.rows.remove(&id) else {
             return Err(Error::internal("a vector came back for a row that was not sent"));
         };
-        let fitting = vector.and_then(|bytes| must_fit(&self.layout, bytes.len() / 4).map(|()| bytes));
-        match fitting {
+        match vector {
             Ok(bytes) => {
+                // Every other row would be too wide as well.
+                must_fit(&self.layout, bytes.len() / 4)?;
                 self.group_bytes += bytes.len();
                 self.group.push((found, bytes));
                 if self.group_bytes >= GROUP_BYTES {

@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod command;
 pub mod distance;
+pub mod embed_table;
 pub mod embedding;
 pub mod inspect;
 pub mod model_call;

@@ -104,7 +104,11 @@ impl Store for SqlStore {
     }
 
     fn load(&self, function: Routine, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel> {
-        check_may_execute(function.name, function.parameters, interrupt)?;
+        if function.procedure {
+            check_may_call(function.name, function.parameters, interrupt)?;
+        } else {
+            check_may_execute(function.name, function.parameters, interrupt)?;
+        }
         let id = model_id.to_owned();
         let (found, similar) = session(&As::Library, interrupt, move |s| {
             let sql = format!(

@@ -10,28 +10,30 @@ use crate::error::{cut, Error, Kind, Result};
 use crate::server::caller::Account;
 use crate::threads::interrupt::Interrupt;
 
-/// A stored function of the schema `mysql` on which a caller needs EXECUTE.
+/// A stored routine of the schema `mysql` on which a caller needs EXECUTE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Routine {
     /// Its name.
     pub name: &'static str,
     /// How many parameters it has.
     pub parameters: usize,
+    /// Whether it is called with CALL.
+    pub procedure: bool,
 }
 
 impl Routine {
     /// `ml_embedding(model_id, content)`.
-    pub const EMBEDDING: Routine = Routine { name: "ml_embedding", parameters: 2 };
+    pub const EMBEDDING: Routine = Routine { name: "ml_embedding", parameters: 2, procedure: false };
     /// `ml_query_embedding(model_id, content)`.
-    pub const QUERY_EMBEDDING: Routine = Routine { name: "ml_query_embedding", parameters: 2 };
+    pub const QUERY_EMBEDDING: Routine = Routine { name: "ml_query_embedding", parameters: 2, procedure: false };
     /// `ml_embedding_batch(model_id, contents)`.
-    pub const EMBEDDING_BATCH: Routine = Routine { name: "ml_embedding_batch", parameters: 2 };
+    pub const EMBEDDING_BATCH: Routine = Routine { name: "ml_embedding_batch", parameters: 2, procedure: false };
     /// `ml_embed_table(model_id, table, content_column, embedding_column, options)`.
-    pub const EMBED_TABLE: Routine = Routine { name: "ml_embed_table", parameters: 5 };
+    pub const EMBED_TABLE: Routine = Routine { name: "ml_embed_table", parameters: 5, procedure: true };
     /// `ml_predict_row(model_id, request_body)`.
-    pub const PREDICT_ROW: Routine = Routine { name: "ml_predict_row", parameters: 2 };
+    pub const PREDICT_ROW: Routine = Routine { name: "ml_predict_row", parameters: 2, procedure: false };
     /// `ml_validate_model(model_id)`.
-    pub const VALIDATE_MODEL: Routine = Routine { name: "ml_validate_model", parameters: 1 };
+    pub const VALIDATE_MODEL: Routine = Routine { name: "ml_validate_model", parameters: 1, procedure: false };
 }
 
 /// A model with what its calls need.

@@ -56,10 +56,12 @@ pub fn select(layout: &Layout, filter: Option<&str>, after: Option<&Key>, limit:
         .key
         .iter()
         .map(|k| match k.kind {
-            // As a number, which is what its order goes by.
-            KeyKind::Number => format!("{} + 0", quoted(&k.name)),
-            KeyKind::Double => format!("CAST({} AS DOUBLE)", quoted(&k.name)),
-            _ => quoted(&k.name),
+            // As a number, which is what its order goes by; all of them as text, because results come as they are.
+            KeyKind::Number => format!("CAST({} + 0 AS CHAR)", quoted(&k.name)),
+            KeyKind::Double => format!("CAST(CAST({} AS DOUBLE) AS CHAR)", quoted(&k.name)),
+            KeyKind::Text { .. } => format!("CONVERT({} USING utf8mb4)", quoted(&k.name)),
+            KeyKind::Temporal(_) => format!("CAST({} AS CHAR)", quoted(&k.name)),
+            KeyKind::Binary => quoted(&k.name),
         })
         .collect();
     let mut conditions = vec![stale(layout), format!("{} IS NOT NULL", layout.content)];
@@ -229,7 +231,7 @@ mod tests {
         let sql = select(&l, Some("c = 1"), Some(&vec!["3".into(), "_utf8mb4 x'78'".into()]), 10);
         assert_eq!(
             sql,
-            "SELECT `a` + 0, `b`, CAST(`body` AS CHAR CHARACTER SET utf8mb4) FROM `s`.`t` FORCE INDEX (`PRIMARY`) \
+            "SELECT CAST(`a` + 0 AS CHAR), CONVERT(`b` USING utf8mb4), CAST(`body` AS CHAR CHARACTER SET utf8mb4) FROM `s`.`t` FORCE INDEX (`PRIMARY`) \
              WHERE `v` IS NULL AND `body` IS NOT NULL AND (\nc = 1\n) AND (`a` >= 3 AND (`a` > 3 OR `b` > _utf8mb4 x'78')) \
              ORDER BY `a`, `b` LIMIT 10"
         );

@@ -1,0 +1,221 @@
+//! Bulk embedding on a real server: stops, edits, failures and crashes in the middle.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod common;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{server_error, start, start_bare, Running};
+use mysql::prelude::Queryable;
+use mysql::{Conn, Row};
+use xtask::endpoint::{embedding_for, Answer};
+
+const WIDTH: usize = 8;
+
+/// A model at a path of the endpoint, and a table of `rows` texts without vectors.
+fn prepare(running: &Running, path: &str, rows: u32) -> Conn {
+    let mut conn = running.root();
+    running.embedding_model(&mut conn, "m", path);
+    conn.query_drop("CREATE DATABASE e").unwrap();
+    conn.query_drop("CREATE TABLE e.t (id INT PRIMARY KEY, body TEXT, v VECTOR(8))").unwrap();
+    fill(&mut conn, rows);
+    conn
+}
+
+fn fill(conn: &mut Conn, rows: u32) {
+    conn.query_drop("SET SESSION cte_max_recursion_depth = 10000000").unwrap();
+    conn.query_drop(format!(
+        "INSERT INTO e.t (id, body) WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) \
+         SELECT i, CONCAT('text number ', i) FROM n"
+    ))
+    .unwrap();
+}
+
+/// `(embedded, failed, skipped)`.
+fn embed(conn: &mut Conn, options: &str) -> mysql::Result<(u64, u64, u64)> {
+    let row: Option<Row> = conn.exec_first("CALL mysql.ml_embed_table('m', 'e.t', 'body', 'v', ?)", (options,))?;
+    let row = row.unwrap();
+    Ok((row.get(0).unwrap(), row.get(1).unwrap(), row.get(2).unwrap()))
+}
+
+/// Every vector that is there is that of its text; returns how many there are.
+fn check(conn: &mut Conn) -> u64 {
+    let rows: Vec<(String, Vec<u8>)> = conn.query("SELECT body, v FROM e.t WHERE v IS NOT NULL").unwrap();
+    for (body, vector) in &rows {
+        let expected: Vec<u8> = embedding_for(body, WIDTH).iter().flat_map(|x| x.to_le_bytes()).collect();
+        assert_eq!(*vector, expected, "{body}");
+    }
+    rows.len() as u64
+}
+
+fn wait_until(what: &str, mut f: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !f() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn id(conn: &mut Conn) -> u64 {
+    conn.query_first("SELECT CONNECTION_ID()").unwrap().unwrap()
+}
+
+#[test]
+fn a_large_table_is_embedded_in_few_requests() {
+    let running = start();
+    let mut conn = prepare(&running, "/v1/embeddings", 20_000);
+    running.endpoint.clear();
+    assert_eq!(embed(&mut conn, "{}").unwrap(), (20_000, 0, 0));
+    assert_eq!(check(&mut conn), 20_000);
+    assert!(running.endpoint.count() <= 20_000 / 64 + 20, "{} requests", running.endpoint.count());
+    assert_eq!(embed(&mut conn, "{}").unwrap(), (0, 0, 0));
+    assert!(running.errors_in_log().is_empty());
+}
+
+#[test]
+fn kill_stops_it_within_a_second_and_keeps_what_is_done() {
+    let running = start();
+    let mut conn = prepare(&running, "/delay/20/v1/embeddings", 20_000);
+    let mut worker = running.root();
+    let worker_id = id(&mut worker);
+    let job = std::thread::spawn(move || server_error(embed(&mut worker, r#"{"batch_size": 50}"#)));
+    let filled = |conn: &mut Conn| conn.query_first::<u64, _>("SELECT COUNT(v) FROM e.t").unwrap().unwrap();
+    wait_until("some rows", || filled(&mut conn) > 500);
+    let state: Option<String> = conn
+        .query_first::<Row, _>(format!("SHOW PROCESSLIST"))
+        .unwrap()
+        .and(
+            conn.query::<Row, _>("SHOW PROCESSLIST")
+                .unwrap()
+                .into_iter()
+                .find(|r| r.get::<u64, _>(0) == Some(worker_id)),
+        )
+        .and_then(|r| r.get::<Option<String>, _>(6).flatten());
+    assert!(state.as_deref().is_some_and(|s| s.contains("ml_embed_table") || s.contains("working")), "{state:?}");
+    let killed = Instant::now();
+    conn.query_drop(format!("KILL QUERY {worker_id}")).unwrap();
+    assert_eq!(job.join().unwrap().0, 1317);
+    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    let kept = check(&mut conn);
+    assert!(kept > 500 && kept < 20_000, "{kept}");
+    let status: String = conn.query_first("SELECT status FROM mysql.cloudsql_ml_embed_progress").unwrap().unwrap();
+    assert_eq!(status, "stopped");
+    let (more, failed, _) = embed(&mut conn, "{}").unwrap();
+    assert_eq!((more, failed), (20_000 - kept, 0));
+    assert_eq!(check(&mut conn), 20_000);
+}
+
+#[test]
+fn two_jobs_do_not_send_a_row_twice() {
+    let running = start();
+    let mut conn = prepare(&running, "/delay/30/v1/embeddings", 3000);
+    let mut other = running.root();
+    let job = std::thread::spawn(move || embed(&mut other, "{}"));
+    wait_until("the first one", || running.endpoint.count() > 0);
+    let (_, message) = server_error(embed(&mut conn, "{}"));
+    assert!(message.contains("is being embedded by another session"), "{message}");
+    assert_eq!(job.join().unwrap().unwrap(), (3000, 0, 0));
+    let sent: usize = running
+        .endpoint
+        .requests()
+        .iter()
+        .map(|r| match &r.json()["input"] {
+            serde_json::Value::Array(texts) => texts.len(),
+            _ => 1,
+        })
+        .sum();
+    assert_eq!(sent, 3000);
+}
+
+#[test]
+fn a_row_edited_meanwhile_gets_the_new_texts_vector() {
+    let running = start();
+    let mut conn = prepare(&running, "/delay/50/v1/embeddings", 2000);
+    let mut other = running.root();
+    let job = std::thread::spawn(move || embed(&mut other, r#"{"batch_size": 100, "concurrency": 2}"#));
+    wait_until("the first request", || running.endpoint.count() > 0);
+    for i in 0..200 {
+        conn.query_drop(format!("UPDATE e.t SET body = CONCAT('edited ', id) WHERE id = {}", i * 10 + 1)).unwrap();
+        conn.query_drop(format!("DELETE FROM e.t WHERE id = {}", i * 10 + 2)).unwrap();
+    }
+    let (_, failed, _) = job.join().unwrap().unwrap();
+    assert_eq!(failed, 0);
+    embed(&mut conn, "{}").unwrap();
+    // Rows that had their vector before the edit keep the old one: without a hash column that cannot be told.
+    conn.query_drop("UPDATE e.t SET v = NULL WHERE body LIKE 'edited%'").unwrap();
+    embed(&mut conn, "{}").unwrap();
+    assert_eq!(check(&mut conn), 1800);
+}
+
+#[test]
+fn an_endpoint_that_fails_in_every_way_is_survived() {
+    let running = start();
+    let n = AtomicU32::new(0);
+    let inner = running.endpoint.url("/v1/embeddings");
+    let agent = ureq::Agent::new_with_defaults();
+    running.endpoint.on("/flaky", move |request| {
+        let n = n.fetch_add(1, Ordering::SeqCst);
+        match n % 10 {
+            2 => Answer::error(500, "oops", "server_error", None),
+            5 => Answer::error(429, "slow down", "rate_limit", None).with_header("retry-after-ms", "30"),
+            _ => {
+                let body = agent.post(&inner).header("content-type", "application/json").send(&request.body[..]);
+                Answer::raw_json(200, body.unwrap().body_mut().read_to_vec().unwrap())
+            }
+        }
+    });
+    let mut conn = prepare(&running, "/flaky", 5000);
+    conn.query_drop(r#"CALL mysql.ml_set_model_options('m', '{"max_retries": 8}')"#).unwrap();
+    assert_eq!(embed(&mut conn, r#"{"batch_size": 50}"#).unwrap(), (5000, 0, 0));
+    assert_eq!(check(&mut conn), 5000);
+}
+
+#[test]
+fn a_rate_limit_is_waited_out_with_whole_batches() {
+    let running = start();
+    running.endpoint.set_rate_limit(10, Duration::from_millis(300));
+    let mut conn = prepare(&running, "/limited/v1/embeddings", 4000);
+    running.endpoint.clear();
+    assert_eq!(embed(&mut conn, r#"{"batch_size": 100}"#).unwrap(), (4000, 0, 0));
+    assert_eq!(check(&mut conn), 4000);
+    let answered = running.endpoint.count() - running.endpoint.refused();
+    assert_eq!(answered, 40, "the batches stay whole");
+}
+
+#[test]
+fn a_crash_of_the_server_leaves_nothing_wrong() {
+    // Durable, as servers are by default; those of the tests are not.
+    let mut running = start_bare(&["--innodb-flush-log-at-trx-commit=1"], &[]);
+    running.install();
+    let mut conn = prepare(&running, "/delay/10/v1/embeddings", 20_000);
+    let mut other = running.root();
+    let job = std::thread::spawn(move || embed(&mut other, r#"{"batch_size": 50}"#).is_err());
+    wait_until("some rows", || conn.query_first::<u64, _>("SELECT COUNT(v) FROM e.t").unwrap().unwrap() > 2000);
+    running.server.kill9();
+    assert!(job.join().unwrap());
+    running.server.restart().unwrap();
+    let mut conn = running.root();
+    let kept = check(&mut conn);
+    assert!(kept >= 2000, "{kept}");
+    assert_eq!(embed(&mut conn, "{}").unwrap(), (20_000 - kept, 0, 0));
+    assert_eq!(check(&mut conn), 20_000);
+}
+
+#[test]
+fn a_table_that_goes_away_ends_the_job() {
+    let running = start();
+    let mut conn = prepare(&running, "/delay/30/v1/embeddings", 5000);
+    let mut other = running.root();
+    let job = std::thread::spawn(move || server_error(embed(&mut other, r#"{"batch_size": 50, "concurrency": 2}"#)));
+    wait_until("the first request", || running.endpoint.count() > 2);
+    conn.query_drop("DROP TABLE e.t").unwrap();
+    assert_eq!(job.join().unwrap().0, 1146);
+    conn.query_drop("CREATE TABLE e.t (id INT PRIMARY KEY, body TEXT, v VECTOR(8))").unwrap();
+    fill(&mut conn, 10);
+    conn.query_drop("SET GLOBAL super_read_only = ON").unwrap();
+    assert_eq!(server_error(embed(&mut conn, "{}")).0, 1290);
+    conn.query_drop("SET GLOBAL read_only = OFF").unwrap();
+    assert_eq!(embed(&mut conn, "{}").unwrap(), (10, 0, 0));
+}
