@@ -1,5 +1,9 @@
 //! Vectors as MySQL stores them: little-endian 32-bit floats without a header.
 
+mod sums;
+
+use sums::Elements;
+
 use crate::error::{Error, Kind, Result};
 
 /// The widest VECTOR column of MySQL.
@@ -97,32 +101,47 @@ impl Measure {
         }
     }
 
-    /// Compares two vectors. Sums are kept in double precision in eight lanes, so that the compiler can
-    /// vectorise them and the result does not depend on how.
+    /// Compares two vectors.
+    ///
+    /// The length of a vector that is the same for every row is computed again for every row: it costs less there, in
+    /// the pass that is made anyway, than comparing the vector with the one that was measured. The server cannot be
+    /// asked: it shows a function its constants once, and executes a prepared statement with others.
     pub fn compare(self, a: &[u8], b: &[u8]) -> Result<f64> {
         let (a, b) = pair(a, b)?;
         let value = match self {
-            Measure::DotProduct => sum(a, b, |x, y| x * y),
-            Measure::L2Squared => sum(a, b, |x, y| (x - y) * (x - y)),
+            Measure::DotProduct => sums::product(a, b),
+            Measure::L2Squared => sums::squared_distance(a, b),
             Measure::Cosine => {
-                let norms = sum(a, a, |x, y| x * y) * sum(b, b, |x, y| x * y);
-                if norms == 0.0 {
+                let sums::Products { ab, aa, bb } = sums::products(a, b);
+                let lengths = aa * bb;
+                if lengths == 0.0 {
                     1.0
                 } else {
                     // Rounding may bring the quotient past 1.
-                    1.0 - (sum(a, b, |x, y| x * y) / norms.sqrt()).clamp(-1.0, 1.0)
+                    1.0 - (ab / lengths.sqrt()).clamp(-1.0, 1.0)
                 }
             }
         };
+        // An element that is not finite makes every sum it is in not finite, and nothing else can: so no pass over
+        // the elements is needed to find that there is none.
         if value.is_finite() {
             Ok(value)
         } else {
-            Err(Error::invalid("a vector holds a value that is not a finite number"))
+            Err(names_what_is_not_finite(a, b))
         }
     }
 }
 
-type Elements<'a> = &'a [[u8; 4]];
+#[cold]
+fn names_what_is_not_finite(a: Elements<'_>, b: Elements<'_>) -> Error {
+    let place = |v: Elements<'_>| v.iter().position(|e| !f32::from_le_bytes(*e).is_finite());
+    let place = match (place(a), place(b)) {
+        (Some(i), _) => format!(": element {} of the first", i + 1),
+        (None, Some(i)) => format!(": element {} of the second", i + 1),
+        (None, None) => String::new(),
+    };
+    Error::invalid(format!("a vector holds a value that is not a finite number{place}"))
+}
 
 /// Both arguments as elements; they must be vectors of one width.
 fn pair<'a>(a: &'a [u8], b: &'a [u8]) -> Result<(Elements<'a>, Elements<'a>)> {
@@ -157,22 +176,6 @@ fn looks_like_text(bytes: &[u8]) -> bool {
         && bytes.iter().all(|b| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E' | b',' | b' ' | b'[' | b']'))
 }
 
-#[inline]
-fn sum(a: Elements<'_>, b: Elements<'_>, f: impl Fn(f64, f64) -> f64) -> f64 {
-    const LANES: usize = 8;
-    let mut lanes = [0.0_f64; LANES];
-    let (a, a_rest) = a.as_chunks::<LANES>();
-    let (b, b_rest) = b.as_chunks::<LANES>();
-    let element = |e: &[u8; 4]| f64::from(f32::from_le_bytes(*e));
-    for (a, b) in a.iter().zip(b) {
-        for (lane, (x, y)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *lane += f(element(x), element(y));
-        }
-    }
-    let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| f(element(x), element(y))).sum();
-    lanes.iter().sum::<f64>() + rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,12 +193,89 @@ mod tests {
         assert!((Measure::Cosine.compare(&a, &b).unwrap() - cosine).abs() < 1e-12);
     }
 
+    const MEASURES: [Measure; 3] = [Measure::Cosine, Measure::L2Squared, Measure::DotProduct];
+
+    /// One pass for each sum, one element after the other.
+    fn plainly(measure: Measure, a: &[f32], b: &[f32]) -> f64 {
+        let sum = |f: fn(f64, f64) -> f64| a.iter().zip(b).map(|(x, y)| f(f64::from(*x), f64::from(*y))).sum::<f64>();
+        match measure {
+            Measure::DotProduct => sum(|x, y| x * y),
+            Measure::L2Squared => sum(|x, y| (x - y) * (x - y)),
+            Measure::Cosine => 1.0 - sum(|x, y| x * y) / (sum(|x, _| x * x) * sum(|_, y| y * y)).sqrt(),
+        }
+    }
+
     #[test]
-    fn long_vectors_agree_with_the_plain_sum() {
-        let a: Vec<f32> = (0..1539).map(|i| (i as f32).sin()).collect();
-        let b: Vec<f32> = (0..1539).map(|i| (i as f32).cos()).collect();
-        let plain: f64 = a.iter().zip(&b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
-        assert!((Measure::DotProduct.compare(&v(&a), &v(&b)).unwrap() - plain).abs() < 1e-9);
+    fn distances_of_every_length_agree_with_plain_sums() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for length in (1..=40).chain([768, 1536, 3072, 4096, 16_383]) {
+            let a: Vec<f32> = (0..length).map(|_| rng.f32() - 0.5).collect();
+            // One that is near and one that is anywhere.
+            let near: Vec<f32> = a.iter().map(|x| x + (rng.f32() - 0.5) * 1e-3).collect();
+            let far: Vec<f32> = a.iter().map(|_| rng.f32() - 0.4).collect();
+            for b in [near, far] {
+                for measure in MEASURES {
+                    let (got, plain) = (measure.compare(&v(&a), &v(&b)).unwrap(), plainly(measure, &a, &b));
+                    assert!((got - plain).abs() <= 1e-6 * plain.abs() + 1e-14, "{measure:?} {length}: {got}, {plain}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_smallest_and_largest_elements_count() {
+        let (tiny, huge) = (f32::from_bits(1), f32::MAX);
+        for x in [tiny, f32::MIN_POSITIVE / 2.0, huge] {
+            let (a, b) = (vec![x; 16_383], vec![-x; 16_383]);
+            assert!((Measure::Cosine.compare(&v(&a), &v(&b)).unwrap() - 2.0).abs() < 1e-9, "{x}");
+            for measure in MEASURES {
+                let (got, plain) = (measure.compare(&v(&a), &v(&b)).unwrap(), plainly(measure, &a, &b));
+                assert!((got - plain).abs() <= 1e-9 * plain.abs() && got != 0.0, "{measure:?} of {x}: {got}, {plain}");
+            }
+        }
+        assert!((Measure::Cosine.compare(&v(&[huge, tiny]), &v(&[tiny, huge])).unwrap() - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn zeros_of_both_signs_are_zero() {
+        for zero in [0.0, -0.0] {
+            for length in [1, 15, 16, 17, 768] {
+                let (a, b) = (vec![zero; length], vec![0.5; length]);
+                assert_eq!(Measure::Cosine.compare(&v(&a), &v(&b)).unwrap(), 1.0);
+                assert_eq!(Measure::Cosine.compare(&v(&a), &v(&a)).unwrap(), 1.0);
+                assert_eq!(Measure::DotProduct.compare(&v(&a), &v(&b)).unwrap(), 0.0);
+                assert_eq!(Measure::L2Squared.compare(&v(&a), &v(&b)).unwrap(), 0.25 * length as f64);
+            }
+        }
+    }
+
+    #[test]
+    fn an_element_that_is_not_finite_is_named_wherever_it_is() {
+        for other in [0.0, 1.0, -1.0] {
+            for (bad, length) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].into_iter().zip([768, 35, 16]) {
+                for i in 0..length {
+                    let good = vec![other; length];
+                    let mut with = good.clone();
+                    with[i] = bad;
+                    let (good, with): (Vec<u8>, Vec<u8>) =
+                        (v(&good), with.iter().flat_map(|x| x.to_le_bytes()).collect());
+                    for measure in MEASURES {
+                        let first = measure.compare(&with, &good).unwrap_err();
+                        let second = measure.compare(&good, &with).unwrap_err();
+                        for (error, which) in [(first, "first"), (second, "second")] {
+                            assert_eq!(
+                                error.message(),
+                                format!(
+                                    "a vector holds a value that is not a finite number: element {} of the {which}",
+                                    i + 1
+                                )
+                            );
+                        }
+                        assert!(measure.compare(&with, &with).is_err());
+                    }
+                }
+            }
+        }
     }
 
     #[test]

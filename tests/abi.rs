@@ -279,6 +279,24 @@ fn distances_of_good_and_bad_vectors() {
 }
 
 #[test]
+fn vectors_need_not_be_aligned() {
+    let v = vector(&(0..100).map(|i| i as f32 - 50.0).collect::<Vec<_>>());
+    for offset in 0..8 {
+        let shifted = [vec![0xff; offset], v.clone()].concat();
+        let mut call = Call::new(&[Some(&v), Some(&shifted)]);
+        call.init(cosine_distance_init).unwrap();
+        let mut args = call.args();
+        let (mut is_null, mut error) = (0, 0);
+        // The server's pointer may be anywhere in its buffer.
+        call.pointers[1] = unsafe { call.pointers[1].add(offset) };
+        call.lengths[1] = v.len() as c_ulong;
+        let distance = unsafe { cosine_distance(&mut call.init, &mut args, &mut is_null, &mut error) };
+        assert!(error == 0 && is_null == 0 && distance.abs() < 1e-12, "{offset}: {distance}");
+        call.deinit(cosine_distance_deinit);
+    }
+}
+
+#[test]
 fn a_panic_inside_does_not_leave_the_library() {
     // In a process of its own: the variable that asks for the panic counts for the whole process.
     for stage in ["init", "call"] {

@@ -4,7 +4,7 @@
 //! is printed; these views read the same structures with every length checked.
 
 use std::cell::OnceCell;
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void, CStr};
 
 use udf::udf_sys::{Item_result, UDF_ARGS, UDF_INIT};
 use udf::{ArgList, Init, Process, UdfCfg};
@@ -153,12 +153,29 @@ impl<'a> Setup<'a> {
         }
     }
 
-    /// Asks the server for argument `i` as bytes; numbers are refused.
+    /// Takes argument `i` as bytes, as they are; numbers are refused.
     pub fn binary(&self, i: usize, name: &str) -> Result<()> {
         match self.args.kind(i) {
             ArgKind::String => Ok(()),
             _ => Err(Error::invalid(format!("argument {name} must be a VECTOR or a binary string, not a number"))),
         }
+    }
+
+    /// The character set of argument `i`, which must be a string, if it is text: VECTORs, BLOBs and hexadecimal
+    /// literals have the character set `binary`. `None` also outside of a server.
+    pub fn text_charset(&self, i: usize) -> Result<Option<String>> {
+        let mut charset: *mut c_void = std::ptr::null_mut();
+        self.metadata(|service, args, _| {
+            // SAFETY: the service's contract: our UDF_ARGS, a known property, an index below arg_count. The server
+            // stores a pointer to the name.
+            unsafe { (service.argument_get)(args, c"charset".as_ptr(), i as u32, &mut charset) }
+        })?;
+        if charset.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: the server's own name of a character set: NUL-terminated, and never freed.
+        let name = unsafe { CStr::from_ptr(charset.cast::<c_char>()) };
+        Ok((name != c"binary").then(|| name.to_string_lossy().into_owned()))
     }
 
     fn coerce_to_string(&self, i: usize) -> Result<()> {
@@ -214,7 +231,7 @@ impl<'a> Setup<'a> {
         let utf8mb4 = c"utf8mb4".as_ptr().cast_mut().cast::<c_void>();
         let failed = f(service.get(), self.raw_args.cast::<c_void>(), utf8mb4);
         if failed != 0 {
-            return Err(Error::internal("the server refused to set a character set"));
+            return Err(Error::internal("the server refused to get or set a character set"));
         }
         Ok(())
     }

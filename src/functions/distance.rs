@@ -12,20 +12,19 @@ use crate::vector::Measure;
 macro_rules! fixed {
     ($(#[$doc:meta])* $type:ident = $name:literal, $measure:expr) => {
         $(#[$doc])*
-        pub struct $type;
+        pub struct $type(Vectors);
 
         impl SqlFunction for $type {
             const NAME: &'static str = $name;
 
             fn prepare(setup: &Setup<'_>) -> Result<Self> {
-                two_vectors(setup, 2)?;
-                Ok($type)
+                Vectors::prepare(setup, 2).map($type)
             }
         }
 
         impl RealFunction for $type {
             fn call(&mut self, args: &Args<'_>) -> Result<Option<f64>> {
-                compare($measure, args)
+                self.0.compare($measure, args)
             }
         }
     };
@@ -44,28 +43,51 @@ fixed! {
     DotProduct = "dot_product", Measure::DotProduct
 }
 
-fn two_vectors(setup: &Setup<'_>, most: usize) -> Result<()> {
-    let given = setup.args.len();
-    if given < 2 || given > most {
-        let optional = if most > 2 { " [, 'distance_measure=...']" } else { "" };
-        return Err(Error::invalid(format!("{given} arguments given; expected (vector, vector{optional})")));
-    }
-    setup.binary(0, "1")?;
-    setup.binary(1, "2")?;
-    setup.returns_real();
-    Ok(())
+/// The two vectors, as far as they are known before the first row.
+struct Vectors {
+    /// The character set of each that is text: a text of 4n bytes would give a meaningless distance.
+    text: [Option<String>; 2],
 }
 
-fn compare(measure: Measure, args: &Args<'_>) -> Result<Option<f64>> {
-    match (args.bytes(0), args.bytes(1)) {
-        (Some(a), Some(b)) => measure.compare(a, b).map(Some),
-        _ => Ok(None),
+const NAMES: [&str; 2] = ["first", "second"];
+
+impl Vectors {
+    fn prepare(setup: &Setup<'_>, most: usize) -> Result<Self> {
+        let given = setup.args.len();
+        if given < 2 || given > most {
+            let optional = if most > 2 { " [, 'distance_measure=...']" } else { "" };
+            return Err(Error::invalid(format!("{given} arguments given; expected (vector, vector{optional})")));
+        }
+        setup.binary(0, "1")?;
+        setup.binary(1, "2")?;
+        setup.returns_real();
+        let vectors = Vectors { text: [setup.text_charset(0)?, setup.text_charset(1)?] };
+        vectors.refuse_text(&setup.args)?;
+        Ok(vectors)
+    }
+
+    fn compare(&self, measure: Measure, args: &Args<'_>) -> Result<Option<f64>> {
+        let (Some(a), Some(b)) = (args.bytes(0), args.bytes(1)) else { return Ok(None) };
+        self.refuse_text(args)?;
+        measure.compare(a, b).map(Some)
+    }
+
+    /// NULL is no text, although the server gives a character set to variables that were never set and to parameters.
+    fn refuse_text(&self, args: &Args<'_>) -> Result<()> {
+        for (i, (charset, name)) in self.text.iter().zip(NAMES).enumerate() {
+            if let (Some(charset), Some(_)) = (charset, args.bytes(i)) {
+                return Err(Error::invalid(format!(
+                    "the {name} vector is text ({charset}); convert it with STRING_TO_VECTOR(), or with CAST(... AS BINARY) if it holds the bytes of a vector"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 
 /// `vector_distance(a, b [, 'distance_measure=l2_squared|cosine|dot_product'])`; l2_squared where none is named.
-#[derive(Default)]
 pub struct VectorDistance {
+    vectors: Vectors,
     /// The third argument as it was last read.
     named: Option<(String, Measure)>,
 }
@@ -74,18 +96,18 @@ impl SqlFunction for VectorDistance {
     const NAME: &'static str = "vector_distance";
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
-        two_vectors(setup, 3)?;
+        let vectors = Vectors::prepare(setup, 3)?;
         if setup.args.len() == 3 {
             setup.text(2)?;
         }
-        Ok(VectorDistance::default())
+        Ok(VectorDistance { vectors, named: None })
     }
 }
 
 impl RealFunction for VectorDistance {
     fn call(&mut self, args: &Args<'_>) -> Result<Option<f64>> {
         if args.len() < 3 {
-            return compare(Measure::L2Squared, args);
+            return self.vectors.compare(Measure::L2Squared, args);
         }
         let Some(text) = args.text(2, "3")? else { return Ok(None) };
         let measure = match &self.named {
@@ -96,6 +118,6 @@ impl RealFunction for VectorDistance {
                 measure
             }
         };
-        compare(measure, args)
+        self.vectors.compare(measure, args)
     }
 }

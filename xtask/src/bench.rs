@@ -2,6 +2,7 @@
 //! measures, because machines drift.
 
 pub mod call;
+pub mod distance;
 
 /// The middle value; of an even count the lower of the two.
 fn median(values: &[f64]) -> f64 {

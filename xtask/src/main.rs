@@ -40,9 +40,9 @@ enum Command {
         /// Writes the report to docs/benchmarks
         #[arg(long)]
         write: bool,
-        /// Texts per round
-        #[arg(long, default_value_t = 5000)]
-        rows: usize,
+        /// Texts or vectors per round; default 5000 texts, 100000 vectors
+        #[arg(long)]
+        rows: Option<usize>,
         /// Rounds; each measures everything once
         #[arg(long, default_value_t = 7)]
         rounds: usize,
@@ -53,6 +53,8 @@ enum Command {
 enum Bench {
     /// One call a row, against a plain loop
     Call,
+    /// Distances over a table, against a plain scan
+    Distance,
 }
 
 fn main() -> Result<()> {
@@ -86,23 +88,59 @@ fn main() -> Result<()> {
             Ok(())
         }
         Command::Bench { what, write, rows, rounds } => {
+            let rows = rows.unwrap_or(match what {
+                Bench::Call => 5000,
+                Bench::Distance => 100_000,
+            });
             if rows == 0 || rounds == 0 {
                 bail!("--rows and --rounds must be at least 1");
             }
-            let running = start(true, Vec::new(), &progress)?;
-            let report = match what {
-                Bench::Call => bench::call::run(&running.server, rows, rounds, &progress)?,
+            if cfg!(debug_assertions) && matches!(what, Bench::Distance) {
+                progress("building xtask (release): the plain scan must be optimised");
+                return again_in_release();
+            }
+            let args = match what {
+                Bench::Call => Vec::new(),
+                Bench::Distance => bench::distance::server_args(rows),
             };
-            println!("{report}");
+            let running = start(true, args, &progress)?;
+            let files = match what {
+                Bench::Call => vec![("call.md", bench::call::run(&running.server, rows, rounds, &progress)?)],
+                Bench::Distance => {
+                    let report = bench::distance::run(&running.server, rows, rounds, &progress)?;
+                    vec![("distance.md", report.text), ("distance.svg", report.svg)]
+                }
+            };
+            if let Some((_, report)) = files.first() {
+                println!("{report}");
+            }
             if write {
-                let file = library::workspace_root().join("docs/benchmarks/call.md");
-                std::fs::create_dir_all(file.parent().context("a folder")?)?;
-                std::fs::write(&file, report)?;
-                progress(&format!("written to {}", file.display()));
+                let folder = library::workspace_root().join("docs/benchmarks");
+                std::fs::create_dir_all(&folder)?;
+                for (name, contents) in files {
+                    let file = folder.join(name);
+                    std::fs::write(&file, contents)?;
+                    progress(&format!("written to {}", file.display()));
+                }
             }
             running.stop()
         }
     }
+}
+
+/// Runs this program once more as it is now called, optimised.
+fn again_in_release() -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = std::process::Command::new(cargo)
+        .args(["run", "--release", "--quiet", "--package", "xtask", "--"])
+        .args(std::env::args_os().skip(1))
+        .current_dir(library::workspace_root())
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("the benchmark failed ({status})");
+    }
+    Ok(())
 }
 
 struct Running {
