@@ -2,6 +2,8 @@
 //!
 //! Runs without a server: the registry is a trait ([`crate::models::store::Store`]), so unit tests need no mysqld.
 
+mod flights;
+mod lookup;
 mod pacing;
 pub mod registry;
 mod send;
@@ -16,10 +18,12 @@ use secrecy::SecretString;
 use serde_json::{json, Value};
 use ureq::http::{header, HeaderName};
 
+use self::lookup::Lookups;
 use self::registry::Registry;
 use self::send::{Outside, Request};
 use self::status::{Activity, Status};
-use crate::cache::memory::{Key, MemoryCache};
+use crate::cache::disk::DiskCache;
+use crate::cache::memory::MemoryCache;
 use crate::error::{cut, Error, Result};
 use crate::models::endpoint_url::{cloud_of, url_of};
 use crate::models::function_name::FunctionName;
@@ -47,6 +51,8 @@ pub struct Engine {
     outside: Arc<Outside>,
     workers: Workers,
     cache: MemoryCache,
+    disk: DiskCache,
+    lookups: Lookups,
     status: Status,
 }
 
@@ -72,6 +78,8 @@ impl Engine {
                 on_stop: || {},
             }),
             cache: MemoryCache::default(),
+            disk: DiskCache::default(),
+            lookups: Lookups::default(),
             status: Status::default(),
         }
     }
@@ -83,18 +91,19 @@ impl Engine {
 
     /// The settings in force.
     pub fn settings(&self, interrupt: &dyn Interrupt) -> Result<Arc<Settings>> {
-        self.registry.settings(self.store.as_ref(), interrupt)
+        self.settings_in_force(interrupt).map(|(settings, _)| settings)
     }
 
     /// The counters of all models, as a JSON document.
     pub fn status_json(&self) -> String {
         let (entries, bytes) = self.cache.size();
-        self.status.to_json(json!({"entries": entries, "bytes": bytes}))
+        self.status.to_json(json!({"entries": entries, "bytes": bytes, "disk": self.disk.status()}))
     }
 
     /// Sets the counters to zero.
     pub fn reset_status(&self) {
         self.status.reset();
+        self.disk.reset_status();
     }
 
     /// The vector of `text`, as the bytes of a VECTOR. `function` is the one that was called, on whose stored routine
@@ -119,22 +128,12 @@ impl Engine {
         }
         let activity = self.status.of(model_id);
         activity.called();
-        let cache = self.cache.sized(settings.cache_memory);
-        let key = cache.as_ref().map(|_| Key::new(&model.fingerprint, role as u8, text));
-        if let Some(hit) = cache.as_ref().zip(key.as_ref()).and_then(|(cache, key)| cache.get(key)) {
-            activity.hit();
-            return Ok(hit);
-        }
-        let bytes: Arc<[u8]> = self
-            .embed(&resolved, text, role, &settings, &activity, interrupt)
-            .map_err(|e| e.context(&format!("model '{model_id}'")))?
-            .into();
-        if let Some((cache, key)) = cache.zip(key) {
-            cache.insert(key, Arc::clone(&bytes));
-        }
-        Ok(bytes)
+        self.looked_up(&resolved, text, role, &settings, &activity, interrupt)
+            .map_err(|e| e.context(&format!("model '{model_id}'")))
     }
 
+    /// `limit`: until when it may take at most, where it began before.
+    #[allow(clippy::too_many_arguments)]
     fn embed(
         &self,
         resolved: &Arc<ResolvedModel>,
@@ -142,6 +141,7 @@ impl Engine {
         role: Role,
         settings: &Arc<Settings>,
         activity: &Activity,
+        limit: Option<Instant>,
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<u8>> {
         let counted = |result: Result<Vec<u8>>| {
@@ -150,9 +150,10 @@ impl Engine {
             }
             result
         };
-        counted(self.embed_uncounted(resolved, text, role, settings, activity, interrupt))
+        counted(self.embed_uncounted(resolved, text, role, settings, activity, limit, interrupt))
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn embed_uncounted(
         &self,
         resolved: &Arc<ResolvedModel>,
@@ -160,6 +161,7 @@ impl Engine {
         role: Role,
         settings: &Arc<Settings>,
         activity: &Activity,
+        limit: Option<Instant>,
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<u8>> {
         let model = &resolved.model;
@@ -185,7 +187,10 @@ impl Engine {
                     Some(body) => body.into_bytes(),
                     None => api.embedding_request(model, &[text], role)?,
                 };
-                let request = self.request(resolved, headers, body, tokens_in(text), settings)?;
+                let mut request = self.request(resolved, headers, body, tokens_in(text), settings)?;
+                if let Some(limit) = limit {
+                    request.deadline = request.deadline.min(limit);
+                }
                 match output_fn {
                     Some(output) => {
                         let answer = self.send(request, activity, interrupt, |answer| Ok((answer, None)))?;
