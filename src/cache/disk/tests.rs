@@ -196,3 +196,39 @@ fn many_threads_at_once() {
     assert!(open.cache.status()["bytes"].as_u64().unwrap() <= MIB);
     assert!(open.cache.take_notices().is_empty());
 }
+
+#[test]
+fn a_disk_that_hangs_holds_up_one_lookup_and_no_more() {
+    let cache = DiskCache::default();
+    // Nobody answers.
+    cache.shared.usable.store(true, Ordering::Release);
+    let began = Instant::now();
+    assert_eq!(cache.get(&key("a"), &Never, soon()).unwrap(), None);
+    assert!(began.elapsed() >= LOOKUP && began.elapsed() < LOOKUP * 3);
+    let began = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(cache.get(&key("a"), &Never, soon()).unwrap(), None);
+    }
+    assert!(began.elapsed() < LOOKUP);
+    assert_eq!(cache.status()["timeouts"], 1);
+    // The queue has a bound.
+    for i in 0..MAX_PUTS + 5 {
+        cache.put(key(&i.to_string()), &"m".into(), &vector(8));
+    }
+    assert_eq!(cache.status()["dropped"], 5);
+    assert_eq!(cache.get(&key("0"), &Never, soon()).unwrap(), Some(vector(8)), "what waits is found all the same");
+}
+
+#[test]
+fn a_lookup_hears_kill() {
+    struct Killed;
+    impl Interrupt for Killed {
+        fn check(&self) -> Result<()> {
+            Err(Error::interrupted(1317))
+        }
+    }
+    let cache = DiskCache::default();
+    cache.shared.usable.store(true, Ordering::Release);
+    let error = cache.get(&key("a"), &Killed, soon()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Interrupted(1317));
+}
