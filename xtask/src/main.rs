@@ -53,6 +53,8 @@ enum Command {
 enum Bench {
     /// One call a row, against a plain loop
     Call,
+    /// An embedding from memory, from disk and from the local endpoint
+    Cache,
 }
 
 fn main() -> Result<()> {
@@ -90,15 +92,23 @@ fn main() -> Result<()> {
                 bail!("--rows and --rounds must be at least 1");
             }
             let running = start(true, Vec::new(), &progress)?;
-            let report = match what {
-                Bench::Call => bench::call::run(&running.server, rows, rounds, &progress)?,
+            let (name, report, plot) = match what {
+                Bench::Call => ("call", bench::call::run(&running.server, rows, rounds, &progress)?, None),
+                Bench::Cache => {
+                    let (report, plot) = bench::cache::run(&running.server, rows, rounds, &progress)?;
+                    ("cache", report, Some(plot))
+                }
             };
             println!("{report}");
             if write {
-                let file = library::workspace_root().join("docs/benchmarks/call.md");
-                std::fs::create_dir_all(file.parent().context("a folder")?)?;
-                std::fs::write(&file, report)?;
-                progress(&format!("written to {}", file.display()));
+                let folder = library::workspace_root().join("docs/benchmarks");
+                std::fs::create_dir_all(&folder)?;
+                for (end, text) in [("md", Some(report)), ("svg", plot)] {
+                    let Some(text) = text else { continue };
+                    let file = folder.join(format!("{name}.{end}"));
+                    std::fs::write(&file, text)?;
+                    progress(&format!("written to {}", file.display()));
+                }
             }
             running.stop()
         }
