@@ -153,6 +153,8 @@ pub struct File {
     models: HashMap<Arc<str>, i64>,
     /// Counts transactions; what an entry was last used in is its age.
     clock: i64,
+    /// What was last used before this is old, and a use of it worth a note.
+    old: i64,
     entries: u64,
 }
 
@@ -259,6 +261,7 @@ impl File {
             path,
             models: HashMap::new(),
             clock: clock.clamp(0, i64::MAX / 2),
+            old: 0,
             entries: u64::try_from(entries).map_err(|_| Trouble::Damaged("its counter is wrong".into()))?,
         };
         file.limit(limits)?;
@@ -291,25 +294,42 @@ impl File {
         Ok(())
     }
 
-    /// A vector, checked.
-    pub fn get(&self, key: &Key) -> Result<Option<Arc<[u8]>>> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT v.sum, v.bytes FROM entry e LEFT JOIN vector v ON v.id = e.id WHERE e.key = ?1")?;
+    /// A vector, checked, and whether its use is worth a note.
+    pub fn find(&self, key: &Key) -> Result<Option<(Arc<[u8]>, bool)>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT v.sum, v.bytes, e.used FROM entry e LEFT JOIN vector v ON v.id = e.id WHERE e.key = ?1",
+        )?;
         let found = statement
             .query_row([&key.bytes()[..]], |row| {
-                let bytes = row.get_ref(1)?.as_blob_or_null()?;
-                let sum: Option<i64> = row.get(0)?;
-                Ok((sum, bytes.map(Arc::<[u8]>::from)))
+                let bytes = row.get_ref(1)?.as_blob_or_null()?.map(Arc::<[u8]>::from);
+                Ok((row.get::<_, Option<i64>>(0)?, bytes, row.get::<_, i64>(2)?))
             })
             .optional()?;
         match found {
             None => Ok(None),
-            Some((Some(stored), Some(bytes))) if stored == sum(key, &bytes) && vector::check_bytes(&bytes).is_ok() => {
-                Ok(Some(bytes))
+            Some((Some(stored), Some(bytes), used))
+                if stored == sum(key, &bytes) && vector::check_bytes(&bytes).is_ok() =>
+            {
+                Ok(Some((bytes, used < self.old)))
             }
             Some(_) => Err(Trouble::Damaged("a checksum is wrong".into())),
         }
+    }
+
+    /// Decides anew what is old: while there is room nothing, for nothing has to go; else the older half. So an entry
+    /// that is read all the time is written once in half the time it would live unread.
+    pub fn judge_ages(&mut self, room: bool) -> Result<()> {
+        self.old = match room {
+            true => 0,
+            false => {
+                let oldest: i64 = self
+                    .connection
+                    .prepare_cached("SELECT IFNULL(MIN(used), 0) FROM entry")?
+                    .query_row([], |row| row.get(0))?;
+                oldest.clamp(0, self.clock).midpoint(self.clock)
+            }
+        };
+        Ok(())
     }
 
     /// Whether there is an entry.
@@ -355,12 +375,19 @@ impl File {
         Ok(())
     }
 
-    /// Notes that entries were used.
+    /// Notes that entries were used, of those that are old.
     pub fn touch(&mut self, keys: &[Key]) -> Result<()> {
+        if self.old == 0 {
+            return Ok(());
+        }
         let used = self.clock + 1;
         let transaction = self.connection.unchecked_transaction()?;
         for key in keys {
-            note_use(&transaction, key, used)?;
+            transaction.prepare_cached("UPDATE entry SET used = ?2 WHERE key = ?1 AND used < ?3")?.execute(params![
+                &key.bytes()[..],
+                used,
+                self.old
+            ])?;
         }
         transaction.commit()?;
         self.clock = used;
@@ -519,6 +546,10 @@ mod tests {
         Put { key: key(text), model: model.into(), vector: bytes(n) }
     }
 
+    fn get(file: &File, key: &Key) -> Result<Option<Arc<[u8]>>> {
+        file.find(key).map(|found| found.map(|(vector, _)| vector))
+    }
+
     fn temporary() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let folder = folder(directory.path());
@@ -536,8 +567,8 @@ mod tests {
             std::fs::copy(folder.join(&name), copy.path().join(&name)).unwrap();
         }
         let again = File::open(copy.path(), Limits::of(MIB)).unwrap();
-        assert_eq!(again.get(&key("b")).unwrap(), Some(bytes(1536)));
-        assert_eq!((again.get(&key("c")).unwrap(), again.entries()), (None, 2));
+        assert_eq!(get(&again, &key("b")).unwrap(), Some(bytes(1536)));
+        assert_eq!((get(&again, &key("c")).unwrap(), again.entries()), (None, 2));
         let mode = |name: &str| std::fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(FILE), mode(&format!("{FILE}-wal")), mode(".")), (0o640, 0o640, 0o750));
         assert!(!folder.join(format!("{FILE}-shm")).exists(), "nothing is mapped");
@@ -550,7 +581,11 @@ mod tests {
         for i in 0..10 {
             file.put(&[put(&i.to_string(), if i < 5 { "m" } else { "n" }, 8)]).unwrap();
         }
-        file.touch(&[key("0")]).unwrap();
+        file.touch(&[key("1")]).unwrap();
+        file.judge_ages(false).unwrap();
+        assert_eq!(file.find(&key("0")).unwrap().map(|(_, old)| old), Some(true));
+        assert_eq!(file.find(&key("9")).unwrap().map(|(_, old)| old), Some(false));
+        file.touch(&[key("0"), key("9")]).unwrap();
         assert_eq!(file.evict(3).unwrap(), 3);
         assert!(file.has(&key("0")).unwrap() && !file.has(&key("3")).unwrap() && file.has(&key("4")).unwrap());
         assert_eq!(file.forget("m", 100).unwrap(), 2);
@@ -636,7 +671,7 @@ mod tests {
                 Err(_) => noticed += 1,
                 Ok(file) => {
                     for put in &all {
-                        match file.get(&put.key) {
+                        match get(&file, &put.key) {
                             Ok(Some(found)) => assert_eq!(found, put.vector, "round {round}"),
                             Ok(None) => {}
                             Err(_) => {

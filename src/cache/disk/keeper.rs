@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::file::{self, File, Limits, Put, Trouble};
-use super::{Clear, Key, Shared, Target};
+use super::{Clear, Key, Shared, Target, MAX_TOUCHES};
 use crate::abi::guard;
 
 /// After a failure that may pass, the file is tried again after this.
@@ -21,7 +21,7 @@ const REBUILDS_WITHIN: Duration = Duration::from_secs(600);
 /// How often the file's place is looked at while it is used.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Uses are noted after this at the latest.
+/// Uses are noted so often at most.
 const NOTE_USES: Duration = Duration::from_secs(2);
 
 /// Keys looked up in one step of a clear.
@@ -71,6 +71,7 @@ struct Keeper<'s> {
     full_until: Option<Instant>,
     rebuilds: VecDeque<Instant>,
     looked_at: Instant,
+    judged_at: Instant,
     touched: HashSet<Key>,
     touched_at: Instant,
     clears: VecDeque<Clear>,
@@ -81,6 +82,8 @@ struct Keeper<'s> {
     evicting: bool,
     /// There is more to tidy up.
     busy: bool,
+    /// Something was written, or is another size.
+    changed: bool,
     /// What was told last, so that it is told once.
     told: Option<String>,
 }
@@ -97,6 +100,7 @@ impl<'s> Keeper<'s> {
             full_until: None,
             rebuilds: VecDeque::new(),
             looked_at: now,
+            judged_at: now,
             touched: HashSet::new(),
             touched_at: now,
             clears: VecDeque::new(),
@@ -104,6 +108,7 @@ impl<'s> Keeper<'s> {
             compact: false,
             evicting: false,
             busy: false,
+            changed: false,
             told: None,
         }
     }
@@ -131,8 +136,12 @@ impl<'s> Keeper<'s> {
         }
         self.touched.extend(work.touches);
         self.note_uses();
-        self.tidy();
-        self.publish();
+        // Not after lookups alone, which should not wait for it.
+        if self.changed || self.busy {
+            self.changed = false;
+            self.tidy();
+            self.publish();
+        }
         Turn::Again
     }
 
@@ -145,17 +154,19 @@ impl<'s> Keeper<'s> {
             let new_target = state.target != self.target;
             let reopen = self.file.is_none() && self.closed_until.is_none_or(|at| at <= Instant::now());
             let unused = !self.touched.is_empty() && self.touched_at.elapsed() >= NOTE_USES;
-            let waiting = !state.gets.is_empty() || !state.clears.is_empty() || !state.puts.is_empty();
+            let due = state.due_in();
+            let waiting = !state.gets.is_empty() || !state.clears.is_empty() || due == Some(Duration::ZERO);
             if new_target || reopen || waiting || unused || self.busy || !self.clears.is_empty() {
                 break;
             }
-            state = self.shared.wake.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.shared.wake.wait_timeout(state, due.unwrap_or(LOOK)).unwrap_or_else(PoisonError::into_inner).0;
             if !state.touches.is_empty() {
                 self.touched.extend(std::mem::take(&mut state.touches));
             }
         }
         // What cannot be stored now, because entries must go first, waits in the queue.
-        let puts = if self.evicting { Vec::new() } else { state.take_batch(self.limits.step, 1000) };
+        let due = state.due_in() == Some(Duration::ZERO) && !self.evicting;
+        let puts = if due { state.take_batch(self.limits.step, 1000) } else { Vec::new() };
         Some(Work {
             target: state.target.clone(),
             gets: std::mem::take(&mut state.gets),
@@ -168,6 +179,7 @@ impl<'s> Keeper<'s> {
     /// Another size or place. `false`: the file is gone, and this thread is to end.
     fn aim(&mut self, target: Option<Target>) -> bool {
         let Some(target) = target else { return true };
+        self.changed = true;
         let place = self.target.as_ref().map(|t| t.folder.clone());
         (self.closed_until, self.full_until, self.evicting) = (None, None, false);
         self.rebuilds.clear();
@@ -233,6 +245,7 @@ impl<'s> Keeper<'s> {
         match opened {
             Ok(file) => {
                 self.file = Some(file);
+                self.changed = true;
                 self.closed_until = None;
                 self.compact = true;
                 if self.told.as_ref().is_some_and(|told| told.contains("is off")) {
@@ -262,16 +275,14 @@ impl<'s> Keeper<'s> {
         if self.discard {
             return None;
         }
-        match self.file.as_ref()?.get(key) {
-            Ok(found) => {
-                if found.is_some() {
-                    if self.touched.is_empty() {
-                        self.touched_at = Instant::now();
-                    }
+        match self.file.as_ref()?.find(key) {
+            Ok(Some((vector, old))) => {
+                if old && self.touched.len() < MAX_TOUCHES {
                     self.touched.insert(*key);
                 }
-                found
+                Some(vector)
             }
+            Ok(None) => None,
             Err(trouble) => {
                 self.trouble(trouble);
                 None
@@ -302,27 +313,26 @@ impl<'s> Keeper<'s> {
         self.file.is_some() && self.full_until.is_none()
     }
 
+    /// Notes uses, a transaction's worth now and then; those that do not fit are forgotten.
     fn note_uses(&mut self) {
-        let many = self.limits.rows();
-        if self.touched.is_empty() || (self.touched_at.elapsed() < NOTE_USES && self.touched.len() < many.max(256)) {
+        if self.touched.is_empty() || self.touched_at.elapsed() < NOTE_USES {
             return;
         }
-        let keys: Vec<Key> = self.touched.iter().take(many).copied().collect();
-        for key in &keys {
-            self.touched.remove(key);
-        }
+        self.touched_at = Instant::now();
+        let keys: Vec<Key> = std::mem::take(&mut self.touched).into_iter().take(self.limits.rows()).collect();
         if !self.writable() {
-            self.touched.clear();
             return;
         }
-        if let Some(Err(trouble)) = self.file.as_mut().map(|file| file.touch(&keys)) {
-            return self.trouble(trouble);
+        let Some(file) = self.file.as_mut() else { return };
+        match file.touch(&keys) {
+            Ok(()) => self.after_write(),
+            Err(trouble) => self.trouble(trouble),
         }
-        self.after_write();
     }
 
     /// Keeps the log small.
     fn after_write(&mut self) {
+        self.changed = true;
         let Some(file) = self.file.as_mut() else { return };
         if file.log_bytes() > self.limits.step {
             if let Err(trouble) = file.empty_log() {
@@ -410,6 +420,10 @@ impl<'s> Keeper<'s> {
             return Ok(self.evicting);
         }
         self.evicting = false;
+        if self.judged_at.elapsed() >= LOOK {
+            self.judged_at = Instant::now();
+            file.judge_ages(used < limits.high() / 4 * 3)?;
+        }
         if pages > limits.pages || (self.compact && free > 0) {
             file.shrink(limits)?;
             self.after_write();
@@ -455,6 +469,7 @@ impl<'s> Keeper<'s> {
             }
             Trouble::Full => {
                 self.full_until = Some(Instant::now() + RETRY);
+                self.evicting = false;
                 self.tell(
                     true,
                     "there is no room for the cache on disk; what is there is used on, and more is not stored until there is room".into(),

@@ -32,6 +32,11 @@ const CLEAR: Duration = Duration::from_secs(60);
 const MAX_PUTS: usize = 4096;
 const MAX_PUT_BYTES: usize = 32 << 20;
 
+/// So many are written together, or those of so long a time: a transaction for each would cost more than a request to
+/// a fast endpoint, and lookups would wait for it.
+const BATCH: usize = 32;
+const BATCH_WAITS: Duration = Duration::from_millis(50);
+
 /// Uses that wait to be noted; more are forgotten.
 const MAX_TOUCHES: usize = 4096;
 
@@ -100,6 +105,8 @@ struct State {
     puts: HashMap<Key, Put>,
     put_order: VecDeque<Key>,
     put_bytes: usize,
+    /// When the oldest of them came.
+    put_since: Option<Instant>,
     touches: HashSet<Key>,
     clears: VecDeque<Clear>,
 }
@@ -156,7 +163,16 @@ impl State {
             self.put_order.pop_front();
             batch.extend(self.take_put(&key));
         }
+        if self.put_order.is_empty() {
+            self.put_since = None;
+        }
         batch
+    }
+
+    /// How long until what waits is to be written; `None`: nothing waits.
+    fn due_in(&self) -> Option<Duration> {
+        let waited = self.put_since?.elapsed();
+        Some(if self.put_order.len() >= BATCH { Duration::ZERO } else { BATCH_WAITS.saturating_sub(waited) })
     }
 
     fn forget_puts(&mut self) -> u64 {
@@ -164,6 +180,7 @@ impl State {
         self.puts.clear();
         self.put_order.clear();
         self.put_bytes = 0;
+        self.put_since = None;
         n
     }
 }
@@ -299,8 +316,14 @@ impl DiskCache {
         } else {
             state.put_order.push_back(key);
         }
+        let first = state.put_since.is_none();
+        state.put_since.get_or_insert_with(Instant::now);
+        let full = state.put_order.len() == BATCH;
         drop(state);
-        self.shared.wake.notify_all();
+        // In between it knows when to look itself.
+        if first || full {
+            self.shared.wake.notify_all();
+        }
     }
 
     /// Notes, of some of the times it is told so, that memory answered for the disk: what is used most would be the
