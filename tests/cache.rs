@@ -288,7 +288,7 @@ impl Damage {
                 fs::remove_dir_all(folder).unwrap();
                 fs::write(folder, "x").unwrap();
             }
-            Damage::NoRights => fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap(),
+            Damage::NoRights => fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap(),
             Damage::Deleted => fs::remove_file(&path).unwrap(),
             Damage::FolderDeleted => fs::remove_dir_all(folder).unwrap(),
             Damage::Replaced => {

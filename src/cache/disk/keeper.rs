@@ -3,12 +3,11 @@
 use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::file::{self, File, Limits, Put, Trouble};
-use super::{Clear, Key, Shared, Target, MAX_TOUCHES};
+use super::{Clear, Get, Key, Shared, Target, MAX_TOUCHES};
 use crate::abi::guard;
 
 /// After a failure that may pass, the file is tried again after this.
@@ -54,7 +53,7 @@ enum Turn {
 /// What one turn has to do.
 struct Work {
     target: Option<Target>,
-    gets: VecDeque<(Key, SyncSender<Option<Arc<[u8]>>>)>,
+    gets: VecDeque<Get>,
     clears: VecDeque<Clear>,
     puts: Vec<Put>,
     touches: HashSet<Key>,

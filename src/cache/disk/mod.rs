@@ -101,7 +101,7 @@ struct State {
     running: bool,
     /// What it last said of itself: why it is not usable.
     trouble: Option<String>,
-    gets: VecDeque<(Key, SyncSender<Option<Arc<[u8]>>>)>,
+    gets: VecDeque<Get>,
     puts: HashMap<Key, Put>,
     put_order: VecDeque<Key>,
     put_bytes: usize,
@@ -118,6 +118,9 @@ struct Target {
     /// 0: the file is to be removed.
     bytes: u64,
 }
+
+/// A lookup, and whom it is for.
+type Get = (Key, SyncSender<Option<Arc<[u8]>>>);
 
 /// Embeddings to be removed.
 struct Clear {
