@@ -15,7 +15,7 @@ use xtask::sqlscript;
 use xtask::xprotocol::XSession;
 
 /// Every function with arguments that reach its call.
-const EVERY_FUNCTION: [&str; 30] = [
+const EVERY_FUNCTION: [&str; 31] = [
     "ml_version()",
     "ml_embedding('d', 'x')",
     "ml_predict_row('d', '{}')",
@@ -41,6 +41,7 @@ const EVERY_FUNCTION: [&str; 30] = [
     "ml_validate_model('d')",
     "ml_status()",
     "ml_reset_status()",
+    "ml_cache_clear('d')",
     "ml_audit_secrets()",
     "cosine_distance(x'00000000', x'00000000')",
     "l2_squared_distance(x'00000000', x'00000000')",

@@ -83,6 +83,7 @@ export!(bytes MlModelQualifiedNameOf = "ml_model_qualified_name_of": CommandFunc
 export!(bytes MlValidateModel = "ml_validate_model": CommandFunction<inspect::ValidateModel>);
 export!(bytes MlStatus = "ml_status": CommandFunction<inspect::Status>);
 export!(bytes MlResetStatus = "ml_reset_status": CommandFunction<inspect::ResetStatus>);
+export!(bytes MlCacheClear = "ml_cache_clear": CommandFunction<inspect::CacheClear>);
 export!(bytes MlAuditSecrets = "ml_audit_secrets": CommandFunction<inspect::AuditSecrets>);
 export!(real CosineDistance = "cosine_distance": distance::CosineDistance);
 export!(real L2SquaredDistance = "l2_squared_distance": distance::L2SquaredDistance);

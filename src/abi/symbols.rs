@@ -245,6 +245,15 @@ pub struct KeyringWriter {
     pub remove: unsafe extern "C" fn(*const c_char, *const c_char) -> c_int,
 }
 
+/// The service `mysql_simple_error_log` (`mysql_simple_error_log.h`).
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct ErrorLog {
+    /// (component, file, line, severity, number of the message, what the message's text has placeholders for); 0 for
+    /// success.
+    pub emit: unsafe extern "C" fn(*const c_char, *const c_char, c_ulong, c_int, c_int, ...) -> c_char,
+}
+
 /// The statement-level functions; resolved once.
 pub fn statement_api() -> &'static StatementApi {
     static API: OnceLock<StatementApi> = OnceLock::new();

@@ -1,3 +1,4 @@
 //! Caches of embeddings.
 
+pub mod disk;
 pub mod memory;

@@ -45,7 +45,7 @@ impl Engine {
                     let number = places.len() as u64;
                     numbers.insert(Arc::clone(text), number);
                     places.push(vec![place]);
-                    bulk.push(number, Arc::clone(text));
+                    bulk.push(number, Arc::clone(text), interrupt)?;
                 }
             }
         }

@@ -33,6 +33,8 @@ const CONCURRENCY: u64 = 8;
 struct Item {
     id: u64,
     text: Arc<str>,
+    /// How often the cache had been cleared when it was looked for there.
+    epoch: u64,
 }
 
 /// Texts that are sent together.
@@ -150,15 +152,16 @@ impl<'e> Bulk<'e> {
         self.concurrency
     }
 
-    /// Takes a text. What is in memory is not sent.
-    pub fn push(&mut self, id: u64, text: Arc<str>) {
+    /// Takes a text. What is in the cache is not sent.
+    pub fn push(&mut self, id: u64, text: Arc<str>, interrupt: &dyn Interrupt) -> Result<()> {
         self.activity.called();
-        if let Some(hit) = self.engine.remembered(&self.resolved, self.role, &text, &self.settings) {
-            self.activity.hit();
-            self.ready.push_back(Done { id, vector: Ok(hit) });
-            return;
+        let (resolved, settings) = (&self.resolved, &self.settings);
+        let (found, epoch) = self.engine.cached_one(resolved, &text, self.role, settings, &self.activity, interrupt)?;
+        match found {
+            Some(hit) => self.ready.push_back(Done { id, vector: Ok(hit) }),
+            None => self.queue.push_back(Item { id, text, epoch }),
         }
-        self.queue.push_back(Item { id, text });
+        Ok(())
     }
 
     /// How many texts were pushed and are neither sent nor done.
@@ -244,7 +247,7 @@ impl<'e> Bulk<'e> {
     fn embed_one(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         let Some(item) = self.queue.pop_front() else { return Ok(()) };
         let result =
-            self.engine.embed(&self.resolved, &item.text, self.role, &self.settings, &self.activity, interrupt);
+            self.engine.embed(&self.resolved, &item.text, self.role, &self.settings, &self.activity, None, interrupt);
         match result {
             Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
             Err(e) => self.ready.push_back(Done { id: item.id, vector: Err(e) }),
@@ -392,7 +395,7 @@ impl<'e> Bulk<'e> {
             return self.fail(item, e);
         }
         let bytes: Arc<[u8]> = bytes.into();
-        self.engine.remember(&self.resolved, self.role, &item.text, &bytes, &self.settings);
+        self.engine.keep_one(&self.resolved, &item.text, self.role, &self.settings, item.epoch, &bytes);
         self.ready.push_back(Done { id: item.id, vector: Ok(bytes) });
     }
 

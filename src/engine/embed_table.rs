@@ -343,7 +343,7 @@ impl Job<'_> {
         loop {
             interrupt.check()?;
             self.read(interrupt)?;
-            self.feed();
+            self.feed(interrupt)?;
             let last = self.exhausted && self.read_rows.is_empty();
             // Short while there is other work to look after.
             let wait = if self.reader.asked + self.writer.asked > 0 { Duration::from_millis(1) } else { POLL };
@@ -386,24 +386,25 @@ impl Job<'_> {
     }
 
     /// Hands rows to the requests, not more than they will soon take.
-    fn feed(&mut self) {
+    fn feed(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         let ahead = self.bulk.batch_size() * 2;
         while self.bulk.waiting() < ahead {
             if self.options.max_rows.is_some_and(|most| self.taken >= most) {
                 self.read_rows.clear();
                 self.exhausted = true;
-                return;
+                return Ok(());
             }
-            let Some(found) = self.read_rows.pop_front() else { return };
+            let Some(found) = self.read_rows.pop_front() else { return Ok(()) };
             if self.failed_keys.contains(&found.key) {
                 continue;
             }
             let id = self.next;
             self.next += 1;
             self.taken += 1;
-            self.bulk.push(id, Arc::from(found.content.as_str()));
+            self.bulk.push(id, Arc::from(found.content.as_str()), interrupt)?;
             self.rows.insert(id, found);
         }
+        Ok(())
     }
 
     fn done(&mut self, id: u64, vector: Result<Arc<[u8]>>, interrupt: &dyn Interrupt) -> Result<()> {

@@ -5,6 +5,8 @@
 mod batch;
 pub mod bulk;
 mod embed_table;
+mod flights;
+mod lookup;
 mod pacing;
 pub mod registry;
 mod send;
@@ -20,11 +22,13 @@ use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 use ureq::http::{header, HeaderName};
 
+use self::lookup::Lookups;
 use self::pacing::Gates;
 use self::registry::Registry;
 use self::send::{Outside, Request};
 use self::status::{Activity, Status};
-use crate::cache::memory::{Key, MemoryCache};
+use crate::cache::disk::DiskCache;
+use crate::cache::memory::MemoryCache;
 use crate::error::{cut, Error, Result};
 use crate::models::endpoint_url::{cloud_of, url_of};
 use crate::models::function_name::FunctionName;
@@ -52,6 +56,8 @@ pub struct Engine {
     outside: Arc<Outside>,
     workers: Workers,
     cache: MemoryCache,
+    disk: DiskCache,
+    lookups: Lookups,
     status: Status,
     gates: Gates,
 }
@@ -78,6 +84,8 @@ impl Engine {
                 on_stop: || {},
             }),
             cache: MemoryCache::default(),
+            disk: DiskCache::default(),
+            lookups: Lookups::default(),
             status: Status::default(),
             gates: Gates::default(),
         }
@@ -90,18 +98,19 @@ impl Engine {
 
     /// The settings in force.
     pub fn settings(&self, interrupt: &dyn Interrupt) -> Result<Arc<Settings>> {
-        self.registry.settings(self.store.as_ref(), interrupt)
+        self.settings_in_force(interrupt).map(|(settings, _)| settings)
     }
 
     /// The counters of all models, as a JSON document.
     pub fn status_json(&self) -> String {
         let (entries, bytes) = self.cache.size();
-        self.status.to_json(json!({"entries": entries, "bytes": bytes}))
+        self.status.to_json(json!({"entries": entries, "bytes": bytes, "disk": self.disk.status()}))
     }
 
     /// Sets the counters to zero.
     pub fn reset_status(&self) {
         self.status.reset();
+        self.disk.reset_status();
     }
 
     /// The vector of `text`, as the bytes of a VECTOR. `function` is the one that was called, on whose stored routine
@@ -120,29 +129,12 @@ impl Engine {
         must_embed(&resolved.model)?;
         let activity = self.status.of(counted_as(&resolved.model));
         activity.called();
-        if let Some(hit) = self.remembered(&resolved, role, text, &settings) {
-            activity.hit();
-            return Ok(hit);
-        }
-        let bytes: Arc<[u8]> = self
-            .embed(&resolved, text, role, &settings, &activity, interrupt)
-            .map_err(|e| e.context(&format!("model '{model_id}'")))?
-            .into();
-        self.remember(&resolved, role, text, &bytes, &settings);
-        Ok(bytes)
+        self.looked_up(&resolved, text, role, &settings, &activity, interrupt)
+            .map_err(|e| e.context(&format!("model '{model_id}'")))
     }
 
-    /// A vector that is in memory.
-    fn remembered(&self, resolved: &ResolvedModel, role: Role, text: &str, settings: &Settings) -> Option<Arc<[u8]>> {
-        self.cache.sized(settings.cache_memory)?.get(&Key::new(&fingerprint(resolved, settings), role as u8, text))
-    }
-
-    fn remember(&self, resolved: &ResolvedModel, role: Role, text: &str, bytes: &Arc<[u8]>, settings: &Settings) {
-        if let Some(cache) = self.cache.sized(settings.cache_memory) {
-            cache.insert(Key::new(&fingerprint(resolved, settings), role as u8, text), Arc::clone(bytes));
-        }
-    }
-
+    /// `limit`: until when it may take at most, where it began before.
+    #[allow(clippy::too_many_arguments)]
     fn embed(
         &self,
         resolved: &Arc<ResolvedModel>,
@@ -150,6 +142,7 @@ impl Engine {
         role: Role,
         settings: &Arc<Settings>,
         activity: &Activity,
+        limit: Option<Instant>,
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<u8>> {
         let counted = |result: Result<Vec<u8>>| {
@@ -158,9 +151,10 @@ impl Engine {
             }
             result
         };
-        counted(self.embed_uncounted(resolved, text, role, settings, activity, interrupt))
+        counted(self.embed_uncounted(resolved, text, role, settings, activity, limit, interrupt))
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn embed_uncounted(
         &self,
         resolved: &Arc<ResolvedModel>,
@@ -168,6 +162,7 @@ impl Engine {
         role: Role,
         settings: &Arc<Settings>,
         activity: &Activity,
+        limit: Option<Instant>,
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<u8>> {
         let model = &resolved.model;
@@ -193,7 +188,10 @@ impl Engine {
                     Some(body) => body.into_bytes(),
                     None => api.embedding_request(model, &[text], role)?,
                 };
-                let request = self.request(resolved, headers, body, tokens_in(text), settings)?;
+                let mut request = self.request(resolved, headers, body, tokens_in(text), settings)?;
+                if let Some(limit) = limit {
+                    request.deadline = request.deadline.min(limit);
+                }
                 match output_fn {
                     Some(output) => {
                         let answer = self.send(request, activity, interrupt, |answer| Ok((answer, None)))?;

@@ -20,7 +20,9 @@ pub struct Registry {
     /// Counts changes made through this library, which are seen at once.
     generation: AtomicU64,
     models: RwLock<HashMap<Key, Read<ResolvedModel>>>,
-    settings: RwLock<Option<Read<Settings>>>,
+    settings: RwLock<Option<(Read<Settings>, u64)>>,
+    /// Numbers the readings of the settings.
+    readings: AtomicU64,
 }
 
 /// Account, function, model id.
@@ -62,16 +64,21 @@ impl Registry {
         Ok(value)
     }
 
-    /// The settings, read at most their own `registry_ttl` ago.
-    pub fn settings(&self, store: &dyn Store, interrupt: &dyn Interrupt) -> Result<Arc<Settings>> {
+    /// The settings, read at most their own `registry_ttl` ago, and the number of that reading: one that began later has
+    /// a larger one.
+    pub fn settings(&self, store: &dyn Store, interrupt: &dyn Interrupt) -> Result<(Arc<Settings>, u64)> {
         let generation = self.generation.load(Ordering::Acquire);
-        let fresh = |r: &&Read<Settings>| r.generation == generation && r.at.elapsed() < r.value.registry_ttl;
-        if let Some(read) = self.settings.read().unwrap_or_else(PoisonError::into_inner).as_ref().filter(fresh) {
-            return Ok(Arc::clone(&read.value));
+        let fresh =
+            |r: &&(Read<Settings>, u64)| r.0.generation == generation && r.0.at.elapsed() < r.0.value.registry_ttl;
+        if let Some((read, n)) = self.settings.read().unwrap_or_else(PoisonError::into_inner).as_ref().filter(fresh) {
+            return Ok((Arc::clone(&read.value), *n));
         }
+        let n = self.readings.fetch_add(1, Ordering::AcqRel) + 1;
         let value = Arc::new(store.settings(interrupt)?);
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) =
-            Some(Read { at: Instant::now(), generation, value: Arc::clone(&value) });
-        Ok(value)
+        let mut kept = self.settings.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_none_or(|(_, before)| *before < n) {
+            *kept = Some((Read { at: Instant::now(), generation, value: Arc::clone(&value) }, n));
+        }
+        Ok((value, n))
     }
 }

@@ -28,6 +28,8 @@ pub struct Activity {
     gate: Mutex<Weak<Gate>>,
     calls: AtomicU64,
     cache_hits: AtomicU64,
+    disk_hits: AtomicU64,
+    shared: AtomicU64,
     counted: Mutex<Counted>,
 }
 
@@ -60,6 +62,16 @@ impl Activity {
     /// It was answered from memory.
     pub fn hit(&self) {
         self.cache_hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It was answered from disk.
+    pub fn disk_hit(&self) {
+        self.disk_hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It was answered by another session's request.
+    pub fn shared(&self) {
+        self.shared.fetch_add(1, Ordering::Relaxed);
     }
 
     fn count(&self, change: impl FnOnce(&mut Counted)) {
@@ -111,7 +123,9 @@ impl Activity {
 
     fn reset(&self) {
         self.calls.store(0, Ordering::Relaxed);
-        self.cache_hits.store(0, Ordering::Relaxed);
+        for counter in [&self.cache_hits, &self.disk_hits, &self.shared] {
+            counter.store(0, Ordering::Relaxed);
+        }
         self.count(|c| *c = Counted::default());
     }
 
@@ -130,6 +144,8 @@ impl Activity {
         json!({
             "calls": self.calls.load(Ordering::Relaxed),
             "cache_hits": self.cache_hits.load(Ordering::Relaxed),
+            "disk_hits": self.disk_hits.load(Ordering::Relaxed),
+            "shared": self.shared.load(Ordering::Relaxed),
             "requests": c.requests,
             "retries": c.retries,
             "texts": c.texts,

@@ -28,7 +28,7 @@ impl Engine {
         let started = Instant::now();
         let (capability, found) = if model.model_type.embeds() {
             let found = self
-                .embed(&resolved, TEXT, Role::Document, &settings, &activity, interrupt)
+                .embed(&resolved, TEXT, Role::Document, &settings, &activity, None, interrupt)
                 .map(|bytes| json!({"dimensions": bytes.len() / 4}));
             ("embedding", found)
         } else {

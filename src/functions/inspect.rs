@@ -87,6 +87,22 @@ command! {
         Ok("reset".to_owned())
     }
 }
+/// `ml_cache_clear(model_id)`: removes a model's embeddings from memory and disk, with NULL those of all models; returns
+/// how many there were.
+pub struct CacheClear;
+
+impl Command for CacheClear {
+    const NAME: &'static str = "ml_cache_clear";
+    const PARAMETERS: &'static [&'static [&'static str]] = &[&["model_id"]];
+    const REQUIRED: usize = 1;
+
+    fn run(values: &[Option<&str>], _by_name: bool, interrupt: &dyn Interrupt) -> Result<Option<String>> {
+        crate::server::sql::check_may_call("ml_cache_clear", 1, interrupt)?;
+        let removed = Engine::global().clear_cache(values.first().copied().flatten(), interrupt)?;
+        Ok(Some(removed.to_string()))
+    }
+}
+
 command! {
     /// `ml_audit_secrets()`: where registrations hold what looks like a key, as a JSON array.
     AuditSecrets = "ml_audit_secrets", &[], 0, |_, _, interrupt| sql_store::audit_secrets(interrupt)

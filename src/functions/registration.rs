@@ -139,6 +139,9 @@ command! {
         let name = required(v, 0, "name")?;
         let value = v.get(1).copied().flatten();
         changing(|_| sql_store::set_setting(name, value, interrupt))?;
+        if name == "cache_disk_mb" {
+            Engine::global().settle_disk(interrupt)?;
+        }
         Ok(name.to_owned())
     }
 }

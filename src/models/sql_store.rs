@@ -2,6 +2,7 @@
 
 pub mod keyring;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -159,6 +160,14 @@ impl Store for SqlStore {
     fn settings(&self, interrupt: &dyn Interrupt) -> Result<Settings> {
         let rows = stored_settings(&As::Library, interrupt)?;
         Settings::from_rows(rows.iter().map(|(n, v)| (n.as_str(), v.as_str())))
+    }
+
+    fn data_directory(&self, interrupt: &dyn Interrupt) -> Result<PathBuf> {
+        session(&As::Library, interrupt, |s| {
+            let rows = s.query("SELECT @@GLOBAL.datadir", &[])?.rows;
+            let path: Option<String> = rows.first().map(|row| row.get(0)).transpose()?;
+            path.map(PathBuf::from).ok_or_else(|| Error::internal("no row for @@datadir"))
+        })
     }
 
     fn call_input_functions(

@@ -1,5 +1,6 @@
 //! What the engine asks of the registry. In the server it is SQL ([`super::sql_store`]); in unit tests a map.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::function_name::FunctionName;
@@ -56,6 +57,11 @@ pub trait Store: Send + Sync {
 
     /// Reads the settings.
     fn settings(&self, interrupt: &dyn Interrupt) -> Result<Settings>;
+
+    /// The server's data directory.
+    fn data_directory(&self, _interrupt: &dyn Interrupt) -> Result<PathBuf> {
+        Err(Error::new(Kind::Unsupported, "there is no data directory"))
+    }
 
     /// Calls header and input functions as the model's definer: `(headers, body)`, each JSON text or NULL.
     fn call_input_functions(

@@ -41,6 +41,13 @@ SELECT COUNT(mysql.ml_embedding('d', CONCAT('fill the cache ', id))) AS filled F
 SELECT COUNT(*) FROM (SELECT id FROM docs ORDER BY cosine_distance(v, mysql.ml_embedding('m', 'query nine')) LIMIT 5) AS top;
 --@ requests
 CALL mysql.ml_set_setting('cache_memory_mb', NULL);
+-- A model's embeddings are removed from the cache.
+CALL mysql.ml_cache_clear('m');
+CALL mysql.ml_cache_clear('m');
+SELECT VECTOR_DIM(mysql.ml_embedding('m', 'query one')) AS dimensions;
+SELECT ml_cache_clear(NULL) AS removed;
+SELECT ml_cache_clear('no such model') AS removed;
+--@ requests
 -- A changed model is another model.
 SELECT VECTOR_DIM(mysql.ml_embedding('m', 'query one')) AS dimensions;
 CALL mysql.ml_alter_model_registration('m', NULL, NULL, NULL, 'test-4', NULL, NULL, NULL, NULL, NULL);

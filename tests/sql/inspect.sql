@@ -63,6 +63,7 @@ SELECT ml_generate_model_request_url('google', 'generic', 'gemini-2.5-flash');
 SELECT ml_model_qualified_name_of('m');
 SELECT ml_query_embedding('m', 'x');
 SELECT ml_reset_status();
+SELECT ml_cache_clear(NULL);
 SELECT JSON_LENGTH(ml_list_model_providers()) AS providers;
 --@ user admin
 SELECT JSON_CONTAINS_PATH(mysql.ml_status(), 'one', '$.models') AS shown;

@@ -55,6 +55,8 @@ enum Bench {
     Call,
     /// Distances over a table, against a plain scan
     Distance,
+    /// An embedding from memory, from disk and from the local endpoint
+    Cache,
 }
 
 fn main() -> Result<()> {
@@ -89,7 +91,7 @@ fn main() -> Result<()> {
         }
         Command::Bench { what, write, rows, rounds } => {
             let rows = rows.unwrap_or(match what {
-                Bench::Call => 5000,
+                Bench::Call | Bench::Cache => 5000,
                 Bench::Distance => 100_000,
             });
             if rows == 0 || rounds == 0 {
@@ -101,11 +103,16 @@ fn main() -> Result<()> {
             }
             let args = match what {
                 Bench::Call => Vec::new(),
+                Bench::Cache => Vec::new(),
                 Bench::Distance => bench::distance::server_args(rows),
             };
             let running = start(true, args, &progress)?;
             let files = match what {
                 Bench::Call => vec![("call.md", bench::call::run(&running.server, rows, rounds, &progress)?)],
+                Bench::Cache => {
+                    let (report, plot) = bench::cache::run(&running.server, rows, rounds, &progress)?;
+                    vec![("cache.md", report), ("cache.svg", plot)]
+                }
                 Bench::Distance => {
                     let report = bench::distance::run(&running.server, rows, rounds, &progress)?;
                     vec![("distance.md", report.text), ("distance.svg", report.svg)]
