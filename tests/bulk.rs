@@ -84,7 +84,7 @@ fn kill_stops_it_within_a_second_and_keeps_what_is_done() {
     let filled = |conn: &mut Conn| conn.query_first::<u64, _>("SELECT COUNT(v) FROM e.t").unwrap().unwrap();
     wait_until("some rows", || filled(&mut conn) > 500);
     let state: Option<String> = conn
-        .query_first::<Row, _>(format!("SHOW PROCESSLIST"))
+        .query_first::<Row, _>("SHOW PROCESSLIST")
         .unwrap()
         .and(
             conn.query::<Row, _>("SHOW PROCESSLIST")
@@ -110,7 +110,7 @@ fn kill_stops_it_within_a_second_and_keeps_what_is_done() {
 #[test]
 fn two_jobs_do_not_send_a_row_twice() {
     let running = start();
-    let mut conn = prepare(&running, "/delay/30/v1/embeddings", 3000);
+    let mut conn = prepare(&running, "/delay/500/v1/embeddings", 3000);
     let mut other = running.root();
     let job = std::thread::spawn(move || embed(&mut other, "{}"));
     wait_until("the first one", || running.endpoint.count() > 0);

@@ -512,8 +512,14 @@ fn tls_is_verified_and_a_private_authority_can_be_trusted() {
     assert!(host.contains("TLS failed"), "{host}");
     let (_, expired) = server_error(try_endpoint(&mut root, &Endpoint::start_tls(Certificate::Expired).unwrap(), true));
     assert!(expired.contains("TLS failed") && expired.contains("xpired"), "{expired}");
+    // A file that is not there is told when it is named; one that goes away later, by each call.
+    let (_, missing) = server_error(root.query_drop("CALL mysql.ml_set_setting('ca_file', '/nonexistent/ca.pem')"));
+    assert!(missing.contains("ca_file") && missing.contains("cannot be read"), "{missing}");
     let (_, missing) = {
-        root.query_drop("CALL mysql.ml_set_setting('ca_file', '/nonexistent/ca.pem')").unwrap();
+        let ca = running.secrets.path().join("going.pem");
+        std::fs::write(&ca, valid.ca_pem()).unwrap();
+        root.exec_drop("CALL mysql.ml_set_setting('ca_file', ?)", (ca.display().to_string(),)).unwrap();
+        std::fs::remove_file(&ca).unwrap();
         running.embedding_model(&mut root, "m", "/v1/embeddings");
         server_error(root.query::<Row, _>("SELECT mysql.ml_embedding('m', 'x')"))
     };

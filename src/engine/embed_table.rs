@@ -304,7 +304,7 @@ fn writer(layout: &Arc<Layout>) -> Result<Line<Group, Written>> {
         move |s| {
             s.query("SET time_zone = '+00:00'", &[])?;
             // Held until the session ends, however it ends: two jobs on one column would send every row twice.
-            let got = s.query("SELECT GET_LOCK(?, 0)", &[lock.as_str().into()])?;
+            let got = s.query("SELECT GET_LOCK(?, 1)", &[lock.as_str().into()])?;
             if got.rows.first().map_or(Ok(None), |row| row.get::<Option<u64>>(0))? == Some(1) {
                 return Ok(());
             }
@@ -316,6 +316,9 @@ fn writer(layout: &Arc<Layout>) -> Result<Line<Group, Written>> {
             ))
         },
         move |s, group: Group| {
+            if group.rows.is_empty() {
+                return (Ok(0), group.rows.into_iter().map(|(found, _)| found).collect());
+            }
             let rows: Vec<(&Found, &[u8])> = group.rows.iter().map(|(found, v)| (found, v.as_ref())).collect();
             let written = s.run(&statements::update(&layout, &rows)).map(|done| done.affected);
             (written, group.rows.into_iter().map(|(found, _)| found).collect())
@@ -325,6 +328,12 @@ fn writer(layout: &Arc<Layout>) -> Result<Line<Group, Written>> {
 
 impl Job<'_> {
     fn run(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        // Nothing is sent before the lock is held: an empty group comes back once it is.
+        self.writer.ask(Group { rows: Vec::new() }, interrupt)?;
+        while self.writer.answer(interrupt)?.is_none() {
+            interrupt.check()?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
         for pass in 1.. {
             self.one_pass(interrupt)?;
             let again = self.changed_in_pass > 0
