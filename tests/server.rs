@@ -527,6 +527,18 @@ fn tls_is_verified_and_a_private_authority_can_be_trusted() {
 }
 
 #[test]
+fn a_driver_may_bind_the_bytes_of_a_vector() {
+    let running = start();
+    let mut root = running.root();
+    let vector: Vec<u8> = [1.0_f32, 2.0, -3.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let distance = |root: &mut Conn, bytes: &[u8]| {
+        root.exec_first::<f64, _, _>("SELECT cosine_distance(STRING_TO_VECTOR('[1,2,-3]'), ?)", (bytes,))
+    };
+    assert!(distance(&mut root, &vector).unwrap().unwrap().abs() < 1e-9);
+    assert!(server_error(distance(&mut root, b"twelve bytes")).1.contains("is text"));
+}
+
+#[test]
 fn an_event_fills_vectors() {
     let running = start();
     let mut root = running.root();

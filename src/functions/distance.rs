@@ -72,10 +72,14 @@ impl Vectors {
         measure.compare(a, b).map(Some)
     }
 
-    /// NULL is no text, although the server gives a character set to variables that were never set and to parameters.
+    /// NULL is no text, although the server gives a character set to variables that were never set and to parameters. A
+    /// driver's parameter may be bytes and be declared text all the same: what has control characters in it, or is not
+    /// UTF-8, as nearly every vector, is taken for what it is.
     fn refuse_text(&self, args: &Args<'_>) -> Result<()> {
         for (i, (charset, name)) in self.text.iter().zip(NAMES).enumerate() {
-            if let (Some(charset), Some(_)) = (charset, args.bytes(i)) {
+            let (Some(charset), Some(bytes)) = (charset, args.bytes(i)) else { continue };
+            let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+            if std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(control)) {
                 return Err(Error::invalid(format!(
                     "the {name} vector is text ({charset}); convert it with STRING_TO_VECTOR(), or with CAST(... AS BINARY) if it holds the bytes of a vector"
                 )));
