@@ -190,9 +190,11 @@ pub fn update(layout: &Layout, rows: &[(&Found, &[u8])]) -> Vec<u8> {
         set.push_str(&format!(", {} = {digest}", column(&hash.name)));
     }
     let tail = format!(
-        ") AS mysql_ml_new ({}, mysql_ml_vector, mysql_ml_digest) STRAIGHT_JOIN {table} ON {} SET {set} \
+        ") AS mysql_ml_new ({}, mysql_ml_vector, mysql_ml_digest) STRAIGHT_JOIN {table} FORCE INDEX ({}) ON {} SET {set} \
          WHERE UNHEX(SHA2({}, 256)) = mysql_ml_new.mysql_ml_digest AND {}",
         names.join(", "),
+        // A table without statistics yet would be scanned for each write.
+        quoted(&layout.index),
         matches.join(" AND "),
         content_of(layout),
         stale(layout)

@@ -1,6 +1,7 @@
 //! Benchmarks that ship with the repository. Each measures its baseline in the same run, in turn with what it
 //! measures, because machines drift.
 
+pub mod bulk;
 pub mod cache;
 pub mod call;
 pub mod distance;

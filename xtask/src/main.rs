@@ -53,6 +53,8 @@ enum Command {
 enum Bench {
     /// One call a row, against a plain loop
     Call,
+    /// Whole tables, against plain programs
+    Bulk,
     /// Distances over a table, against a plain scan
     Distance,
     /// An embedding from memory, from disk and from the local endpoint
@@ -92,23 +94,26 @@ fn main() -> Result<()> {
         Command::Bench { what, write, rows, rounds } => {
             let rows = rows.unwrap_or(match what {
                 Bench::Call | Bench::Cache => 5000,
+                Bench::Bulk => 10_000,
                 Bench::Distance => 100_000,
             });
             if rows == 0 || rounds == 0 {
                 bail!("--rows and --rounds must be at least 1");
             }
-            if cfg!(debug_assertions) && matches!(what, Bench::Distance) {
+            if cfg!(debug_assertions) && matches!(what, Bench::Distance | Bench::Bulk) {
                 progress("building xtask (release): the plain scan must be optimised");
                 return again_in_release();
             }
             let args = match what {
                 Bench::Call => Vec::new(),
                 Bench::Cache => Vec::new(),
+                Bench::Bulk => bench::bulk::server_args(),
                 Bench::Distance => bench::distance::server_args(rows),
             };
             let running = start(true, args, &progress)?;
             let files = match what {
                 Bench::Call => vec![("call.md", bench::call::run(&running.server, rows, rounds, &progress)?)],
+                Bench::Bulk => vec![("bulk.md", bench::bulk::run(&running.server, rows, rounds, &progress)?)],
                 Bench::Cache => {
                     let (report, plot) = bench::cache::run(&running.server, rows, rounds, &progress)?;
                     vec![("cache.md", report), ("cache.svg", plot)]
