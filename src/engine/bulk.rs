@@ -88,6 +88,8 @@ pub struct Bulk<'e> {
     ready: VecDeque<Done>,
     under_way: usize,
     failed_in_a_row: u32,
+    /// The bytes of the first vector, which all others must have.
+    width: Option<usize>,
     cancel: CancelToken,
     sender: Sender<Returned>,
     receiver: Receiver<Returned>,
@@ -134,6 +136,7 @@ impl<'e> Bulk<'e> {
             ready: VecDeque::new(),
             under_way: 0,
             failed_in_a_row: 0,
+            width: None,
             cancel: CancelToken::default(),
             sender,
             receiver,
@@ -393,6 +396,14 @@ impl<'e> Bulk<'e> {
         let wanted = self.resolved.model.options.dimensions;
         if let Err(e) = super::check_width(&bytes, wanted) {
             return self.fail(item, e);
+        }
+        let width = *self.width.get_or_insert(bytes.len());
+        if bytes.len() != width {
+            return self.fail(item, Error::response(format!(
+                "the endpoint answered with {} dimensions after {} before; vectors of several widths cannot be compared",
+                bytes.len() / 4,
+                width / 4
+            )));
         }
         let bytes: Arc<[u8]> = bytes.into();
         self.engine.keep_one(&self.resolved, &item.text, self.role, &self.settings, item.epoch, &bytes);

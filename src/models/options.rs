@@ -30,6 +30,8 @@ pub struct ModelOptions {
     pub normalize: Option<bool>,
     /// Whether a text that is too long for the model may be cut. Otherwise it is an error.
     pub truncate: Option<bool>,
+    /// How vectors are asked for.
+    pub encoding_format: Option<EncodingFormat>,
     /// Headers to send besides the provider's own.
     pub headers: BTreeMap<String, String>,
     /// Parameters to add to the URL's query.
@@ -67,6 +69,17 @@ pub enum OnError {
     Inline,
 }
 
+/// How vectors are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EncodingFormat {
+    /// As base64 of hosts that are known to give it, else as the service likes.
+    Auto,
+    /// As JSON numbers.
+    Float,
+    /// As base64 of little-endian 32-bit floats.
+    Base64,
+}
+
 /// An option: its name, what it takes, and how a value is read. `None` from `read` is a value that is not taken.
 struct Spec {
     name: &'static str,
@@ -92,7 +105,7 @@ const COMMON: [&str; 14] = [
     "on_error",
 ];
 
-const SPECS: [Spec; 22] = [
+const SPECS: [Spec; 23] = [
     spec("timeout_ms", "a whole number from 1 to 3600000", |o, v| number(v, 1, 3_600_000, &mut o.timeout_ms)),
     spec("max_retries", "a whole number from 0 to 10", |o, v| number(v, 0, 10, &mut o.max_retries)),
     spec("dimensions", "a whole number from 1 to 16383", |o, v| number(v, 1, MAX_DIMENSIONS as u64, &mut o.dimensions)),
@@ -102,6 +115,15 @@ const SPECS: [Spec; 22] = [
     spec("query_input_type", "a text such as search_query", |o, v| word(v, &mut o.query_input_type)),
     spec("normalize", "true or false", |o, v| flag(v, &mut o.normalize)),
     spec("truncate", "true or false", |o, v| flag(v, &mut o.truncate)),
+    spec("encoding_format", "'auto', 'float' or 'base64'", |o, v| {
+        o.encoding_format = Some(match v.as_str()? {
+            "auto" => EncodingFormat::Auto,
+            "float" => EncodingFormat::Float,
+            "base64" => EncodingFormat::Base64,
+            _ => return None,
+        });
+        Some(())
+    }),
     spec(
         "headers",
         "an object of at most 20 header names with text values; never a key, which belongs into a secret",
@@ -253,6 +275,7 @@ impl ModelOptions {
             "input_type" => self.input_type.is_some(),
             "query_input_type" => self.query_input_type.is_some(),
             "truncate" => self.truncate.is_some(),
+            "encoding_format" => self.encoding_format.is_some(),
             "api_version" => self.api_version.is_some(),
             "location" => self.location.is_some(),
             "project" => self.project.is_some(),
@@ -360,6 +383,7 @@ mod tests {
             r#"{"query_parameters":{"key":"abc"}}"#,
             r#"{"ca_file":"relative.pem"}"#,
             r#"{"proxy":"socks5://h:1"}"#,
+            r#"{"encoding_format":"int8"}"#,
             r#"{"requests_per_minute":0}"#,
             "[]",
             "{",
@@ -372,14 +396,23 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let all = r#"{"timeout_ms":1,"max_retries":0,"dimensions":8,"task_type":"CLUSTERING","title":"t","input_type":"d",
-            "query_input_type":"q","normalize":true,"truncate":false,"headers":{"X-Team":"a"},"query_parameters":{"p":"v"},
+            "query_input_type":"q","normalize":true,"truncate":false,"encoding_format":"base64","headers":{"X-Team":"a"},"query_parameters":{"p":"v"},
             "ca_file":"/ca.pem","proxy":"none","api_version":"2024-10-21","location":"eu","project":"p-1",
             "requests_per_minute":1,"tokens_per_minute":1,"max_in_flight":1,"batch_size":1,"concurrency":1,"on_error":"inline"}"#;
         let options = ModelOptions::from_json(Some(all)).unwrap();
         assert_eq!(options.headers.get("X-Team").map(String::as_str), Some("a"));
         let special: Vec<_> = options.special().collect();
-        let wanted =
-            ["task_type", "title", "input_type", "query_input_type", "truncate", "api_version", "location", "project"];
+        let wanted = [
+            "task_type",
+            "title",
+            "input_type",
+            "query_input_type",
+            "truncate",
+            "encoding_format",
+            "api_version",
+            "location",
+            "project",
+        ];
         assert_eq!(special, wanted);
         assert_eq!(SPECS.len(), COMMON.len() + wanted.len());
     }

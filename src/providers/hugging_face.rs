@@ -8,6 +8,7 @@ use url::Url;
 
 use super::body::{self, Input};
 use super::numbers::{parse, Numbers};
+use super::scan::Scan;
 use super::{
     complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider, Role,
 };
@@ -98,7 +99,8 @@ impl Provider for HuggingFace {
                 "the endpoint answered with one vector a token; choose a sentence-transformers model, or serve the model with Text Embeddings Inference, which pools them",
             )
         };
-        let vectors = match parse::<Vec<Numbers>>(answer) {
+        let scanned = Scan::whole(answer, Scan::vectors).map(|rows| rows.into_iter().map(Numbers).collect());
+        let vectors = match scanned.map_or_else(|| parse::<Vec<Numbers>>(answer), Ok) {
             Ok(rows) => rows,
             Err(error) => match serde_json::from_slice::<Numbers>(answer) {
                 Ok(flat) => vec![flat],

@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::body::{self, Input};
+use super::encoding_format::encoding_format;
 use super::open_ai::{chat_probe, path, read_list};
 use super::{
     complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider, Role,
@@ -23,11 +24,17 @@ struct EmbeddingRequest<'a> {
     input: Input<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_dimension: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding_format: Option<&'static str>,
 }
 
 impl Provider for Mistral {
     fn abilities(&self) -> Abilities {
         Abilities { embedding: true, generate: true, ..Abilities::default() }
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &["encoding_format"]
     }
 
     fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {
@@ -49,7 +56,12 @@ impl Provider for Mistral {
     fn embedding_request(&self, model: &Model, texts: &[&str], _role: Role) -> Result<Vec<u8>> {
         // Only some models can shorten; the width of mistral-embed is fixed, and asking for it is refused.
         let output_dimension = model.options.dimensions.filter(|_| name_of(model) != "mistral-embed");
-        body::write(&EmbeddingRequest { model: name_of(model), input: Input::new(texts), output_dimension })
+        body::write(&EmbeddingRequest {
+            model: name_of(model),
+            input: Input::new(texts),
+            output_dimension,
+            encoding_format: encoding_format(model, BASE),
+        })
     }
 
     fn read_embeddings(&self, _model: &Model, answer: &[u8], count: usize) -> Result<Embeddings> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::body::{self, Input};
 use super::cohere::truncate;
+use super::encoding_format::encoding_format;
 use super::open_ai::{chat_probe, read_list};
 use super::{complete, input_type, name_of, require_ability, require_name};
 use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
@@ -31,6 +32,8 @@ struct EmbeddingRequest<'a> {
     truncate: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dimensions: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding_format: Option<&'static str>,
 }
 
 fn is_clip(model: &Model) -> bool {
@@ -43,7 +46,7 @@ impl Provider for NvidiaNim {
     }
 
     fn options(&self) -> &'static [&'static str] {
-        &["input_type", "query_input_type", "truncate"]
+        &["input_type", "query_input_type", "truncate", "encoding_format"]
     }
 
     fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {
@@ -86,6 +89,7 @@ impl Provider for NvidiaNim {
             input_type: (!clip && !named).then(|| input_type(model, role, "passage", "query")),
             truncate: (!clip).then(|| truncate(model)),
             dimensions: model.options.dimensions.filter(|_| !clip),
+            encoding_format: encoding_format(model, BASE),
         })
     }
 

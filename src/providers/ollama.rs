@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::body::{self, Input};
 use super::numbers::{parse, Numbers};
+use super::scan::Scan;
 use super::{
     complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider, Role,
 };
@@ -32,6 +33,19 @@ struct EmbedAnswer {
     embeddings: Vec<Numbers>,
     #[serde(default)]
     prompt_eval_count: Option<u64>,
+}
+
+fn scan_answer(scan: &mut Scan<'_>) -> Option<EmbedAnswer> {
+    let (mut embeddings, mut prompt_eval_count) = (None, None);
+    scan.object(|name, scan| {
+        match name {
+            "embeddings" => embeddings = Some(scan.vectors()?.into_iter().map(Numbers).collect()),
+            "prompt_eval_count" => prompt_eval_count = scan.value()?,
+            _ => scan.skip()?,
+        }
+        Some(())
+    })?;
+    Some(EmbedAnswer { embeddings: embeddings?, prompt_eval_count })
 }
 
 impl Provider for Ollama {
@@ -74,7 +88,10 @@ impl Provider for Ollama {
     }
 
     fn read_embeddings(&self, _model: &Model, answer: &[u8], count: usize) -> Result<Embeddings> {
-        let EmbedAnswer { embeddings, prompt_eval_count: tokens } = parse(answer)?;
+        let EmbedAnswer { embeddings, prompt_eval_count: tokens } = match Scan::whole(answer, scan_answer) {
+            Some(read) => read,
+            None => parse(answer)?,
+        };
         if embeddings.len() != count {
             return Err(Error::response(format!(
                 "the endpoint answered with {} vectors for {count} texts",

@@ -1,13 +1,14 @@
 //! OpenAI, Azure OpenAI, and every service with OpenAI's API: `POST /v1/embeddings`, `POST /v1/chat/completions`.
 //!
-//! Follows OpenAI's published API specification and Azure's. Vectors are asked for as numbers: compatible servers
-//! often get `encoding_format: base64` wrong. An answer in base64 is read all the same.
+//! Follows OpenAI's published API specification and Azure's.
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::body::{self, Input};
+use super::encoding_format::encoding_format;
 use super::numbers::{parse, Numbers};
+use super::scan::Scan;
 use super::usage::EmbeddingUsage;
 use super::{
     complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, KeyHeader, Provider,
@@ -31,6 +32,8 @@ struct EmbeddingRequest<'a> {
     input: Input<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dimensions: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding_format: Option<&'static str>,
 }
 
 /// The list of vectors that OpenAI answers with, and many others.
@@ -48,9 +51,56 @@ struct Item {
     index: Option<usize>,
 }
 
+fn scan_list(scan: &mut Scan<'_>) -> Option<EmbeddingList> {
+    let (mut data, mut usage) = (None, None);
+    scan.object(|name, scan| {
+        match name {
+            "data" => {
+                let mut items = Vec::new();
+                scan.array(|scan| {
+                    items.push(scan_item(scan)?);
+                    Some(())
+                })?;
+                data = Some(items);
+            }
+            "usage" => usage = scan.value()?,
+            _ => scan.skip()?,
+        }
+        Some(())
+    })?;
+    Some(EmbeddingList { data: data?, usage })
+}
+
+fn scan_item(scan: &mut Scan<'_>) -> Option<Item> {
+    let (mut embedding, mut index) = (None, None);
+    scan.object(|name, scan| {
+        match name {
+            "embedding" => embedding = Some(Numbers(scan.vector()?)),
+            "index" => index = scan.value()?,
+            _ => scan.skip()?,
+        }
+        Some(())
+    })?;
+    Some(Item { embedding: embedding?, index })
+}
+
+/// The width of a model's vectors where OpenAI's reference tells it: what base64 would hide is found here.
+fn known_width(model: &Model) -> Option<usize> {
+    let own = model.request_url.as_deref().is_none_or(|url| url.starts_with("https://api.openai.com/"));
+    match name_of(model) {
+        _ if !own || model.options.dimensions.is_some() => None,
+        "text-embedding-3-small" | "text-embedding-ada-002" => Some(1536),
+        "text-embedding-3-large" => Some(3072),
+        _ => None,
+    }
+}
+
 /// Reads an answer in OpenAI's form: `count` vectors, put into the order of their indexes where they have any.
 pub fn read_list(answer: &[u8], count: usize) -> Result<Embeddings> {
-    let EmbeddingList { mut data, usage } = parse(answer)?;
+    let EmbeddingList { mut data, usage } = match Scan::whole(answer, scan_list) {
+        Some(list) => list,
+        None => parse(answer)?,
+    };
     if data.len() != count {
         return Err(Error::response(format!("the endpoint answered with {} vectors for {count} texts", data.len())));
     }
@@ -115,7 +165,7 @@ impl Provider for OpenAi {
     }
 
     fn options(&self) -> &'static [&'static str] {
-        &["api_version"]
+        &["api_version", "encoding_format"]
     }
 
     /// A base URL (`http://localhost:11434`, `.../v1`) gets the call's path; any other is taken as it is.
@@ -158,11 +208,19 @@ impl Provider for OpenAi {
             model: name_of(model),
             input: Input::new(texts),
             dimensions: model.options.dimensions,
+            encoding_format: encoding_format(model, BASE),
         })
     }
 
-    fn read_embeddings(&self, _model: &Model, answer: &[u8], count: usize) -> Result<Embeddings> {
-        read_list(answer, count)
+    fn read_embeddings(&self, model: &Model, answer: &[u8], count: usize) -> Result<Embeddings> {
+        let read = read_list(answer, count)?;
+        match (known_width(model), read.vectors.iter().map(Vec::len).find(|n| Some(*n) != known_width(model))) {
+            (Some(wanted), Some(width)) => Err(Error::response(format!(
+                "the endpoint answered with {width} dimensions, but {} has {wanted}; check what answers in OpenAI's place",
+                name_of(model)
+            ))),
+            _ => Ok(read),
+        }
     }
 
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
@@ -182,11 +240,15 @@ mod tests {
     #[test]
     fn the_request_is_openais() {
         let m = named("open_ai", "text_embedding", "text-embedding-3-small", "{}");
-        let golden = r#"{"model":"text-embedding-3-small","input":"a \"b\" é\n"}"#;
+        let golden = r#"{"model":"text-embedding-3-small","input":"a \"b\" é\n","encoding_format":"base64"}"#;
         assert_eq!(request(&m, &["a \"b\" é\n"], Role::Document), golden);
         let m = named("open_ai", "text_embedding", "text-embedding-3-small", r#"{"dimensions":256}"#);
-        let golden = r#"{"model":"text-embedding-3-small","input":["x","y"],"dimensions":256}"#;
+        let golden =
+            r#"{"model":"text-embedding-3-small","input":["x","y"],"dimensions":256,"encoding_format":"base64"}"#;
         assert_eq!(request(&m, &["x", "y"], Role::Query), golden);
+        let mut m = named("open_ai", "text_embedding", "nomic", "{}");
+        m.request_url = Some("http://localhost:8080".into());
+        assert_eq!(request(&m, &["x"], Role::Query), r#"{"model":"nomic","input":"x"}"#);
     }
 
     #[test]
@@ -202,6 +264,11 @@ mod tests {
         for bad in [&b"{\"data\":[]}"[..], b"{}", b"[]", b"", br#"{"data":[{"embedding":null}]}"#] {
             assert!(OpenAi.read_embeddings(&m, bad, 1).is_err());
         }
+        let base64 = br#"{"data":[{"index":0,"embedding":"AACAPwAAIMA="}]}"#;
+        assert_eq!(OpenAi.read_embeddings(&m, base64, 1).unwrap().vectors, [[1.0, -2.5]]);
+        let named = named("open_ai", "text_embedding", "text-embedding-3-small", "{}");
+        let error = OpenAi.read_embeddings(&named, base64, 1).unwrap_err();
+        assert!(error.message().contains("2 dimensions, but text-embedding-3-small has 1536"), "{error}");
         let wrong = br#"{"data":[{"index":3,"embedding":[1]},{"index":1,"embedding":[2]}]}"#;
         assert!(OpenAi.read_embeddings(&m, wrong, 2).is_err());
     }

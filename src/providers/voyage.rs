@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use super::body::{self, Input};
+use super::encoding_format::encoding_format;
 use super::open_ai::read_list;
 use super::{complete, input_type, name_of, require_ability, require_name};
 use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
@@ -25,6 +26,8 @@ struct EmbeddingRequest<'a> {
     truncation: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_dimension: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding_format: Option<&'static str>,
 }
 
 impl Provider for Voyage {
@@ -33,7 +36,7 @@ impl Provider for Voyage {
     }
 
     fn options(&self) -> &'static [&'static str] {
-        &["input_type", "query_input_type", "truncate"]
+        &["input_type", "query_input_type", "truncate", "encoding_format"]
     }
 
     fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {
@@ -60,6 +63,8 @@ impl Provider for Voyage {
             input_type: input_type(model, role, "document", "query"),
             truncation: model.options.truncate.unwrap_or(false),
             output_dimension: model.options.dimensions,
+            // It has no word for numbers but to say nothing.
+            encoding_format: encoding_format(model, BASE).filter(|format| *format == "base64"),
         })
     }
 
@@ -86,9 +91,9 @@ mod tests {
         let m = named("voyage", "text_embedding", "voyage-3.5", r#"{"dimensions":512}"#);
         assert_eq!(
             request(&m, &["a"], Role::Document),
-            r#"{"model":"voyage-3.5","input":"a","input_type":"document","truncation":false,"output_dimension":512}"#
+            r#"{"model":"voyage-3.5","input":"a","input_type":"document","truncation":false,"output_dimension":512,"encoding_format":"base64"}"#
         );
-        let m = named("voyage", "text_embedding", "voyage-3.5", r#"{"truncate":true}"#);
+        let m = named("voyage", "text_embedding", "voyage-3.5", r#"{"truncate":true,"encoding_format":"float"}"#);
         assert_eq!(
             request(&m, &["a", "b"], Role::Query),
             r#"{"model":"voyage-3.5","input":["a","b"],"input_type":"query","truncation":true}"#

@@ -9,6 +9,16 @@ SELECT VECTOR_DIM(mysql.ml_embedding('openai', 'a text')) AS dimensions;
 CALL mysql.ml_set_model_options('openai', '{"dimensions": 256, "headers": {"OpenAI-Organization": "org-1"}}');
 SELECT VECTOR_DIM(mysql.ml_embedding('openai', 'a text')) AS dimensions;
 --@ last header openai-organization
+-- Base64 where it is asked for, numbers where not; the vectors are the same.
+--@ last BODY
+SET @numbers = HEX(mysql.ml_embedding('openai', 'in numbers'));
+CALL mysql.ml_set_model_options('openai', '{"encoding_format": "base64"}');
+SELECT HEX(mysql.ml_embedding('openai', 'in numbers')) = @numbers AS same;
+--@ last BODY
+CALL mysql.ml_set_model_options('openai', '{"encoding_format": "float"}');
+SELECT HEX(mysql.ml_embedding('openai', 'in numbers')) = @numbers AS same;
+--@ last BODY
+CALL mysql.ml_set_model_options('openai', '{"encoding_format": "int8"}');
 CALL mysql.ml_create_model_registration('chat', '{{endpoint}}/openai/v1', 'open_ai', 'generic', 'gpt-4o', 'secret_manager', 'key', NULL, NULL, NULL);
 SELECT JSON_UNQUOTE(JSON_EXTRACT(mysql.ml_predict_row('chat', '{"messages": [{"role": "user", "content": "Say hello"}]}'), '$.choices[0].message.content')) AS answer;
 CALL mysql.ml_create_model_registration('azure', '{{endpoint}}/azure/openai/deployments/my-embedder', 'open_ai', 'text_embedding', 'text-embedding-3-small', 'secret_manager', 'key', NULL, NULL, NULL);
