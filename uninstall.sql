@@ -44,6 +44,7 @@ DROP FUNCTION IF EXISTS ml_version;
 DROP FUNCTION IF EXISTS ml_embedding;
 DROP FUNCTION IF EXISTS ml_query_embedding;
 DROP FUNCTION IF EXISTS ml_embedding_batch;
+DROP FUNCTION IF EXISTS ml_embedding_agg;
 DROP FUNCTION IF EXISTS ml_embed_table;
 DROP FUNCTION IF EXISTS ml_predict_row;
 DROP FUNCTION IF EXISTS ml_create_model_registration;

@@ -34,6 +34,7 @@ const EVERY_FUNCTION: [&str; 31] = [
     "ml_list_settings()",
     "ml_query_embedding('d', 'x')",
     "ml_embedding_batch('d', '[]')",
+    "ml_embedding_agg('d', 'k', 't')",
     "ml_embed_table('d', 's.t', 'c', 'v')",
     "ml_list_model_providers()",
     "ml_generate_model_request_url('open_ai', NULL, 'x')",

@@ -8,7 +8,7 @@ use std::num::NonZeroU8;
 use udf::prelude::*;
 
 use super::args::{Args, Setup};
-use super::function::{BytesFunction, RealFunction, SqlFunction};
+use super::function::{AggregateFunction, BytesFunction, RealFunction, SqlFunction};
 use super::guard;
 
 fn init<F: SqlFunction>(cfg: &UdfCfg<Init>, args: &ArgList<Init>) -> std::result::Result<F, String> {
@@ -25,6 +25,37 @@ macro_rules! export {
     };
     (real $wrapper:ident = $name:literal: $function:ty) => {
         export!(@ $wrapper = $name: $function, Option<f64>);
+    };
+    (aggregate $wrapper:ident = $name:literal: $function:ty) => {
+        export!(@ $wrapper = $name: $function, Option<&'a [u8]>);
+
+        #[register(name = $name)]
+        impl AggregateUdf for $wrapper {
+            fn clear(
+                &mut self,
+                _cfg: &UdfCfg<Process>,
+                _error: Option<NonZeroU8>,
+            ) -> std::result::Result<(), NonZeroU8> {
+                guard::entry(<$function as SqlFunction>::NAME, || self.0.clear()).map_err(|_| NonZeroU8::MIN)
+            }
+
+            fn add(
+                &mut self,
+                _cfg: &UdfCfg<Process>,
+                args: &ArgList<Process>,
+                error: Option<NonZeroU8>,
+            ) -> std::result::Result<(), NonZeroU8> {
+                // After an error the server may go on with the next rows.
+                if let Some(error) = error {
+                    return Err(error);
+                }
+                guard::entry(<$function as SqlFunction>::NAME, || {
+                    guard::injected_panic("add");
+                    self.0.add(&Args::from_process(args))
+                })
+                .map_err(|_| NonZeroU8::MIN)
+            }
+        }
     };
     (@ $wrapper:ident = $name:literal: $function:ty, $($returns:tt)+) => {
         #[doc = concat!("The exported function `", $name, "`.")]
@@ -56,12 +87,15 @@ macro_rules! export {
 
 use crate::functions::command::CommandFunction;
 use crate::functions::model_call::ModelFunction;
-use crate::functions::{batch, distance, embed_table, embedding, inspect, predict, registration, version};
+use crate::functions::{
+    batch, distance, embed_table, embedding, embedding_agg, inspect, predict, registration, version,
+};
 
 export!(bytes MlVersion = "ml_version": version::Version);
 export!(bytes MlEmbedding = "ml_embedding": ModelFunction<embedding::Embedding>);
 export!(bytes MlQueryEmbedding = "ml_query_embedding": ModelFunction<embedding::QueryEmbedding>);
 export!(bytes MlEmbeddingBatch = "ml_embedding_batch": ModelFunction<batch::EmbeddingBatch>);
+export!(aggregate MlEmbeddingAgg = "ml_embedding_agg": embedding_agg::EmbeddingAgg);
 export!(bytes MlEmbedTable = "ml_embed_table": CommandFunction<embed_table::EmbedTable>);
 export!(bytes MlPredictRow = "ml_predict_row": ModelFunction<predict::PredictRow>);
 export!(bytes MlCreateModelRegistration = "ml_create_model_registration": CommandFunction<registration::CreateModel>);

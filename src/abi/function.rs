@@ -18,6 +18,15 @@ pub trait BytesFunction: SqlFunction {
     fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>>;
 }
 
+/// A function of all rows of a group; its result is that of [`BytesFunction::call`] after the last one.
+pub trait AggregateFunction: BytesFunction {
+    /// Begins a group.
+    fn clear(&mut self) -> Result<()>;
+
+    /// Takes a row of the group.
+    fn add(&mut self, args: &Args<'_>) -> Result<()>;
+}
+
 /// A function that returns a double.
 pub trait RealFunction: SqlFunction {
     /// The result for one row; `None` is SQL NULL.

@@ -6,6 +6,7 @@ mod batch;
 pub mod bulk;
 mod embed_table;
 mod flights;
+pub mod gather;
 mod lookup;
 mod pacing;
 pub mod registry;

@@ -5,6 +5,7 @@ pub mod command;
 pub mod distance;
 pub mod embed_table;
 pub mod embedding;
+pub mod embedding_agg;
 pub mod inspect;
 pub mod model_call;
 pub mod named;
