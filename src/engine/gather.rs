@@ -69,7 +69,7 @@ impl<'e> Gather<'e> {
         self.answers.push(None);
         self.numbers.insert(Arc::clone(&text), number);
         self.bulk.push(number, text, interrupt)?;
-        if self.bulk.waiting() % self.bulk.batch_size() == 0 {
+        if self.bulk.waiting().is_multiple_of(self.bulk.batch_size()) {
             self.advance(Duration::ZERO, false, interrupt)?;
         }
         while self.bulk.waiting() > self.bulk.batch_size().saturating_mul(self.bulk.concurrency()) {

@@ -27,7 +27,7 @@ pub fn encoding_format(model: &Model, base: &str) -> Option<&'static str> {
             let url = Url::parse(model.request_url.as_deref().unwrap_or(base)).ok()?;
             let host = url.host_str()?;
             let known = |h: &&str| if h.starts_with('.') { host.ends_with(h) } else { host == *h };
-            HOSTS.iter().any(|h| known(&h)).then_some("base64")
+            HOSTS.iter().any(known).then_some("base64")
         }
     }
 }
