@@ -22,6 +22,10 @@ CREATE FUNCTION IF NOT EXISTS ml_query_embedding RETURNS STRING SONAME 'mysql_ml
 CREATE FUNCTION IF NOT EXISTS ml_embedding_batch RETURNS STRING SONAME 'mysql_ml.so';
 CREATE AGGREGATE FUNCTION IF NOT EXISTS ml_embedding_agg RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_embed_table RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_initialize_embeddings RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_refresh_embeddings RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_drop_embedding_config RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_embedding_progress RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_predict_row RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_create_model_registration RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_alter_model_registration RETURNS STRING SONAME 'mysql_ml.so';
@@ -118,6 +122,24 @@ CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_embed_failures (
   PRIMARY KEY (table_schema, table_name, embedding_column, row_key_hash)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: rows that ml_embed_table could not embed';
 
+-- Columns that are kept embedded; install-ai.sql makes the routines for them.
+CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_embed_configs (
+  table_schema VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  embedding_column VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  content_column TEXT NOT NULL COMMENT 'a column or an expression',
+  model_id VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  batch_size INT UNSIGNED NULL,
+  incremental_refresh_mode VARCHAR(16) NOT NULL COMMENT 'manual or transactional',
+  definer VARCHAR(288) NOT NULL COMMENT 'the account that initialized it',
+  rows_to_embed BIGINT UNSIGNED NULL COMMENT 'when somebody last asked for them',
+  last_error TEXT NULL COMMENT 'of the event',
+  created_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  updated_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  PRIMARY KEY (table_schema, table_name, embedding_column)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: columns that are kept embedded';
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_embed_configs TO `mysql_ml`@`localhost`;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_embed_progress TO `mysql_ml`@`localhost`;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_embed_failures TO `mysql_ml`@`localhost`;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_models TO `mysql_ml`@`localhost`;
@@ -216,6 +238,7 @@ GRANT EXECUTE ON PROCEDURE mysql.ml_set_secret_options TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_set_setting TO `ml_admin`;
 GRANT SELECT ON mysql.cloudsql_ml_models TO `ml_admin`;
 GRANT SELECT ON mysql.cloudsql_ml_secrets TO `ml_admin`;
+GRANT SELECT ON mysql.cloudsql_ml_embed_configs TO `ml_admin`;
 GRANT SELECT ON mysql.cloudsql_ml_embed_progress TO `ml_admin`;
 GRANT SELECT ON mysql.cloudsql_ml_embed_failures TO `ml_admin`;
 GRANT SELECT ON mysql.cloudsql_ml_settings TO `ml_admin`;

@@ -8,6 +8,21 @@
 -- Never wait long for a call that is in progress: everybody else would wait behind this.
 SET SESSION lock_wait_timeout = 10;
 
+-- Where the registrations go, the columns that are kept embedded lose their triggers and events. Otherwise those stay: the
+-- triggers take the vector of a changed row away, and the events do nothing until install.sql is run again.
+SET @mysql_ml_drop = IF(@mysql_ml_drop_registrations AND EXISTS (SELECT * FROM mysql.func WHERE name = 'ml_drop_embedding_config') AND EXISTS (SELECT * FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'cloudsql_ml_embed_configs'), 'DO ml_drop_embedding_config(NULL, NULL)', 'DO 0');
+PREPARE mysql_ml_drop FROM @mysql_ml_drop;
+EXECUTE mysql_ml_drop;
+
+DROP PROCEDURE IF EXISTS ai.initialize_embeddings;
+DROP PROCEDURE IF EXISTS ai.refresh_embeddings;
+DROP PROCEDURE IF EXISTS ai.drop_embedding_config;
+DROP VIEW IF EXISTS ai.embedding_progress_view;
+-- The schema goes too, unless somebody else keeps something in it.
+SET @mysql_ml_drop = IF(EXISTS (SELECT * FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'ai') AND NOT EXISTS (SELECT * FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'ai') AND NOT EXISTS (SELECT * FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'ai') AND NOT EXISTS (SELECT * FROM information_schema.EVENTS WHERE EVENT_SCHEMA = 'ai'), 'DROP SCHEMA ai', 'DO 0');
+PREPARE mysql_ml_drop FROM @mysql_ml_drop;
+EXECUTE mysql_ml_drop;
+
 DROP FUNCTION IF EXISTS mysql.ml_version;
 DROP FUNCTION IF EXISTS mysql.ml_embedding;
 DROP FUNCTION IF EXISTS mysql.ml_query_embedding;
@@ -46,6 +61,10 @@ DROP FUNCTION IF EXISTS ml_query_embedding;
 DROP FUNCTION IF EXISTS ml_embedding_batch;
 DROP FUNCTION IF EXISTS ml_embedding_agg;
 DROP FUNCTION IF EXISTS ml_embed_table;
+DROP FUNCTION IF EXISTS ml_initialize_embeddings;
+DROP FUNCTION IF EXISTS ml_refresh_embeddings;
+DROP FUNCTION IF EXISTS ml_drop_embedding_config;
+DROP FUNCTION IF EXISTS ml_embedding_progress;
 DROP FUNCTION IF EXISTS ml_predict_row;
 DROP FUNCTION IF EXISTS ml_create_model_registration;
 DROP FUNCTION IF EXISTS ml_alter_model_registration;
@@ -76,7 +95,7 @@ DROP FUNCTION IF EXISTS vector_distance;
 DROP ROLE IF EXISTS `ml_user`, `ml_admin`;
 DROP USER IF EXISTS `mysql_ml`@`localhost`;
 
-SET @mysql_ml_drop = IF(@mysql_ml_drop_registrations, 'DROP TABLE IF EXISTS mysql.cloudsql_ml_models, mysql.cloudsql_ml_secrets, mysql.cloudsql_ml_settings, mysql.cloudsql_ml_embed_progress, mysql.cloudsql_ml_embed_failures', 'DO 0');
+SET @mysql_ml_drop = IF(@mysql_ml_drop_registrations, 'DROP TABLE IF EXISTS mysql.cloudsql_ml_models, mysql.cloudsql_ml_secrets, mysql.cloudsql_ml_settings, mysql.cloudsql_ml_embed_configs, mysql.cloudsql_ml_embed_progress, mysql.cloudsql_ml_embed_failures', 'DO 0');
 PREPARE mysql_ml_drop FROM @mysql_ml_drop;
 EXECUTE mysql_ml_drop;
 DEALLOCATE PREPARE mysql_ml_drop;

@@ -15,7 +15,7 @@ use xtask::sqlscript;
 use xtask::xprotocol::XSession;
 
 /// Every function with arguments that reach its call.
-const EVERY_FUNCTION: [&str; 32] = [
+const EVERY_FUNCTION: [&str; 36] = [
     "ml_version()",
     "ml_embedding('d', 'x')",
     "ml_predict_row('d', '{}')",
@@ -36,6 +36,10 @@ const EVERY_FUNCTION: [&str; 32] = [
     "ml_embedding_batch('d', '[]')",
     "ml_embedding_agg('d', 'k', 't')",
     "ml_embed_table('d', 's.t', 'c', 'v')",
+    "ml_initialize_embeddings('d', 's.t', 'c', 'v')",
+    "ml_refresh_embeddings('s.t')",
+    "ml_drop_embedding_config('s.t')",
+    "ml_embedding_progress()",
     "ml_list_model_providers()",
     "ml_generate_model_request_url('open_ai', NULL, 'x')",
     "ml_model_qualified_name_of('d')",

@@ -88,7 +88,7 @@ macro_rules! export {
 use crate::functions::command::CommandFunction;
 use crate::functions::model_call::ModelFunction;
 use crate::functions::{
-    batch, distance, embed_table, embedding, embedding_agg, inspect, predict, registration, version,
+    auto_embed, batch, distance, embed_table, embedding, embedding_agg, inspect, predict, registration, version,
 };
 
 export!(bytes MlVersion = "ml_version": version::Version);
@@ -97,6 +97,10 @@ export!(bytes MlQueryEmbedding = "ml_query_embedding": ModelFunction<embedding::
 export!(bytes MlEmbeddingBatch = "ml_embedding_batch": ModelFunction<batch::EmbeddingBatch>);
 export!(aggregate MlEmbeddingAgg = "ml_embedding_agg": embedding_agg::EmbeddingAgg);
 export!(bytes MlEmbedTable = "ml_embed_table": CommandFunction<embed_table::EmbedTable>);
+export!(bytes MlInitializeEmbeddings = "ml_initialize_embeddings": CommandFunction<auto_embed::InitializeEmbeddings>);
+export!(bytes MlRefreshEmbeddings = "ml_refresh_embeddings": CommandFunction<auto_embed::RefreshEmbeddings>);
+export!(bytes MlDropEmbeddingConfig = "ml_drop_embedding_config": CommandFunction<auto_embed::DropEmbeddingConfig>);
+export!(bytes MlEmbeddingProgress = "ml_embedding_progress": CommandFunction<auto_embed::EmbeddingProgress>);
 export!(bytes MlPredictRow = "ml_predict_row": ModelFunction<predict::PredictRow>);
 export!(bytes MlCreateModelRegistration = "ml_create_model_registration": CommandFunction<registration::CreateModel>);
 export!(bytes MlAlterModelRegistration = "ml_alter_model_registration": CommandFunction<registration::AlterModel>);

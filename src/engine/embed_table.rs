@@ -48,16 +48,42 @@ const TELL: Duration = Duration::from_secs(1);
 
 /// What `options` says.
 #[derive(Debug, Default, PartialEq)]
-struct Options {
+pub(super) struct Options {
     batch_size: Option<u64>,
     concurrency: Option<u64>,
     max_rows: Option<u64>,
     stop_on_error: bool,
     filter: Option<String>,
     hash_column: Option<String>,
+    /// Rows that are passed over, by their keys as they are shown: no option of users.
+    resting: HashSet<String>,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    pub embedded: u64,
+    pub failed: u64,
+    pub skipped: u64,
+    pub seconds: f64,
+}
+
+impl Summary {
+    /// As a JSON object.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "embedded": self.embedded, "failed": self.failed, "skipped": self.skipped,
+            "seconds": (self.seconds * 1000.0).round() / 1000.0,
+        })
+    }
 }
 
 impl Options {
+    /// For requests of so many texts, which pass over the rows whose keys are shown as these.
+    pub fn of(batch_size: Option<u64>, resting: HashSet<String>) -> Self {
+        Options { batch_size, resting, ..Self::default() }
+    }
+
     fn read(text: Option<&str>) -> Result<Self> {
         let map = match text {
             Some(text) if !text.trim().is_empty() => parse_object(text)?,
@@ -211,9 +237,18 @@ impl Engine {
         options: Option<&str>,
         interrupt: &dyn Interrupt,
     ) -> Result<String> {
+        self.embed_rows(arguments, Options::read(options)?, interrupt).map(|summary| summary.to_json().to_string())
+    }
+
+    /// The same, for the options as they were read.
+    pub(super) fn embed_rows(
+        &self,
+        arguments: [&str; 4],
+        options: Options,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Summary> {
         let [model_id, table, content, embedding] = arguments;
         check_id("model_id", model_id)?;
-        let options = Options::read(options)?;
         let settings = self.settings(interrupt)?;
         let resolved =
             self.registry.model(self.store.as_ref(), Routine::EMBED_TABLE, model_id, &settings, interrupt)?;
@@ -272,7 +307,7 @@ impl Engine {
     }
 }
 
-fn must_fit(layout: &Layout, dimensions: usize) -> Result<()> {
+pub(super) fn must_fit(layout: &Layout, dimensions: usize) -> Result<()> {
     if dimensions <= layout.width {
         return Ok(());
     }
@@ -293,11 +328,16 @@ fn reader(layout: &Arc<Layout>) -> Result<Line<String, Result<Vec<Found>>>> {
     )
 }
 
-fn writer(layout: &Arc<Layout>) -> Result<Line<Group, Written>> {
-    let name = format!("{}.{}.{}", layout.schema, layout.table, layout.embedding).to_lowercase();
+/// The name of the lock that the job on a column holds.
+pub(super) fn lock_of(schema: &str, table: &str, embedding: &str) -> String {
+    let name = format!("{schema}.{table}.{embedding}").to_lowercase();
     let digest = Sha256::digest(name.as_bytes());
     let digest: String = digest.iter().take(24).map(|b| format!("{b:02x}")).collect();
-    let lock = format!("mysql_ml:{digest}");
+    format!("mysql_ml:{digest}")
+}
+
+fn writer(layout: &Arc<Layout>) -> Result<Line<Group, Written>> {
+    let lock = lock_of(&layout.schema, &layout.table, &layout.embedding);
     let (table, column) = (layout.name(), layout.embedding.clone());
     let layout = Arc::clone(layout);
     Line::open(
@@ -404,7 +444,7 @@ impl Job<'_> {
                 return Ok(());
             }
             let Some(found) = self.read_rows.pop_front() else { return Ok(()) };
-            if self.failed_keys.contains(&found.key) {
+            if self.failed_keys.contains(&found.key) || self.rests(&found) {
                 continue;
             }
             let id = self.next;
@@ -414,6 +454,10 @@ impl Job<'_> {
             self.rows.insert(id, found);
         }
         Ok(())
+    }
+
+    fn rests(&self, found: &Found) -> bool {
+        !self.options.resting.is_empty() && self.options.resting.contains(&statements::shown(&self.layout, found))
     }
 
     fn done(&mut self, id: u64, vector: Result<Arc<[u8]>>, interrupt: &dyn Interrupt) -> Result<()> {
@@ -490,7 +534,7 @@ impl Job<'_> {
         bulk_store::write_progress(&self.layout, &self.model_id, &self.progress, false, interrupt)
     }
 
-    fn end(mut self, result: Result<()>, started: Instant, interrupt: &dyn Interrupt) -> Result<String> {
+    fn end(mut self, result: Result<()>, started: Instant, interrupt: &dyn Interrupt) -> Result<Summary> {
         let result = match result {
             Ok(()) => {
                 self.progress.status = "finished";
@@ -512,13 +556,15 @@ impl Job<'_> {
             )));
         }
         let p = &self.progress;
-        let summary = json!({
-            "embedded": p.embedded, "failed": p.failed, "skipped": p.skipped,
-            "seconds": (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
-        });
+        let summary = Summary {
+            embedded: p.embedded,
+            failed: p.failed,
+            skipped: p.skipped,
+            seconds: started.elapsed().as_secs_f64(),
+        };
         self.reader.close(interrupt)?;
         self.writer.close(interrupt)?;
-        Ok(Value::to_string(&summary))
+        Ok(summary)
     }
 }
 

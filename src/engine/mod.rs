@@ -2,6 +2,7 @@
 //!
 //! Runs without a server: the registry is a trait ([`crate::models::store::Store`]), so unit tests need no mysqld.
 
+mod auto_embed;
 mod batch;
 pub mod bulk;
 mod embed_table;
@@ -23,6 +24,7 @@ use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 use ureq::http::{header, HeaderName};
 
+use self::auto_embed::Watches;
 use self::lookup::Lookups;
 use self::pacing::Gates;
 use self::registry::Registry;
@@ -61,6 +63,7 @@ pub struct Engine {
     lookups: Lookups,
     status: Status,
     gates: Gates,
+    watches: Watches,
 }
 
 impl Engine {
@@ -89,6 +92,7 @@ impl Engine {
             lookups: Lookups::default(),
             status: Status::default(),
             gates: Gates::default(),
+            watches: Watches::default(),
         }
     }
 

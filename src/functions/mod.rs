@@ -1,5 +1,6 @@
 //! The SQL surface: one file a family of functions. They read arguments, call the engine and return.
 
+pub mod auto_embed;
 pub mod batch;
 pub mod command;
 pub mod distance;

@@ -3,6 +3,7 @@
 pub mod built_in;
 pub mod bulk_store;
 mod called;
+pub mod embed_config_store;
 pub mod endpoint_url;
 pub mod function_name;
 pub mod leaked_key;

@@ -23,6 +23,19 @@ pub struct Layout {
     pub hash: Option<HashColumn>,
     /// The text to embed, as SQL.
     pub content: String,
+    /// The columns that the text is made of.
+    pub sources: Vec<SourceColumn>,
+    /// Whether the column of the vectors can be NULL.
+    pub nullable: bool,
+}
+
+/// A column that the text is made of, itself no generated one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceColumn {
+    /// Its name.
+    pub name: String,
+    /// Whether its values are text, which compare equal although they differ, as in case.
+    pub text: bool,
 }
 
 /// A column of the key.
@@ -71,7 +84,8 @@ struct Column {
     charset: Option<String>,
     collation: Option<String>,
     nullable: bool,
-    generated: bool,
+    /// What it is computed from; empty for a column that is not.
+    generation: String,
     column_type: String,
 }
 
@@ -84,7 +98,7 @@ fn read_column(row: &Row) -> Result<Column> {
         charset: text(3)?,
         collation: text(4)?,
         nullable: row.get::<String>(5)? == "YES",
-        generated: !row.get::<String>(6)?.is_empty(),
+        generation: row.get(6)?,
         column_type: row.get(7)?,
     })
 }
@@ -186,7 +200,9 @@ impl Layout {
             // An expression: on lines of its own, so that a comment in it ends.
             None => format!("(\n{content}\n)"),
         };
-        let layout = Layout { schema, table, key, index, embedding: target.name.clone(), width, hash, content };
+        let sources = sources_of(&content, &columns);
+        let (embedding, nullable) = (target.name.clone(), target.nullable);
+        let layout = Layout { schema, table, key, index, embedding, width, hash, content, sources, nullable };
         // Whatever is wrong with the expression is told before anything is sent.
         s.query(
             &format!("SELECT CAST({} AS CHAR CHARACTER SET utf8mb4) FROM {} LIMIT 0", layout.content, layout.name()),
@@ -200,6 +216,35 @@ impl Layout {
         })?;
         Ok(layout)
     }
+}
+
+/// The columns that an expression names, those behind generated ones too. One that only seems to be named, as in a text,
+/// is among them.
+fn sources_of(expression: &str, columns: &[Column]) -> Vec<SourceColumn> {
+    let mut named = vec![false; columns.len()];
+    let mut expressions = vec![expression];
+    while let Some(expression) = expressions.pop() {
+        for (column, named) in columns.iter().zip(&mut named) {
+            if !*named && mentions(expression, &column.name) {
+                *named = true;
+                expressions.push(&column.generation);
+            }
+        }
+    }
+    let sources = columns.iter().zip(named).filter(|(column, named)| *named && column.generation.is_empty());
+    let text = |c: &Column| c.charset.is_some() || matches!(c.data_type.as_str(), "json" | "enum" | "set");
+    sources.map(|(column, _)| SourceColumn { name: column.name.clone(), text: text(column) }).collect()
+}
+
+/// Whether the name stands in the expression, and not only as a part of a longer one.
+fn mentions(expression: &str, name: &str) -> bool {
+    let (expression, name) = (expression.to_lowercase(), name.to_lowercase());
+    let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    expression.match_indices(&name).any(|(at, found)| {
+        let before = expression.get(..at).and_then(|t| t.chars().next_back());
+        let after = expression.get(at + found.len()..).and_then(|t| t.chars().next());
+        !name.chars().all(word) || !(before.is_some_and(word) || after.is_some_and(word))
+    })
 }
 
 /// How many dimensions a column takes.
@@ -217,7 +262,7 @@ fn vector_width(column: &Column, schema: &str, table: &str) -> Result<usize> {
             )))
         }
     };
-    if column.generated {
+    if !column.generation.is_empty() {
         return Err(Error::invalid(format!("column {} is generated; vectors cannot be written to it", column.name)));
     }
     Ok(usize::try_from(bytes / 4).unwrap_or(MAX_DIMENSIONS).min(MAX_DIMENSIONS))
@@ -295,6 +340,38 @@ fn key_column(column: &Column) -> Option<KeyColumn> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn column(name: &str, data_type: &str, generation: &str) -> Column {
+        Column {
+            name: name.into(),
+            data_type: data_type.into(),
+            length: None,
+            charset: (data_type == "text").then(|| "utf8mb4".into()),
+            collation: None,
+            nullable: true,
+            generation: generation.into(),
+            column_type: data_type.into(),
+        }
+    }
+
+    #[test]
+    fn the_columns_behind_an_expression_are_found() {
+        let columns = [
+            column("id", "int", ""),
+            column("title", "text", ""),
+            column("Title2", "text", ""),
+            column("a b", "text", ""),
+            column("both", "text", "concat(`title`,`twice`)"),
+            column("twice", "text", "concat(`Title2`,`both`)"),
+            column("doc", "json", ""),
+        ];
+        let names = |e: &str| sources_of(e, &columns).iter().map(|s| s.name.clone()).collect::<Vec<_>>().join(",");
+        assert_eq!(names("`title`"), "title");
+        assert_eq!(names("(\nCONCAT(TITLE2, ' ', t.`a b`)\n)"), "Title2,a b");
+        assert_eq!(names("`both`"), "title,Title2", "generated columns may even name each other");
+        assert_eq!(names("'x'"), "");
+        assert!(sources_of("id + doc", &columns).iter().map(|s| s.text).eq([false, true]));
+    }
 
     #[test]
     fn tables_are_named_with_their_schema() {

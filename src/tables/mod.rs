@@ -1,4 +1,6 @@
-//! Users' tables: how they are laid out, and the SQL that reads rows to embed and writes their vectors.
+//! Users' tables: how they are laid out, the SQL that reads rows to embed and writes their vectors, and what marks rows
+//! whose text changed.
 
 pub mod layout;
+pub mod marking;
 pub mod statements;

@@ -36,6 +36,11 @@ fn stale(layout: &Layout) -> String {
     }
 }
 
+/// Counts the rows that need a vector.
+pub fn count(layout: &Layout) -> String {
+    format!("SELECT COUNT(*) FROM {} WHERE {} AND {} IS NOT NULL", layout.name(), stale(layout), layout.content)
+}
+
 fn content_of(layout: &Layout) -> String {
     format!("CAST({} AS CHAR CHARACTER SET utf8mb4)", layout.content)
 }
@@ -224,6 +229,8 @@ mod tests {
             width: 8,
             hash: None,
             content: "`body`".into(),
+            sources: Vec::new(),
+            nullable: true,
         }
     }
 

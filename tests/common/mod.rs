@@ -130,7 +130,9 @@ impl Drop for Running {
 
 impl Running {
     pub fn install(&self) {
-        sqlscript::run(&mut self.root(), &script("install.sql"), "install.sql").unwrap();
+        for name in ["install.sql", "install-ai.sql"] {
+            sqlscript::run(&mut self.root(), &script(name), name).unwrap();
+        }
     }
 
     pub fn root(&self) -> Conn {

@@ -15,8 +15,8 @@ use crate::sqlscript;
 /// The name under which SQL refers to the library: `CREATE FUNCTION ... SONAME 'mysql_ml.so'`.
 pub const SONAME: &str = "mysql_ml.so";
 
-/// The script at the workspace root which creates the SQL functions.
-const INSTALL_SCRIPT: &str = "install.sql";
+/// The scripts at the workspace root which create the SQL functions, in their order.
+pub const INSTALL_SCRIPTS: [&str; 2] = ["install.sql", "install-ai.sql"];
 
 /// The folder of the workspace this program was built from.
 pub fn workspace_root() -> PathBuf {
@@ -55,7 +55,7 @@ pub fn build(release: bool, progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> 
     library.context("cargo built no shared library for the package mysql-ml")
 }
 
-/// Puts the library into the plugin folder of a server on this machine and runs `install.sql` there.
+/// Puts the library into the plugin folder of a server on this machine and runs the scripts there.
 ///
 /// The connection's account needs `INSERT` on the schema `mysql`, and this process the right to write
 /// into the plugin folder.
@@ -72,9 +72,12 @@ pub fn install(conn: &mut mysql::Conn, library: &Path, workspace_root: &Path) ->
         );
     }
     place(library, plugin_dir).or_else(|error| explain(error, library, plugin_dir))?;
-    let script = workspace_root.join(INSTALL_SCRIPT);
-    let text = fs::read_to_string(&script).with_context(|| format!("cannot read {}", script.display()))?;
-    sqlscript::run(conn, &text, INSTALL_SCRIPT)
+    for name in INSTALL_SCRIPTS {
+        let script = workspace_root.join(name);
+        let text = fs::read_to_string(&script).with_context(|| format!("cannot read {}", script.display()))?;
+        sqlscript::run(conn, &text, name)?;
+    }
+    Ok(())
 }
 
 /// Copies the library into a plugin folder under the name SQL refers to.
@@ -100,7 +103,8 @@ fn explain(error: io::Error, library: &Path, plugin_dir: &Path) -> anyhow::Resul
     if denied {
         return Err(error).context(format!(
             "{failed}: run this again as a user who may write there, or run\n  \
-             sudo install -m 0755 {library} {target}\nand then {INSTALL_SCRIPT} with the mysql client"
+             sudo install -m 0755 {library} {target}\nand then {} with the mysql client",
+            INSTALL_SCRIPTS.join(" and ")
         ));
     }
     Err(error).context(failed)
@@ -197,6 +201,7 @@ mod tests {
         assert!(error.is_some_and(|error| error.to_string().contains("install.sql")));
 
         let script = workspace.path().join("install.sql");
+        fs::write(workspace.path().join("install-ai.sql"), "DO 2;")?;
         fs::write(
             &script,
             "DELIMITER //\nCREATE PROCEDURE mysql.p() BEGIN SELECT 1; SELECT 2; END//\n\

@@ -173,9 +173,11 @@ fn start(release: bool, args: Vec<String>, progress: &dyn Fn(&str)) -> Result<Ru
     progress("starting a private server");
     let server =
         Server::start(&distribution, ServerOptions { library: Some(built), args, ..ServerOptions::default() })?;
-    progress("installing (install.sql)");
-    let script = std::fs::read_to_string(library::workspace_root().join("install.sql")).context("install.sql")?;
-    xtask::sqlscript::run(&mut server.connect("root")?, &script, "install.sql")?;
+    progress("installing (install.sql, install-ai.sql)");
+    for name in library::INSTALL_SCRIPTS {
+        let script = std::fs::read_to_string(library::workspace_root().join(name)).context(name)?;
+        xtask::sqlscript::run(&mut server.connect("root")?, &script, name)?;
+    }
     Ok(Running { server })
 }
 
