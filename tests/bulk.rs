@@ -7,7 +7,7 @@ mod common;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{server_error, start, start_bare, Running};
+use common::{server_error, start, start_bare, wait_until, Running};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use xtask::endpoint::{embedding_for, Answer};
@@ -48,14 +48,6 @@ fn check(conn: &mut Conn) -> u64 {
         assert_eq!(*vector, expected, "{body}");
     }
     rows.len() as u64
-}
-
-fn wait_until(what: &str, mut f: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !f() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 fn id(conn: &mut Conn) -> u64 {

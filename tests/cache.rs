@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use common::{server_error, start, Running};
+use common::{server_error, start, wait_until, Running};
 use mysql::prelude::Queryable;
 use mysql::Conn;
 use serde_json::Value;
@@ -45,14 +45,6 @@ fn embed(conn: &mut Conn, model: &str, text: &str) {
 fn status(conn: &mut Conn) -> Value {
     let text: String = conn.query_first("SELECT mysql.ml_status()").unwrap().unwrap();
     serde_json::from_str(&text).unwrap()
-}
-
-fn wait_until(what: &str, mut f: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !f() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Waits until so many embeddings are on disk, written.

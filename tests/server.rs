@@ -7,7 +7,7 @@ mod common;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{holds, script, server_error, start, start_bare, Running, ENV_KEY};
+use common::{holds, script, server_error, start, start_bare, wait_until, Running, ENV_KEY};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use xtask::endpoint::{Certificate, Endpoint};
@@ -53,15 +53,6 @@ const EVERY_FUNCTION: [&str; 36] = [
     "dot_product(x'00000000', x'00000000')",
     "vector_distance(x'00000000', x'00000000')",
 ];
-
-/// Polls until `f` holds; fails after half a minute.
-fn wait_until(what: &str, mut f: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !f() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 fn id(conn: &mut Conn) -> u64 {
     conn.query_first("SELECT CONNECTION_ID()").unwrap().unwrap()

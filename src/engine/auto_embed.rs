@@ -427,7 +427,10 @@ impl Engine {
         let options = Options::of(batch_size.or(config.batch_size), resting);
         let table = config.table_name();
         let arguments = [config.model_id.as_str(), &table, &config.content, &config.place.embedding];
-        self.embed_rows(arguments, options, interrupt)
+        let summary = self.embed_rows(arguments, options, interrupt);
+        // A run that was stopped is tidied up by the next one.
+        let tidied = store::tidy(&config.place, interrupt);
+        summary.and_then(|summary| tidied.map(|()| summary))
     }
 
     /// Forgets configured columns; their vectors stay. Returns how many there were.

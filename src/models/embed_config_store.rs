@@ -187,11 +187,28 @@ pub fn set_last_error(place: &Place, error: Option<&str>, interrupt: &dyn Interr
 /// Removes a column, and what is known of its last run.
 pub fn delete(place: &Place, interrupt: &dyn Interrupt) -> Result<()> {
     let place = place.clone();
+    library(interrupt, move |s| delete_in(s, &place))
+}
+
+fn delete_in(s: &mut Session, place: &Place) -> Result<()> {
+    for table in ["cloudsql_ml_embed_configs", "cloudsql_ml_embed_failures", "cloudsql_ml_embed_progress"] {
+        s.query(&format!("DELETE FROM mysql.{table} WHERE {OF_PLACE}"), &of_place(place))?;
+    }
+    Ok(())
+}
+
+/// Removes what a run wrote of a column that somebody dropped meanwhile.
+pub fn tidy(place: &Place, interrupt: &dyn Interrupt) -> Result<()> {
+    let place = place.clone();
     library(interrupt, move |s| {
-        for table in ["cloudsql_ml_embed_failures", "cloudsql_ml_embed_progress", "cloudsql_ml_embed_configs"] {
-            s.query(&format!("DELETE FROM mysql.{table} WHERE {OF_PLACE}"), &of_place(&place))?;
+        let rows = s.query(
+            &format!("SELECT COUNT(*) FROM mysql.cloudsql_ml_embed_configs WHERE {OF_PLACE}"),
+            &of_place(&place),
+        )?;
+        if rows.rows.first().map_or(Ok(1), |row| row.get::<u64>(0))? > 0 {
+            return Ok(());
         }
-        Ok(())
+        delete_in(s, &place)
     })
 }
 
@@ -207,6 +224,8 @@ pub fn resting(place: &Place, interrupt: &dyn Interrupt) -> Result<Vec<String>> 
             ),
             &of_place(&place),
         )?;
-        rows.rows.iter().map(|row| row.get(0)).collect()
+        // The server writes JSON in its own way.
+        let shown = |key: String| serde_json::from_str::<serde_json::Value>(&key).map_or(key, |v| v.to_string());
+        rows.rows.iter().map(|row| row.get(0).map(shown)).collect()
     })
 }

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 use mysql::Conn;
@@ -178,5 +179,14 @@ pub fn server_error<T: std::fmt::Debug>(result: mysql::Result<T>) -> (u16, Strin
     match result {
         Err(mysql::Error::MySqlError(e)) => (e.code, e.message),
         other => panic!("expected a server error, got {other:?}"),
+    }
+}
+
+/// Waits for what will come true within half a minute.
+pub fn wait_until(what: &str, mut f: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !f() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
