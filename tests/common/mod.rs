@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+pub mod site;
+
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -10,11 +12,10 @@ use mysql::prelude::Queryable;
 use mysql::Conn;
 use xtask::endpoint::Endpoint;
 use xtask::mysqld::{Distribution, Server, ServerOptions};
-use xtask::{library, sqlscript};
+use xtask::{library, sqlscript, surroundings};
 
 /// Keys that must never be seen outside of a request header. Searched for in logs and tables.
-pub const ENV_KEY: &str = "sk-env-5ecret-0001-abcdef";
-pub const FILE_KEY: &str = "sk-file-5ecret-0002-abcdef";
+pub use xtask::surroundings::{ENV_KEY, FILE_KEY};
 /// How the keys begin that tests put into the keyring.
 pub const KEYRING_KEY: &str = "sk-ring-5ecret-0003";
 
@@ -32,6 +33,10 @@ pub fn distribution() -> &'static Distribution {
 
 pub fn built_library() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    // A library that was built before, such as that of a release.
+    if let Some(given) = std::env::var_os("MYSQL_ML_TEST_LIBRARY").filter(|path| !path.is_empty()) {
+        return PathBuf::from(given);
+    }
     BUILT.get_or_init(|| library::build(false, &|step| eprintln!("{step}")).expect("the library builds")).clone()
 }
 
@@ -54,43 +59,15 @@ pub fn start_with_keyring(args: &[&str]) -> Running {
 fn start_server(args: &[&str], env: &[(&str, &str)], keyring: bool) -> Running {
     let endpoint = Endpoint::start().unwrap();
     let secrets = tempfile::tempdir().unwrap();
-    std::fs::write(secrets.path().join("endpoint-key"), format!("{FILE_KEY}\n")).unwrap();
-    let key_file = secrets.path().join("service-account.json");
-    std::fs::write(&key_file, endpoint.service_account_key().to_string()).unwrap();
-    let mut environment = vec![
-        ("MYSQL_ML_SECRET_TEST".to_owned(), ENV_KEY.to_owned()),
-        ("MYSQL_ML_SECRETS_DIR".to_owned(), secrets.path().display().to_string()),
-        // The endpoint stands in for Google's hosts and for the metadata server of a Google Cloud machine.
-        ("GOOGLE_APPLICATION_CREDENTIALS".to_owned(), key_file.display().to_string()),
-        ("CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM".to_owned(), endpoint.url("/vertex/")),
-        ("CLOUDSDK_API_ENDPOINT_OVERRIDES_DISCOVERYENGINE".to_owned(), endpoint.url("/discovery/")),
-        ("CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER".to_owned(), endpoint.url("/secretmanager/")),
-        ("CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS".to_owned(), endpoint.url("/iamcredentials/")),
-        ("CLOUDSDK_AUTH_TOKEN_HOST".to_owned(), endpoint.url("/google-oauth/token")),
-        ("GOOGLE_GEMINI_BASE_URL".to_owned(), endpoint.url("/gemini/")),
-        ("GCE_METADATA_HOST".to_owned(), format!("127.0.0.1:{}", endpoint.port())),
-        ("HOME".to_owned(), secrets.path().display().to_string()),
-    ];
+    surroundings::fill_secrets(&endpoint, secrets.path()).unwrap();
+    let mut environment = surroundings::environment(&endpoint, secrets.path());
     environment.retain(|(name, _)| !env.iter().any(|(given, _)| given == name));
     environment.extend(env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
     let options = ServerOptions {
         args: args.iter().map(|a| (*a).to_owned()).collect(),
         // An empty value takes a variable out.
         env: environment.into_iter().filter(|(_, value)| !value.is_empty()).collect(),
-        env_remove: [
-            "OPENAI_API_KEY",
-            "GOOGLE_CLOUD_PROJECT",
-            "GOOGLE_CLOUD_LOCATION",
-            "CLOUDSDK_CONFIG",
-            "HTTP_PROXY",
-            "HTTPS_PROXY",
-            "ALL_PROXY",
-            "http_proxy",
-            "https_proxy",
-            "all_proxy",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
+        env_remove: surroundings::NOT_INHERITED.map(str::to_owned).to_vec(),
         library: Some(built_library()),
         keyring,
         ..ServerOptions::default()

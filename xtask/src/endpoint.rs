@@ -246,17 +246,22 @@ pub struct Endpoint {
 impl Endpoint {
     /// Starts an endpoint without TLS on a free port of 127.0.0.1.
     pub fn start() -> anyhow::Result<Self> {
-        Self::launch(None, String::new())
+        Self::launch(None, String::new(), 0)
+    }
+
+    /// Starts an endpoint without TLS on a port that is known before, of 127.0.0.1.
+    pub fn start_on(port: u16) -> anyhow::Result<Self> {
+        Self::launch(None, String::new(), port)
     }
 
     /// Starts an endpoint with TLS whose certificate is signed by a new private authority.
     pub fn start_tls(certificate: Certificate) -> anyhow::Result<Self> {
         let (config, ca_pem) = tls::server_config(certificate)?;
-        Self::launch(Some(config), ca_pem)
+        Self::launch(Some(config), ca_pem, 0)
     }
 
-    fn launch(tls: Option<Arc<rustls::ServerConfig>>, ca_pem: String) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("bind")?;
+    fn launch(tls: Option<Arc<rustls::ServerConfig>>, ca_pem: String, port: u16) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).context("bind")?;
         let address = listener.local_addr().context("local address")?;
         let base = match tls {
             // The certificate is for this name, and clients verify names more often than addresses.

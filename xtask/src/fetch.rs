@@ -1,7 +1,7 @@
 //! Where a MySQL server for development comes from and how its programs are run.
 
 pub(crate) mod cache;
-mod debian;
+pub(crate) mod debian;
 
 use std::env;
 use std::ffi::OsString;
@@ -253,7 +253,7 @@ pub(crate) fn option(name: &str, value: &Path) -> OsString {
 }
 
 /// The standard output of a command that must succeed; the error holds what it complained about.
-fn output(mut command: Command) -> anyhow::Result<String> {
+pub(crate) fn output(mut command: Command) -> anyhow::Result<String> {
     let program = command.get_program().to_owned();
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", program.display()))?;

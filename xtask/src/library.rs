@@ -114,7 +114,7 @@ fn explain(error: io::Error, library: &Path, plugin_dir: &Path) -> anyhow::Resul
 ///
 /// An outer cargo describes the running package in the environment. Build scripts that watch these
 /// variables would run again at each change from an inner to an outer build, so they are taken away.
-fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {

@@ -1,10 +1,12 @@
-//! Developer commands: `cargo xtask demo`, `server`, `install`, `bench`.
+//! Developer commands: `cargo xtask demo`, `server`, `install`, `dist`, `bench`.
+
+use std::path::PathBuf;
 
 use anyhow::{bail, Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use mysql::Conn;
 use xtask::mysqld::{Distribution, Server, ServerOptions};
-use xtask::{bench, demo, library};
+use xtask::{bench, demo, dist, library};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Developer commands of mysql-ml", disable_help_subcommand = true)]
@@ -32,6 +34,15 @@ enum Command {
         /// The server: mysql://user:password@host:port or mysql://user@localhost?socket=/path
         #[arg(long, env = "MYSQL_ML_URL", hide_env_values = true)]
         url: String,
+    },
+    /// Makes the files of a release: archives, debug symbols, Debian packages, checksums
+    Dist {
+        /// The processors
+        #[arg(long, value_delimiter = ',', default_value = "x86_64")]
+        arch: Vec<dist::Architecture>,
+        /// Where the files go
+        #[arg(long, default_value = "target/release-files")]
+        out: PathBuf,
     },
     /// Measures, next to a baseline in the same run
     Bench {
@@ -89,6 +100,13 @@ fn main() -> Result<()> {
             let mut conn = Conn::new(opts).context("cannot connect to the server")?;
             library::install(&mut conn, &built, &library::workspace_root())?;
             println!("installed; try: SELECT mysql.ml_version();");
+            Ok(())
+        }
+        Command::Dist { arch, out } => {
+            let folder = std::path::absolute(out)?;
+            for file in dist::run(&dist::Options { architectures: arch, folder }, &progress)? {
+                println!("{}", file.display());
+            }
             Ok(())
         }
         Command::Bench { what, write, rows, rounds } => {

@@ -1,4 +1,4 @@
-//! Fetches a MySQL server as Debian packages and unpacks it into a folder of its own.
+//! Fetches Debian packages, a MySQL server above all, and unpacks them into a folder of their own.
 //!
 //! Neither root nor a change to the system is needed: apt-get works with a private state in which
 //! nothing is installed, so it brings the server together with all it depends on, down to the C library.
@@ -27,36 +27,57 @@ const KEYRINGS: [&str; 2] =
 
 /// The server from Debian's packages, out of the cache if it was fetched before.
 pub(super) fn fetch(progress: &dyn Fn(&str)) -> anyhow::Result<Distribution> {
-    let architecture = match env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => bail!("Debian has no MySQL server for {other}"),
-    };
+    let architecture = architecture()?;
     let name = format!("mysql-{SERIES}-{architecture}");
     let folder = cache::get_or_make(&name, progress, |folder| {
         progress("fetching a MySQL server from Debian (about 65 MB, once)");
-        let apt = Apt::new(folder.join("apt"), architecture)?;
-        apt.update()?;
-        let archives = apt.download()?;
-        progress("unpacking the MySQL server (about 400 MB)");
-        let root = folder.join("root");
-        for archive in archives {
-            unpack(&archive, &root)?;
-        }
+        let packages = PACKAGES.map(|package| format!("{package}={SERIES}.*"));
+        unpack_into(folder, &[architecture], &packages, &|_| true)
+            .with_context(|| format!("cannot fetch MySQL {SERIES} from Debian {SUITE}"))?;
         // The server is asked for its version before the folder is kept: it is complete if that runs.
-        Distribution::unpacked(&root)?;
-        fs::remove_dir_all(&apt.folder).context("cannot remove the fetched archives")
+        Distribution::unpacked(&folder.join("root")).map(drop)
     })?;
     Distribution::unpacked(&folder.join("root"))
+}
+
+/// What Debian calls the processor of this machine.
+pub(crate) fn architecture() -> anyhow::Result<&'static str> {
+    match env::consts::ARCH {
+        "x86_64" => Ok("amd64"),
+        "aarch64" => Ok("arm64"),
+        other => bail!("Debian has no MySQL server for {other}"),
+    }
+}
+
+/// Fetches packages with all they depend on and unpacks them into `folder/root`.
+///
+/// The first architecture is that of packages without one in their names. An archive is unpacked if `wanted`
+/// says so of its file name.
+pub(crate) fn unpack_into(
+    folder: &Path,
+    architectures: &[&str],
+    packages: &[String],
+    wanted: &dyn Fn(&str) -> bool,
+) -> anyhow::Result<()> {
+    let apt = Apt::new(folder.join("apt"), architectures)?;
+    apt.update()?;
+    let root = folder.join("root");
+    for archive in apt.download(packages)? {
+        if archive.file_name().and_then(|name| name.to_str()).is_some_and(wanted) {
+            unpack(&archive, &root)?;
+        }
+    }
+    fs::remove_dir_all(&apt.folder).context("cannot remove the fetched archives")
 }
 
 /// apt-get with a state of its own.
 struct Apt {
     folder: PathBuf,
+    architectures: Vec<String>,
 }
 
 impl Apt {
-    fn new(folder: PathBuf, architecture: &str) -> anyhow::Result<Apt> {
+    fn new(folder: PathBuf, architectures: &[&str]) -> anyhow::Result<Apt> {
         let mirror = mirror::find()?;
         let keyring = KEYRINGS
             .into_iter()
@@ -69,9 +90,9 @@ impl Apt {
         fs::write(folder.join("state/status"), "")?;
         fs::write(
             folder.join("sources.list"),
-            format!("deb [arch={architecture} signed-by={keyring}] {mirror} {SUITE} main\n"),
+            format!("deb [arch={} signed-by={keyring}] {mirror} {SUITE} main\n", architectures.join(",")),
         )?;
-        Ok(Apt { folder })
+        Ok(Apt { folder, architectures: architectures.iter().map(|&name| name.to_owned()).collect() })
     }
 
     fn update(&self) -> anyhow::Result<()> {
@@ -81,11 +102,10 @@ impl Apt {
         Ok(())
     }
 
-    fn download(&self) -> anyhow::Result<Vec<PathBuf>> {
+    fn download(&self, packages: &[String]) -> anyhow::Result<Vec<PathBuf>> {
         let mut command = self.command();
-        command.args(["--yes", "--download-only", "install"]);
-        command.args(PACKAGES.map(|package| format!("{package}={SERIES}.*")));
-        output(command).with_context(|| format!("cannot fetch MySQL {SERIES} from Debian {SUITE}"))?;
+        command.args(["--yes", "--download-only", "install"]).args(packages);
+        output(command).with_context(|| format!("cannot fetch {} from Debian {SUITE}", packages.join(" ")))?;
         let mut archives = Vec::new();
         for entry in fs::read_dir(self.folder.join("cache/archives"))? {
             let path = entry?.path();
@@ -125,6 +145,12 @@ impl Apt {
         ];
         for setting in settings {
             command.args(["-o", setting]);
+        }
+        if let Some(own) = self.architectures.first() {
+            command.arg("-o").arg(format!("APT::Architecture={own}"));
+        }
+        for architecture in &self.architectures {
+            command.arg("-o").arg(format!("APT::Architectures::={architecture}"));
         }
         command
     }

@@ -1,0 +1,184 @@
+//! What a released library needs and exports, read from the file itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use anyhow::{bail, Context as _};
+use goblin::elf::Elf;
+
+use super::GLIBC;
+use crate::library::{workspace_root, SONAME};
+
+/// The libraries that may be needed: the parts of the GNU C library, which every server has loaded.
+const MAY_NEED: [&str; 7] = [
+    "libc.so.6",
+    "libm.so.6",
+    "libpthread.so.0",
+    "libdl.so.2",
+    "librt.so.1",
+    "ld-linux-x86-64.so.2",
+    "ld-linux-aarch64.so.1",
+];
+
+/// Flag of the dynamic section: the library is never unmapped.
+const NODELETE: u64 = 0x8;
+
+/// The facts of a library that decide where it loads.
+#[derive(Debug, Default)]
+struct Facts {
+    versions: BTreeSet<String>,
+    libraries: BTreeSet<String>,
+    exports: BTreeSet<String>,
+    nodelete: bool,
+    debug_sections: bool,
+}
+
+/// Refuses a library that would not load everywhere or shows more than its functions.
+pub(super) fn check(library: &[u8], expected: &BTreeSet<String>) -> anyhow::Result<()> {
+    let problems = problems(&read(library)?, expected);
+    if !problems.is_empty() {
+        bail!("{}", problems.join("; "));
+    }
+    Ok(())
+}
+
+/// The newest version of the GNU C library that a library needs.
+pub(super) fn glibc(library: &[u8]) -> anyhow::Result<String> {
+    let facts = read(library)?;
+    let newest = facts.versions.iter().filter_map(|version| glibc_version(version)).max();
+    let (major, minor) = newest.context("the library needs no version of glibc")?;
+    Ok(format!("{major}.{minor}"))
+}
+
+/// The symbols that install.sql makes functions of, with those that the server looks for beside each.
+pub(super) fn exported_by_the_scripts() -> anyhow::Result<BTreeSet<String>> {
+    let script = fs::read_to_string(workspace_root().join("install.sql")).context("cannot read install.sql")?;
+    let mut symbols = BTreeSet::new();
+    for line in script.lines().filter(|line| line.contains(&format!("SONAME '{SONAME}'"))) {
+        let name = line
+            .split_once("FUNCTION IF NOT EXISTS ")
+            .and_then(|(_, rest)| rest.split_whitespace().next())
+            .with_context(|| format!("install.sql: no function in: {line}"))?;
+        let aggregate: &[&str] = if line.contains("AGGREGATE") { &["_add", "_clear"] } else { &[] };
+        for suffix in ["", "_init", "_deinit"].iter().chain(aggregate) {
+            symbols.insert(format!("{name}{suffix}"));
+        }
+    }
+    Ok(symbols)
+}
+
+fn read(library: &[u8]) -> anyhow::Result<Facts> {
+    let elf = Elf::parse(library).context("not a shared library")?;
+    let mut facts = Facts {
+        libraries: elf.libraries.iter().map(|&name| name.to_owned()).collect(),
+        nodelete: elf.dynamic.as_ref().is_some_and(|dynamic| dynamic.info.flags_1 & NODELETE != 0),
+        debug_sections: elf
+            .section_headers
+            .iter()
+            .filter_map(|section| elf.shdr_strtab.get_at(section.sh_name))
+            .any(|name| name.starts_with(".debug_") || name == ".symtab"),
+        ..Facts::default()
+    };
+    for needed in elf.verneed.iter().flat_map(|section| section.iter()) {
+        for version in needed.iter() {
+            facts.versions.extend(elf.dynstrtab.get_at(version.vna_name).map(str::to_owned));
+        }
+    }
+    for symbol in elf.dynsyms.iter().filter(|symbol| !symbol.is_import() && symbol.st_shndx != 0) {
+        facts.exports.extend(elf.dynstrtab.get_at(symbol.st_name).map(str::to_owned));
+    }
+    Ok(facts)
+}
+
+fn problems(facts: &Facts, expected: &BTreeSet<String>) -> Vec<String> {
+    let mut problems = Vec::new();
+    for version in &facts.versions {
+        match glibc_version(version) {
+            Some(needed) if needed <= GLIBC => {}
+            _ => problems.push(format!("it needs {version}, and at most GLIBC_{}.{} is allowed", GLIBC.0, GLIBC.1)),
+        }
+    }
+    for library in facts.libraries.iter().filter(|library| !MAY_NEED.contains(&library.as_str())) {
+        problems.push(format!("it needs the library {library}"));
+    }
+    problems.extend(facts.exports.difference(expected).map(|symbol| format!("it exports {symbol}")));
+    problems.extend(expected.difference(&facts.exports).map(|symbol| format!("it does not export {symbol}")));
+    if !facts.nodelete {
+        problems.push("it can be unmapped while its threads run (no flag NODELETE)".to_owned());
+    }
+    if facts.debug_sections {
+        problems.push("it has debug symbols".to_owned());
+    }
+    problems
+}
+
+/// Reads `GLIBC_2.28`; nothing for versions of other libraries, `GLIBC_PRIVATE` and the like.
+fn glibc_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.strip_prefix("GLIBC_")?.split('.').map(str::parse::<u32>);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_library_that_fits_has_no_problem() {
+        let facts = Facts {
+            versions: set(&["GLIBC_2.2.5", "GLIBC_2.28"]),
+            libraries: set(&["libc.so.6"]),
+            exports: set(&["f", "f_init"]),
+            nodelete: true,
+            debug_sections: false,
+        };
+        assert_eq!(problems(&facts, &set(&["f", "f_init"])), Vec::<String>::new());
+    }
+
+    #[test]
+    fn everything_that_does_not_fit_is_told() {
+        let facts = Facts {
+            versions: set(&["GLIBC_2.29", "GLIBC_PRIVATE", "GCC_3.0"]),
+            libraries: set(&["libstdc++.so.6"]),
+            exports: set(&["f", "main"]),
+            nodelete: false,
+            debug_sections: true,
+        };
+        let text = problems(&facts, &set(&["f", "f_init"])).join("\n");
+        for part in [
+            "GLIBC_2.29",
+            "GLIBC_PRIVATE",
+            "GCC_3.0",
+            "libstdc++.so.6",
+            "exports main",
+            "not export f_init",
+            "NODELETE",
+            "debug",
+        ] {
+            assert!(text.contains(part), "{part} in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_scripts_name_what_the_server_looks_for() -> anyhow::Result<()> {
+        let symbols = exported_by_the_scripts()?;
+        for symbol in
+            ["ml_embedding", "ml_embedding_init", "ml_embedding_deinit", "ml_embedding_agg_add", "cosine_distance"]
+        {
+            assert!(symbols.contains(symbol), "{symbol}");
+        }
+        assert!(!symbols.contains("ml_embedding_add"));
+        Ok(())
+    }
+
+    #[test]
+    fn reads_a_real_program() -> anyhow::Result<()> {
+        let facts = read(&fs::read(std::env::current_exe()?)?)?;
+        assert!(facts.libraries.contains("libc.so.6"), "{facts:?}");
+        assert!(facts.versions.iter().any(|version| glibc_version(version).is_some()), "{facts:?}");
+        Ok(())
+    }
+}
