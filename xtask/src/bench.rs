@@ -1,10 +1,12 @@
 //! Benchmarks that ship with the repository. Each measures its baseline in the same run, in turn with what it
 //! measures, because machines drift.
 
+mod bars;
 pub mod bulk;
 pub mod cache;
 pub mod call;
 pub mod distance;
+pub mod memory;
 
 /// The middle value; of an even count the lower of the two.
 fn median(values: &[f64]) -> f64 {
@@ -33,6 +35,11 @@ fn machine() -> String {
         .unwrap_or_else(|| "unknown processor".into());
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     format!("{cpu}, {cores} cores")
+}
+
+/// Texts of some 140 bytes, each another one.
+fn texts(rows: usize) -> impl Iterator<Item = String> {
+    (0..rows).map(|i| format!("text number {i}: a customer asks where the parcel with order {} has got to, and whether a refund is possible if it arrives late", i * 7919))
 }
 
 #[cfg(test)]

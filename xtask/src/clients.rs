@@ -1,7 +1,7 @@
-//! The client libraries that the tests use, fetched once from PyPI and npm into the cache folder.
+//! The client libraries that tests and benchmarks use, fetched once from PyPI and npm into the cache folder.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -11,18 +11,22 @@ use crate::library::workspace_root;
 
 /// The folder of the Python packages in tests/clients/requirements.txt, for `PYTHONPATH`.
 pub fn python(progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
-    let requirements = workspace_root().join("tests/clients/requirements.txt");
-    let text = fs::read_to_string(&requirements).context("tests/clients/requirements.txt")?;
+    python_packages("clients", &workspace_root().join("tests/clients/requirements.txt"), progress)
+}
+
+/// The folder of the Python packages that a file of requirements names, for `PYTHONPATH`.
+pub fn python_packages(name: &str, requirements: &Path, progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
+    let text = fs::read_to_string(requirements).with_context(|| requirements.display().to_string())?;
     let mut version = Command::new("python3");
     version.arg("--version");
     // Packages with compiled parts fit one version of Python.
     let version = output(version).context("there is no python3")?;
-    cache::get_or_make(&format!("python-clients-{}", digest(&(text + &version))), progress, |folder| {
-        progress("fetching MySQL clients from PyPI (once)");
+    cache::get_or_make(&format!("python-{name}-{}", digest(&(text + &version))), progress, |folder| {
+        progress(&format!("fetching Python packages from PyPI (once): {name}"));
         let mut pip = Command::new("python3");
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]);
-        pip.arg("--target").arg(folder).arg("--requirement").arg(&requirements);
-        output(pip).context("python3 -m pip cannot install the clients").map(drop)
+        pip.arg("--target").arg(folder).arg("--requirement").arg(requirements);
+        output(pip).context("python3 -m pip cannot install them").map(drop)
     })
 }
 

@@ -66,6 +66,8 @@ enum Bench {
     Call,
     /// Whole tables, against plain programs
     Bulk,
+    /// Memory of the server while a large table is embedded
+    Memory,
     /// Distances over a table, against a plain scan
     Distance,
     /// An embedding from memory, from disk and from the local endpoint
@@ -114,11 +116,12 @@ fn main() -> Result<()> {
                 Bench::Call | Bench::Cache => 5000,
                 Bench::Bulk => 10_000,
                 Bench::Distance => 100_000,
+                Bench::Memory => 1_000_000,
             });
             if rows == 0 || rounds == 0 {
                 bail!("--rows and --rounds must be at least 1");
             }
-            if cfg!(debug_assertions) && matches!(what, Bench::Distance | Bench::Bulk) {
+            if cfg!(debug_assertions) && matches!(what, Bench::Distance | Bench::Bulk | Bench::Memory) {
                 progress("building xtask (release): the plain scan must be optimised");
                 return again_in_release();
             }
@@ -127,11 +130,19 @@ fn main() -> Result<()> {
                 Bench::Cache => Vec::new(),
                 Bench::Bulk => bench::bulk::server_args(),
                 Bench::Distance => bench::distance::server_args(rows),
+                Bench::Memory => bench::memory::server_args(),
             };
             let running = start(true, args, &progress)?;
             let files = match what {
-                Bench::Call => vec![("call.md", bench::call::run(&running.server, rows, rounds, &progress)?)],
-                Bench::Bulk => vec![("bulk.md", bench::bulk::run(&running.server, rows, rounds, &progress)?)],
+                Bench::Call => {
+                    let (report, plot) = bench::call::run(&running.server, rows, rounds, &progress)?;
+                    vec![("call.md", report), ("call.svg", plot)]
+                }
+                Bench::Bulk => {
+                    let (report, plot) = bench::bulk::run(&running.server, rows, rounds, &progress)?;
+                    vec![("bulk.md", report), ("bulk.svg", plot)]
+                }
+                Bench::Memory => vec![("memory.md", bench::memory::run(&running.server, rows, &progress)?)],
                 Bench::Cache => {
                     let (report, plot) = bench::cache::run(&running.server, rows, rounds, &progress)?;
                     vec![("cache.md", report), ("cache.svg", plot)]

@@ -2,22 +2,33 @@
 //!
 //! The endpoint is on the same machine and answers with numbers as JSON text, at once or after 20 ms and 0.1 ms a text.
 //! Endpoint, server and the plain programs share its cores. (a) only fetches and parses, with as many requests at once
-//! and as many texts in each as the library; (a') only writes ready vectors into the same table.
+//! and as many texts in each as the library; (a') only writes ready vectors into the same table; (b) is what one writes in
+//! Python, bulk/openai_client.py.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use base64::prelude::{Engine as _, BASE64_STANDARD};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row, Value};
 use serde::{Deserialize, Serialize};
 
+use super::bars::{self, Scale};
 use super::{machine, median};
+use crate::clients;
 use crate::endpoint::{embedding_for, Endpoint};
+use crate::fetch::output;
+use crate::library::workspace_root;
 use crate::mysqld::Server;
 
-const DIMENSIONS: usize = 1536;
+pub(super) const DIMENSIONS: usize = 1536;
+/// Where (b) is.
+const PEER: &str = "xtask/src/bench/bulk";
 /// What the library sends together to a server that speaks OpenAI's API, and how many requests at once.
 const BATCH: usize = 64;
 const AT_ONCE: usize = 8;
@@ -36,24 +47,29 @@ const LATENCIES: [(&str, Duration, Duration); 2] = [
 struct Request<'a> {
     model: &'a str,
     input: &'a [&'a str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding_format: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
-struct Answer {
-    data: Vec<Item>,
+struct Answer<E> {
+    data: Vec<Item<E>>,
 }
 
 #[derive(Deserialize)]
-struct Item {
-    embedding: Vec<f32>,
+struct Item<E> {
+    embedding: E,
 }
 
 /// What was measured at one latency: rows a second of each round.
 #[derive(Default)]
 struct Measured {
     fetch: Vec<f64>,
+    fetch_base64: Vec<f64>,
     write: Vec<f64>,
+    peer: Vec<f64>,
     table: Vec<f64>,
+    table_base64: Vec<f64>,
     array: Vec<f64>,
     single: Vec<f64>,
     cpu: Vec<f64>,
@@ -67,18 +83,23 @@ pub fn server_args() -> Vec<String> {
         .into()
 }
 
-/// Runs the benchmark and returns its report as Markdown.
-pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str)) -> Result<String> {
+/// Runs the benchmark and returns its report as Markdown and its plot as SVG.
+pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str)) -> Result<(String, String)> {
+    let packages =
+        clients::python_packages("bench-bulk", &workspace_root().join(PEER).join("requirements.txt"), progress)?;
     let endpoint = Endpoint::start()?;
     endpoint.set_recording(false);
     let vector = embedding_for("any text", DIMENSIONS);
     endpoint.set_fixed_vector(Some(&vector));
     let url = endpoint.url("/v1/embeddings");
     let mut conn = server.connect("root")?;
-    conn.exec_drop(
-        "CALL mysql.ml_create_model_registration('bench', ?, 'open_ai', 'text_embedding', 'bench-model', NULL, NULL, NULL, NULL, NULL)",
-        (&url,),
-    )?;
+    for (id, options) in [("bench", "{}"), ("bench64", r#"{"encoding_format": "base64"}"#)] {
+        conn.exec_drop(
+            "CALL mysql.ml_create_model_registration(?, ?, 'open_ai', 'text_embedding', 'bench-model', NULL, NULL, NULL, NULL, NULL)",
+            (id, &url),
+        )?;
+        conn.exec_drop("CALL mysql.ml_set_model_options(?, ?)", (id, options))?;
+    }
     // Each row is to cost a request or its share of one.
     conn.query_drop("CALL mysql.ml_set_setting('cache_memory_mb', '0')")?;
     let texts = fill_table(&mut conn, rows)?;
@@ -89,22 +110,24 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
         for round in 0..=rounds {
             progress(&format!("{name}: round {round} of {rounds}{}", if round == 0 { " (warm-up)" } else { "" }));
             endpoint.set_latency(fixed, per_text);
-            let fetch = rate(rows, || plain_fetch(&url, &texts))?;
+            let fetch = rate(rows, || plain_fetch(&url, &texts, None))?;
+            let fetch_base64 = rate(rows, || plain_fetch(&url, &texts, Some("base64")))?;
+            let mut write = 0.0_f64;
+            for joined in [true, false] {
+                for sessions in [1, 2] {
+                    clear(&mut conn)?;
+                    write = write.max(rate(rows, || plain_writes(server, rows, &bytes, joined, sessions))?);
+                }
+            }
             clear(&mut conn)?;
-            let joined = rate(rows, || plain_write(&mut conn, rows, &bytes, true))?;
+            let peer = peer(&packages, &endpoint.url("/v1"), server)?;
             clear(&mut conn)?;
-            let write = joined.max(rate(rows, || plain_write(&mut conn, rows, &bytes, false))?);
-            clear(&mut conn)?;
-            let (before, base) = (cpu_seconds(server)?, server.rss_kib()?);
-            let table = rate(rows, || {
-                let row: Option<Row> =
-                    conn.query_first("CALL mysql.ml_embed_table('bench', 'bench.t', 'body', 'v', NULL)")?;
-                let embedded: u64 = row.and_then(|r| r.get(0)).context("a row")?;
-                anyhow::ensure!(embedded == rows as u64, "{embedded} rows were embedded");
-                Ok(())
-            })?;
+            let (before, memory) = (cpu_seconds(server)?, Peak::begin(server)?);
+            let table = rate(rows, || embed_table(&mut conn, "bench", rows))?;
             let cpu = (cpu_seconds(server)? - before) * 1000.0 / rows as f64;
-            let grown = server.rss_kib()?.saturating_sub(base) as f64 / 1024.0;
+            let grown = memory.grown_mib()?;
+            clear(&mut conn)?;
+            let table_base64 = rate(rows, || embed_table(&mut conn, "bench64", rows))?;
             let few = rows.min(ARRAY * 5);
             let array = rate(few, || arrays(&mut conn, few))?;
             // Row by row is slow, and its pace does not depend on the number of rows.
@@ -116,8 +139,11 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
             })?;
             if round > 0 {
                 m.fetch.push(fetch);
+                m.fetch_base64.push(fetch_base64);
                 m.write.push(write);
+                m.peer.push(peer);
                 m.table.push(table);
+                m.table_base64.push(table_base64);
                 m.array.push(array);
                 m.single.push(single);
                 m.cpu.push(cpu);
@@ -126,7 +152,48 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
         }
         all.push((name, m));
     }
-    report(rows, rounds, server, &all)
+    Ok((report(rows, rounds, server, &all)?, plot(&all)))
+}
+
+/// Embeds the whole table.
+pub(super) fn embed_table(conn: &mut Conn, model: &str, rows: usize) -> Result<()> {
+    let row: Option<Row> = conn.exec_first("CALL mysql.ml_embed_table(?, 'bench.t', 'body', 'v', NULL)", (model,))?;
+    let embedded: u64 = row.and_then(|r| r.get(0)).context("a row")?;
+    anyhow::ensure!(embedded == rows as u64, "{embedded} rows were embedded");
+    Ok(())
+}
+
+/// (b): the program beside, in Python.
+fn peer(packages: &Path, url: &str, server: &Server) -> Result<f64> {
+    let mut python = Command::new("python3");
+    python.arg(workspace_root().join(PEER).join("openai_client.py")).arg(url).arg(server.socket());
+    python.env("PYTHONPATH", packages);
+    let printed = output(python).context("the Python client failed")?;
+    printed.trim().parse().context("the Python client printed no number")
+}
+
+/// The most memory that a server takes.
+pub(super) struct Peak {
+    pid: u32,
+    before: u64,
+}
+
+impl Peak {
+    /// Measures from now on.
+    pub(super) fn begin(server: &Server) -> Result<Self> {
+        let pid = server.pid()?;
+        // Linux's way to set the high-water mark to what is in use now.
+        std::fs::write(format!("/proc/{pid}/clear_refs"), "5").context("the peak of memory cannot be reset")?;
+        Ok(Peak { pid, before: server.rss_kib()? })
+    }
+
+    /// By how much it grew at most since then.
+    pub(super) fn grown_mib(&self) -> Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        let peak: u64 = peak.trim().trim_end_matches(" kB").parse()?;
+        Ok(peak.saturating_sub(self.before) as f64 / 1024.0)
+    }
 }
 
 fn rate(rows: usize, work: impl FnOnce() -> Result<()>) -> Result<f64> {
@@ -135,19 +202,17 @@ fn rate(rows: usize, work: impl FnOnce() -> Result<()>) -> Result<f64> {
     Ok(rows as f64 / started.elapsed().as_secs_f64())
 }
 
-fn fill_table(conn: &mut Conn, rows: usize) -> Result<Vec<String>> {
+pub(super) fn fill_table(conn: &mut Conn, rows: usize) -> Result<Vec<String>> {
     conn.query_drop("CREATE DATABASE bench")?;
     conn.query_drop(format!("CREATE TABLE bench.t (id INT PRIMARY KEY, body TEXT, v VECTOR({DIMENSIONS}))"))?;
-    let texts: Vec<String> = (0..rows)
-        .map(|i| format!("text number {i}: a customer asks where the parcel with order {} has got to, and whether a refund is possible if it arrives late", i * 7919))
-        .collect();
+    let texts: Vec<String> = super::texts(rows).collect();
     conn.query_drop("START TRANSACTION")?;
     conn.exec_batch("INSERT INTO bench.t (id, body) VALUES (?, ?)", texts.iter().enumerate())?;
     conn.query_drop("COMMIT")?;
     Ok(texts)
 }
 
-fn clear(conn: &mut Conn) -> Result<()> {
+pub(super) fn clear(conn: &mut Conn) -> Result<()> {
     // A table made anew each time: an update in place of vectors that are there would be cheaper or dearer than the first.
     conn.query_drop("CREATE TABLE bench.new LIKE bench.t")?;
     conn.query_drop("INSERT INTO bench.new (id, body) SELECT id, body FROM bench.t")?;
@@ -156,7 +221,7 @@ fn clear(conn: &mut Conn) -> Result<()> {
 }
 
 /// (a): fetches and parses, nothing else.
-fn plain_fetch(url: &str, texts: &[String]) -> Result<()> {
+fn plain_fetch(url: &str, texts: &[String], encoding: Option<&str>) -> Result<()> {
     let batches: Vec<&[String]> = texts.chunks(BATCH).collect();
     let (next, got) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let agent = ureq::Agent::new_with_defaults();
@@ -166,11 +231,22 @@ fn plain_fetch(url: &str, texts: &[String]) -> Result<()> {
                 scope.spawn(|| -> Result<()> {
                     while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let input: Vec<&str> = batch.iter().map(String::as_str).collect();
-                        let body = serde_json::to_vec(&Request { model: "bench-model", input: &input })?;
+                        let request = Request { model: "bench-model", input: &input, encoding_format: encoding };
+                        let body = serde_json::to_vec(&request)?;
                         let mut response = agent.post(url).header("content-type", "application/json").send(&body)?;
-                        let answer: Answer =
-                            serde_json::from_slice(&response.body_mut().with_config().limit(1 << 30).read_to_vec()?)?;
-                        let numbers: usize = answer.data.iter().map(|i| i.embedding.len()).sum();
+                        let answer = response.body_mut().with_config().limit(1 << 30).read_to_vec()?;
+                        let numbers: usize = match encoding {
+                            None => {
+                                let answer: Answer<Vec<f32>> = serde_json::from_slice(&answer)?;
+                                answer.data.iter().map(|i| i.embedding.len()).sum()
+                            }
+                            Some(_) => {
+                                let answer: Answer<Cow<'_, str>> = serde_json::from_slice(&answer)?;
+                                let vectors =
+                                    answer.data.iter().map(|i| BASE64_STANDARD.decode(i.embedding.as_bytes()));
+                                vectors.map(|v| Ok(v?.len() / 4)).sum::<Result<usize>>()?
+                            }
+                        };
                         got.fetch_add(numbers / DIMENSIONS, Ordering::Relaxed);
                     }
                     Ok(())
@@ -183,10 +259,21 @@ fn plain_fetch(url: &str, texts: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// (a'): writes ready vectors by the faster of two ways: a prepared UPDATE that joins many by the key, or a prepared
-/// UPDATE a row with many in a transaction.
-fn plain_write(conn: &mut Conn, rows: usize, vector: &[u8], joined: bool) -> Result<()> {
+/// (a'): writes ready vectors with so many sessions, each a range of the keys.
+fn plain_writes(server: &Server, rows: usize, vector: &[u8], joined: bool, sessions: usize) -> Result<()> {
     let ids: Vec<usize> = (0..rows).collect();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = ids
+            .chunks(rows.div_ceil(sessions))
+            .map(|ids| scope.spawn(move || plain_write(&mut server.connect("root")?, ids, vector, joined)))
+            .collect();
+        threads.into_iter().try_for_each(|t| t.join().unwrap_or_else(|_| anyhow::bail!("a thread panicked")))
+    })
+}
+
+/// By one of two ways: a prepared UPDATE that joins many by the key, or a prepared UPDATE a row with many in a
+/// transaction.
+pub(super) fn plain_write(conn: &mut Conn, ids: &[usize], vector: &[u8], joined: bool) -> Result<()> {
     let single = conn.prep("UPDATE bench.t SET v = CAST(? AS BINARY) WHERE id = ?")?;
     for group in ids.chunks(GROUP) {
         if joined {
@@ -242,22 +329,33 @@ fn report(rows: usize, rounds: usize, server: &Server, all: &[(&str, Measured)])
     )?;
     writeln!(
         out,
-        "{DIMENSIONS} dimensions as JSON text, texts of some 140 bytes, {BATCH} in a request, {AT_ONCE} requests at once; endpoint, server and\nplain programs on the same cores. Medians of {rounds} rounds, each of them all in turn; ratios are medians of the rounds' ratios.\n"
+        "{DIMENSIONS} dimensions as JSON text, texts of some 140 bytes, {BATCH} in a request, {AT_ONCE} requests at once ((b): 100 and 64; its client asks for base64\nby itself); endpoint, server and programs on the same cores. (a') is the fastest of one or two sessions and two kinds of statements. Medians of {rounds} rounds, each of them all in turn; ratios are medians of the rounds' ratios.\n"
     )?;
+    writeln!(out, "![Rows a second](bulk.svg)\n")?;
+    let ratio = |a: &[f64], b: &[f64]| median(&a.iter().zip(b).map(|(x, y)| x / y).collect::<Vec<_>>());
+    let slower = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a.min(*b)).collect::<Vec<_>>();
     for (name, m) in all {
-        let ratio = |a: &[f64], b: &[f64]| median(&a.iter().zip(b).map(|(x, y)| x / y).collect::<Vec<_>>());
-        let slower: Vec<f64> = m.fetch.iter().zip(&m.write).map(|(a, b)| a.min(*b)).collect();
+        let (bound, bound_base64) = (slower(&m.fetch, &m.write), slower(&m.fetch_base64, &m.write));
         writeln!(out, "| rows a second, {name} | median | `ml_embed_table` to it |\n|---|---|---|")?;
         for (what, values) in [
             ("(a) plain program that fetches and parses", &m.fetch),
             ("(a') plain client that writes ready vectors", &m.write),
-            ("the slower of both in each round", &slower),
+            ("the slower of both in each round", &bound),
+            ("(b) Python: openai client, asynchronous, and executemany", &m.peer),
             ("`ml_embedding_batch`, not stored", &m.array),
             ("row by row, `UPDATE ... SET v = mysql.ml_embedding(...)`", &m.single),
         ] {
             writeln!(out, "| {what} | {:.0} | {:.2} |", median(values), ratio(&m.table, values))?;
         }
-        writeln!(out, "| **`ml_embed_table`** | **{:.0}** | |\n", median(&m.table))?;
+        writeln!(out, "| **`ml_embed_table`** | **{:.0}** | |", median(&m.table))?;
+        writeln!(
+            out,
+            "| `ml_embed_table` with `\"encoding_format\": \"base64\"`; (a) in base64 {:.0} | {:.0} | {:.2} of the slower of (a) in base64 and (a'), {:.2} of (b) |\n",
+            median(&m.fetch_base64),
+            median(&m.table_base64),
+            ratio(&m.table_base64, &bound_base64),
+            ratio(&m.table_base64, &m.peer)
+        )?;
         writeln!(
             out,
             "`ml_embed_table`: {:.2} s of mysqld's processor time for 1,000 rows; its memory grew by at most {:.0} MiB, what the buffer pool took included.\n",
@@ -266,4 +364,22 @@ fn report(rows: usize, rounds: usize, server: &Server, all: &[(&str, Measured)])
         )?;
     }
     Ok(out)
+}
+
+fn plot(all: &[(&str, Measured)]) -> String {
+    let mut named = Vec::new();
+    for (latency, m) in all {
+        for (name, values) in [
+            ("fetches only", &m.fetch),
+            ("writes only", &m.write),
+            ("ml_embed_table", &m.table),
+            ("ml_embed_table, base64", &m.table_base64),
+            ("Python, asynchronous", &m.peer),
+            ("row by row", &m.single),
+        ] {
+            named.push((format!("{name}, {latency}"), median(values)));
+        }
+    }
+    let named: Vec<_> = named.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    bars::svg("rows a second", &named, Scale::Logarithmic, "ml_embed_table")
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use mysql::prelude::Queryable;
 use mysql::Conn;
 
+use super::bars::{self, Scale};
 use super::{machine, median, percentile};
 use crate::endpoint::{embedding_for, Endpoint};
 use crate::mysqld::Server;
@@ -78,7 +79,7 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
     }
     let version: Option<String> = conn.query_first("SELECT VERSION()")?;
     let report = report(rows, rounds, &version.unwrap_or_default(), &measured, file_bytes as f64 / rows as f64)?;
-    Ok((report, plot(&measured)?))
+    Ok((report, plot(&measured)))
 }
 
 fn set(conn: &mut Conn, name: &str, value: &str) -> Result<()> {
@@ -152,45 +153,9 @@ fn report(rows: usize, rounds: usize, version: &str, measured: &Measured, file_b
     Ok(out)
 }
 
-/// Bars, because there is nothing between the cases; logarithmic, because they are far apart.
-fn plot(measured: &Measured) -> Result<String> {
-    const LEFT: f64 = 230.0;
-    const WIDTH: f64 = 420.0;
+/// Bars, because there is nothing between the cases.
+fn plot(measured: &Measured) -> String {
     let lines = lines(measured);
-    let most = lines.iter().map(|(_, v)| median(v)).fold(10.0, f64::max);
-    let decades = most.log10().ceil().max(1.0);
-    let x = |value: f64| LEFT + value.max(1.0).log10() / decades * WIDTH;
-    let mut out = String::new();
-    writeln!(
-        out,
-        r##"<svg xmlns="http://www.w3.org/2000/svg" width="720" height="200" font-family="sans-serif" font-size="13">"##
-    )?;
-    writeln!(out, r##"<rect width="720" height="200" fill="#fff"/>"##)?;
-    for decade in 0..=(decades as i32) {
-        let at = x(10f64.powi(decade));
-        writeln!(out, r##"<line x1="{at:.1}" y1="14" x2="{at:.1}" y2="160" stroke="#ccc"/>"##)?;
-        writeln!(
-            out,
-            r##"<text x="{at:.1}" y="176" text-anchor="middle" fill="#333">{}</text>"##,
-            10i64.pow(decade.unsigned_abs())
-        )?;
-    }
-    for (i, (name, values)) in lines.iter().enumerate() {
-        let (y, end) = (22.0 + i as f64 * 35.0, x(median(values)));
-        writeln!(
-            out,
-            r##"<text x="{:.0}" y="{:.0}" text-anchor="end" fill="#111">{name}</text>"##,
-            LEFT - 8.0,
-            y + 16.0
-        )?;
-        writeln!(out, r##"<rect x="{LEFT}" y="{y:.0}" width="{:.1}" height="22" fill="#3b6ea5"/>"##, end - LEFT)?;
-        writeln!(out, r##"<text x="{:.1}" y="{:.0}" fill="#111">{:.1}</text>"##, end + 6.0, y + 16.0, median(values))?;
-    }
-    writeln!(
-        out,
-        r##"<text x="{:.0}" y="194" text-anchor="middle" fill="#333">µs a row, logarithmic</text>"##,
-        LEFT + WIDTH / 2.0
-    )?;
-    writeln!(out, "</svg>")?;
-    Ok(out)
+    let bars: Vec<_> = lines.iter().map(|(name, values)| (*name, median(values))).collect();
+    bars::svg("µs a row", &bars, Scale::Logarithmic, "from")
 }

@@ -12,6 +12,7 @@ use mysql::prelude::Queryable;
 use mysql::Conn;
 use serde::{Deserialize, Serialize};
 
+use super::bars::{self, Scale};
 use super::{machine, median, percentile};
 use crate::endpoint::{embedding_for, Endpoint};
 use crate::mysqld::Server;
@@ -36,8 +37,8 @@ struct Item {
     embedding: Vec<f32>,
 }
 
-/// Runs the benchmark and returns its report as Markdown.
-pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str)) -> Result<String> {
+/// Runs the benchmark and returns its report as Markdown and its plot as SVG.
+pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str)) -> Result<(String, String)> {
     let endpoint = Endpoint::start()?;
     endpoint.set_recording(false);
     endpoint.set_fixed_vector(Some(&embedding_for("any text", DIMENSIONS)));
@@ -109,7 +110,11 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
         wrapped.push(timed(|| one(&mut conn, &format!("SELECT mysql.ml_embedding('bench', 'single wrapped {i}')")))?);
         nothing.push(timed(|| one(&mut conn, &format!("SELECT REPEAT('x', {})", DIMENSIONS * 4)))?);
     }
-    report(rows, rounds, server, [&plain, &bare, &wrapped], [&hits, &wrapped_hits, &scan], &single)
+    let [p, b, w] = [&plain, &bare, &wrapped].map(|values| median(values));
+    let bars = [("plain Rust loop", p), ("SELECT ml_embedding(...)", b), ("SELECT mysql.ml_embedding(...)", w)];
+    let plot = bars::svg("rows a second, one session", &bars, Scale::Linear, "ml_embedding");
+    let report = report(rows, rounds, server, [&plain, &bare, &wrapped], [&hits, &wrapped_hits, &scan], &single)?;
+    Ok((report, plot))
 }
 
 /// Texts whose embeddings are in the cache, and how often they are read.
@@ -119,9 +124,7 @@ const REPEATS: usize = 20;
 fn fill_table(conn: &mut Conn, rows: usize) -> Result<Vec<String>> {
     conn.query_drop("CREATE DATABASE bench")?;
     conn.query_drop("CREATE TABLE bench.t (id INT PRIMARY KEY, body TEXT)")?;
-    let texts: Vec<String> = (0..rows)
-        .map(|i| format!("text number {i}: a customer asks where the parcel with order {} has got to, and whether a refund is possible if it arrives late", i * 7919))
-        .collect();
+    let texts: Vec<String> = super::texts(rows).collect();
     conn.query_drop("START TRANSACTION")?;
     conn.exec_batch("INSERT INTO bench.t VALUES (?, ?)", texts.iter().enumerate())?;
     conn.query_drop("COMMIT")?;
@@ -179,6 +182,7 @@ fn report(
         "The endpoint runs on the same machine, adds no latency and answers with {DIMENSIONS} numbers as JSON text;"
     )?;
     writeln!(out, "server, endpoint and client share the cores. Medians of {rounds} rounds; a ratio is the median of the rounds' ratios.\n")?;
+    writeln!(out, "![Rows a second](call.svg)\n")?;
     writeln!(out, "| rows a second, one session | median | min | max | of the plain loop |")?;
     writeln!(out, "|---|---|---|---|---|")?;
     for (name, values) in [
