@@ -14,7 +14,7 @@ import openai
 
 BATCH = 100
 AT_ONCE = 64
-WRITE = "INSERT INTO bench.t (id, v) VALUES (%s, %s) AS new ON DUPLICATE KEY UPDATE v = new.v"
+WRITE = "INSERT INTO bench.t (id, v) VALUES (%s, _binary %s) AS new ON DUPLICATE KEY UPDATE v = new.v"
 
 
 async def main(url, socket):
