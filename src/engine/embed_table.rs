@@ -1,7 +1,7 @@
 //! `ml_embed_table`: embeds the rows of a table that lack a vector.
 //!
-//! Three lines of work go on at once: one session reads rows in the order of the key, requests are under way, another
-//! session writes what came back, each with the caller's rights. Every group of rows is a transaction of its own and
+//! Three lines of work go on at once: one session reads rows in the order of the key, requests are under way, other
+//! sessions write what came back, each with the caller's rights. Every group of rows is a transaction of its own and
 //! re-checks the texts, so that a stop at any moment leaves nothing wrong and the next run goes on.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -208,7 +208,7 @@ struct Job<'e> {
     options: Options,
     bulk: Bulk<'e>,
     reader: Line<String, Result<Vec<Found>>>,
-    writer: Line<Group, Written>,
+    writers: Writers,
     /// Rows that are being embedded, by the number they were given.
     rows: HashMap<u64, Found>,
     next: u64,
@@ -279,7 +279,7 @@ impl Engine {
         let old_failures = bulk_store::clear_failures(&layout, Vec::new(), interrupt)?;
         let mut job = Job {
             reader: reader(&layout)?,
-            writer: writer(&layout)?,
+            writers: Writers::open(&layout)?,
             layout,
             model_id: model_id.to_owned(),
             options,
@@ -336,13 +336,64 @@ pub(super) fn lock_of(schema: &str, table: &str, embedding: &str) -> String {
     format!("mysql_ml:{digest}")
 }
 
-fn writer(layout: &Arc<Layout>) -> Result<Line<Group, Written>> {
-    let lock = lock_of(&layout.schema, &layout.table, &layout.embedding);
+/// The sessions that write. The second one works only where the first does not keep up.
+struct Writers(Vec<Line<Group, Written>>);
+
+/// Sessions that write at once: a server writes with one processor for each.
+const WRITERS: usize = 2;
+
+/// Groups that wait for a session besides the one that it writes.
+const GROUPS_AHEAD: usize = 1;
+
+/// How often a write is tried that the server ended to let another go on.
+const WRITE_TRIES: u32 = 5;
+
+const ER_LOCK_DEADLOCK: u32 = 1213;
+
+impl Writers {
+    fn open(layout: &Arc<Layout>) -> Result<Self> {
+        let lock = lock_of(&layout.schema, &layout.table, &layout.embedding);
+        Ok(Writers((0..WRITERS).map(|i| writer(layout, (i == 0).then(|| lock.clone()))).collect::<Result<_>>()?))
+    }
+
+    /// Groups that are being written or wait for it.
+    fn asked(&self) -> usize {
+        self.0.iter().map(|line| line.asked).sum()
+    }
+
+    fn are_full(&self) -> bool {
+        self.0.iter().all(|line| line.asked > GROUPS_AHEAD)
+    }
+
+    fn ask(&mut self, group: Group, interrupt: &dyn Interrupt) -> Result<()> {
+        match self.0.iter_mut().min_by_key(|line| line.asked) {
+            Some(line) => line.ask(group, interrupt),
+            None => Err(Error::internal("there is no session that writes")),
+        }
+    }
+
+    fn answer(&mut self, interrupt: &dyn Interrupt) -> Result<Option<Written>> {
+        for line in &mut self.0 {
+            if let Some(answer) = line.answer(interrupt)? {
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+
+    fn close(self, interrupt: &dyn Interrupt) -> Result<()> {
+        self.0.into_iter().try_for_each(|line| line.close(interrupt))
+    }
+}
+
+/// A session that writes, and with `lock` holds it.
+fn writer(layout: &Arc<Layout>, lock: Option<String>) -> Result<Line<Group, Written>> {
     let (table, column) = (layout.name(), layout.embedding.clone());
     let layout = Arc::clone(layout);
     Line::open(
         move |s| {
             s.query("SET time_zone = '+00:00'", &[])?;
+            let Some(lock) = &lock else { return Ok(()) };
             // Held until the session ends, however it ends: two jobs on one column would send every row twice.
             let got = s.query("SELECT GET_LOCK(?, 1)", &[lock.as_str().into()])?;
             if got.rows.first().map_or(Ok(None), |row| row.get::<Option<u64>>(0))? == Some(1) {
@@ -357,10 +408,17 @@ fn writer(layout: &Arc<Layout>) -> Result<Line<Group, Written>> {
         },
         move |s, group: Group| {
             if group.rows.is_empty() {
-                return (Ok(0), group.rows.into_iter().map(|(found, _)| found).collect());
+                return (Ok(0), Vec::new());
             }
             let rows: Vec<(&Found, &[u8])> = group.rows.iter().map(|(found, v)| (found, v.as_ref())).collect();
-            let written = s.run(&statements::update(&layout, &rows)).map(|done| done.affected);
+            let statement = statements::update(&layout, &rows);
+            let mut tries = 1;
+            let written = loop {
+                match s.run(&statement) {
+                    Err(e) if e.kind() == Kind::Server(ER_LOCK_DEADLOCK) && tries < WRITE_TRIES => tries += 1,
+                    result => break result.map(|done| done.affected),
+                }
+            };
             (written, group.rows.into_iter().map(|(found, _)| found).collect())
         },
     )
@@ -369,8 +427,8 @@ fn writer(layout: &Arc<Layout>) -> Result<Line<Group, Written>> {
 impl Job<'_> {
     fn run(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         // Nothing is sent before the lock is held: an empty group comes back once it is.
-        self.writer.ask(Group { rows: Vec::new() }, interrupt)?;
-        while self.writer.answer(interrupt)?.is_none() {
+        self.writers.ask(Group { rows: Vec::new() }, interrupt)?;
+        while self.writers.answer(interrupt)?.is_none() {
             interrupt.check()?;
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -395,17 +453,17 @@ impl Job<'_> {
             self.feed(interrupt)?;
             let last = self.exhausted && self.read_rows.is_empty();
             // Short while there is other work to look after.
-            let wait = if self.reader.asked + self.writer.asked > 0 { Duration::from_millis(1) } else { POLL };
+            let wait = if self.reader.asked + self.writers.asked() > 0 { Duration::from_millis(1) } else { POLL };
             match self.bulk.advance(wait, last, interrupt)? {
                 Some(done) => self.done(done.id, done.vector, interrupt)?,
                 None if !self.group.is_empty() => self.write(interrupt)?,
                 None => {}
             }
-            while let Some(answer) = self.writer.answer(interrupt)? {
+            while let Some(answer) = self.writers.answer(interrupt)? {
                 self.written(answer, interrupt)?;
             }
             self.tell(false, interrupt)?;
-            let idle = self.bulk.is_empty() && self.group.is_empty() && self.writer.asked == 0;
+            let idle = self.bulk.is_empty() && self.group.is_empty() && self.writers.asked() == 0;
             if last && idle && self.reader.asked == 0 {
                 return Ok(());
             }
@@ -496,17 +554,17 @@ impl Job<'_> {
     }
 
     fn write(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
-        // Two groups ahead are enough to keep the session busy; the rest waits here, where it is bounded by the requests.
-        while self.writer.asked >= 2 {
+        // What waits beyond that waits here, where it is bounded by the requests.
+        while self.writers.are_full() {
             interrupt.check()?;
-            match self.writer.answer(interrupt)? {
+            match self.writers.answer(interrupt)? {
                 Some(answer) => self.written(answer, interrupt)?,
                 None => std::thread::sleep(Duration::from_millis(1)),
             }
         }
         self.group_bytes = 0;
         let group = Group { rows: std::mem::take(&mut self.group) };
-        self.writer.ask(group, interrupt)
+        self.writers.ask(group, interrupt)
     }
 
     fn written(&mut self, answer: Written, interrupt: &dyn Interrupt) -> Result<()> {
@@ -563,7 +621,7 @@ impl Job<'_> {
             seconds: started.elapsed().as_secs_f64(),
         };
         self.reader.close(interrupt)?;
-        self.writer.close(interrupt)?;
+        self.writers.close(interrupt)?;
         Ok(summary)
     }
 }
