@@ -201,6 +201,33 @@ fn a_crash_of_the_server_leaves_nothing_wrong() {
 }
 
 #[test]
+fn a_table_that_is_altered_meanwhile_is_embedded_or_the_job_says_why_not() {
+    let running = start();
+    let mut conn = prepare(&running, "/delay/30/v1/embeddings", 3000);
+    let job = |running: &Running| {
+        let mut other = running.root();
+        std::thread::spawn(move || embed(&mut other, r#"{"batch_size": 50, "concurrency": 2}"#))
+    };
+    let first = job(&running);
+    wait_until("the first requests", || running.endpoint.count() > 2);
+    conn.query_drop("ALTER TABLE e.t ADD COLUMN extra INT DEFAULT 7 FIRST, ALGORITHM = INPLACE").unwrap();
+    conn.query_drop("ALTER TABLE e.t MODIFY body LONGTEXT, ALGORITHM = COPY").unwrap();
+    assert_eq!(first.join().unwrap().unwrap(), (3000, 0, 0));
+    assert_eq!(check(&mut conn), 3000);
+
+    conn.query_drop("UPDATE e.t SET v = NULL").unwrap();
+    conn.query_drop("CALL mysql.ml_cache_clear('m')").unwrap();
+    let asked = running.endpoint.count();
+    let second = job(&running);
+    wait_until("some more requests", || running.endpoint.count() > asked + 2);
+    conn.query_drop("ALTER TABLE e.t DROP COLUMN v").unwrap();
+    let (code, message) = server_error(second.join().unwrap());
+    assert_eq!(code, 1054, "{message}");
+    let status: Option<String> = conn.query_first("SELECT status FROM mysql.cloudsql_ml_embed_progress").unwrap();
+    assert_eq!(status.as_deref(), Some("failed"));
+}
+
+#[test]
 fn a_table_that_goes_away_ends_the_job() {
     let running = start();
     let mut conn = prepare(&running, "/delay/30/v1/embeddings", 5000);
