@@ -20,7 +20,7 @@ const SECRETS_DIR: &str = "MYSQL_ML_TEST_SECRETS_DIR";
 
 /// A server with the library installed, and an endpoint beside it.
 pub enum Site {
-    Private(Running),
+    Private(Box<Running>),
     Given(Given),
 }
 
@@ -52,7 +52,7 @@ impl Site {
         if is_given() {
             Site::Given(Given::find())
         } else {
-            Site::Private(start())
+            Site::Private(Box::new(start()))
         }
     }
 
