@@ -16,7 +16,7 @@ use anyhow::{bail, Context as _};
 use super::{cache, output, Distribution, SERIES};
 
 /// The suite which has the release series; Debian's stable suites have no MySQL server.
-const SUITE: &str = "sid";
+pub(crate) const SUITE: &str = "sid";
 
 /// The server and the command-line client.
 const PACKAGES: [&str; 2] = ["mysql-server-core", "mysql-client-core"];
@@ -47,6 +47,11 @@ pub(crate) fn architecture() -> anyhow::Result<&'static str> {
         "aarch64" => Ok("arm64"),
         other => bail!("Debian has no MySQL server for {other}"),
     }
+}
+
+/// The address of the mirror that this system uses.
+pub(crate) fn mirror() -> anyhow::Result<String> {
+    mirror::find()
 }
 
 /// Fetches packages with all they depend on and unpacks them into `folder/root`.
