@@ -44,6 +44,9 @@ enum Command {
         /// Where the files go
         #[arg(long, default_value = "target/release-files")]
         out: PathBuf,
+        /// Follows docs/install.md with the files, in a Debian unpacked for it; needs root and debootstrap
+        #[arg(long)]
+        follow: bool,
     },
     /// Builds the container of docker-compose.yml, tries it, and runs the SQL suite and the client tests against it
     Container {
@@ -115,9 +118,9 @@ fn main() -> Result<()> {
             println!("installed; try: SELECT mysql.ml_version();");
             Ok(())
         }
-        Command::Dist { arch, out } => {
+        Command::Dist { arch, out, follow } => {
             let folder = std::path::absolute(out)?;
-            for file in dist::run(&dist::Options { architectures: arch, folder }, &progress)? {
+            for file in dist::run(&dist::Options { architectures: arch, folder, follow }, &progress)? {
                 println!("{}", file.display());
             }
             Ok(())

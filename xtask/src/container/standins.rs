@@ -8,10 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{bail, ensure, Context as _, Result};
+use anyhow::{bail, Context as _, Result};
 
 use super::engine::Engine;
-use crate::fetch::{cache, debian, output};
+use crate::fetch::{debian, output};
 use crate::library::workspace_root;
 
 /// Where the official image of Rust, and so the stand-in, comes from: glibc 2.31.
@@ -19,8 +19,8 @@ const BUILD_SUITE: &str = "bullseye";
 
 /// Makes the images and returns the variables of docker-compose.yml that name them.
 pub(super) fn make(engine: &Engine, progress: &dyn Fn(&str)) -> Result<Vec<(String, String)>> {
-    let mysql_system = system(progress, debian::SUITE, &["mysql-server-core", "mysql-client-core"])?;
-    let build_system = system(progress, BUILD_SUITE, &["gcc", "libc6-dev", "ca-certificates"])?;
+    let mysql_system = debian::system(debian::SUITE, &debian::PACKAGES, progress)?;
+    let build_system = debian::system(BUILD_SUITE, &["gcc", "libc6-dev", "ca-certificates"], progress)?;
     progress("importing the stand-ins");
     import(engine, "mysql-ml-standin/debian", &[Part::whole(&mysql_system)], &[])?;
     let folder = workspace_root().join("tests/container");
@@ -59,23 +59,6 @@ pub(super) fn make(engine: &Engine, progress: &dyn Fn(&str)) -> Result<Vec<(Stri
     Ok(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
 }
 
-/// A system of Debian in the cache folder.
-fn system(progress: &dyn Fn(&str), suite: &str, packages: &[&str]) -> Result<PathBuf> {
-    // SAFETY: geteuid has no preconditions.
-    ensure!(unsafe { libc::geteuid() } == 0, "debootstrap needs root");
-    let mirror = debian::mirror()?;
-    let folder = cache::get_or_make(&format!("system-{suite}"), progress, |folder| {
-        progress(&format!("unpacking Debian {suite} with debootstrap (once, a minute or two)"));
-        let mut command = Command::new("debootstrap");
-        command.args(["--variant=minbase", &format!("--include={}", packages.join(",")), suite]);
-        command.arg(folder.join("root")).arg(&mirror);
-        output(command).with_context(|| format!("debootstrap of {suite}"))?;
-        let archives = folder.join("root/var/cache/apt/archives");
-        fs::remove_dir_all(archives).context("cannot remove the fetched packages")
-    })?;
-    Ok(folder.join("root"))
-}
-
 /// Files of an image.
 struct Part<'a> {
     folder: &'a Path,
@@ -102,6 +85,8 @@ fn import(engine: &Engine, name: &str, parts: &[Part<'_>], changes: &[&str]) -> 
     let pipe = importing.stdin.take().context("docker import has no input")?;
     let mut archive = tar::Builder::new(std::io::BufWriter::new(pipe));
     archive.follow_symlinks(false);
+    // Docker does not read sparse files.
+    archive.sparse(false);
     let packed = pack(&mut archive, parts)
         .and_then(|()| archive.into_inner()?.into_inner().map_err(std::io::IntoInnerError::into_error));
     // Closes the pipe, so that the import ends.
