@@ -53,7 +53,7 @@ pub fn run(images: Images, progress: &dyn Fn(&str)) -> Result<()> {
     variables.extend([
         ("MYSQL_ROOT_PASSWORD_FILE".to_owned(), password.display().to_string()),
         ("OPENAI_KEY_FILE".to_owned(), key.display().to_string()),
-        ("MYSQL_ML_IMAGE".to_owned(), format!("mysql-ml-test-{}", std::process::id())),
+        ("MYSQL_ML_IMAGE".to_owned(), "mysql-ml-test".to_owned()),
     ]);
     let as_written = Project::new(&engine, "user", variables.clone(), None);
     progress("building the image (docker compose build)");
@@ -70,7 +70,7 @@ fn as_a_user_has_it(mut project: Project<'_>, progress: &dyn Fn(&str)) -> Result
     let [port] = free_ports()?;
     project.set("MYSQL_ML_PORT", &port.to_string());
     project.set("MYSQL_ML_SETTING_TIMEOUT_MS", "12345");
-    project.set("MYSQL_ML_SETTING_EGRESS_ALLOWLIST", "http://127.0.0.0/8, .it's.example");
+    project.set("MYSQL_ML_SETTING_EGRESS_ALLOWLIST", "http://127.0.0.0/8, .internal.example");
     project.set("EMBEDDINGS_MODEL", "test-384");
     project.compose(&["up", "--detach", "--wait", "--no-build"])?;
     let sql = |project: &Project<'_>, text: &str| project.mysql(PASSWORD, text);
@@ -79,7 +79,7 @@ fn as_a_user_has_it(mut project: Project<'_>, progress: &dyn Fn(&str)) -> Result
     ensure!(version == env!("CARGO_PKG_VERSION"), "the container has version {version}");
     let settings = sql(&project, "SELECT mysql.ml_list_settings()")?;
     ensure!(
-        settings.contains("12345") && settings.contains(".it's.example"),
+        settings.contains("12345") && settings.contains(".internal.example"),
         "settings of the environment: {settings}"
     );
     let state = project.compose_output(&["ps", "--format", "{{.Health}}", "mysql"])?;

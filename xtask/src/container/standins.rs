@@ -17,12 +17,18 @@ use crate::library::workspace_root;
 /// Where the official image of Rust, and so the stand-in, comes from: glibc 2.31.
 const BUILD_SUITE: &str = "bullseye";
 
+/// The stand-in for a system with MySQL.
+const DEBIAN: &str = "mysql-ml-standin/debian";
+
 /// Makes the images and returns the variables of docker-compose.yml that name them.
 pub(super) fn make(engine: &Engine, progress: &dyn Fn(&str)) -> Result<Vec<(String, String)>> {
     let mysql_system = debian::system(debian::SUITE, &debian::PACKAGES, progress)?;
     let build_system = debian::system(BUILD_SUITE, &["gcc", "libc6-dev", "ca-certificates"], progress)?;
     progress("importing the stand-ins");
-    import(engine, "mysql-ml-standin/debian", &[Part::whole(&mysql_system)], &[])?;
+    let debian = format!("{DEBIAN}:{}", debian::SUITE);
+    if !exists(engine, &debian) {
+        import(engine, &debian, &[Part::whole(&mysql_system)], &[])?;
+    }
     let folder = workspace_root().join("tests/container");
     build(engine, &folder, "mysql.Dockerfile", "mysql-ml-standin/mysql")?;
 
@@ -44,7 +50,14 @@ pub(super) fn make(engine: &Engine, progress: &dyn Fn(&str)) -> Result<Vec<(Stri
         "ENV CARGO_HOME=/usr/local/cargo",
         "ENV CARGO_NET_OFFLINE=true",
     ];
-    import(engine, "mysql-ml-standin/rust", &parts, &changes)?;
+    // By another name when something in it changes, so that docker builds on what it built before.
+    let mut version = Command::new("rustc");
+    version.arg("--version");
+    let lock = fs::read_to_string(workspace_root().join("Cargo.lock"))?;
+    let rust = format!("mysql-ml-standin/rust:{}", digest(&(output(version)? + &lock)));
+    if !exists(engine, &rust) {
+        import(engine, &rust, &parts, &changes)?;
+    }
 
     // The endpoint of the tests, which was built on this system: Debian's newest runs it.
     let context = tempfile::tempdir()?;
@@ -52,11 +65,22 @@ pub(super) fn make(engine: &Engine, progress: &dyn Fn(&str)) -> Result<Vec<(Stri
     fs::copy(folder.join("embeddings.Dockerfile"), context.path().join("embeddings.Dockerfile"))?;
     build(engine, context.path(), "embeddings.Dockerfile", "mysql-ml-standin/embeddings")?;
     let variables = [
-        ("MYSQL_ML_BUILD_IMAGE", "mysql-ml-standin/rust"),
+        ("MYSQL_ML_BUILD_IMAGE", rust.as_str()),
         ("MYSQL_ML_MYSQL_IMAGE", "mysql-ml-standin/mysql"),
         ("EMBEDDINGS_IMAGE", "mysql-ml-standin/embeddings"),
     ];
     Ok(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+}
+
+fn exists(engine: &Engine, image: &str) -> bool {
+    let mut docker = engine.docker();
+    docker.args(["image", "inspect", image]);
+    output(docker).is_ok()
+}
+
+fn digest(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Files of an image.
@@ -110,7 +134,15 @@ fn pack<W: std::io::Write>(archive: &mut tar::Builder<W>, parts: &[Part<'_>]) ->
 
 fn build(engine: &Engine, context: &Path, file: &str, name: &str) -> Result<()> {
     let mut docker = engine.docker();
-    docker.args(["build", "--quiet", "--build-arg", "SYSTEM=mysql-ml-standin/debian", "--tag", name, "--file"]);
+    docker.args([
+        "build",
+        "--quiet",
+        "--build-arg",
+        &format!("SYSTEM={DEBIAN}:{}", debian::SUITE),
+        "--tag",
+        name,
+        "--file",
+    ]);
     docker.arg(context.join(file)).arg(context);
     output(docker).with_context(|| format!("cannot build {name}")).map(drop)
 }
