@@ -9,6 +9,7 @@ FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 # xtask is a member of the workspace: cargo reads it, but does not build it.
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY benches benches
 COPY src src
 COPY xtask xtask
 RUN cargo build --release --lib -p mysql-ml --locked
@@ -20,6 +21,9 @@ COPY --chmod=0755 --from=build /src/target/release/libmysql_ml.so /usr/lib64/mys
 #   docker compose exec mysql sh -c 'mysql -uroot -p < /docker-entrypoint-initdb.d/00-mysql-ml.sql'
 COPY --chmod=0644 install.sql /docker-entrypoint-initdb.d/00-mysql-ml.sql
 COPY --chmod=0644 install-ai.sql /docker-entrypoint-initdb.d/01-mysql-ml-ai.sql
+# Settings from the environment: MYSQL_ML_SETTING_TIMEOUT_MS=30000 and the like.
+COPY --chmod=0644 docker/settings.sh /docker-entrypoint-initdb.d/02-mysql-ml-settings.sh
+COPY --chmod=0644 uninstall.sql /usr/share/mysql-ml/
 # The directory of file: secrets. Every file in it can be registered and sent to a model, so it is not /run/secrets
 # itself, where the passwords of MySQL are.
 ENV MYSQL_ML_SECRETS_DIR=/run/secrets/mysql-ml

@@ -22,7 +22,8 @@ row = session.sql("SELECT mysql.ml_embedding('words', ?), mysql.ml_embedding('wo
 same("a vector is bytes", type(row[0]), bytes)
 same("its length", len(row[0]), 4 * WIDTH)
 same("NULL", row[1], None)
-row = session.sql("SELECT cosine_distance(v, ?) IS NOT NULL FROM docs LIMIT 1").bind(row[0]).execute().fetch_one()
+# It binds no bytes.
+row = session.sql("SELECT cosine_distance(v, UNHEX(?)) IS NOT NULL FROM docs LIMIT 1").bind(row[0].hex()).execute().fetch_one()
 same("bytes that are sent back", row[0], 1)
 answer = session.sql("SELECT mysql.ml_predict_row('chat', ?)").bind(CHAT).execute().fetch_one()[0]
 answer = json.loads(answer) if isinstance(answer, (str, bytes)) else answer

@@ -20,8 +20,20 @@ def fails(cursor, sql, arguments=()):
 db = pymysql.connect(**LOGIN, autocommit=True)
 cursor = db.cursor()
 
-cursor.execute("SELECT mysql.ml_embedding('words', %s), mysql.ml_embedding('words', NULL)", (QUESTION,))
-vector, nothing = cursor.fetchone()
+# It does not know the server's type VECTOR, whatever it comes from, and takes such a value for ASCII text.
+try:
+    cursor.execute("SELECT STRING_TO_VECTOR('[1.7,2.7]')")
+    raise SystemExit("PyMySQL knows VECTOR now: docs/clients.md and this file need no CAST any more")
+except UnicodeDecodeError:
+    same("a VECTOR of the server's own is refused by PyMySQL", True, True)
+    db.close()
+    db = pymysql.connect(**LOGIN, autocommit=True)
+    cursor = db.cursor()
+
+EMBEDDING = "CAST(mysql.ml_embedding('words', %s) AS BINARY)"
+cursor.execute(f"SELECT {EMBEDDING}, {EMBEDDING}, ml_embedding('words', %s)", (QUESTION, None, QUESTION))
+vector, nothing, bare = cursor.fetchone()
+same("the loadable function", bare, vector)
 same("a vector is bytes", type(vector), bytes)
 same("its length", len(vector), 4 * WIDTH)
 same("NULL", nothing, None)
@@ -40,8 +52,6 @@ holds("text of a refusal", text, "401")
 code, text = fails(cursor, "SELECT mysql.ml_embedding('no such model', 'x')")
 same("code of an unknown model", code, 3200)
 holds("text of an unknown model", text, "no such model")
-code, text = fails(cursor, "SELECT mysql.ml_set_setting('timeout_ms', '1')")
-same("no right", code, 1305)
 code, _ = fails(cursor, "CALL mysql.ml_set_setting('timeout_ms', '1')")
 same("no right on a procedure", code, 1370)
 code, _ = fails(cursor, "SELECT /*+ MAX_EXECUTION_TIME(100) */ mysql.ml_embedding('hanging', 'x')")
@@ -77,6 +87,6 @@ same("rows of executemany", cursor.rowcount, 50)
 cursor.execute("SELECT COUNT(*), SUM(VECTOR_DIM(v)) FROM notes")
 same("the connection goes on", cursor.fetchone()[0], 50)
 with pymysql.cursors.SSCursor(db) as stream:
-    stream.execute("SELECT v FROM notes")
+    stream.execute("SELECT CAST(v AS BINARY) FROM notes")
     same("vectors of a stream", {len(v) for (v,) in stream}, {4 * WIDTH})
 done()

@@ -3,14 +3,14 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from checks import CHAT, HOST, PASSWORD, PORT, QUESTION, REPLY, USER, WIDTH, done, holds, same
-from sqlalchemy import JSON, URL, create_engine, func, select, text, type_coerce
+from sqlalchemy import JSON, URL, LargeBinary, cast, create_engine, func, select, text, type_coerce
 from sqlalchemy.exc import DBAPIError
 
 for driver in ("pymysql", "mysqlconnector"):
     url = URL.create(f"mysql+{driver}", host=HOST, port=PORT, username=USER, password=PASSWORD, database="shop")
     engine = create_engine(url, pool_size=3, max_overflow=0, pool_pre_ping=True)
     with engine.connect() as connection:
-        vector = connection.scalar(select(func.mysql.ml_embedding("words", QUESTION)))
+        vector = connection.scalar(select(cast(func.mysql.ml_embedding("words", QUESTION), LargeBinary)))
         same(f"{driver}: a vector is bytes", len(bytes(vector)), 4 * WIDTH)
         answer = connection.scalar(select(type_coerce(func.mysql.ml_predict_row("chat", CHAT), JSON)))
         same(f"{driver}: JSON", answer["choices"][0]["message"]["content"], REPLY)
@@ -26,7 +26,7 @@ for driver in ("pymysql", "mysqlconnector"):
 
     def ask(number):
         with engine.connect() as connection:
-            return bytes(connection.scalar(select(func.mysql.ml_embedding("words", f"text {number % 5}"))))
+            return bytes(connection.scalar(select(cast(func.mysql.ml_embedding("words", f"text {number % 5}"), LargeBinary))))
 
     with ThreadPoolExecutor(6) as threads:
         vectors = list(threads.map(ask, range(60)))

@@ -20,7 +20,7 @@ const SECRETS_DIR: &str = "MYSQL_ML_TEST_SECRETS_DIR";
 
 /// A server with the library installed, and an endpoint beside it.
 pub enum Site {
-    Private(Running),
+    Private(Box<Running>),
     Given(Given),
 }
 
@@ -52,7 +52,7 @@ impl Site {
         if is_given() {
             Site::Given(Given::find())
         } else {
-            Site::Private(start())
+            Site::Private(Box::new(start()))
         }
     }
 
@@ -120,7 +120,7 @@ impl Given {
         let socket = PathBuf::from(opts.get_socket().unwrap_or_else(|| {
             panic!("{URL} must name a socket: mysql://root:PASSWORD@localhost?socket=%2Fpath%2Fmysqld.sock")
         }));
-        let port = variable(ENDPOINT_PORT).parse().expect("a port");
+        let port: u16 = variable(ENDPOINT_PORT).parse().expect("a port");
         let mut conn = Conn::new(opts.clone()).unwrap_or_else(|error| panic!("{URL}: {error}"));
         let (port_of_server, x_port, x_socket, since): (u16, u16, String, String) =
             conn.query_first("SELECT @@port, @@mysqlx_port, @@mysqlx_socket, CAST(NOW(6) AS CHAR)").unwrap().unwrap();
@@ -131,7 +131,8 @@ impl Given {
         let x_socket = socket.with_file_name(PathBuf::from(x_socket).file_name().unwrap());
         Given {
             opts,
-            endpoint: Endpoint::start_on(port).expect("the endpoint's port is free"),
+            endpoint: Endpoint::start_on((std::net::Ipv4Addr::LOCALHOST, port).into())
+                .expect("the endpoint's port is free"),
             secrets: variable(SECRETS_DIR),
             port: port_of_server,
             x_port,

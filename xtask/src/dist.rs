@@ -13,6 +13,7 @@ mod elf;
 mod licences;
 mod sbom;
 mod toolchain;
+mod trial;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub struct Options {
     pub architectures: Vec<Architecture>,
     /// The folder that the files are put into; made if it is not there.
     pub folder: PathBuf,
+    /// Whether docs/install.md is followed with the files. Needs root and debootstrap.
+    pub follow: bool,
 }
 
 /// Makes the files of a release and returns their paths.
@@ -49,6 +52,9 @@ pub fn run(options: &Options, progress: &dyn Fn(&str)) -> anyhow::Result<Vec<Pat
         }
     }
     made.push(checksums(&options.folder, &made)?);
+    if options.follow {
+        trial::run(&made, progress)?;
+    }
     Ok(made)
 }
 

@@ -1,7 +1,7 @@
 //! A local model endpoint for tests, the demo and benchmarks.
 //!
 //! It speaks the wire formats the library calls, records what it was sent, and can misbehave in the
-//! ways a real endpoint or a hostile one does. It binds to 127.0.0.1 only.
+//! ways a real endpoint or a hostile one does. It binds to 127.0.0.1, unless told otherwise.
 //!
 //! | path | answer |
 //! |---|---|
@@ -246,22 +246,22 @@ pub struct Endpoint {
 impl Endpoint {
     /// Starts an endpoint without TLS on a free port of 127.0.0.1.
     pub fn start() -> anyhow::Result<Self> {
-        Self::launch(None, String::new(), 0)
+        Self::launch(None, String::new(), (Ipv4Addr::LOCALHOST, 0).into())
     }
 
-    /// Starts an endpoint without TLS on a port that is known before, of 127.0.0.1.
-    pub fn start_on(port: u16) -> anyhow::Result<Self> {
-        Self::launch(None, String::new(), port)
+    /// Starts an endpoint without TLS on an address that is known before. Its URLs name 127.0.0.1.
+    pub fn start_on(address: SocketAddr) -> anyhow::Result<Self> {
+        Self::launch(None, String::new(), address)
     }
 
     /// Starts an endpoint with TLS whose certificate is signed by a new private authority.
     pub fn start_tls(certificate: Certificate) -> anyhow::Result<Self> {
         let (config, ca_pem) = tls::server_config(certificate)?;
-        Self::launch(Some(config), ca_pem, 0)
+        Self::launch(Some(config), ca_pem, (Ipv4Addr::LOCALHOST, 0).into())
     }
 
-    fn launch(tls: Option<Arc<rustls::ServerConfig>>, ca_pem: String, port: u16) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).context("bind")?;
+    fn launch(tls: Option<Arc<rustls::ServerConfig>>, ca_pem: String, listen: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(listen).context("bind")?;
         let address = listener.local_addr().context("local address")?;
         let base = match tls {
             // The certificate is for this name, and clients verify names more often than addresses.

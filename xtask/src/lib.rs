@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod clients;
+pub mod container;
 pub mod demo;
 pub mod dist;
 pub mod endpoint;

@@ -1,12 +1,13 @@
-//! Developer commands: `cargo xtask demo`, `server`, `install`, `dist`, `bench`.
+//! Developer commands: `cargo xtask demo`, `server`, `install`, `dist`, `container`, `endpoint`, `bench`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{bail, Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use mysql::Conn;
 use xtask::mysqld::{Distribution, Server, ServerOptions};
-use xtask::{bench, demo, dist, library};
+use xtask::{bench, container, demo, dist, library};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Developer commands of mysql-ml", disable_help_subcommand = true)]
@@ -43,6 +44,21 @@ enum Command {
         /// Where the files go
         #[arg(long, default_value = "target/release-files")]
         out: PathBuf,
+        /// Follows docs/install.md with the files, in a Debian unpacked for it; needs root and debootstrap
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Builds the container of docker-compose.yml, tries it, and runs the SQL suite and the client tests against it
+    Container {
+        /// What it is built from
+        #[arg(long, default_value = "official")]
+        images: container::Images,
+    },
+    /// Starts the local model endpoint of the tests alone, until the process is ended
+    Endpoint {
+        /// Address and port
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
     },
     /// Measures, next to a baseline in the same run
     Bench {
@@ -104,13 +120,15 @@ fn main() -> Result<()> {
             println!("installed; try: SELECT mysql.ml_version();");
             Ok(())
         }
-        Command::Dist { arch, out } => {
+        Command::Dist { arch, out, follow } => {
             let folder = std::path::absolute(out)?;
-            for file in dist::run(&dist::Options { architectures: arch, folder }, &progress)? {
+            for file in dist::run(&dist::Options { architectures: arch, folder, follow }, &progress)? {
                 println!("{}", file.display());
             }
             Ok(())
         }
+        Command::Container { images } => container::run(images, &progress),
+        Command::Endpoint { listen } => container::endpoint(listen),
         Command::Bench { what, write, rows, rounds } => {
             let rows = rows.unwrap_or(match what {
                 Bench::Call | Bench::Cache => 5000,

@@ -10,8 +10,16 @@ use super::sha256;
 use crate::library::workspace_root;
 
 /// Files of the workspace that are handed out as they are.
-const FILES: [&str; 7] =
-    ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "SECURITY.md", "install.sql", "uninstall.sql"];
+const FILES: [&str; 8] = [
+    "CHANGELOG.md",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "README.md",
+    "SECURITY.md",
+    "install-ai.sql",
+    "install.sql",
+    "uninstall.sql",
+];
 
 /// The checksums of an archive's files.
 const CHECKSUMS: &str = "SHA256SUMS";

@@ -27,7 +27,7 @@ pub(super) fn write(folder: &Path, release: &Release, files: &[Entry]) -> Result
     for file in files {
         let place = match file.path.as_str() {
             "mysql_ml.so" => format!("{PLUGINS}/mysql_ml.so"),
-            "install.sql" | "uninstall.sql" => format!("{SQL}/{}", file.path),
+            path if path.ends_with(".sql") => format!("{SQL}/{path}"),
             "LICENSE-MIT" | "LICENSE-APACHE" | "THIRD-PARTY-LICENSES.txt" => {
                 licences.push(file);
                 continue;

@@ -53,7 +53,7 @@ fn get_or_make_in(
 }
 
 /// The cache folder, which may not exist yet.
-fn folder() -> anyhow::Result<PathBuf> {
+pub(crate) fn folder() -> anyhow::Result<PathBuf> {
     // An empty variable counts as unset, and the XDG specification ignores relative paths.
     let variable = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(own) = env::var_os("MYSQL_ML_CACHE").filter(|path| !path.is_empty()) {

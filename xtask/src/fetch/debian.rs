@@ -16,10 +16,10 @@ use anyhow::{bail, Context as _};
 use super::{cache, output, Distribution, SERIES};
 
 /// The suite which has the release series; Debian's stable suites have no MySQL server.
-const SUITE: &str = "sid";
+pub(crate) const SUITE: &str = "sid";
 
 /// The server and the command-line client.
-const PACKAGES: [&str; 2] = ["mysql-server-core", "mysql-client-core"];
+pub(crate) const PACKAGES: [&str; 2] = ["mysql-server-core", "mysql-client-core"];
 
 /// The keys that Debian signs its archive with; the name changed from .gpg to .pgp.
 const KEYRINGS: [&str; 2] =
@@ -47,6 +47,24 @@ pub(crate) fn architecture() -> anyhow::Result<&'static str> {
         "aarch64" => Ok("arm64"),
         other => bail!("Debian has no MySQL server for {other}"),
     }
+}
+
+/// A system of Debian with some packages in the cache folder, to be copied or to make an image of. Needs root.
+pub(crate) fn system(suite: &str, packages: &[&str], progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        bail!("debootstrap needs root");
+    }
+    let mirror = mirror::find()?;
+    let folder = cache::get_or_make(&format!("system-{suite}"), progress, |folder| {
+        progress(&format!("unpacking Debian {suite} with debootstrap (once, a minute or two)"));
+        let mut command = Command::new("debootstrap");
+        command.args(["--variant=minbase", &format!("--include={}", packages.join(",")), suite]);
+        command.arg(folder.join("root")).arg(&mirror);
+        output(command).with_context(|| format!("debootstrap of {suite}"))?;
+        fs::remove_dir_all(folder.join("root/var/cache/apt/archives")).context("cannot remove the fetched packages")
+    })?;
+    Ok(folder.join("root"))
 }
 
 /// Fetches packages with all they depend on and unpacks them into `folder/root`.
