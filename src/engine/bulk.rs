@@ -50,7 +50,7 @@ struct Batch {
 struct Returned {
     batch: Batch,
     permit: Permit,
-    outcome: Result<Came>,
+    came: Came,
 }
 
 enum Came {
@@ -91,8 +91,8 @@ pub struct Bulk<'e> {
     /// The bytes of the first vector, which all others must have.
     width: Option<usize>,
     cancel: CancelToken,
-    sender: Sender<Returned>,
-    receiver: Receiver<Returned>,
+    sender: Sender<Result<Returned>>,
+    receiver: Receiver<Result<Returned>>,
 }
 
 impl Drop for Bulk<'_> {
@@ -295,20 +295,18 @@ impl<'e> Bulk<'e> {
         self.activity.requested(batch.tries.made() > 0 || batch.rejected.is_some());
         let (outside, cancel) = (Arc::clone(&self.engine.outside), self.cancel.clone());
         let (sender, resolved) = (self.sender.clone(), Arc::clone(&self.resolved));
-        self.engine.workers.run(move || {
-            let outcome = one_try(&outside, &request, &batch, &resolved, api, &cancel);
-            // Nobody listening any more is no failure.
-            let _ = sender.send(Returned { batch, permit, outcome });
-            Ok(())
+        self.engine.workers.run_to(sender, move || {
+            let came = one_try(&outside, &request, &batch, &resolved, api, &cancel)?;
+            Ok(Returned { batch, permit, came })
         })?;
         self.under_way += 1;
         Ok(())
     }
 
-    fn returned(&mut self, returned: Returned) -> Result<()> {
-        let Returned { mut batch, permit, outcome } = returned;
+    fn returned(&mut self, returned: Result<Returned>) -> Result<()> {
         self.under_way = self.under_way.saturating_sub(1);
-        match outcome? {
+        let Returned { mut batch, permit, came } = returned?;
+        match came {
             Came::Vectors(vectors, outcome, latency, usage) => {
                 permit.finish(&outcome);
                 self.failed_in_a_row = 0;

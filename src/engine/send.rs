@@ -193,6 +193,7 @@ pub(super) fn exchange(
     rejected: Option<&SecretString>,
     cancel: &CancelToken,
 ) -> Result<Tried> {
+    crate::abi::guard::injected_panic("request");
     let settings = &request.settings;
     let http = Http { client: &outside.client, settings, cancel, deadline: request.deadline, hosts: google_hosts() };
     let options = &request.resolved.model.options;
