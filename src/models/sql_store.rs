@@ -13,7 +13,7 @@ use super::leaked_key;
 use super::model::{check_id, Model};
 use super::options;
 use super::registration::{self, FunctionInfo, Registration};
-use super::secret::{self, Secret, SecretPath};
+use super::secret::{self, Secret};
 use super::settings::{self, Settings, SETTINGS};
 use super::store::{no_such_model, ResolvedModel, Routine, Store};
 use url::Url;
@@ -288,9 +288,14 @@ pub fn audit_secrets(interrupt: &dyn Interrupt) -> Result<String> {
         let texts = [
             ("model_request_url", &r.request_url),
             ("model_qualified_name", &r.qualified_name),
-            ("input_transform_fn", &r.input_fn),
             ("model_auth_id", &r.auth_id),
         ];
+        let template = r.input_fn.as_deref();
+        let in_template =
+            template.and_then(leaked_key::in_text).or_else(|| template.and_then(registration::key_in_template));
+        if let Some(what) = in_template {
+            findings.push(finding(id, "input_transform_fn", what));
+        }
         for (place, text) in texts {
             if let Some(what) = text.as_deref().and_then(leaked_key::in_url_or_text) {
                 findings.push(finding(id, place, what));
@@ -522,6 +527,7 @@ pub fn create_model(
 ) -> Result<()> {
     check_may_call("ml_create_model_registration", 10, interrupt)?;
     let mut r = registration.without_blanks();
+    r.check_for_keys()?;
     let (definer, url) = complete(&mut r, by_name, None, settings, interrupt)?;
     session(&As::Library, interrupt, move |s| {
         check_secret(s, r.auth_id.as_deref(), url.as_ref())?;
@@ -565,6 +571,8 @@ pub fn alter_model(
     interrupt: &dyn Interrupt,
 ) -> Result<()> {
     check_may_call("ml_alter_model_registration", 10, interrupt)?;
+    // What is stored already may stay: ml_audit_secrets finds it.
+    change.check_for_keys()?;
     if !by_name {
         order_transforms(&mut change, false, interrupt)?;
     }
@@ -684,8 +692,8 @@ pub fn set_model_options(model_id: &str, patch: &str, settings: &Settings, inter
 /// Registers where a secret is found.
 pub fn create_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_create_sm_secret_registration", 2, interrupt)?;
-    check_id("secret_id", secret_id)?;
-    SecretPath::parse(path)?;
+    secret::check_new_id(secret_id)?;
+    secret::check_new_path(path)?;
     let definer = current_account()?.to_string();
     let (id, path) = (secret_id.to_owned(), path.to_owned());
     session(&As::Library, interrupt, move |s| {
@@ -703,7 +711,7 @@ fn no_such_secret(id: &str) -> Error {
         Kind::NotFound,
         format!(
             "secret '{}' is not registered; register it with CALL mysql.ml_create_sm_secret_registration(...)",
-            cut(id, 120)
+            leaked_key::shown(id, 120)
         ),
     )
 }
@@ -712,7 +720,7 @@ fn no_such_secret(id: &str) -> Error {
 pub fn alter_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_alter_sm_secret_registration", 2, interrupt)?;
     check_id("secret_id", secret_id)?;
-    SecretPath::parse(path)?;
+    secret::check_new_path(path)?;
     let definer = current_account()?.to_string();
     let (id, path) = (secret_id.to_owned(), path.to_owned());
     session(&As::Library, interrupt, move |s| {

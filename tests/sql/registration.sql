@@ -72,6 +72,26 @@ CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'te
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:{"a":1}', 'path:$');
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:["{{input}}"]', 'path:embedding');
 
+-- A key in a place that everybody may read is refused, and not repeated.
+CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'm', 'secret_manager', 'sk-proj-AbCdEf0123456789', NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'm', NULL, 'sk-proj-AbCdEf0123456789', NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'sk-proj-AbCdEf0123456789', NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:{"key": "sk-proj-AbCdEf0123456789", "text": "{{input}}"}', 'path:$');
+CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:{"auth": {"api_key": "not-like-any-known-one"}, "text": "{{input}}"}', 'path:$');
+CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'm', NULL, NULL, 'sk-proj-AbCdEf0123456789', NULL, NULL);
+CALL mysql.ml_create_model_registration('x', 'https://h.example/', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_alter_model_registration('x', NULL, NULL, NULL, NULL, 'secret_manager', 'sk-proj-AbCdEf0123456789', NULL, NULL, NULL);
+CALL mysql.ml_drop_model_registration('x');
+SELECT mysql.ml_predict_row('sk-proj-AbCdEf0123456789', '{}');
+CALL mysql.ml_create_sm_secret_registration('sk-proj-AbCdEf0123456789', 'env:OPENAI_API_KEY');
+CALL mysql.ml_create_sm_secret_registration(CONCAT('sk-proj-', REPEAT('A1', 80)), 'env:OPENAI_API_KEY');
+CALL mysql.ml_create_sm_secret_registration('x', 'env:sk-proj-AbCdEf0123456789');
+CALL mysql.ml_create_sm_secret_registration('x', 'file:sk-proj-AbCdEf0123456789');
+CALL mysql.ml_create_secret('sk-proj-AbCdEf0123456789', 'openai');
+CALL mysql.ml_alter_secret('sk-proj-AbCdEf0123456789', 'openai');
+CALL mysql.ml_drop_sm_secret_registration('sk-proj-AbCdEf0123456789');
+SELECT COUNT(*) AS registered FROM mysql.cloudsql_ml_models WHERE model_id = 'x';
+
 -- Options.
 CALL mysql.ml_create_model_registration('o', NULL, 'dummy', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_set_model_options('o', '{"dimensions": 16, "timeout_ms": 5000}');
