@@ -87,6 +87,36 @@ fn one_token_serves_many_sessions_and_is_renewed_when_it_ends_or_is_revoked() {
 }
 
 #[test]
+fn a_token_service_that_hangs_holds_no_call_up_while_the_token_is_good() {
+    let running = start();
+    let mut conn = running.root();
+    // Renewed from 8 s on, good until 14.4 s. A renewal may take half of a call's time.
+    running.endpoint.set_token_lifetime(Duration::from_secs(16));
+    conn.query_drop("CALL mysql.ml_set_setting('timeout_ms', '4000')").unwrap();
+    assert_eq!(embed(&mut conn, "text-embedding-005", "x").unwrap(), Some(768));
+    let (asked, released) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+    let (count, stop) = (Arc::clone(&asked), Arc::clone(&released));
+    running.endpoint.on("/google-oauth/token", move |_| {
+        count.fetch_add(1, Ordering::AcqRel);
+        while !stop.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        xtask::endpoint::Answer::error(503, "late", "x", None)
+    });
+    let mut n = 0;
+    while asked.load(Ordering::Acquire) == 0 {
+        n += 1;
+        assert!(n < 20_000, "the token was never renewed");
+        assert_eq!(embed(&mut conn, "text-embedding-005", &format!("before {n}")).unwrap(), Some(768));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // The one that asked for a new token came back too, with the old one; so do many at once.
+    let all = sessions(&running, 20, |i, conn| embed(conn, "text-embedding-005", &format!("text {i}")).unwrap());
+    assert!(all.iter().all(|d| *d == Some(768)));
+    released.store(true, Ordering::Release);
+}
+
+#[test]
 fn every_kind_of_google_credentials() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("credentials.json");
