@@ -25,6 +25,14 @@ use crate::vector;
 /// Batches that failed one after another for reasons that are not the texts', after which the rest is not tried.
 const HOPELESS: u32 = 5;
 
+/// Texts that were refused one by one while none was answered, after which a short text of our own is sent: where that
+/// is refused too, it is not the texts.
+const SUSPICIOUS: u32 = 10;
+
+/// That text, and its number, which no text of the caller has.
+const TRIAL: &str = "mysql-ml";
+const TRIAL_ID: u64 = u64::MAX;
+
 /// How many requests are under way at once, and how large they are, where the model's options say nothing.
 const CONCURRENCY: u64 = 8;
 
@@ -88,6 +96,10 @@ pub struct Bulk<'e> {
     ready: VecDeque<Done>,
     under_way: usize,
     failed_in_a_row: u32,
+    /// Whether a vector came back.
+    answered: bool,
+    /// Single texts that were refused before one was answered.
+    refused: u32,
     /// The bytes of the first vector, which all others must have.
     width: Option<usize>,
     cancel: CancelToken,
@@ -136,6 +148,8 @@ impl<'e> Bulk<'e> {
             ready: VecDeque::new(),
             under_way: 0,
             failed_in_a_row: 0,
+            answered: false,
+            refused: 0,
             width: None,
             cancel: CancelToken::default(),
             sender,
@@ -253,10 +267,31 @@ impl<'e> Bulk<'e> {
             self.engine.embed(&self.resolved, &item.text, self.role, &self.settings, &self.activity, None, interrupt);
         match result {
             Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
-            Err(e) => self.ready.push_back(Done { id: item.id, vector: Err(e) }),
-            Ok(bytes) => self.finish(&item, bytes),
+            Err(e) => {
+                // Counted by whoever failed.
+                self.ready.push_back(Done { id: item.id, vector: Err(e) });
+                self.suspect_one(interrupt)
+            }
+            Ok(bytes) => {
+                self.finish(&item, bytes);
+                Ok(())
+            }
         }
-        Ok(())
+    }
+
+    /// As [`Self::suspect`], where each text is a call of its own.
+    fn suspect_one(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        if !self.is_suspicious() {
+            return Ok(());
+        }
+        let (resolved, settings) = (&self.resolved, &self.settings);
+        let trial = self.engine.embed(resolved, TRIAL, self.role, settings, &self.activity, None, interrupt);
+        self.answered = true;
+        match trial {
+            Ok(_) => Ok(()),
+            Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => Err(e),
+            Err(e) => Err(not_the_texts(&e)),
+        }
     }
 
     /// The next batch: as many texts as fit.
@@ -313,7 +348,9 @@ impl<'e> Bulk<'e> {
                 self.activity.answered(latency);
                 self.activity.used(vectors.len() as u64, usage);
                 for (item, vector) in batch.items.iter().zip(vectors) {
+                    self.answered = true;
                     match vector {
+                        _ if item.id == TRIAL_ID => {}
                         Ok(bytes) => self.finish(item, bytes),
                         Err(e) => self.fail(item, e),
                     }
@@ -322,7 +359,7 @@ impl<'e> Bulk<'e> {
             Came::Unreadable(error, latency) => {
                 permit.finish(&Outcome::Answered { tokens: None, pause: None });
                 self.activity.answered(latency);
-                self.split_or_fail(batch, error);
+                self.split_or_fail(batch, error)?;
             }
             Came::SameKey => {
                 permit.finish(&Outcome::Failed);
@@ -348,7 +385,7 @@ impl<'e> Bulk<'e> {
                     (Kind::Provider(429), _) if !limited => return Err(failure.into_error(batch.tries.made() + 1)),
                     (Kind::Provider(400 | 413 | 422 | 424), _) | (Kind::TooLarge, _) => {
                         let error = failure.into_error(batch.tries.made() + 1);
-                        self.split_or_fail(batch, error);
+                        self.split_or_fail(batch, error)?;
                     }
                     _ => match batch.tries.next(failure) {
                         Ok(wait) => {
@@ -358,6 +395,9 @@ impl<'e> Bulk<'e> {
                         Err(error) => {
                             self.failed_in_a_row += 1;
                             if self.failed_in_a_row >= HOPELESS {
+                                return Err(error);
+                            }
+                            if batch.items.iter().any(|item| item.id == TRIAL_ID) {
                                 return Err(error);
                             }
                             for item in &batch.items {
@@ -371,23 +411,45 @@ impl<'e> Bulk<'e> {
         Ok(())
     }
 
-    /// A batch that is refused may be too large, or one of its texts bad: its halves are sent, down to the one text.
-    fn split_or_fail(&mut self, mut batch: Batch, error: Error) {
-        if batch.items.len() == 1 {
-            for item in &batch.items {
-                self.fail(item, error.clone());
+    /// A batch that is refused may be too large, or one of its texts bad: its halves are sent, down to the one text. As
+    /// long as nothing was answered the model may be at fault: one text is sent apart from the others, to know soon.
+    fn split_or_fail(&mut self, mut batch: Batch, error: Error) -> Result<()> {
+        if let [item] = batch.items.as_slice() {
+            if item.id == TRIAL_ID {
+                return Err(not_the_texts(&error));
             }
-            return;
+            self.fail(item, error);
+            self.suspect();
+            return Ok(());
         }
         if matches!(error.kind(), Kind::Provider(413) | Kind::TooLarge) {
             // The next ones need not learn it again.
             self.limits.texts = self.limits.texts.min(batch.items.len().div_ceil(2));
         }
-        let rest = batch.items.split_off(batch.items.len() / 2);
-        for half in [batch.items, rest] {
-            let half = self.batch(half);
-            self.again.push_back(half);
+        let rest = batch.items.split_off(if self.answered { batch.items.len() / 2 } else { 1 });
+        let (first, rest) = (self.batch(batch.items), self.batch(rest));
+        if self.answered {
+            self.again.push_back(first);
+        } else {
+            self.again.push_front(first);
         }
+        self.again.push_back(rest);
+        Ok(())
+    }
+
+    /// A single text was refused: where too many were and none was answered, a trial shows whether any is.
+    fn suspect(&mut self) {
+        if self.is_suspicious() {
+            let item = Item { id: TRIAL_ID, text: Arc::from(TRIAL), epoch: 0 };
+            let trial = self.batch(vec![item]);
+            self.again.push_front(trial);
+        }
+    }
+
+    /// Counts a refused text.
+    fn is_suspicious(&mut self) -> bool {
+        self.refused = self.refused.saturating_add(1);
+        !self.answered && self.refused == SUSPICIOUS
     }
 
     fn finish(&mut self, item: &Item, bytes: Vec<u8>) {
@@ -403,6 +465,7 @@ impl<'e> Bulk<'e> {
                 width / 4
             )));
         }
+        self.answered = true;
         let bytes: Arc<[u8]> = bytes.into();
         self.engine.keep_one(&self.resolved, &item.text, self.role, &self.settings, item.epoch, &bytes);
         self.ready.push_back(Done { id: item.id, vector: Ok(bytes) });
@@ -412,6 +475,17 @@ impl<'e> Bulk<'e> {
         self.activity.failed(&error);
         self.ready.push_back(Done { id: item.id, vector: Err(error) });
     }
+}
+
+/// The error of a call whose texts are all refused, whatever they are.
+fn not_the_texts(error: &Error) -> Error {
+    Error::new(
+        error.kind(),
+        format!(
+            "{}; every text was refused, a trial with '{TRIAL}' too, so that it is not the texts: correct the model (ml_validate_model tells)",
+            error.message()
+        ),
+    )
 }
 
 /// Sends a batch once and decodes the answer, on a worker.
