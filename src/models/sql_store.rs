@@ -736,11 +736,11 @@ pub fn alter_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> R
     })
 }
 
-/// Patches a secret's options.
-pub fn set_secret_options(secret_id: &str, patch: &str, interrupt: &dyn Interrupt) -> Result<()> {
+/// Patches a secret's options. A binding that a registered model breaks is refused: its calls would fail from now on.
+pub fn set_secret_options(secret_id: &str, patch: &str, settings: &Settings, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_set_secret_options", 2, interrupt)?;
     check_id("secret_id", secret_id)?;
-    let (id, patch) = (secret_id.to_owned(), patch.to_owned());
+    let (id, patch, settings) = (secret_id.to_owned(), patch.to_owned(), settings.clone());
     session(&As::Library, interrupt, move |s| {
         s.query("START TRANSACTION", &[])?;
         let stored = s.query(
@@ -749,13 +749,48 @@ pub fn set_secret_options(secret_id: &str, patch: &str, interrupt: &dyn Interrup
         )?;
         let row = stored.rows.first().ok_or_else(|| no_such_secret(&id))?;
         let options: Option<String> = row.get(0)?;
-        let merged = options::merge(options.as_deref(), &patch, |map| secret::url_prefix(map).map(|_| ()))?;
+        let mut prefix = None;
+        let merged = options::merge(options.as_deref(), &patch, |map| {
+            prefix = secret::url_prefix(map)?;
+            Ok(())
+        })?;
+        if let Some(prefix) = &prefix {
+            check_users(s, &id, prefix, &settings)?;
+        }
         s.query(
             "UPDATE mysql.cloudsql_ml_secrets SET options = ?, updated_at = CURRENT_TIMESTAMP(6) WHERE secret_id = ?",
             &[merged.as_deref().into(), id.as_str().into()],
         )?;
         s.query("COMMIT", &[]).map(|_| ())
     })
+}
+
+/// An error that names the first model which sends the secret elsewhere than below `prefix`.
+fn check_users(s: &mut Session, secret_id: &str, prefix: &Url, settings: &Settings) -> Result<()> {
+    let sql = format!("{SELECT_MODEL} FROM mysql.cloudsql_ml_models m WHERE m.model_auth_id = ? ORDER BY m.model_id");
+    for row in &s.query(&sql, &[secret_id.into()])?.rows {
+        let stored = read_model(row)?;
+        let definer = parse_definer(&stored.definer);
+        // What does not work anyhow is not broken by this.
+        let model = definer.and_then(|d| stored.registration.to_model(stored.options.as_deref(), d, ""));
+        let Ok(model) = model else { continue };
+        if !registration::url_is_certain(&model, settings) {
+            continue;
+        }
+        let url = registration::checked_url(&model, settings);
+        if let Some(url) = url.ok().filter(|url| !secret::is_below(prefix, url)) {
+            return Err(Error::new(
+                Kind::Denied,
+                format!(
+                    "model '{}' sends the secret to {}, which is not below {}; nothing was changed: alter or drop that model first, or choose another url_prefix",
+                    cut(&model.model_id, 60),
+                    crate::http::shown(&url),
+                    cut(prefix.as_str(), 120)
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Deletes a secret's registration, unless a model uses it; with it its key in the keyring.
