@@ -8,9 +8,11 @@ use url::Url;
 
 use super::body::{self, Input};
 use super::numbers::{parse, Numbers};
+use super::open_ai::CHAT_PROBE;
 use super::scan::Scan;
 use super::{
-    complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider, Role,
+    complete, name_of, probe_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider,
+    Role,
 };
 use crate::error::{Error, Result};
 use crate::models::model::{Model, ModelType};
@@ -128,7 +130,7 @@ impl Provider for HuggingFace {
         let chat = self.endpoint(model, &Cloud::default()).is_ok_and(|url| url.ends_with("/chat/completions"));
         match model.model_type {
             ModelType::Reranking => Some(r#"{"query":"a","texts":["a"]}"#.into()),
-            _ if chat => super::open_ai::chat_probe(),
+            _ if chat => probe_of(self, model, &["/chat/completions"], CHAT_PROBE),
             _ => Some(r#"{"inputs":"Say OK"}"#.into()),
         }
     }

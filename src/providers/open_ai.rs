@@ -11,8 +11,8 @@ use super::numbers::{parse, Numbers};
 use super::scan::Scan;
 use super::usage::EmbeddingUsage;
 use super::{
-    complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, KeyHeader, Provider,
-    Role,
+    complete, name_of, probe_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, KeyHeader,
+    Provider, Role,
 };
 use crate::error::{Error, Result};
 use crate::models::model::{Model, ModelType};
@@ -127,9 +127,7 @@ pub fn path(model_type: ModelType) -> &'static str {
 }
 
 /// The smallest chat request.
-pub fn chat_probe() -> Option<String> {
-    Some(r#"{"messages":[{"role":"user","content":"Say OK"}]}"#.into())
-}
+pub const CHAT_PROBE: &str = r#"{"messages":[{"role":"user","content":"Say OK"}]}"#;
 
 /// Whether a host is Azure's.
 fn is_azure(url: &Url) -> bool {
@@ -227,8 +225,8 @@ impl Provider for OpenAi {
         body::with_model(body, model.qualified_name.as_deref())
     }
 
-    fn probe(&self, _model: &Model) -> Option<String> {
-        chat_probe()
+    fn probe(&self, model: &Model) -> Option<String> {
+        probe_of(self, model, &["/chat/completions"], CHAT_PROBE)
     }
 }
 

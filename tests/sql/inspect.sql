@@ -23,6 +23,14 @@ CALL mysql.ml_create_model_registration('echo', '{{endpoint}}/echo', 'custom', '
 SELECT JSON_REMOVE(mysql.ml_validate_model('echo'), '$.latency_ms') AS found;
 CALL mysql.ml_create_model_registration('picky', '{{endpoint}}/status/422', 'custom', 'generic', NULL, NULL, NULL, NULL, NULL, NULL);
 SELECT JSON_REMOVE(mysql.ml_validate_model('picky'), '$.latency_ms') AS found;
+-- Where the callers name the model, or the URL is another call, no request of ours would be right: an answer is enough.
+CALL mysql.ml_create_model_registration('gpt-4o', '{{endpoint}}/openai/v1/chat/completions', 'open_ai', 'generic', NULL, 'auth_type_secret_manager', 'key', NULL, NULL, NULL);
+SELECT JSON_REMOVE(mysql.ml_validate_model('gpt-4o'), '$.latency_ms') AS found;
+CALL mysql.ml_create_model_registration('anthropic-opus', '{{endpoint}}/anthropic/v1/messages', 'anthropic', 'generic', NULL, 'auth_type_secret_manager', 'key', 'google_ml.anthropic_claude_header_gen_fn', NULL, NULL);
+SELECT JSON_REMOVE(mysql.ml_validate_model('anthropic-opus'), '$.latency_ms') AS found;
+CALL mysql.ml_create_model_registration('other-call', '{{endpoint}}/echo', 'open_ai', 'generic', 'omni-moderation-latest', NULL, NULL, NULL, NULL, NULL);
+SELECT JSON_REMOVE(mysql.ml_validate_model('other-call'), '$.latency_ms') AS found;
+--@ last BODY
 SELECT mysql.ml_validate_model('nobody');
 SELECT mysql.ml_validate_model(NULL);
 
