@@ -54,6 +54,13 @@ struct Batch {
     not_before: Option<Instant>,
 }
 
+impl Batch {
+    /// Whether it was sent before.
+    fn is_again(&self) -> bool {
+        self.tries.made() > 0 || self.rejected.is_some()
+    }
+}
+
 /// A batch that came back from a worker.
 struct Returned {
     batch: Batch,
@@ -68,6 +75,7 @@ enum Came {
     Unreadable(Error, Duration),
     Failed(Failure, Option<SecretString>),
     SameKey,
+    Unsent(Error),
 }
 
 /// What came of a text.
@@ -327,7 +335,7 @@ impl<'e> Bulk<'e> {
         let texts: Vec<&str> = batch.items.iter().map(|i| i.text.as_ref()).collect();
         let body = api.embedding_request(model, &texts, self.role)?;
         let request = self.engine.request(&self.resolved, None, body, 0, &self.settings)?;
-        self.activity.requested(batch.tries.made() > 0 || batch.rejected.is_some());
+        self.activity.requested(batch.is_again());
         let (outside, cancel) = (Arc::clone(&self.engine.outside), self.cancel.clone());
         let (sender, resolved) = (self.sender.clone(), Arc::clone(&self.resolved));
         self.engine.workers.run_to(sender, move || {
@@ -361,9 +369,14 @@ impl<'e> Bulk<'e> {
                 self.activity.answered(latency);
                 self.split_or_fail(batch, error)?;
             }
+            Came::Unsent(error) => {
+                permit.finish(&Outcome::NotSent);
+                self.activity.not_sent(batch.is_again());
+                return Err(error);
+            }
             Came::SameKey => {
-                permit.finish(&Outcome::Failed);
-                self.activity.not_sent();
+                permit.finish(&Outcome::NotSent);
+                self.activity.not_sent(true);
                 return Err(Error::new(
                     Kind::Provider(401),
                     "the provider rejects the model's key; check the model's credentials and their rights",
@@ -371,6 +384,9 @@ impl<'e> Bulk<'e> {
             }
             Came::Failed(failure, key) => {
                 let limited = failure.is_rate_limit();
+                if failure.is_unsent() {
+                    self.activity.not_sent(batch.is_again());
+                }
                 permit.finish(&Outcome::of_failure(&failure));
                 match (failure.kind(), key) {
                     (Kind::Interrupted(_), _) => return Err(failure.into_error(1)),
@@ -501,6 +517,7 @@ fn one_try(
         Tried::Answered(answer, latency) => (answer, latency),
         Tried::Failed(failure, key) => return Ok(Came::Failed(failure.within(request.timeout), key)),
         Tried::SameKey => return Ok(Came::SameKey),
+        Tried::Unsent(error) => return Ok(Came::Unsent(error)),
     };
     let read = match api.read_embeddings(&resolved.model, &answer.body, batch.items.len()) {
         Ok(read) if read.vectors.len() == batch.items.len() => read,

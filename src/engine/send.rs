@@ -49,6 +49,8 @@ pub(super) enum Tried {
     Failed(Failure, Option<SecretString>),
     /// The provider rejected the key before, and it is still the same.
     SameKey,
+    /// Nothing was sent: the key or the URL could not be told.
+    Unsent(Error),
 }
 
 /// What a call reaches outside of the process; shared with the workers.
@@ -90,15 +92,23 @@ impl Engine {
                     permit.finish(&Outcome::Answered { tokens, pause });
                     return result.map(|(value, _)| value);
                 }
+                Tried::Unsent(error) => {
+                    activity.not_sent(tries.made() > 0 || rejected.is_some());
+                    permit.finish(&Outcome::NotSent);
+                    return Err(error);
+                }
                 Tried::SameKey => {
-                    activity.not_sent();
-                    permit.finish(&Outcome::Failed);
+                    activity.not_sent(true);
+                    permit.finish(&Outcome::NotSent);
                     let failure = rejected.map(|(_, failure)| failure);
                     return Err(failure.map_or_else(|| Error::internal("no key was rejected"), |f| f.into_error(1)));
                 }
                 Tried::Failed(failure, key) => (failure.within(request.timeout), key),
             };
             let limited = failure.is_rate_limit();
+            if failure.is_unsent() {
+                activity.not_sent(tries.made() > 0 || rejected.is_some());
+            }
             permit.finish(&Outcome::of_failure(&failure));
             match (failure.kind(), key) {
                 // A key may have been rotated, or a token revoked, since it was read: once, with one read anew.
@@ -197,8 +207,14 @@ pub(super) fn exchange(
     let settings = &request.settings;
     let http = Http { client: &outside.client, settings, cancel, deadline: request.deadline, hosts: google_hosts() };
     let options = &request.resolved.model.options;
-    let url = url(&outside.credentials, request, &http)?;
-    let (headers, key) = headers(&outside.credentials, request, &url, rejected, &http)?;
+    let prepared = url(&outside.credentials, request, &http).and_then(|url| {
+        let (headers, key) = headers(&outside.credentials, request, &url, rejected, &http)?;
+        Ok((url, headers, key))
+    });
+    let (url, headers, key) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(Tried::Unsent(error)),
+    };
     if let (Some(rejected), Some(key)) = (rejected, &key) {
         if rejected.expose_secret() == key.expose_secret() {
             return Ok(Tried::SameKey);

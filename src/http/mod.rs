@@ -237,6 +237,11 @@ impl Failure {
         }
     }
 
+    /// Whether nothing was sent: a rule or a setting was against it.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self.kind(), Kind::Denied | Kind::Invalid | Kind::Unsupported)
+    }
+
     /// The same failure, of a call that was given `timeout`.
     #[must_use]
     pub fn within(self, timeout: Duration) -> Self {
