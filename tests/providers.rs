@@ -384,6 +384,38 @@ fn what_waiting_does_not_help_is_not_sent_again() {
 }
 
 #[test]
+fn the_status_shows_requests_under_way_and_latencies() {
+    let running = start();
+    let mut conn = running.root();
+    let released = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&released);
+    running.endpoint.on("/held", move |_| {
+        while !stop.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        xtask::endpoint::Answer::json(200, &serde_json::json!({"data": [{"embedding": [1, 2, 3]}]}))
+    });
+    let url = running.endpoint.url("/held");
+    register(&mut conn, [Some("m"), Some(&url), Some("open_ai"), Some("text_embedding"), Some("test-3"), None, None]);
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| embed(&mut running.root(), "m", "x").unwrap());
+        assert!(running.endpoint.wait_for("/held", 1, Duration::from_secs(30)));
+        let during = status(&mut conn, "m");
+        released.store(true, Ordering::Release);
+        assert_eq!(during["in_flight"], 1, "{during}");
+        assert!(during["latency_p50_ms"].is_null(), "{during}");
+        assert_eq!(call.join().unwrap(), Some(3));
+    });
+    for n in 0..20 {
+        embed(&mut conn, "m", &format!("text {n}")).unwrap();
+    }
+    let after = status(&mut conn, "m");
+    let (p50, p99) = (after["latency_p50_ms"].as_f64().unwrap(), after["latency_p99_ms"].as_f64().unwrap());
+    assert!(p99 >= p50 && p50 > 0.0, "{after}");
+    assert_eq!((&after["in_flight"], &after["requests"]), (&0.into(), &21.into()), "{after}");
+}
+
+#[test]
 fn a_wait_for_the_gate_hears_kill() {
     let running = start();
     let mut conn = running.root();
