@@ -62,7 +62,7 @@ fn quiet_panics() {
     });
 }
 
-/// In debug builds, panics where `MYSQL_ML_PANIC_IN` says (`init`, `call`, `add` or `request`): how the tests reach the
+/// In debug builds, panics where `MYSQL_ML_PANIC_IN` says (`init`, `call` or `request`): how the tests reach the
 /// guards of every entry point and of the threads that send requests. Release builds hold nothing of it.
 #[inline]
 pub fn injected_panic(_stage: &str) {
