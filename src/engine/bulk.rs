@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use secrecy::SecretString;
 
 use super::pacing::{Budget, Gate, Outcome, Permit};
-use super::send::{exchange, Request, Tried};
+use super::send::{exchange, without_secret, Request, Tried};
 use super::status::Activity;
 use super::{tokens_in, Engine};
 use crate::error::{Error, Kind, Result};
@@ -395,8 +395,9 @@ impl<'e> Bulk<'e> {
                         self.again.push_back(batch);
                     }
                     // Nothing about single texts.
-                    (Kind::Provider(401 | 403 | 404 | 405) | Kind::Denied | Kind::NotFound, _) => {
-                        return Err(failure.into_error(batch.tries.made() + 1));
+                    (Kind::Provider(401 | 403 | 404 | 405) | Kind::Denied | Kind::NotFound, key) => {
+                        let error = failure.into_error(batch.tries.made() + 1);
+                        return Err(without_secret(error, &self.resolved, key.as_ref()));
                     }
                     (Kind::Provider(429), _) if !limited => return Err(failure.into_error(batch.tries.made() + 1)),
                     (Kind::Provider(400 | 413 | 422 | 424), _) | (Kind::TooLarge, _) => {
@@ -434,7 +435,7 @@ impl<'e> Bulk<'e> {
             if item.id == TRIAL_ID {
                 return Err(not_the_texts(&error));
             }
-            self.fail(item, error);
+            self.fail(item, super::of_text(error, &item.text));
             self.suspect();
             return Ok(());
         }

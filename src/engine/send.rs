@@ -118,10 +118,7 @@ impl Engine {
                 }
                 (Kind::Provider(401 | 403), None) if request.resolved.model.auth_type.is_none() => {
                     let error = failure.into_error(tries.made() + 1);
-                    return Err(Error::new(
-                        error.kind(),
-                        format!("{}; the model is registered without a secret", error.message()),
-                    ));
+                    return Err(without_secret(error, &request.resolved, None));
                 }
                 _ => {}
             }
@@ -180,6 +177,16 @@ impl Engine {
             cancel.cancel();
         }
         result
+    }
+}
+
+/// The error of a refusal, with what is the matter where no key was sent because the model has none.
+pub(super) fn without_secret(error: Error, resolved: &ResolvedModel, key: Option<&SecretString>) -> Error {
+    match error.kind() {
+        Kind::Provider(401 | 403) if key.is_none() && resolved.model.auth_type.is_none() => {
+            Error::new(error.kind(), format!("{}; the model is registered without a secret", error.message()))
+        }
+        _ => error,
     }
 }
 

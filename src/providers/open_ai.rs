@@ -136,6 +136,15 @@ fn is_azure(url: &Url) -> bool {
     azure.iter().any(|suffix| host.ends_with(suffix)) || url.path().contains("/openai/deployments/")
 }
 
+/// Whether a URL is one of Ollama's own calls, which have other shapes. `/api/embeddings` is a call of others too.
+fn is_ollamas(url: &Url) -> bool {
+    match url.path().trim_end_matches('/') {
+        "/api/embed" | "/api/chat" | "/api/generate" => true,
+        "/api/embeddings" => url.port() == Some(11434),
+        _ => false,
+    }
+}
+
 /// Azure's URL: `/openai/deployments/NAME/embeddings?api-version=`, from a resource's base; `/openai/v1` takes calls
 /// as OpenAI's own API does.
 fn azure_endpoint(mut url: Url, model: &Model) -> String {
@@ -187,6 +196,12 @@ impl Provider for OpenAi {
         require_ability(model, self.abilities())?;
         if model.model_type.embeds() {
             require_name(model, "text-embedding-3-small")?;
+        }
+        let url = model.request_url.as_deref().and_then(|url| Url::parse(url).ok());
+        if url.is_some_and(|url| is_ollamas(&url)) {
+            return Err(Error::invalid(
+                "model_request_url is that of Ollama's own API; use provider ollama with it, or give the base http://localhost:11434",
+            ));
         }
         Ok(())
     }

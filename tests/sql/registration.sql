@@ -42,6 +42,9 @@ CALL mysql.ml_create_model_registration(' x', NULL, 'dummy', NULL, NULL, NULL, N
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, '{"prompt": "{{input}}"}', '$[0]');
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:{"prompt": "{{input}}"}', '$[0]');
 CALL mysql.ml_create_model_registration('x', 'localhost:8080/v1', 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', 'http://localhost:11434/api/embed', 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', 'http://localhost:11434/api/embeddings', 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', 'http://127.0.0.1:8080/api/chat', 'open_ai', 'llm', 'm', NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, 'mysql.cloudsql_ml_text_embedding_input_transform', 'mysql.cloudsql_ml_text_embedding_output_transform');
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'generic', 'm', NULL, NULL, NULL, 'mysql.cloudsql_ml_text_embedding_input_transform', 'mysql.cloudsql_ml_text_embedding_output_transform');
 CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, 'google_ml.openai_text_embedding_input_transform', 'path:$.data[0].embedding');
