@@ -671,6 +671,9 @@ pub fn set_model_options(model_id: &str, patch: &str, settings: &Settings, inter
     if ["proxy", "ca_file"].iter().any(|name| patched.get(*name).is_some_and(|value| !value.is_null())) {
         check_may_call("ml_set_setting", 2, interrupt)?;
     }
+    if let Some(path) = patched.get("ca_file").and_then(|value| value.as_str()).filter(|path| path.starts_with('/')) {
+        check_ca_file(path)?;
+    }
     let (id, patch, settings) = (model_id.to_owned(), patch.to_owned(), settings.clone());
     session(&As::Library, interrupt, move |s| {
         // One transaction: two patches at once must not lose one.

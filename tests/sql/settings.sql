@@ -44,4 +44,10 @@ CALL mysql.ml_set_setting('registry_ttl_ms', NULL);
 -- A certificate file is looked at when it is named.
 CALL mysql.ml_set_setting('ca_file', '/nonexistent/ca.pem');
 CALL mysql.ml_set_setting('ca_file', '/etc/hostname');
+CALL mysql.ml_create_model_registration('d', NULL, 'dummy', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_set_model_options('d', '{"ca_file": "/nonexistent/ca.pem"}');
+CALL mysql.ml_set_model_options('d', '{"ca_file": "/etc/hostname"}');
+CALL mysql.ml_set_model_options('d', '{"ca_file": "relative.pem"}');
+CALL mysql.ml_set_model_options('d', '{"ca_file": null}');
+CALL mysql.ml_drop_model_registration('d');
 CALL mysql.ml_set_setting('secret_ttl_ms', '-1');
