@@ -210,6 +210,31 @@ fn many_bad_rows_before_the_first_good_one_stop_nothing() {
 }
 
 #[test]
+fn a_key_that_is_exchanged_during_a_job_fails_no_row() {
+    let running = start();
+    let mut conn = prepare(&running, "/v1/embeddings", 5000);
+    let path = running.secrets.path().join("rotating");
+    std::fs::write(&path, "sk-rotating-5ecret-1").unwrap();
+    running.endpoint.set_expected_key("sk-rotating-5ecret-1");
+    conn.query_drop("CALL mysql.ml_create_sm_secret_registration('r', 'file:rotating')").unwrap();
+    conn.exec_drop(
+        "CALL mysql.ml_alter_model_registration('m', ?, NULL, NULL, NULL, 'secret_manager', 'r', NULL, NULL, NULL)",
+        (running.endpoint.url("/delay/20/openai/v1/embeddings"),),
+    )
+    .unwrap();
+    let mut other = running.root();
+    let job = std::thread::spawn(move || embed(&mut other, r#"{"batch_size": 20, "concurrency": 4}"#));
+    wait_until("some requests", || running.endpoint.count() > 20);
+    // The file first; what is under way with the old key is refused, and sent again with the new one.
+    std::fs::write(path.with_extension("new"), "sk-rotating-5ecret-2").unwrap();
+    std::fs::rename(path.with_extension("new"), &path).unwrap();
+    running.endpoint.set_expected_key("sk-rotating-5ecret-2");
+    assert!(!job.is_finished(), "the key was to be exchanged during the job");
+    assert_eq!(job.join().unwrap().unwrap(), (5000, 0, 0));
+    assert_eq!(check(&mut conn), 5000);
+}
+
+#[test]
 fn a_rate_limit_is_waited_out_with_whole_batches() {
     let running = start();
     running.endpoint.set_rate_limit(10, Duration::from_millis(300));

@@ -188,6 +188,21 @@ fn every_kind_of_google_credentials() {
 }
 
 #[test]
+fn the_login_of_gcloud_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let named = directory.path().display().to_string();
+    let running = google(&[("GOOGLE_APPLICATION_CREDENTIALS", ""), ("CLOUDSDK_CONFIG", &named)]);
+    let mut conn = running.root();
+    conn.query_drop("CALL mysql.ml_set_setting('google_project', 'test-project')").unwrap();
+    let mut user = running.endpoint.authorized_user();
+    user["token_uri"] = running.endpoint.url("/google-oauth/token").into();
+    std::fs::write(directory.path().join("application_default_credentials.json"), user.to_string()).unwrap();
+    assert_eq!(embed(&mut conn, "text-embedding-005", "x").unwrap(), Some(768));
+    let form = running.endpoint.requests().into_iter().find(|r| r.path == "/google-oauth/token").unwrap().text();
+    assert!(form.contains("grant_type=refresh_token"), "the identity is that of the file");
+}
+
+#[test]
 fn the_metadata_server_gives_identity_project_and_location() {
     let running = google(&[("GOOGLE_APPLICATION_CREDENTIALS", "")]);
     let mut conn = running.root();
@@ -471,4 +486,47 @@ fn authorities_and_proxies_of_a_model() {
     let (_, message) = server_error(embed(&mut conn, "far", "x"));
     assert!(message.contains("refused"), "{message}");
     assert!(!format!("{:?}", running.endpoint.requests()).contains(FILE_KEY));
+}
+
+#[test]
+fn a_proxy_of_the_models_own_is_used() {
+    let running = start();
+    let internet = xtask::endpoint::Internet::start(&running.endpoint).unwrap();
+    let ca = running.secrets.path().join("internet.pem");
+    std::fs::write(&ca, internet.ca_pem()).unwrap();
+    let mut conn = running.root();
+    conn.query_drop("CALL mysql.ml_create_sm_secret_registration('key', 'file:endpoint-key')").unwrap();
+    let url = Some("https://api.openai.com/v1/embeddings");
+    let (open_ai, kind, name) = (Some("open_ai"), Some("text_embedding"), Some("test-8"));
+    register(&mut conn, [Some("far"), url, open_ai, kind, name, Some("secret_manager"), Some("key")]);
+    let patch = serde_json::json!({"ca_file": ca.display().to_string(), "proxy": internet.proxy_url()});
+    options(&mut conn, "far", &patch.to_string());
+    assert_eq!(embed(&mut conn, "far", "x").unwrap(), Some(8));
+    assert!(internet.hosts().iter().any(|host| host.starts_with("api.openai.com")), "{:?}", internet.hosts());
+}
+
+#[test]
+fn a_socks_proxy_of_the_environment_stops_only_what_would_go_through_it() {
+    let running = start_bare(&[], &[("ALL_PROXY", "socks5://127.0.0.1:9"), ("NO_PROXY", "past.invalid")]);
+    running.install();
+    let mut conn = running.root();
+    running.embedding_model(&mut conn, "here", "/v1/embeddings");
+    assert_eq!(embed(&mut conn, "here", "x").unwrap(), Some(8));
+    let (open_ai, kind, name) = (Some("open_ai"), Some("text_embedding"), Some("test-8"));
+    for (id, url) in [("far", "https://far.invalid/v1/embeddings"), ("past", "https://past.invalid/v1/embeddings")] {
+        register(&mut conn, [Some(id), Some(url), open_ai, kind, name, None, None]);
+        options(&mut conn, id, r#"{"max_retries": 0}"#);
+    }
+    let (_, message) = server_error(embed(&mut conn, "far", "x"));
+    assert!(message.contains("not an HTTP proxy") && message.contains("none"), "{message}");
+    assert_eq!(status(&mut conn, "far")["requests"], 0);
+    let (_, message) = server_error(embed(&mut conn, "past", "x"));
+    assert!(message.contains("cannot be resolved"), "{message}");
+    options(&mut conn, "far", r#"{"proxy": "none"}"#);
+    let (_, message) = server_error(embed(&mut conn, "far", "x"));
+    assert!(message.contains("cannot be resolved"), "{message}");
+    options(&mut conn, "far", r#"{"proxy": null}"#);
+    conn.query_drop("CALL mysql.ml_set_setting('proxy', 'none')").unwrap();
+    let (_, message) = server_error(embed(&mut conn, "far", "x"));
+    assert!(message.contains("cannot be resolved"), "{message}");
 }
