@@ -165,6 +165,76 @@ fn an_endpoint_that_fails_in_every_way_is_survived() {
 }
 
 #[test]
+fn an_endpoint_that_refuses_every_text_is_soon_given_up() {
+    let running = start();
+    let mut conn = prepare(&running, "/v1/embeddings", 5000);
+    let mut used_up = |path: &str, input: &str, output: &str| {
+        conn.query_drop("CALL mysql.ml_drop_model_registration('m')").unwrap();
+        conn.exec_drop(
+            "CALL mysql.ml_create_model_registration('m', ?, IF(? = '', 'open_ai', 'custom'), 'text_embedding', 'test-8', NULL, NULL, NULL, NULLIF(?, ''), NULLIF(?, ''))",
+            (running.endpoint.url(path), input, input, output),
+        )
+        .unwrap();
+        running.endpoint.clear();
+        for options in [r#"{"concurrency": 1}"#, "{}", r#"{"batch_size": 1000}"#] {
+            let before = running.endpoint.count();
+            let (code, message) = server_error(embed(&mut conn, options));
+            assert_eq!(code, 3200, "{path} {options}: {message}");
+            assert!(message.contains("it is not the texts"), "{path} {options}: {message}");
+            let requests = running.endpoint.count() - before;
+            assert!(requests < 100, "{path} {options}: {requests} requests");
+        }
+        let array: String = (0..500).map(|i| format!("\"text {i}\"")).collect::<Vec<_>>().join(",");
+        conn.query_drop(r#"CALL mysql.ml_set_model_options('m', '{"on_error": "inline"}')"#).unwrap();
+        let (_, message) = server_error(
+            conn.exec_first::<String, _, _>("SELECT mysql.ml_embedding_batch('m', ?)", (format!("[{array}]"),)),
+        );
+        assert!(message.contains("it is not the texts"), "{path}: {message}");
+    };
+    used_up("/status/400", "", "");
+    used_up("/status/422", "", "");
+    used_up("/not-json", "", "");
+    used_up("/status/400", r#"json:{"prompt":["{{input}}"]}"#, "path:$[0]");
+}
+
+#[test]
+fn many_bad_rows_before_the_first_good_one_stop_nothing() {
+    let running = start();
+    let mut conn = prepare(&running, "/v1/embeddings", 700);
+    // The endpoint refuses empty texts.
+    conn.query_drop("UPDATE e.t SET body = '' WHERE id <= 400").unwrap();
+    assert_eq!(embed(&mut conn, r#"{"concurrency": 1}"#).unwrap(), (300, 400, 0));
+    assert_eq!(check(&mut conn), 300);
+    // What is left is bad rows only; that is no failure of the model's.
+    assert_eq!(embed(&mut conn, "{}").unwrap(), (0, 400, 0));
+}
+
+#[test]
+fn a_key_that_is_exchanged_during_a_job_fails_no_row() {
+    let running = start();
+    let mut conn = prepare(&running, "/v1/embeddings", 5000);
+    let path = running.secrets.path().join("rotating");
+    std::fs::write(&path, "sk-rotating-5ecret-1").unwrap();
+    running.endpoint.set_expected_key("sk-rotating-5ecret-1");
+    conn.query_drop("CALL mysql.ml_create_sm_secret_registration('r', 'file:rotating')").unwrap();
+    conn.exec_drop(
+        "CALL mysql.ml_alter_model_registration('m', ?, NULL, NULL, NULL, 'secret_manager', 'r', NULL, NULL, NULL)",
+        (running.endpoint.url("/delay/20/openai/v1/embeddings"),),
+    )
+    .unwrap();
+    let mut other = running.root();
+    let job = std::thread::spawn(move || embed(&mut other, r#"{"batch_size": 20, "concurrency": 4}"#));
+    wait_until("some requests", || running.endpoint.count() > 20);
+    // The file first; what is under way with the old key is refused, and sent again with the new one.
+    std::fs::write(path.with_extension("new"), "sk-rotating-5ecret-2").unwrap();
+    std::fs::rename(path.with_extension("new"), &path).unwrap();
+    running.endpoint.set_expected_key("sk-rotating-5ecret-2");
+    assert!(!job.is_finished(), "the key was to be exchanged during the job");
+    assert_eq!(job.join().unwrap().unwrap(), (5000, 0, 0));
+    assert_eq!(check(&mut conn), 5000);
+}
+
+#[test]
 fn a_rate_limit_is_waited_out_with_whole_batches() {
     let running = start();
     running.endpoint.set_rate_limit(10, Duration::from_millis(300));

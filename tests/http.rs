@@ -70,6 +70,33 @@ fn errors_tell_the_fact_and_the_kind() {
 }
 
 #[test]
+fn a_refusal_without_retry_after_is_waited_out_as_the_reset_headers_say() {
+    let e = Endpoint::start().unwrap();
+    e.on("/openai", |_| {
+        Answer::error(429, "slow down", "requests", None)
+            .with_header("x-ratelimit-remaining-requests", "0")
+            .with_header("x-ratelimit-reset-requests", "700ms")
+            .with_header("x-ratelimit-remaining-tokens", "149984")
+            .with_header("x-ratelimit-reset-tokens", "5m0s")
+    });
+    e.on("/anthropic", |_| {
+        let reset = std::time::SystemTime::now() + Duration::from_millis(700);
+        Answer::error(429, "slow down", "rate_limit_error", None)
+            .with_header("anthropic-ratelimit-requests-remaining", "0")
+            .with_header("anthropic-ratelimit-requests-reset", &humantime::format_rfc3339_nanos(reset).to_string())
+    });
+    // Without the headers the wait before the second try would be 500 ms at most.
+    for path in ["/openai", "/anthropic"] {
+        e.clear();
+        assert_eq!(send_again(&call(&e.url(path)), 1).unwrap_err().kind(), Kind::Provider(429));
+        let requests = e.requests();
+        assert_eq!(requests.len(), 2, "{path}");
+        let waited = requests[1].at - requests[0].at;
+        assert!(waited >= Duration::from_millis(600), "{path}: {waited:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_reached() {
     let refused = send(&call(&format!("http://127.0.0.1:{}/", refused_port()))).unwrap_err();
     assert!(refused.message().contains("refused"), "{refused}");

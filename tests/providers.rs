@@ -87,6 +87,36 @@ fn one_token_serves_many_sessions_and_is_renewed_when_it_ends_or_is_revoked() {
 }
 
 #[test]
+fn a_token_service_that_hangs_holds_no_call_up_while_the_token_is_good() {
+    let running = start();
+    let mut conn = running.root();
+    // Renewed from 8 s on, good until 14.4 s. A renewal may take half of a call's time.
+    running.endpoint.set_token_lifetime(Duration::from_secs(16));
+    conn.query_drop("CALL mysql.ml_set_setting('timeout_ms', '4000')").unwrap();
+    assert_eq!(embed(&mut conn, "text-embedding-005", "x").unwrap(), Some(768));
+    let (asked, released) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+    let (count, stop) = (Arc::clone(&asked), Arc::clone(&released));
+    running.endpoint.on("/google-oauth/token", move |_| {
+        count.fetch_add(1, Ordering::AcqRel);
+        while !stop.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        xtask::endpoint::Answer::error(503, "late", "x", None)
+    });
+    let mut n = 0;
+    while asked.load(Ordering::Acquire) == 0 {
+        n += 1;
+        assert!(n < 20_000, "the token was never renewed");
+        assert_eq!(embed(&mut conn, "text-embedding-005", &format!("before {n}")).unwrap(), Some(768));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // The one that asked for a new token came back too, with the old one; so do many at once.
+    let all = sessions(&running, 20, |i, conn| embed(conn, "text-embedding-005", &format!("text {i}")).unwrap());
+    assert!(all.iter().all(|d| *d == Some(768)));
+    released.store(true, Ordering::Release);
+}
+
+#[test]
 fn every_kind_of_google_credentials() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("credentials.json");
@@ -155,6 +185,21 @@ fn every_kind_of_google_credentials() {
     assert!(message.contains("invalid_grant"), "{message}");
     write(&serde_json::json!({"type": "gdch_service_account"}));
     assert!(works("unknown type").unwrap_err().contains("a type that is not supported"));
+}
+
+#[test]
+fn the_login_of_gcloud_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let named = directory.path().display().to_string();
+    let running = google(&[("GOOGLE_APPLICATION_CREDENTIALS", ""), ("CLOUDSDK_CONFIG", &named)]);
+    let mut conn = running.root();
+    conn.query_drop("CALL mysql.ml_set_setting('google_project', 'test-project')").unwrap();
+    let mut user = running.endpoint.authorized_user();
+    user["token_uri"] = running.endpoint.url("/google-oauth/token").into();
+    std::fs::write(directory.path().join("application_default_credentials.json"), user.to_string()).unwrap();
+    assert_eq!(embed(&mut conn, "text-embedding-005", "x").unwrap(), Some(768));
+    let form = running.endpoint.requests().into_iter().find(|r| r.path == "/google-oauth/token").unwrap().text();
+    assert!(form.contains("grant_type=refresh_token"), "the identity is that of the file");
 }
 
 #[test]
@@ -354,6 +399,38 @@ fn what_waiting_does_not_help_is_not_sent_again() {
 }
 
 #[test]
+fn the_status_shows_requests_under_way_and_latencies() {
+    let running = start();
+    let mut conn = running.root();
+    let released = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&released);
+    running.endpoint.on("/held", move |_| {
+        while !stop.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        xtask::endpoint::Answer::json(200, &serde_json::json!({"data": [{"embedding": [1, 2, 3]}]}))
+    });
+    let url = running.endpoint.url("/held");
+    register(&mut conn, [Some("m"), Some(&url), Some("open_ai"), Some("text_embedding"), Some("test-3"), None, None]);
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| embed(&mut running.root(), "m", "x").unwrap());
+        assert!(running.endpoint.wait_for("/held", 1, Duration::from_secs(30)));
+        let during = status(&mut conn, "m");
+        released.store(true, Ordering::Release);
+        assert_eq!(during["in_flight"], 1, "{during}");
+        assert!(during["latency_p50_ms"].is_null(), "{during}");
+        assert_eq!(call.join().unwrap(), Some(3));
+    });
+    for n in 0..20 {
+        embed(&mut conn, "m", &format!("text {n}")).unwrap();
+    }
+    let after = status(&mut conn, "m");
+    let (p50, p99) = (after["latency_p50_ms"].as_f64().unwrap(), after["latency_p99_ms"].as_f64().unwrap());
+    assert!(p99 >= p50 && p50 > 0.0, "{after}");
+    assert_eq!((&after["in_flight"], &after["requests"]), (&0.into(), &21.into()), "{after}");
+}
+
+#[test]
 fn a_wait_for_the_gate_hears_kill() {
     let running = start();
     let mut conn = running.root();
@@ -409,4 +486,47 @@ fn authorities_and_proxies_of_a_model() {
     let (_, message) = server_error(embed(&mut conn, "far", "x"));
     assert!(message.contains("refused"), "{message}");
     assert!(!format!("{:?}", running.endpoint.requests()).contains(FILE_KEY));
+}
+
+#[test]
+fn a_proxy_of_the_models_own_is_used() {
+    let running = start();
+    let internet = xtask::endpoint::Internet::start(&running.endpoint).unwrap();
+    let ca = running.secrets.path().join("internet.pem");
+    std::fs::write(&ca, internet.ca_pem()).unwrap();
+    let mut conn = running.root();
+    conn.query_drop("CALL mysql.ml_create_sm_secret_registration('key', 'file:endpoint-key')").unwrap();
+    let url = Some("https://api.openai.com/v1/embeddings");
+    let (open_ai, kind, name) = (Some("open_ai"), Some("text_embedding"), Some("test-8"));
+    register(&mut conn, [Some("far"), url, open_ai, kind, name, Some("secret_manager"), Some("key")]);
+    let patch = serde_json::json!({"ca_file": ca.display().to_string(), "proxy": internet.proxy_url()});
+    options(&mut conn, "far", &patch.to_string());
+    assert_eq!(embed(&mut conn, "far", "x").unwrap(), Some(8));
+    assert!(internet.hosts().iter().any(|host| host.starts_with("api.openai.com")), "{:?}", internet.hosts());
+}
+
+#[test]
+fn a_socks_proxy_of_the_environment_stops_only_what_would_go_through_it() {
+    let running = start_bare(&[], &[("ALL_PROXY", "socks5://127.0.0.1:9"), ("NO_PROXY", "past.invalid")]);
+    running.install();
+    let mut conn = running.root();
+    running.embedding_model(&mut conn, "here", "/v1/embeddings");
+    assert_eq!(embed(&mut conn, "here", "x").unwrap(), Some(8));
+    let (open_ai, kind, name) = (Some("open_ai"), Some("text_embedding"), Some("test-8"));
+    for (id, url) in [("far", "https://far.invalid/v1/embeddings"), ("past", "https://past.invalid/v1/embeddings")] {
+        register(&mut conn, [Some(id), Some(url), open_ai, kind, name, None, None]);
+        options(&mut conn, id, r#"{"max_retries": 0}"#);
+    }
+    let (_, message) = server_error(embed(&mut conn, "far", "x"));
+    assert!(message.contains("not an HTTP proxy") && message.contains("none"), "{message}");
+    assert_eq!(status(&mut conn, "far")["requests"], 0);
+    let (_, message) = server_error(embed(&mut conn, "past", "x"));
+    assert!(message.contains("cannot be resolved"), "{message}");
+    options(&mut conn, "far", r#"{"proxy": "none"}"#);
+    let (_, message) = server_error(embed(&mut conn, "far", "x"));
+    assert!(message.contains("cannot be resolved"), "{message}");
+    options(&mut conn, "far", r#"{"proxy": null}"#);
+    conn.query_drop("CALL mysql.ml_set_setting('proxy', 'none')").unwrap();
+    let (_, message) = server_error(embed(&mut conn, "far", "x"));
+    assert!(message.contains("cannot be resolved"), "{message}");
 }

@@ -120,6 +120,32 @@ fn a_panic_anywhere_is_an_error_and_the_server_lives() {
 }
 
 #[test]
+fn a_panic_while_a_request_is_sent_ends_every_kind_of_call() {
+    let running = start_bare(&[], &[("MYSQL_ML_PANIC_IN", "request")]);
+    running.install();
+    let mut conn = running.root();
+    running.embedding_model(&mut conn, "m", "/v1/embeddings");
+    conn.query_drop("CREATE DATABASE e").unwrap();
+    conn.query_drop("CREATE TABLE e.t (id INT PRIMARY KEY, body TEXT, v VECTOR(8))").unwrap();
+    conn.query_drop("INSERT INTO e.t (id, body) VALUES (1, 'a'), (2, 'b')").unwrap();
+    for statement in [
+        "SELECT mysql.ml_embedding('m', 'a')",
+        "SELECT mysql.ml_predict_row('m', '{}')",
+        "SELECT mysql.ml_embedding_batch('m', '[\"a\", \"b\"]')",
+        "SELECT ml_embedding_agg('m', id, body) FROM e.t",
+        "CALL mysql.ml_embed_table('m', 'e.t', 'body', 'v', '{}')",
+    ] {
+        let (code, message) = server_error(conn.query::<Row, _>(statement));
+        assert_eq!(code, 3200, "{statement}: {message}");
+        assert!(message.contains("internal error: "), "{statement}: {message}");
+        assert!(message.contains("panic at src/abi/guard.rs"), "{statement}: {message}");
+    }
+    let status: String = conn.query_first("SELECT CAST(ml_status() AS CHAR)").unwrap().unwrap();
+    assert!(status.contains("\"in_flight\":0"), "{status}");
+    assert!(running.endpoint.requests().is_empty());
+}
+
+#[test]
 fn kill_query_ends_every_kind_of_wait_within_a_second() {
     let running = start();
     let mut root = running.root();

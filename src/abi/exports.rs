@@ -50,7 +50,7 @@ macro_rules! export {
                     return Err(error);
                 }
                 guard::entry(<$function as SqlFunction>::NAME, || {
-                    guard::injected_panic("add");
+                    guard::injected_panic("call");
                     self.0.add(&Args::from_process(args))
                 })
                 .map_err(|_| NonZeroU8::MIN)

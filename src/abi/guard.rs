@@ -62,8 +62,8 @@ fn quiet_panics() {
     });
 }
 
-/// In debug builds, panics where `MYSQL_ML_PANIC_IN` says (`init` or `call`): how the tests reach every entry
-/// point's guard. Release builds hold nothing of it.
+/// In debug builds, panics where `MYSQL_ML_PANIC_IN` says (`init`, `call` or `request`): how the tests reach the
+/// guards of every entry point and of the threads that send requests. Release builds hold nothing of it.
 #[inline]
 pub fn injected_panic(_stage: &str) {
     #[cfg(debug_assertions)]

@@ -60,7 +60,7 @@ impl Values {
         identities: &Identities,
         http: &Http<'_>,
     ) -> Result<SecretString> {
-        self.slot(name).get(rejected, http.settings.secret_ttl, http, || {
+        self.slot(name).get(rejected, http.settings.secret_ttl, http, |http| {
             let value = access(name, identities, http)
                 .map_err(|e| advised(e).context(&format!("secret {}", cut(name, 120))))?;
             Ok(Fetched { value, fresh_for: FOREVER, usable_for: http.settings.secret_ttl + USABLE })

@@ -14,6 +14,9 @@ const SLICE: Duration = Duration::from_millis(20);
 /// A value that is rejected again and again is fetched anew this often.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long a renewal may take while the old value can still be used.
+const LONGEST_RENEWAL: Duration = Duration::from_secs(5);
+
 /// A failure is handed to everybody who asks this soon after it.
 const FAILURE_LASTS: Duration = Duration::from_millis(500);
 
@@ -66,13 +69,13 @@ impl Slot {
     }
 
     /// The value, fetched if it is old, older than `max_age`, or `rejected`. Where a fetch fails for reasons of the network, a value
-    /// that is still usable is used on.
+    /// that is still usable is used on; so it is by others while it is being fetched anew.
     pub fn get(
         &self,
         rejected: Option<&SecretString>,
         max_age: Duration,
         http: &Http<'_>,
-        fetch: impl FnOnce() -> Result<Fetched>,
+        fetch: impl FnOnce(&Http<'_>) -> Result<Fetched>,
     ) -> Result<SecretString> {
         let is_rejected = |held: &Held| rejected.is_some_and(|r| r.expose_secret() == held.value.expose_secret());
         let began = Instant::now();
@@ -90,6 +93,10 @@ impl Slot {
             if let Some(held) = state.held.as_ref().filter(fresh).filter(|h| !is_rejected(h) || just_asked(h)) {
                 return Ok(held.value.clone());
             }
+            let usable = state.held.as_ref().filter(|h| h.ends_at > now && !is_rejected(h));
+            if let (true, Some(held)) = (state.fetching, usable) {
+                return Ok(held.value.clone());
+            }
             if let Some((at, error)) = &state.failed {
                 if *at >= began || at.elapsed() < FAILURE_LASTS {
                     return Err(error.clone());
@@ -102,9 +109,14 @@ impl Slot {
             state = self.changed.wait_timeout(state, SLICE).unwrap_or_else(PoisonError::into_inner).0;
         }
         state.fetching = true;
+        let now = Instant::now();
+        let spare = state.held.as_ref().is_some_and(|h| h.ends_at > now && !is_rejected(h));
         drop(state);
         let fetching = Fetching(self);
-        let fetched = fetch();
+        // With a value to fall back on, a source that hangs may not take all the time that the call has.
+        let left = http.deadline.saturating_duration_since(now);
+        let deadline = if spare { now + LONGEST_RENEWAL.min(left / 2) } else { http.deadline };
+        let fetched = fetch(&Http { deadline, ..*http });
         let mut state = self.lock();
         let now = Instant::now();
         let result = match fetched {
@@ -176,7 +188,7 @@ mod tests {
                 let (slot, fetches) = (Arc::clone(&slot), Arc::clone(&fetches));
                 std::thread::spawn(move || {
                     with_http(|http| {
-                        slot.get(None, LONG, http, || {
+                        slot.get(None, LONG, http, |_| {
                             fetches.fetch_add(1, Ordering::SeqCst);
                             std::thread::sleep(Duration::from_millis(30));
                             Ok(fetched("a", 60_000))
@@ -196,10 +208,10 @@ mod tests {
     fn a_rejected_value_is_fetched_anew_and_a_newer_one_is_not() {
         with_http(|http| {
             let slot = Slot::default();
-            let old = slot.get(None, LONG, http, || Ok(fetched("old", 60_000))).unwrap();
-            let new = slot.get(Some(&old), LONG, http, || Ok(fetched("new", 60_000))).unwrap();
+            let old = slot.get(None, LONG, http, |_| Ok(fetched("old", 60_000))).unwrap();
+            let new = slot.get(Some(&old), LONG, http, |_| Ok(fetched("new", 60_000))).unwrap();
             assert_eq!(new.expose_secret(), "new");
-            let same = slot.get(Some(&old), LONG, http, || Err(Error::internal("not asked"))).unwrap();
+            let same = slot.get(Some(&old), LONG, http, |_| Err(Error::internal("not asked"))).unwrap();
             assert_eq!(same.expose_secret(), "new");
         });
     }
@@ -208,13 +220,13 @@ mod tests {
     fn a_value_that_stays_rejected_is_not_fetched_by_everybody() {
         let slot = Arc::new(Slot::default());
         let fetches = Arc::new(AtomicU32::new(0));
-        let old = with_http(|http| slot.get(None, LONG, http, || Ok(fetched("revoked", 60_000)))).unwrap();
+        let old = with_http(|http| slot.get(None, LONG, http, |_| Ok(fetched("revoked", 60_000)))).unwrap();
         let threads: Vec<_> = (0..50)
             .map(|_| {
                 let (slot, fetches, old) = (Arc::clone(&slot), Arc::clone(&fetches), old.clone());
                 std::thread::spawn(move || {
                     with_http(|http| {
-                        let fetch = || {
+                        let fetch = |_: &Http<'_>| {
                             fetches.fetch_add(1, Ordering::SeqCst);
                             std::thread::sleep(Duration::from_millis(10));
                             Ok(fetched("revoked", 60_000))
@@ -229,15 +241,44 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_hangs_holds_nobody_up_while_the_old_value_is_usable() {
+        let slot = Arc::new(Slot::default());
+        with_http(|http| slot.get(None, LONG, http, |_| Ok(fetched("old", 0))).unwrap());
+        let (begun, wait_for_begin) = std::sync::mpsc::channel();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let leader = {
+            let slot = Arc::clone(&slot);
+            std::thread::spawn(move || {
+                with_http(|http| {
+                    let value = slot.get(None, LONG, http, |shorter| {
+                        assert!(shorter.deadline < http.deadline, "it may not take all of the time");
+                        begun.send(()).unwrap();
+                        let _ = held.recv();
+                        Err(Error::new(Kind::Timeout, "hangs"))
+                    });
+                    value.unwrap().expose_secret().to_owned()
+                })
+            })
+        };
+        wait_for_begin.recv().unwrap();
+        with_http(|http| {
+            let value = slot.get(None, LONG, http, |_| Err(Error::internal("fetched twice"))).unwrap();
+            assert_eq!(value.expose_secret(), "old");
+        });
+        drop(release);
+        assert_eq!(leader.join().unwrap(), "old");
+    }
+
+    #[test]
     fn a_usable_value_outlives_a_network_failure_but_not_a_refusal() {
         with_http(|http| {
             let slot = Slot::default();
-            slot.get(None, LONG, http, || Ok(fetched("v", 0))).unwrap();
-            let down = || Err(Error::new(Kind::Connection, "down"));
+            slot.get(None, LONG, http, |_| Ok(fetched("v", 0))).unwrap();
+            let down = |_: &Http<'_>| Err(Error::new(Kind::Connection, "down"));
             assert_eq!(slot.get(None, LONG, http, down).unwrap().expose_secret(), "v");
             let slot = Slot::default();
-            slot.get(None, LONG, http, || Ok(fetched("v", 0))).unwrap();
-            let denied = || Err(Error::new(Kind::Provider(403), "denied"));
+            slot.get(None, LONG, http, |_| Ok(fetched("v", 0))).unwrap();
+            let denied = |_: &Http<'_>| Err(Error::new(Kind::Provider(403), "denied"));
             assert_eq!(slot.get(None, LONG, http, denied).unwrap_err().kind(), Kind::Provider(403));
         });
     }

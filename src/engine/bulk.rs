@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use secrecy::SecretString;
 
 use super::pacing::{Budget, Gate, Outcome, Permit};
-use super::send::{exchange, Request, Tried};
+use super::send::{exchange, without_secret, Request, Tried};
 use super::status::Activity;
 use super::{tokens_in, Engine};
 use crate::error::{Error, Kind, Result};
@@ -24,6 +24,14 @@ use crate::vector;
 
 /// Batches that failed one after another for reasons that are not the texts', after which the rest is not tried.
 const HOPELESS: u32 = 5;
+
+/// Texts that were refused one by one while none was answered, after which a short text of our own is sent: where that
+/// is refused too, it is not the texts.
+const SUSPICIOUS: u32 = 10;
+
+/// That text, and its number, which no text of the caller has.
+const TRIAL: &str = "mysql-ml";
+const TRIAL_ID: u64 = u64::MAX;
 
 /// How many requests are under way at once, and how large they are, where the model's options say nothing.
 const CONCURRENCY: u64 = 8;
@@ -46,11 +54,18 @@ struct Batch {
     not_before: Option<Instant>,
 }
 
+impl Batch {
+    /// Whether it was sent before.
+    fn is_again(&self) -> bool {
+        self.tries.made() > 0 || self.rejected.is_some()
+    }
+}
+
 /// A batch that came back from a worker.
 struct Returned {
     batch: Batch,
     permit: Permit,
-    outcome: Result<Came>,
+    came: Came,
 }
 
 enum Came {
@@ -60,6 +75,7 @@ enum Came {
     Unreadable(Error, Duration),
     Failed(Failure, Option<SecretString>),
     SameKey,
+    Unsent(Error),
 }
 
 /// What came of a text.
@@ -88,11 +104,15 @@ pub struct Bulk<'e> {
     ready: VecDeque<Done>,
     under_way: usize,
     failed_in_a_row: u32,
+    /// Whether a vector came back.
+    answered: bool,
+    /// Single texts that were refused before one was answered.
+    refused: u32,
     /// The bytes of the first vector, which all others must have.
     width: Option<usize>,
     cancel: CancelToken,
-    sender: Sender<Returned>,
-    receiver: Receiver<Returned>,
+    sender: Sender<Result<Returned>>,
+    receiver: Receiver<Result<Returned>>,
 }
 
 impl Drop for Bulk<'_> {
@@ -136,6 +156,8 @@ impl<'e> Bulk<'e> {
             ready: VecDeque::new(),
             under_way: 0,
             failed_in_a_row: 0,
+            answered: false,
+            refused: 0,
             width: None,
             cancel: CancelToken::default(),
             sender,
@@ -253,10 +275,31 @@ impl<'e> Bulk<'e> {
             self.engine.embed(&self.resolved, &item.text, self.role, &self.settings, &self.activity, None, interrupt);
         match result {
             Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
-            Err(e) => self.ready.push_back(Done { id: item.id, vector: Err(e) }),
-            Ok(bytes) => self.finish(&item, bytes),
+            Err(e) => {
+                // Counted by whoever failed.
+                self.ready.push_back(Done { id: item.id, vector: Err(e) });
+                self.suspect_one(interrupt)
+            }
+            Ok(bytes) => {
+                self.finish(&item, bytes);
+                Ok(())
+            }
         }
-        Ok(())
+    }
+
+    /// As [`Self::suspect`], where each text is a call of its own.
+    fn suspect_one(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        if !self.is_suspicious() {
+            return Ok(());
+        }
+        let (resolved, settings) = (&self.resolved, &self.settings);
+        let trial = self.engine.embed(resolved, TRIAL, self.role, settings, &self.activity, None, interrupt);
+        self.answered = true;
+        match trial {
+            Ok(_) => Ok(()),
+            Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => Err(e),
+            Err(e) => Err(not_the_texts(&e)),
+        }
     }
 
     /// The next batch: as many texts as fit.
@@ -292,30 +335,30 @@ impl<'e> Bulk<'e> {
         let texts: Vec<&str> = batch.items.iter().map(|i| i.text.as_ref()).collect();
         let body = api.embedding_request(model, &texts, self.role)?;
         let request = self.engine.request(&self.resolved, None, body, 0, &self.settings)?;
-        self.activity.requested(batch.tries.made() > 0 || batch.rejected.is_some());
+        self.activity.requested(batch.is_again());
         let (outside, cancel) = (Arc::clone(&self.engine.outside), self.cancel.clone());
         let (sender, resolved) = (self.sender.clone(), Arc::clone(&self.resolved));
-        self.engine.workers.run(move || {
-            let outcome = one_try(&outside, &request, &batch, &resolved, api, &cancel);
-            // Nobody listening any more is no failure.
-            let _ = sender.send(Returned { batch, permit, outcome });
-            Ok(())
+        self.engine.workers.run_to(sender, move || {
+            let came = one_try(&outside, &request, &batch, &resolved, api, &cancel)?;
+            Ok(Returned { batch, permit, came })
         })?;
         self.under_way += 1;
         Ok(())
     }
 
-    fn returned(&mut self, returned: Returned) -> Result<()> {
-        let Returned { mut batch, permit, outcome } = returned;
+    fn returned(&mut self, returned: Result<Returned>) -> Result<()> {
         self.under_way = self.under_way.saturating_sub(1);
-        match outcome? {
+        let Returned { mut batch, permit, came } = returned?;
+        match came {
             Came::Vectors(vectors, outcome, latency, usage) => {
                 permit.finish(&outcome);
                 self.failed_in_a_row = 0;
                 self.activity.answered(latency);
                 self.activity.used(vectors.len() as u64, usage);
                 for (item, vector) in batch.items.iter().zip(vectors) {
+                    self.answered = true;
                     match vector {
+                        _ if item.id == TRIAL_ID => {}
                         Ok(bytes) => self.finish(item, bytes),
                         Err(e) => self.fail(item, e),
                     }
@@ -324,11 +367,16 @@ impl<'e> Bulk<'e> {
             Came::Unreadable(error, latency) => {
                 permit.finish(&Outcome::Answered { tokens: None, pause: None });
                 self.activity.answered(latency);
-                self.split_or_fail(batch, error);
+                self.split_or_fail(batch, error)?;
+            }
+            Came::Unsent(error) => {
+                permit.finish(&Outcome::NotSent);
+                self.activity.not_sent(batch.is_again());
+                return Err(error);
             }
             Came::SameKey => {
-                permit.finish(&Outcome::Failed);
-                self.activity.not_sent();
+                permit.finish(&Outcome::NotSent);
+                self.activity.not_sent(true);
                 return Err(Error::new(
                     Kind::Provider(401),
                     "the provider rejects the model's key; check the model's credentials and their rights",
@@ -336,6 +384,9 @@ impl<'e> Bulk<'e> {
             }
             Came::Failed(failure, key) => {
                 let limited = failure.is_rate_limit();
+                if failure.is_unsent() {
+                    self.activity.not_sent(batch.is_again());
+                }
                 permit.finish(&Outcome::of_failure(&failure));
                 match (failure.kind(), key) {
                     (Kind::Interrupted(_), _) => return Err(failure.into_error(1)),
@@ -344,13 +395,14 @@ impl<'e> Bulk<'e> {
                         self.again.push_back(batch);
                     }
                     // Nothing about single texts.
-                    (Kind::Provider(401 | 403 | 404 | 405) | Kind::Denied | Kind::NotFound, _) => {
-                        return Err(failure.into_error(batch.tries.made() + 1));
+                    (Kind::Provider(401 | 403 | 404 | 405) | Kind::Denied | Kind::NotFound, key) => {
+                        let error = failure.into_error(batch.tries.made() + 1);
+                        return Err(without_secret(error, &self.resolved, key.as_ref()));
                     }
                     (Kind::Provider(429), _) if !limited => return Err(failure.into_error(batch.tries.made() + 1)),
                     (Kind::Provider(400 | 413 | 422 | 424), _) | (Kind::TooLarge, _) => {
                         let error = failure.into_error(batch.tries.made() + 1);
-                        self.split_or_fail(batch, error);
+                        self.split_or_fail(batch, error)?;
                     }
                     _ => match batch.tries.next(failure) {
                         Ok(wait) => {
@@ -360,6 +412,9 @@ impl<'e> Bulk<'e> {
                         Err(error) => {
                             self.failed_in_a_row += 1;
                             if self.failed_in_a_row >= HOPELESS {
+                                return Err(error);
+                            }
+                            if batch.items.iter().any(|item| item.id == TRIAL_ID) {
                                 return Err(error);
                             }
                             for item in &batch.items {
@@ -373,23 +428,45 @@ impl<'e> Bulk<'e> {
         Ok(())
     }
 
-    /// A batch that is refused may be too large, or one of its texts bad: its halves are sent, down to the one text.
-    fn split_or_fail(&mut self, mut batch: Batch, error: Error) {
-        if batch.items.len() == 1 {
-            for item in &batch.items {
-                self.fail(item, error.clone());
+    /// A batch that is refused may be too large, or one of its texts bad: its halves are sent, down to the one text. As
+    /// long as nothing was answered the model may be at fault: one text is sent apart from the others, to know soon.
+    fn split_or_fail(&mut self, mut batch: Batch, error: Error) -> Result<()> {
+        if let [item] = batch.items.as_slice() {
+            if item.id == TRIAL_ID {
+                return Err(not_the_texts(&error));
             }
-            return;
+            self.fail(item, super::of_text(error, &item.text));
+            self.suspect();
+            return Ok(());
         }
         if matches!(error.kind(), Kind::Provider(413) | Kind::TooLarge) {
             // The next ones need not learn it again.
             self.limits.texts = self.limits.texts.min(batch.items.len().div_ceil(2));
         }
-        let rest = batch.items.split_off(batch.items.len() / 2);
-        for half in [batch.items, rest] {
-            let half = self.batch(half);
-            self.again.push_back(half);
+        let rest = batch.items.split_off(if self.answered { batch.items.len() / 2 } else { 1 });
+        let (first, rest) = (self.batch(batch.items), self.batch(rest));
+        if self.answered {
+            self.again.push_back(first);
+        } else {
+            self.again.push_front(first);
         }
+        self.again.push_back(rest);
+        Ok(())
+    }
+
+    /// A single text was refused: where too many were and none was answered, a trial shows whether any is.
+    fn suspect(&mut self) {
+        if self.is_suspicious() {
+            let item = Item { id: TRIAL_ID, text: Arc::from(TRIAL), epoch: 0 };
+            let trial = self.batch(vec![item]);
+            self.again.push_front(trial);
+        }
+    }
+
+    /// Counts a refused text.
+    fn is_suspicious(&mut self) -> bool {
+        self.refused = self.refused.saturating_add(1);
+        !self.answered && self.refused == SUSPICIOUS
     }
 
     fn finish(&mut self, item: &Item, bytes: Vec<u8>) {
@@ -405,6 +482,7 @@ impl<'e> Bulk<'e> {
                 width / 4
             )));
         }
+        self.answered = true;
         let bytes: Arc<[u8]> = bytes.into();
         self.engine.keep_one(&self.resolved, &item.text, self.role, &self.settings, item.epoch, &bytes);
         self.ready.push_back(Done { id: item.id, vector: Ok(bytes) });
@@ -414,6 +492,17 @@ impl<'e> Bulk<'e> {
         self.activity.failed(&error);
         self.ready.push_back(Done { id: item.id, vector: Err(error) });
     }
+}
+
+/// The error of a call whose texts are all refused, whatever they are.
+fn not_the_texts(error: &Error) -> Error {
+    Error::new(
+        error.kind(),
+        format!(
+            "{}; every text was refused, a trial with '{TRIAL}' too, so that it is not the texts: correct the model (ml_validate_model tells)",
+            error.message()
+        ),
+    )
 }
 
 /// Sends a batch once and decodes the answer, on a worker.
@@ -429,6 +518,7 @@ fn one_try(
         Tried::Answered(answer, latency) => (answer, latency),
         Tried::Failed(failure, key) => return Ok(Came::Failed(failure.within(request.timeout), key)),
         Tried::SameKey => return Ok(Came::SameKey),
+        Tried::Unsent(error) => return Ok(Came::Unsent(error)),
     };
     let read = match api.read_embeddings(&resolved.model, &answer.body, batch.items.len()) {
         Ok(read) if read.vectors.len() == batch.items.len() => read,

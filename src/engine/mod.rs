@@ -32,7 +32,7 @@ use self::send::{Outside, Request};
 use self::status::{Activity, Status};
 use crate::cache::disk::DiskCache;
 use crate::cache::memory::MemoryCache;
-use crate::error::{cut, Error, Result};
+use crate::error::{cut, Error, Kind, Result};
 use crate::models::endpoint_url::{cloud_of, url_of};
 use crate::models::function_name::FunctionName;
 use crate::models::model::{check_id, InputTransform, Model, OutputTransform, ProviderId};
@@ -128,14 +128,38 @@ impl Engine {
         role: Role,
         interrupt: &dyn Interrupt,
     ) -> Result<Arc<[u8]>> {
-        check_id("model_id", model_id)?;
-        let settings = self.settings(interrupt)?;
-        let resolved = self.registry.model(self.store.as_ref(), function, model_id, &settings, interrupt)?;
+        let (settings, resolved) = self.resolve(function, model_id, text, interrupt)?;
         must_embed(&resolved.model)?;
         let activity = self.status.of(counted_as(&resolved.model));
         activity.called();
         self.looked_up(&resolved, text, role, &settings, &activity, interrupt)
             .map_err(|e| e.context(&format!("model '{model_id}'")))
+    }
+
+    /// The settings and the model of a call. Where there is none, the `other` argument is looked at: the two are easily
+    /// given in each other's place.
+    fn resolve(
+        &self,
+        function: Routine,
+        model_id: &str,
+        other: &str,
+        interrupt: &dyn Interrupt,
+    ) -> Result<(Arc<Settings>, Arc<ResolvedModel>)> {
+        let settings = self.settings(interrupt)?;
+        let find = |id: &str| {
+            check_id("model_id", id)?;
+            self.registry.model(self.store.as_ref(), function, id, &settings, interrupt)
+        };
+        match find(model_id) {
+            Ok(resolved) => Ok((settings, resolved)),
+            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Invalid) && find(other).is_ok() => {
+                Err(Error::invalid(format!(
+                    "the first argument is not a registered model, but the second one, '{}', is; give the model's id first",
+                    cut(other, 120)
+                )))
+            }
+            Err(e) => Err(e),
+        }
     }
 
     /// `limit`: until when it may take at most, where it began before.
@@ -150,13 +174,11 @@ impl Engine {
         limit: Option<Instant>,
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<u8>> {
-        let counted = |result: Result<Vec<u8>>| {
-            if let Err(error) = &result {
-                activity.failed(error);
-            }
-            result
-        };
-        counted(self.embed_uncounted(resolved, text, role, settings, activity, limit, interrupt))
+        let result = self.embed_uncounted(resolved, text, role, settings, activity, limit, interrupt);
+        result.map_err(|error| {
+            activity.failed(&error);
+            of_text(error, text)
+        })
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -288,10 +310,7 @@ impl Engine {
 
     /// The model's answer to `body`, a JSON document.
     pub fn predict(&self, model_id: &str, body: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        check_id("model_id", model_id)?;
-        let settings = self.settings(interrupt)?;
-        let resolved =
-            self.registry.model(self.store.as_ref(), Routine::PREDICT_ROW, model_id, &settings, interrupt)?;
+        let (settings, resolved) = self.resolve(Routine::PREDICT_ROW, model_id, body, interrupt)?;
         let activity = self.status.of(counted_as(&resolved.model));
         activity.called();
         self.answer(&resolved, body, &settings, &activity, interrupt)
@@ -400,6 +419,17 @@ fn check_width(bytes: &[u8], wanted: Option<u64>) -> Result<()> {
             bytes.len() / 4
         ))),
         _ => Ok(()),
+    }
+}
+
+/// The error of a text that the provider refused, with what is the matter where that is plain.
+fn of_text(error: Error, text: &str) -> Error {
+    match error.kind() {
+        Kind::Provider(400 | 422) if text.trim().is_empty() => Error::new(
+            error.kind(),
+            format!("{}; the text is empty: leave such rows out, or give NULL with NULLIF(text, '')", error.message()),
+        ),
+        _ => error,
     }
 }
 

@@ -124,6 +124,15 @@ impl Minute {
         }
     }
 
+    /// Takes back what was added in a second.
+    fn take_back(&mut self, then: u64, n: u64) {
+        if then + SECONDS as u64 > self.newest {
+            if let Some(count) = self.seconds.get_mut(Self::place(then)) {
+                *count = count.saturating_sub(n);
+            }
+        }
+    }
+
     fn sum(&self) -> u64 {
         self.seconds.iter().fold(0, |sum, n| sum.saturating_add(*n))
     }
@@ -187,6 +196,8 @@ pub enum Outcome {
     Declined,
     /// Refused as one too many; with the wait that the provider asks for.
     Refused(Option<Duration>),
+    /// Nothing was sent: a secret was missing, a rule forbade it.
+    NotSent,
     /// Anything else.
     Failed,
 }
@@ -197,6 +208,7 @@ impl Outcome {
         match failure.kind() {
             _ if failure.is_rate_limit() => Outcome::Refused(failure.wait),
             Kind::Provider(400..=499) => Outcome::Declined,
+            _ if failure.is_unsent() => Outcome::NotSent,
             _ => Outcome::Failed,
         }
     }
@@ -206,6 +218,8 @@ impl Outcome {
 pub struct Permit {
     gate: Arc<Gate>,
     epoch: u64,
+    /// When it was given.
+    second: u64,
     tokens: u64,
     done: bool,
 }
@@ -246,7 +260,7 @@ impl Gate {
             let now = Instant::now();
             let wait = match self.try_enter(&mut state, budget, tokens, now) {
                 Ok(()) => {
-                    return Ok(Permit { gate: Arc::clone(self), epoch: state.epoch, tokens, done: false });
+                    return Ok(self.permit(&state, tokens, now));
                 }
                 Err(Blocked::Until(at, why)) if at >= deadline => {
                     return Err(too_long(at, why, now))
@@ -278,10 +292,14 @@ impl Gate {
         let mut state = self.lock();
         let now = Instant::now();
         match self.try_enter(&mut state, budget, tokens, now) {
-            Ok(()) => Ok(Permit { gate: Arc::clone(self), epoch: state.epoch, tokens, done: false }),
+            Ok(()) => Ok(self.permit(&state, tokens, now)),
             Err(Blocked::Until(at, why)) => Err(Some((at, too_long(at, why, now)))),
             Err(Blocked::Busy) => Err(None),
         }
+    }
+
+    fn permit(self: &Arc<Self>, state: &State, tokens: u64, now: Instant) -> Permit {
+        Permit { gate: Arc::clone(self), epoch: state.epoch, second: self.second(now), tokens, done: false }
     }
 
     fn second(&self, at: Instant) -> u64 {
@@ -377,6 +395,10 @@ impl Permit {
             }
             // An answer too, and a sign that the provider answers again.
             Outcome::Declined => state.widen(self.epoch),
+            Outcome::NotSent => {
+                state.requests.take_back(self.second, 1);
+                state.tokens.take_back(self.second, self.tokens);
+            }
             Outcome::Failed => {}
         }
         drop(state);
@@ -430,6 +452,29 @@ mod tests {
         let _two = [enter(&gate, budget, soon()).unwrap(), enter(&gate, budget, soon()).unwrap()];
         let error = enter(&gate, budget, soon()).err().unwrap();
         assert!(error.message().contains("requests_per_minute"), "{error}");
+    }
+
+    #[test]
+    fn what_was_not_sent_does_not_count() {
+        let gate = Arc::new(Gate::default());
+        let budget = Budget { requests: Some(1), tokens: Some(10), ..Budget::default() };
+        for _ in 0..3 {
+            enter(&gate, budget, soon()).unwrap().finish(&Outcome::NotSent);
+        }
+        enter(&gate, budget, soon()).unwrap().finish(&Outcome::Failed);
+        assert!(enter(&gate, budget, soon()).is_err());
+    }
+
+    #[test]
+    fn a_limit_that_an_answer_says_is_used_up_holds_everybody_back() {
+        let gate = Arc::new(Gate::default());
+        let pause = Some(Duration::from_millis(400));
+        enter(&gate, Budget::default(), soon()).unwrap().finish(&Outcome::Answered { tokens: None, pause });
+        let answered = Instant::now();
+        let refused = enter(&gate, Budget::default(), answered + Duration::from_millis(10));
+        assert!(refused.err().unwrap().message().contains("limits the rate"));
+        enter(&gate, Budget::default(), soon()).unwrap();
+        assert!(answered.elapsed() >= Duration::from_millis(390), "{:?}", answered.elapsed());
     }
 
     #[test]

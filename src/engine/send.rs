@@ -49,6 +49,8 @@ pub(super) enum Tried {
     Failed(Failure, Option<SecretString>),
     /// The provider rejected the key before, and it is still the same.
     SameKey,
+    /// Nothing was sent: the key or the URL could not be told.
+    Unsent(Error),
 }
 
 /// What a call reaches outside of the process; shared with the workers.
@@ -90,15 +92,23 @@ impl Engine {
                     permit.finish(&Outcome::Answered { tokens, pause });
                     return result.map(|(value, _)| value);
                 }
+                Tried::Unsent(error) => {
+                    activity.not_sent(tries.made() > 0 || rejected.is_some());
+                    permit.finish(&Outcome::NotSent);
+                    return Err(error);
+                }
                 Tried::SameKey => {
-                    activity.not_sent();
-                    permit.finish(&Outcome::Failed);
+                    activity.not_sent(true);
+                    permit.finish(&Outcome::NotSent);
                     let failure = rejected.map(|(_, failure)| failure);
                     return Err(failure.map_or_else(|| Error::internal("no key was rejected"), |f| f.into_error(1)));
                 }
                 Tried::Failed(failure, key) => (failure.within(request.timeout), key),
             };
             let limited = failure.is_rate_limit();
+            if failure.is_unsent() {
+                activity.not_sent(tries.made() > 0 || rejected.is_some());
+            }
             permit.finish(&Outcome::of_failure(&failure));
             match (failure.kind(), key) {
                 // A key may have been rotated, or a token revoked, since it was read: once, with one read anew.
@@ -108,10 +118,7 @@ impl Engine {
                 }
                 (Kind::Provider(401 | 403), None) if request.resolved.model.auth_type.is_none() => {
                     let error = failure.into_error(tries.made() + 1);
-                    return Err(Error::new(
-                        error.kind(),
-                        format!("{}; the model is registered without a secret", error.message()),
-                    ));
+                    return Err(without_secret(error, &request.resolved, None));
                 }
                 _ => {}
             }
@@ -173,6 +180,16 @@ impl Engine {
     }
 }
 
+/// The error of a refusal, with what is the matter where no key was sent because the model has none.
+pub(super) fn without_secret(error: Error, resolved: &ResolvedModel, key: Option<&SecretString>) -> Error {
+    match error.kind() {
+        Kind::Provider(401 | 403) if key.is_none() && resolved.model.auth_type.is_none() => {
+            Error::new(error.kind(), format!("{}; the model is registered without a secret", error.message()))
+        }
+        _ => error,
+    }
+}
+
 /// Sleeps on the statement's thread, listening.
 fn sleep(time: Duration, interrupt: &dyn Interrupt) -> Result<()> {
     let end = Instant::now() + time;
@@ -193,11 +210,18 @@ pub(super) fn exchange(
     rejected: Option<&SecretString>,
     cancel: &CancelToken,
 ) -> Result<Tried> {
+    crate::abi::guard::injected_panic("request");
     let settings = &request.settings;
     let http = Http { client: &outside.client, settings, cancel, deadline: request.deadline, hosts: google_hosts() };
     let options = &request.resolved.model.options;
-    let url = url(&outside.credentials, request, &http)?;
-    let (headers, key) = headers(&outside.credentials, request, &url, rejected, &http)?;
+    let prepared = url(&outside.credentials, request, &http).and_then(|url| {
+        let (headers, key) = headers(&outside.credentials, request, &url, rejected, &http)?;
+        Ok((url, headers, key))
+    });
+    let (url, headers, key) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(Tried::Unsent(error)),
+    };
     if let (Some(rejected), Some(key)) = (rejected, &key) {
         if rejected.expose_secret() == key.expose_secret() {
             return Ok(Tried::SameKey);

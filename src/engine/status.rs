@@ -86,11 +86,11 @@ impl Activity {
         });
     }
 
-    /// The last request that was counted as sent again was not.
-    pub fn not_sent(&self) {
+    /// The last request that was counted as sent was not; `again` as it was counted.
+    pub fn not_sent(&self, again: bool) {
         self.count(|c| {
             c.requests = c.requests.saturating_sub(1);
-            c.retries = c.retries.saturating_sub(1);
+            c.retries = c.retries.saturating_sub(u64::from(again));
         });
     }
 

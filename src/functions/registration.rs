@@ -129,7 +129,9 @@ command! {
     SetSecretOptions = "ml_set_secret_options", &[&["secret_id"], &["options"]], 2, |v, _, interrupt| {
         let id = required(v, 0, "secret_id")?;
         let value = required(v, 1, "options")?;
-        changing(|_| sql_store::set_secret_options(id, value, interrupt))?;
+        changing(|engine| {
+            sql_store::set_secret_options(id, value, engine.settings(interrupt)?.as_ref(), interrupt)
+        })?;
         Ok(id.to_owned())
     }
 }

@@ -165,13 +165,11 @@ impl Client {
         cancel: &CancelToken,
     ) -> std::result::Result<Answer, Failure> {
         let configured = self.configured(settings)?;
-        let own_proxy = match call.proxy.as_str() {
-            "" | "none" => None,
-            url => Some(proxy::check_proxy(url)?),
-        };
-        let direct = call.proxy == "none" || call.metadata || is_this_machine(&call.url);
+        let own_proxy = if call.proxy.is_empty() { None } else { proxy::from_setting(&call.proxy)? };
+        let direct = call.proxy == proxy::NONE || call.metadata || is_this_machine(&call.url);
         let proxy =
             own_proxy.as_ref().or(configured.proxy.as_ref()).filter(|p| !direct && !proxy::passes_by(p, &call.url));
+        proxy.map_or(Ok(()), proxy::must_speak_http)?;
         let allowlist =
             if call.metadata { Arc::new(Allowlist::for_metadata()) } else { Arc::clone(&configured.allowlist) };
         allowlist.check_url(&call.url, proxy.is_some())?;
@@ -237,6 +235,11 @@ impl Failure {
             Kind::Provider(503) => self.retryable && self.wait.is_some(),
             _ => false,
         }
+    }
+
+    /// Whether nothing was sent: a rule or a setting was against it.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self.kind(), Kind::Denied | Kind::Invalid | Kind::Unsupported)
     }
 
     /// The same failure, of a call that was given `timeout`.

@@ -5,25 +5,41 @@ use url::Url;
 
 use crate::error::{Error, Kind, Result};
 
-/// Reads the setting: a proxy's URL, or nothing for the environment's (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`,
-/// `NO_PROXY`).
+/// In place of a proxy's URL: requests go directly, whatever the environment says.
+pub const NONE: &str = "none";
+
+/// Reads the setting: a proxy's URL, `none`, or nothing for the environment's (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`,
+/// `NO_PROXY`), which may turn out to be one that cannot be used: see [`must_speak_http`].
 pub fn from_setting(setting: &str) -> Result<Option<Proxy>> {
-    if !setting.is_empty() {
-        return check_proxy(setting).map(Some);
+    match setting {
+        "" => Ok(Proxy::try_from_env()),
+        NONE => Ok(None),
+        url => check_proxy(url).map(Some),
     }
-    match Proxy::try_from_env() {
-        Some(proxy) if !speaks_http(&proxy) => Err(Error::new(
-            Kind::Unsupported,
-            "the proxy in mysqld's environment is not an HTTP proxy; set the setting proxy to http://host:port",
-        )),
-        proxy => Ok(proxy),
+}
+
+/// Checks the value of a setting or option that names a proxy.
+pub fn check_setting(value: &str) -> Result<()> {
+    from_setting(value).map(|_| ())
+}
+
+/// An error for a proxy of the environment that requests cannot go through. Those that go past it are not concerned.
+pub fn must_speak_http(proxy: &Proxy) -> Result<()> {
+    if speaks_http(proxy) {
+        return Ok(());
     }
+    Err(Error::new(
+        Kind::Unsupported,
+        "the proxy in mysqld's environment is not an HTTP proxy; set the setting proxy to http://host:port, or to none",
+    ))
 }
 
 /// Reads a proxy's URL.
 pub fn check_proxy(url: &str) -> Result<Proxy> {
     let proxy = Proxy::new(url).ok().filter(speaks_http).ok_or_else(|| {
-        Error::invalid("setting proxy is not the URL of an HTTP proxy; write http://host:port or https://host:port")
+        Error::invalid(
+            "setting proxy is not the URL of an HTTP proxy; write http://host:port or https://host:port, or none",
+        )
     })?;
     if proxy.username().is_some() || proxy.password().is_some() {
         return Err(Error::invalid(
@@ -50,6 +66,9 @@ mod tests {
     #[test]
     fn only_http_proxies_are_taken() {
         assert!(check_proxy("http://proxy.example:3128").is_ok());
+        assert!(from_setting(NONE).unwrap().is_none());
+        let socks = Proxy::new("socks5://proxy.example:1080").unwrap();
+        assert_eq!(must_speak_http(&socks).unwrap_err().kind(), Kind::Unsupported);
         for bad in ["socks5://proxy.example:1080", "nonsense nonsense", "", "http://user:pw@proxy.example:3128"] {
             assert!(check_proxy(bad).is_err(), "{bad}");
         }

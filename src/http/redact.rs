@@ -15,7 +15,7 @@ pub fn secrets_of(headers: &[(HeaderName, SecretString)]) -> Vec<SecretString> {
 fn is_secret(name: &HeaderName, value: &SecretString) -> bool {
     let name = name.as_str();
     bare(value.expose_secret()).len() >= SHORTEST
-        && ["authorization", "key", "token", "secret", "password", "cookie"].iter().any(|word| name.contains(word))
+        && ["auth", "key", "token", "secret", "password", "cookie"].iter().any(|word| name.contains(word))
 }
 
 /// The key in a header's value, without its scheme.
@@ -61,6 +61,7 @@ mod tests {
     #[test]
     fn only_key_headers_are_secret() {
         let secret = |n: &'static str, v: &str| is_secret(&HeaderName::from_static(n), &SecretString::from(v));
+        assert!(secret("x-auth", "12345678") && secret("proxy-authorization", "Basic 12345678"));
         assert!(secret("x-api-key", "12345678") && secret("authorization", "Bearer 12345678"));
         assert!(!secret("anthropic-version", "2023-06-01") && !secret("x-api-key", "short"));
     }

@@ -12,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(8);
 pub fn is_retryable(status: u16, body: &[u8]) -> bool {
     match status {
         429 => !is_out_of_money(body),
-        408 | 500 | 502 | 503 | 504 | 529 => true,
+        408 | 409 | 500 | 502 | 503 | 504 | 529 => true,
         _ => false,
     }
 }
@@ -79,8 +79,8 @@ mod tests {
             br#"{"error":{"type":"rate_limit_error","details":{"error_code":"enforced_spend_limit_reached"}}}"#
         ));
         assert!(is_retryable(429, br#"{"error":{"message":"not the insufficient_quota kind","code":"rate_limit"}}"#));
-        assert!(!should_retry(Some("false"), 503, b"") && should_retry(Some("true"), 409, b""));
-        assert!(is_retryable(529, b"") && !is_retryable(401, b"") && !is_retryable(501, b""));
+        assert!(!should_retry(Some("false"), 503, b"") && should_retry(Some("true"), 501, b""));
+        assert!(is_retryable(409, b"") && is_retryable(529, b"") && !is_retryable(401, b"") && !is_retryable(501, b""));
     }
 
     #[test]

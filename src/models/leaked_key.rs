@@ -2,8 +2,12 @@
 //!
 //! A guess by name and by the prefixes that providers give their keys; it never repeats what it looked at.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 use url::Url;
+
+use crate::error::cut;
 
 /// Names of parameters and headers in which services take keys.
 const KEY_NAMES: [&str; 20] = [
@@ -105,6 +109,40 @@ pub fn in_options(options: &Map<String, Value>) -> Vec<(String, String, &'static
     found
 }
 
+/// What a request template seems to hold: a member that is called like a key and has a text of its own, or a text
+/// that looks like a key.
+pub fn in_template(template: &Value) -> Option<&'static str> {
+    match template {
+        Value::String(text) => in_text(text),
+        // The depth is bounded: serde_json refuses documents nested deeper than 128.
+        Value::Array(items) => items.iter().find_map(in_template),
+        Value::Object(map) => map.iter().find_map(|(name, value)| match value {
+            Value::String(text) if is_literal(text) && is_clear_key_name(name) => Some("a key"),
+            value => in_template(value),
+        }),
+        _ => None,
+    }
+}
+
+/// Whether a text of a template goes into the request as it is.
+fn is_literal(text: &str) -> bool {
+    !text.trim().is_empty() && !text.contains("{{")
+}
+
+/// Whether a member of a request can hardly be anything but a key. Others (`key`, `token`) have many meanings there.
+fn is_clear_key_name(name: &str) -> bool {
+    is_key_name(name)
+        && !["key", "token", "auth", "sig", "signature", "credentials"].iter().any(|n| name.eq_ignore_ascii_case(n))
+}
+
+/// A text to be shown in an error: cut, and not repeated where it looks like a key.
+pub fn shown(text: &str, max: usize) -> Cow<'_, str> {
+    match in_text(text) {
+        Some(what) => Cow::Owned(format!("({what}, not repeated)")),
+        None => cut(text, max),
+    }
+}
+
 /// What a text seems to hold anywhere in it: one of the well-known prefixes at the beginning of a word.
 pub fn in_text(text: &str) -> Option<&'static str> {
     PREFIXES.iter().find_map(|(prefix, length, what)| {
@@ -132,6 +170,25 @@ mod tests {
         assert_eq!(in_text("https://h/v1?x=sk-proj-abc123def456ghi789"), Some("an OpenAI key"));
         assert_eq!(in_text("SELECT JSON_OBJECT('x-api-key', 'sk-ant-api03-AbCdEf123456')"), Some("an Anthropic key"));
         assert_eq!(in_text("https://h/hf_AbCdEfGhIjKlMnOpQrStUv/embed"), Some("a Hugging Face token"));
+    }
+
+    #[test]
+    fn templates_are_walked() {
+        let found = |text: &str| in_template(&serde_json::from_str(text).unwrap());
+        assert_eq!(found(r#"{"input":"{{input}}","auth":{"api_key":"abc"}}"#), Some("a key"));
+        assert_eq!(found(r#"[{"x":["{{input}}","hf_AbCdEfGhIjKlMnOpQrStUv"]}]"#), Some("a Hugging Face token"));
+        for fine in [
+            r#"{"input":"{{input}}","key":"doc","token":"cls","return_token":true,"api_key":""}"#,
+            r#"{"password":"{{input}}"}"#,
+        ] {
+            assert_eq!(found(fine), None, "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        assert_eq!(shown("openai", 10), "openai");
+        assert_eq!(shown("sk-proj-abc123def456ghi789", 100), "(an OpenAI key, not repeated)");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::function_name::FunctionName;
+use super::leaked_key;
 use super::options::ModelOptions;
 use crate::error::{Error, Result};
 use crate::providers::template::{JsonPath, JsonTemplate};
@@ -207,12 +208,13 @@ pub fn check_id(argument: &str, id: &str) -> Result<()> {
     if id.chars().count() > MAX_ID_CHARS {
         return Err(Error::invalid(format!(
             "{argument} '{}' is longer than {MAX_ID_CHARS} characters; choose a shorter one",
-            crate::error::cut(id, 60)
+            leaked_key::shown(id, 60)
         )));
     }
     if id.trim() != id || id.chars().any(char::is_control) {
         return Err(Error::invalid(format!(
-            "{argument} '{id}' has a control character or a space at an end; use a name without"
+            "{argument} '{}' has a control character or a space at an end; use a name without",
+            leaked_key::shown(id, 120)
         )));
     }
     Ok(())

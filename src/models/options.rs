@@ -140,8 +140,8 @@ const SPECS: [Spec; 23] = [
     }),
     spec("proxy", "the URL of an HTTP proxy, or 'none'", |o, v| {
         text(v, 1000, &mut o.proxy)?;
-        let url = o.proxy.as_deref().filter(|p| *p != "none");
-        url.is_none_or(|url| crate::http::proxy::check_proxy(url).is_ok()).then_some(())
+        let value = o.proxy.as_deref().filter(|value| !value.is_empty())?;
+        crate::http::proxy::check_setting(value).is_ok().then_some(())
     }),
     spec("api_version", "a text such as 2024-10-21", |o, v| word(v, &mut o.api_version)),
     spec("location", "a text such as us-central1", |o, v| word(v, &mut o.location)),

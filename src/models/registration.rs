@@ -3,6 +3,7 @@
 use super::built_in;
 use super::endpoint_url::{cloud_of, google_hosts, url_of};
 use super::function_name::FunctionName;
+use super::leaked_key;
 use super::model::{check_id, AuthType, InputTransform, Model, ModelType, OutputTransform, ProviderId};
 use super::options::ModelOptions;
 use super::settings::Settings;
@@ -133,6 +134,35 @@ impl Registration {
             .collect()
     }
 
+    /// An error where a text that everybody may read who may call the model holds what looks like a key. It is not
+    /// repeated. The URL is looked at when it is read.
+    pub fn check_for_keys(&self) -> Result<()> {
+        let refuse = |argument: &str, what: &str, next: &str| {
+            Err(Error::invalid(format!("{argument} holds what looks like {what}, which everybody could read; {next}")))
+        };
+        let register = "register the key with CALL mysql.ml_create_sm_secret_registration(...) and give the id of that secret as model_auth_id";
+        let texts = [
+            ("model_qualified_name", &self.qualified_name),
+            ("model_auth_id", &self.auth_id),
+            ("generate_headers_fn", &self.header_fn),
+            ("model_in_transform_fn", &self.input_fn),
+            ("model_out_transform_fn", &self.output_fn),
+        ];
+        for (argument, text) in texts {
+            if let Some(what) = text.as_deref().and_then(leaked_key::in_text) {
+                return refuse(argument, what, register);
+            }
+        }
+        match self.input_fn.as_deref().and_then(key_in_template) {
+            Some(what) => refuse(
+                "model_in_transform_fn",
+                what,
+                "send it as a header by a registered secret, or let a stored function read it from a table",
+            ),
+            None => Ok(()),
+        }
+    }
+
     /// Whose API the model speaks: that of its built-in functions, else its provider's.
     fn spoken_api(&self, provider_id: ProviderId, model_type: ModelType) -> Result<ProviderId> {
         let find = |text: &Option<String>| text.as_deref().and_then(built_in::find);
@@ -254,6 +284,12 @@ impl Registration {
 /// Whether a transform is a template or path instead of a stored function.
 pub fn is_declarative(text: &str) -> bool {
     text.starts_with("json:") || text.starts_with("path:")
+}
+
+/// What a `json:` template seems to hold; nothing where the text is none.
+pub fn key_in_template(text: &str) -> Option<&'static str> {
+    let template = text.strip_prefix("json:")?;
+    leaked_key::in_template(&serde_json::from_str(template).ok()?)
 }
 
 /// The rules of a registration that concern more than one argument.

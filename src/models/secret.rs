@@ -4,6 +4,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use super::leaked_key;
+use super::model::check_id;
 use super::options::parse_object;
 use crate::error::{cut, Error, Kind, Result};
 
@@ -169,6 +171,28 @@ impl SecretPath {
             "secret_path is not a path; accepted: env:VARIABLE, file:NAME, keyring:NAME, projects/P/secrets/S/versions/V (never the key itself)",
         ))
     }
+}
+
+/// An error for an id that a secret cannot be registered under. One that looks like a key is not repeated: the id and
+/// the key are easily given in each other's place.
+pub fn check_new_id(secret_id: &str) -> Result<()> {
+    if let Some(what) = leaked_key::in_text(secret_id) {
+        return Err(Error::invalid(format!(
+            "secret_id holds what looks like {what}, and ids are seen by many; choose a name for the secret"
+        )));
+    }
+    check_id("secret_id", secret_id)
+}
+
+/// An error for a path that is none, or whose name looks like a key.
+pub fn check_new_path(path: &str) -> Result<()> {
+    let name = ["env:", "file:", "keyring:"].iter().find_map(|scheme| path.strip_prefix(scheme));
+    if let Some(what) = name.and_then(leaked_key::in_text) {
+        return Err(Error::invalid(format!(
+            "secret_path holds what looks like {what}; give the place where the key is kept, never the key itself"
+        )));
+    }
+    SecretPath::parse(path).map(|_| ())
 }
 
 /// Whether a key of the keyring may be called so. Some keyrings make a URL or a file's name of it, hence the rule about

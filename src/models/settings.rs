@@ -157,7 +157,7 @@ pub fn check(name: &str, value: &str) -> Result<()> {
         }
         Accepts::ProxyUrl => {
             if !value.is_empty() {
-                crate::http::proxy::check_proxy(value)?;
+                crate::http::proxy::check_setting(value)?;
             }
         }
         Accepts::Word => {

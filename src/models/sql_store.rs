@@ -13,7 +13,7 @@ use super::leaked_key;
 use super::model::{check_id, Model};
 use super::options;
 use super::registration::{self, FunctionInfo, Registration};
-use super::secret::{self, Secret, SecretPath};
+use super::secret::{self, Secret};
 use super::settings::{self, Settings, SETTINGS};
 use super::store::{no_such_model, ResolvedModel, Routine, Store};
 use url::Url;
@@ -288,9 +288,14 @@ pub fn audit_secrets(interrupt: &dyn Interrupt) -> Result<String> {
         let texts = [
             ("model_request_url", &r.request_url),
             ("model_qualified_name", &r.qualified_name),
-            ("input_transform_fn", &r.input_fn),
             ("model_auth_id", &r.auth_id),
         ];
+        let template = r.input_fn.as_deref();
+        let in_template =
+            template.and_then(leaked_key::in_text).or_else(|| template.and_then(registration::key_in_template));
+        if let Some(what) = in_template {
+            findings.push(finding(id, "input_transform_fn", what));
+        }
         for (place, text) in texts {
             if let Some(what) = text.as_deref().and_then(leaked_key::in_url_or_text) {
                 findings.push(finding(id, place, what));
@@ -522,6 +527,7 @@ pub fn create_model(
 ) -> Result<()> {
     check_may_call("ml_create_model_registration", 10, interrupt)?;
     let mut r = registration.without_blanks();
+    r.check_for_keys()?;
     let (definer, url) = complete(&mut r, by_name, None, settings, interrupt)?;
     session(&As::Library, interrupt, move |s| {
         check_secret(s, r.auth_id.as_deref(), url.as_ref())?;
@@ -565,6 +571,8 @@ pub fn alter_model(
     interrupt: &dyn Interrupt,
 ) -> Result<()> {
     check_may_call("ml_alter_model_registration", 10, interrupt)?;
+    // What is stored already may stay: ml_audit_secrets finds it.
+    change.check_for_keys()?;
     if !by_name {
         order_transforms(&mut change, false, interrupt)?;
     }
@@ -663,6 +671,9 @@ pub fn set_model_options(model_id: &str, patch: &str, settings: &Settings, inter
     if ["proxy", "ca_file"].iter().any(|name| patched.get(*name).is_some_and(|value| !value.is_null())) {
         check_may_call("ml_set_setting", 2, interrupt)?;
     }
+    if let Some(path) = patched.get("ca_file").and_then(|value| value.as_str()).filter(|path| path.starts_with('/')) {
+        check_ca_file(path)?;
+    }
     let (id, patch, settings) = (model_id.to_owned(), patch.to_owned(), settings.clone());
     session(&As::Library, interrupt, move |s| {
         // One transaction: two patches at once must not lose one.
@@ -684,8 +695,8 @@ pub fn set_model_options(model_id: &str, patch: &str, settings: &Settings, inter
 /// Registers where a secret is found.
 pub fn create_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_create_sm_secret_registration", 2, interrupt)?;
-    check_id("secret_id", secret_id)?;
-    SecretPath::parse(path)?;
+    secret::check_new_id(secret_id)?;
+    secret::check_new_path(path)?;
     let definer = current_account()?.to_string();
     let (id, path) = (secret_id.to_owned(), path.to_owned());
     session(&As::Library, interrupt, move |s| {
@@ -703,7 +714,7 @@ fn no_such_secret(id: &str) -> Error {
         Kind::NotFound,
         format!(
             "secret '{}' is not registered; register it with CALL mysql.ml_create_sm_secret_registration(...)",
-            cut(id, 120)
+            leaked_key::shown(id, 120)
         ),
     )
 }
@@ -712,7 +723,7 @@ fn no_such_secret(id: &str) -> Error {
 pub fn alter_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_alter_sm_secret_registration", 2, interrupt)?;
     check_id("secret_id", secret_id)?;
-    SecretPath::parse(path)?;
+    secret::check_new_path(path)?;
     let definer = current_account()?.to_string();
     let (id, path) = (secret_id.to_owned(), path.to_owned());
     session(&As::Library, interrupt, move |s| {
@@ -728,11 +739,11 @@ pub fn alter_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> R
     })
 }
 
-/// Patches a secret's options.
-pub fn set_secret_options(secret_id: &str, patch: &str, interrupt: &dyn Interrupt) -> Result<()> {
+/// Patches a secret's options. A binding that a registered model breaks is refused: its calls would fail from now on.
+pub fn set_secret_options(secret_id: &str, patch: &str, settings: &Settings, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_set_secret_options", 2, interrupt)?;
     check_id("secret_id", secret_id)?;
-    let (id, patch) = (secret_id.to_owned(), patch.to_owned());
+    let (id, patch, settings) = (secret_id.to_owned(), patch.to_owned(), settings.clone());
     session(&As::Library, interrupt, move |s| {
         s.query("START TRANSACTION", &[])?;
         let stored = s.query(
@@ -741,13 +752,48 @@ pub fn set_secret_options(secret_id: &str, patch: &str, interrupt: &dyn Interrup
         )?;
         let row = stored.rows.first().ok_or_else(|| no_such_secret(&id))?;
         let options: Option<String> = row.get(0)?;
-        let merged = options::merge(options.as_deref(), &patch, |map| secret::url_prefix(map).map(|_| ()))?;
+        let mut prefix = None;
+        let merged = options::merge(options.as_deref(), &patch, |map| {
+            prefix = secret::url_prefix(map)?;
+            Ok(())
+        })?;
+        if let Some(prefix) = &prefix {
+            check_users(s, &id, prefix, &settings)?;
+        }
         s.query(
             "UPDATE mysql.cloudsql_ml_secrets SET options = ?, updated_at = CURRENT_TIMESTAMP(6) WHERE secret_id = ?",
             &[merged.as_deref().into(), id.as_str().into()],
         )?;
         s.query("COMMIT", &[]).map(|_| ())
     })
+}
+
+/// An error that names the first model which sends the secret elsewhere than below `prefix`.
+fn check_users(s: &mut Session, secret_id: &str, prefix: &Url, settings: &Settings) -> Result<()> {
+    let sql = format!("{SELECT_MODEL} FROM mysql.cloudsql_ml_models m WHERE m.model_auth_id = ? ORDER BY m.model_id");
+    for row in &s.query(&sql, &[secret_id.into()])?.rows {
+        let stored = read_model(row)?;
+        let definer = parse_definer(&stored.definer);
+        // What does not work anyhow is not broken by this.
+        let model = definer.and_then(|d| stored.registration.to_model(stored.options.as_deref(), d, ""));
+        let Ok(model) = model else { continue };
+        if !registration::url_is_certain(&model, settings) {
+            continue;
+        }
+        let url = registration::checked_url(&model, settings);
+        if let Some(url) = url.ok().filter(|url| !secret::is_below(prefix, url)) {
+            return Err(Error::new(
+                Kind::Denied,
+                format!(
+                    "model '{}' sends the secret to {}, which is not below {}; nothing was changed: alter or drop that model first, or choose another url_prefix",
+                    cut(&model.model_id, 60),
+                    crate::http::shown(&url),
+                    cut(prefix.as_str(), 120)
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Deletes a secret's registration, unless a model uses it; with it its key in the keyring.

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::function_name::FunctionName;
+use super::leaked_key;
 use super::model::Model;
 use super::secret::Secret;
 use super::settings::Settings;
-use crate::error::{cut, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::server::caller::Account;
 use crate::threads::interrupt::Interrupt;
 
@@ -89,7 +90,7 @@ pub fn no_such_model(model_id: &str) -> Error {
         Kind::NotFound,
         format!(
             "model '{}' is not registered; register it with CALL mysql.ml_create_model_registration(...)",
-            cut(model_id, 120)
+            leaked_key::shown(model_id, 120)
         ),
     )
 }

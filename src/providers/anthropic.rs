@@ -4,7 +4,7 @@
 
 use url::Url;
 
-use super::{body, complete, require_ability, Abilities, Cloud, Embeddings, KeyHeader, Provider, Role};
+use super::{body, complete, probe_of, require_ability, Abilities, Cloud, Embeddings, KeyHeader, Provider, Role};
 use crate::error::{Error, Result};
 use crate::models::model::Model;
 
@@ -57,8 +57,8 @@ impl Provider for Anthropic {
         body::with_model(body, model.qualified_name.as_deref())
     }
 
-    fn probe(&self, _model: &Model) -> Option<String> {
-        Some(r#"{"max_tokens":16,"messages":[{"role":"user","content":"Say OK"}]}"#.into())
+    fn probe(&self, model: &Model) -> Option<String> {
+        probe_of(self, model, &["/messages"], r#"{"max_tokens":16,"messages":[{"role":"user","content":"Say OK"}]}"#)
     }
 }
 

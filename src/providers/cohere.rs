@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::numbers::{parse, Numbers};
-use super::{body, complete, input_type, name_of, require_ability, require_name};
+use super::open_ai::CHAT_PROBE;
+use super::{body, complete, input_type, name_of, probe_of, require_ability, require_name};
 use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
 use crate::error::{Error, Result};
 use crate::models::model::{Model, ModelType};
@@ -117,10 +118,10 @@ impl Provider for Cohere {
     }
 
     fn probe(&self, model: &Model) -> Option<String> {
-        Some(match model.model_type {
-            ModelType::Reranking => r#"{"query":"a","documents":["a"]}"#.into(),
-            _ => r#"{"messages":[{"role":"user","content":"Say OK"}]}"#.into(),
-        })
+        match model.model_type {
+            ModelType::Reranking => probe_of(self, model, &["/rerank"], r#"{"query":"a","documents":["a"]}"#),
+            _ => probe_of(self, model, &["/chat"], CHAT_PROBE),
+        }
     }
 }
 

@@ -8,9 +8,11 @@ use url::Url;
 
 use super::body::{self, Input};
 use super::numbers::{parse, Numbers};
+use super::open_ai::CHAT_PROBE;
 use super::scan::Scan;
 use super::{
-    complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider, Role,
+    complete, name_of, probe_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider,
+    Role,
 };
 use crate::error::{Error, Result};
 use crate::models::model::{Model, ModelType};
@@ -37,6 +39,12 @@ fn is_tei(model: &Model) -> bool {
     model.request_url.as_deref().is_some_and(|url| !url.contains("/models/"))
 }
 
+/// Whether a URL is that of a dedicated Inference Endpoint, which takes `{"inputs": ...}` at its root.
+fn is_dedicated(url: &str) -> bool {
+    let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
+    host.is_some_and(|host| host.ends_with(".endpoints.huggingface.cloud"))
+}
+
 impl Provider for HuggingFace {
     fn abilities(&self) -> Abilities {
         Abilities { embedding: true, generate: true, rerank: true, image: false }
@@ -58,6 +66,7 @@ impl Provider for HuggingFace {
         Ok(match model.model_type {
             ModelType::TextEmbedding | ModelType::MultimodalEmbedding => complete(url, "", "/embed"),
             ModelType::Reranking => complete(url, "", "/rerank"),
+            ModelType::Generic if is_dedicated(url) => url.clone(),
             ModelType::Llm | ModelType::Generic => complete(url, "/v1", "/chat/completions"),
         })
     }
@@ -128,7 +137,7 @@ impl Provider for HuggingFace {
         let chat = self.endpoint(model, &Cloud::default()).is_ok_and(|url| url.ends_with("/chat/completions"));
         match model.model_type {
             ModelType::Reranking => Some(r#"{"query":"a","texts":["a"]}"#.into()),
-            _ if chat => super::open_ai::chat_probe(),
+            _ if chat => probe_of(self, model, &["/chat/completions"], CHAT_PROBE),
             _ => Some(r#"{"inputs":"Say OK"}"#.into()),
         }
     }
@@ -176,5 +185,12 @@ mod tests {
         m.request_url = Some("https://api-inference.huggingface.co/models/facebook/bart-large-mnli".into());
         assert_eq!(endpoint(&m), m.request_url.clone().unwrap());
         assert_eq!(HuggingFace.predict_request(&m, r#"{"inputs":"x"}"#).unwrap(), br#"{"inputs":"x"}"#);
+        let dedicated = "https://abc123.us-east-1.aws.endpoints.huggingface.cloud/";
+        m.request_url = Some(dedicated.into());
+        assert_eq!(endpoint(&m), dedicated);
+        assert_eq!(HuggingFace.predict_request(&m, r#"{"inputs":"x"}"#).unwrap(), br#"{"inputs":"x"}"#);
+        let mut chat = named("hugging_face", "llm", "tgi", "{}");
+        chat.request_url = m.request_url;
+        assert_eq!(endpoint(&chat), format!("{dedicated}v1/chat/completions"));
     }
 }

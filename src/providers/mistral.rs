@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::body::{self, Input};
 use super::encoding_format::encoding_format;
-use super::open_ai::{chat_probe, path, read_list};
+use super::open_ai::{path, read_list, CHAT_PROBE};
 use super::{
-    complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider, Role,
+    complete, name_of, probe_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider,
+    Role,
 };
 use crate::error::Result;
 use crate::models::model::Model;
@@ -72,8 +73,8 @@ impl Provider for Mistral {
         body::with_model(body, model.qualified_name.as_deref())
     }
 
-    fn probe(&self, _model: &Model) -> Option<String> {
-        chat_probe()
+    fn probe(&self, model: &Model) -> Option<String> {
+        probe_of(self, model, &["/chat/completions"], CHAT_PROBE)
     }
 }
 

@@ -189,6 +189,15 @@ fn name_of(model: &Model) -> &str {
     model.qualified_name.as_deref().unwrap_or(&model.model_id)
 }
 
+/// `body` as the request that shows whether a model works: where its URL is one of the `calls`, and where the name that
+/// they need is known. A registration may leave the name to the callers, whose bodies have it.
+fn probe_of(api: &dyn Provider, model: &Model, calls: &[&str], body: &str) -> Option<String> {
+    let url = Url::parse(&api.endpoint(model, &Cloud::default()).ok()?).ok()?;
+    let path = url.path().trim_end_matches('/');
+    let named = model.qualified_name.is_some() || path.contains("/deployments/");
+    (named && calls.iter().any(|call| path.ends_with(call))).then(|| body.to_owned())
+}
+
 /// An error where a registration lacks the provider's name of the model.
 fn require_name(model: &Model, example: &str) -> Result<()> {
     if model.qualified_name.is_some() {

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::body::{self, Input};
 use super::cohere::truncate;
 use super::encoding_format::encoding_format;
-use super::open_ai::{chat_probe, read_list};
-use super::{complete, input_type, name_of, require_ability, require_name};
+use super::open_ai::{read_list, CHAT_PROBE};
+use super::{complete, input_type, name_of, probe_of, require_ability, require_name};
 use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
 use crate::error::Result;
 use crate::models::model::{Model, ModelType};
@@ -103,8 +103,11 @@ impl Provider for NvidiaNim {
 
     fn probe(&self, model: &Model) -> Option<String> {
         match model.model_type {
-            ModelType::Reranking => Some(r#"{"query":{"text":"a"},"passages":[{"text":"a"}]}"#.into()),
-            _ => chat_probe(),
+            ModelType::Reranking => {
+                let body = r#"{"query":{"text":"a"},"passages":[{"text":"a"}]}"#;
+                probe_of(self, model, &["/ranking", "/reranking"], body)
+            }
+            _ => probe_of(self, model, &["/chat/completions"], CHAT_PROBE),
         }
     }
 }

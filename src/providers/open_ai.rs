@@ -11,8 +11,8 @@ use super::numbers::{parse, Numbers};
 use super::scan::Scan;
 use super::usage::EmbeddingUsage;
 use super::{
-    complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, KeyHeader, Provider,
-    Role,
+    complete, name_of, probe_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, KeyHeader,
+    Provider, Role,
 };
 use crate::error::{Error, Result};
 use crate::models::model::{Model, ModelType};
@@ -127,15 +127,22 @@ pub fn path(model_type: ModelType) -> &'static str {
 }
 
 /// The smallest chat request.
-pub fn chat_probe() -> Option<String> {
-    Some(r#"{"messages":[{"role":"user","content":"Say OK"}]}"#.into())
-}
+pub const CHAT_PROBE: &str = r#"{"messages":[{"role":"user","content":"Say OK"}]}"#;
 
 /// Whether a host is Azure's.
 fn is_azure(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let azure = [".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com", ".openai.azure.us"];
     azure.iter().any(|suffix| host.ends_with(suffix)) || url.path().contains("/openai/deployments/")
+}
+
+/// Whether a URL is one of Ollama's own calls, which have other shapes. `/api/embeddings` is a call of others too.
+fn is_ollamas(url: &Url) -> bool {
+    match url.path().trim_end_matches('/') {
+        "/api/embed" | "/api/chat" | "/api/generate" => true,
+        "/api/embeddings" => url.port() == Some(11434),
+        _ => false,
+    }
 }
 
 /// Azure's URL: `/openai/deployments/NAME/embeddings?api-version=`, from a resource's base; `/openai/v1` takes calls
@@ -190,6 +197,12 @@ impl Provider for OpenAi {
         if model.model_type.embeds() {
             require_name(model, "text-embedding-3-small")?;
         }
+        let url = model.request_url.as_deref().and_then(|url| Url::parse(url).ok());
+        if url.is_some_and(|url| is_ollamas(&url)) {
+            return Err(Error::invalid(
+                "model_request_url is that of Ollama's own API; use provider ollama with it, or give the base http://localhost:11434",
+            ));
+        }
         Ok(())
     }
 
@@ -227,8 +240,8 @@ impl Provider for OpenAi {
         body::with_model(body, model.qualified_name.as_deref())
     }
 
-    fn probe(&self, _model: &Model) -> Option<String> {
-        chat_probe()
+    fn probe(&self, model: &Model) -> Option<String> {
+        probe_of(self, model, &["/chat/completions"], CHAT_PROBE)
     }
 }
 

@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::body::{self, Input};
 use super::encoding_format::encoding_format;
 use super::open_ai::read_list;
-use super::{complete, input_type, name_of, require_ability, require_name};
+use super::{complete, input_type, name_of, probe_of, require_ability, require_name};
 use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
 use crate::error::Result;
-use crate::models::model::{Model, ModelType};
+use crate::models::model::Model;
 
 /// The provider `voyage`.
 pub struct Voyage;
@@ -77,7 +77,7 @@ impl Provider for Voyage {
     }
 
     fn probe(&self, model: &Model) -> Option<String> {
-        (model.model_type == ModelType::Reranking).then(|| r#"{"query":"a","documents":["a"]}"#.into())
+        probe_of(self, model, &["/rerank"], r#"{"query":"a","documents":["a"]}"#)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Threads are made when work arrives and end after some seconds without any, so that an idle server carries none.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,11 +62,19 @@ impl Workers {
 
     /// Hands `work` to a thread. The result is fetched with [`Pending::wait`]; dropping it abandons the work.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<Pending<T>> {
-        let (sender, receiver) = sync_channel(1);
-        let job: Job = Box::new(move || {
-            // Nobody listening any more is no failure.
-            let _ = sender.send(guard::catch(work));
-        });
+        let (sender, receiver) = channel();
+        self.run_to(sender, work)?;
+        Ok(Pending { receiver })
+    }
+
+    /// Hands `work` to a thread; what comes of it is sent to `results`, an error also where it panics or is never begun.
+    pub fn run_to<T: Send + 'static>(
+        &self,
+        results: Sender<Result<T>>,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<()> {
+        let owed = Owed(Some(results));
+        let job: Job = Box::new(move || owed.tell(guard::catch(work)));
         let spawn = {
             let mut state = self.shared.lock();
             state.queue.push_back(job);
@@ -80,7 +88,7 @@ impl Workers {
         if spawn {
             self.spawn()?;
         }
-        Ok(Pending { receiver })
+        Ok(())
     }
 
     fn spawn(&self) -> Result<()> {
@@ -105,7 +113,7 @@ impl Workers {
 fn serve(shared: &Shared) {
     let started = guard::catch(shared.config.on_start);
     if started.is_err() {
-        // The job's sender is dropped: its waiter learns that the work was not done.
+        // Whoever waits for a job that is dropped is told that it was not done.
         let mut state = shared.lock();
         state.threads -= 1;
         if state.threads == 0 {
@@ -139,6 +147,29 @@ fn serve(shared: &Shared) {
     });
 }
 
+/// The word that somebody waits for, which is sent also where the work is dropped.
+struct Owed<T>(Option<Sender<Result<T>>>);
+
+impl<T> Owed<T> {
+    fn tell(mut self, result: Result<T>) {
+        // Nobody listening any more is no failure.
+        let _ = self.0.take().map(|results| results.send(result));
+    }
+}
+
+impl<T> Drop for Owed<T> {
+    fn drop(&mut self) {
+        let _ = self.0.take().map(|results| results.send(Err(not_done())));
+    }
+}
+
+fn not_done() -> Error {
+    Error::new(
+        Kind::Busy,
+        "the server could not give the library a thread or session; it is starting, stopping or out of resources",
+    )
+}
+
 /// Work in progress on a worker.
 pub struct Pending<T> {
     receiver: Receiver<Result<T>>,
@@ -150,12 +181,7 @@ impl<T> Pending<T> {
         loop {
             match self.receiver.recv_timeout(POLL) {
                 Ok(result) => return result,
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Error::new(
-                        Kind::Busy,
-                        "the server could not give the library a thread or session; it is starting, stopping or out of resources",
-                    ))
-                }
+                Err(RecvTimeoutError::Disconnected) => return Err(not_done()),
                 Err(RecvTimeoutError::Timeout) => {
                     interrupt.check()?;
                     if Instant::now() >= deadline {
@@ -208,7 +234,7 @@ mod tests {
     #[test]
     fn a_deadline_ends_the_wait() {
         let pool = pool(1);
-        let (release, held) = sync_channel::<()>(0);
+        let (release, held) = channel::<()>();
         let slow = pool
             .run(move || {
                 let _ = held.recv();
@@ -224,5 +250,19 @@ mod tests {
     fn a_failing_start_fails_the_work() {
         let pool = Workers::new(Config { on_start: || Err(Error::internal("no")), ..pool(1).shared.config });
         assert_eq!(pool.run(|| Ok(())).unwrap().wait(&Never, soon()).unwrap_err().kind(), Kind::Busy);
+    }
+
+    #[test]
+    #[allow(clippy::panic)]
+    fn one_receiver_of_many_results_is_told_of_those_that_never_come() {
+        let (sender, receiver) = channel::<Result<u32>>();
+        let next = || receiver.recv_timeout(Duration::from_secs(20)).unwrap();
+        pool(1).run_to(sender.clone(), || panic!("x")).unwrap();
+        assert_eq!(next().unwrap_err().kind(), Kind::Internal);
+        let failing = Workers::new(Config { on_start: || Err(Error::internal("no")), ..pool(1).shared.config });
+        failing.run_to(sender.clone(), || Ok(1)).unwrap();
+        assert_eq!(next().unwrap_err().kind(), Kind::Busy);
+        pool(1).run_to(sender, || Ok(2)).unwrap();
+        assert_eq!(next().unwrap(), 2);
     }
 }

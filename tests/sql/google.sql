@@ -37,6 +37,15 @@ SELECT VECTOR_DIM(mysql.ml_embedding('g2', 'text')) AS dimensions;
 CALL mysql.ml_create_model_registration('mm', 'publishers/google/models/multimodalembedding@001', 'google', 'multimodal_embedding', NULL, 'auth_type_cloudsql_service_agent_iam', NULL, NULL, NULL, NULL);
 SELECT VECTOR_DIM(mysql.ml_embedding('mm', 'a red shoe')) AS dimensions;
 SELECT JSON_LENGTH(mysql.ml_predict_row('mm', '{"instances": [{"image": {"bytesBase64Encoded": "iVBORw0KGgo=", "mimeType": "image/png"}}]}'), '$.predictions[0].imageEmbedding') AS dimensions;
+-- As Cloud SQL's sample registers it: functions of one's own, in the order input, output, header.
+CREATE DATABASE search;
+CREATE FUNCTION search.cloudsql_ml_multimodal_embedding_input_transform(model_id VARCHAR(100), input_text TEXT) RETURNS JSON DETERMINISTIC RETURN JSON_OBJECT('instances', JSON_ARRAY(JSON_OBJECT('text', input_text)));
+CREATE FUNCTION search.cloudsql_ml_multimodal_embedding_output_transform(model_id VARCHAR(100), response_json JSON) RETURNS BLOB DETERMINISTIC RETURN STRING_TO_VECTOR(CAST(JSON_EXTRACT(response_json, '$.predictions[0].textEmbedding') AS CHAR));
+CALL mysql.ml_create_model_registration('multimodalembedding@001', 'publishers/google/models/multimodalembedding@001', 'google', 'text_embedding', 'multimodalembedding@001', 'AUTH_TYPE_CLOUDSQL_SERVICE_AGENT_IAM', NULL, 'search.cloudsql_ml_multimodal_embedding_input_transform', 'search.cloudsql_ml_multimodal_embedding_output_transform', NULL);
+SELECT header_gen_fn, input_transform_fn, output_transform_fn FROM mysql.cloudsql_ml_models WHERE model_id = 'multimodalembedding@001';
+SELECT VECTOR_DIM(mysql.ml_embedding('multimodalembedding@001', 'a red shoe')) AS dimensions, mysql.ml_embedding('multimodalembedding@001', 'a red shoe') = mysql.ml_embedding('mm', 'a red shoe') AS same;
+CALL mysql.ml_drop_model_registration('multimodalembedding@001');
+DROP DATABASE search;
 
 -- Claude on Vertex AI, an endpoint of one's own, and ranking.
 CALL mysql.ml_create_model_registration('claude', NULL, 'google', 'llm', 'claude-3-5-sonnet-v2@20241022', NULL, NULL, NULL, NULL, NULL);

@@ -9,6 +9,14 @@ SELECT VECTOR_DIM(mysql.ml_embedding('m', 'twelve bytes')) AS dimensions;
 SELECT JSON_LENGTH(mysql.ml_predict_row('chat', '{"messages": [{"role": "user", "content": "Say hello"}]}'), '$.choices') AS choices;
 CALL mysql.ml_create_model_registration('limited', '{{endpoint}}/quota', 'open_ai', 'text_embedding', 'x', NULL, NULL, NULL, NULL, NULL);
 SELECT mysql.ml_embedding('limited', 'x');
+-- What a missing key keeps from being sent is no request, and uses up no budget.
+CALL mysql.ml_create_sm_secret_registration('absent', 'env:MYSQL_ML_SECRET_ABSENT');
+CALL mysql.ml_create_model_registration('keyless', '{{endpoint}}/v1/embeddings', 'open_ai', 'text_embedding', 'test-8', 'secret_manager', 'absent', NULL, NULL, NULL);
+CALL mysql.ml_set_model_options('keyless', '{"requests_per_minute": 1, "timeout_ms": 20000}');
+SELECT mysql.ml_embedding('keyless', 'x');
+SELECT mysql.ml_embedding_batch('keyless', '["x", "y"]');
+CALL mysql.ml_alter_sm_secret_registration('absent', 'file:endpoint-key');
+SELECT VECTOR_DIM(mysql.ml_embedding('keyless', 'x')) AS dimensions;
 SELECT k.id, m.calls, m.cache_hits, m.requests, m.retries, m.texts, m.tokens_in, m.tokens_out, m.errors, m.p50 > 0 AS has_latency, m.in_flight FROM JSON_TABLE(JSON_KEYS(mysql.ml_status(), '$.models'), '$[*]' COLUMNS (id VARCHAR(100) PATH '$')) k, JSON_TABLE(JSON_EXTRACT(mysql.ml_status(), CONCAT('$.models."', k.id, '"')), '$' COLUMNS (calls INT PATH '$.calls', cache_hits INT PATH '$.cache_hits', requests INT PATH '$.requests', retries INT PATH '$.retries', texts INT PATH '$.texts', tokens_in INT PATH '$.tokens_in', tokens_out INT PATH '$.tokens_out', errors JSON PATH '$.errors', p50 DOUBLE PATH '$.latency_p50_ms', in_flight INT PATH '$.in_flight')) m ORDER BY k.id;
 CALL mysql.ml_reset_status();
 SELECT JSON_EXTRACT(mysql.ml_status(), '$.models') AS models;
@@ -23,6 +31,14 @@ CALL mysql.ml_create_model_registration('echo', '{{endpoint}}/echo', 'custom', '
 SELECT JSON_REMOVE(mysql.ml_validate_model('echo'), '$.latency_ms') AS found;
 CALL mysql.ml_create_model_registration('picky', '{{endpoint}}/status/422', 'custom', 'generic', NULL, NULL, NULL, NULL, NULL, NULL);
 SELECT JSON_REMOVE(mysql.ml_validate_model('picky'), '$.latency_ms') AS found;
+-- Where the callers name the model, or the URL is another call, no request of ours would be right: an answer is enough.
+CALL mysql.ml_create_model_registration('gpt-4o', '{{endpoint}}/openai/v1/chat/completions', 'open_ai', 'generic', NULL, 'auth_type_secret_manager', 'key', NULL, NULL, NULL);
+SELECT JSON_REMOVE(mysql.ml_validate_model('gpt-4o'), '$.latency_ms') AS found;
+CALL mysql.ml_create_model_registration('anthropic-opus', '{{endpoint}}/anthropic/v1/messages', 'anthropic', 'generic', NULL, 'auth_type_secret_manager', 'key', 'google_ml.anthropic_claude_header_gen_fn', NULL, NULL);
+SELECT JSON_REMOVE(mysql.ml_validate_model('anthropic-opus'), '$.latency_ms') AS found;
+CALL mysql.ml_create_model_registration('other-call', '{{endpoint}}/echo', 'open_ai', 'generic', 'omni-moderation-latest', NULL, NULL, NULL, NULL, NULL);
+SELECT JSON_REMOVE(mysql.ml_validate_model('other-call'), '$.latency_ms') AS found;
+--@ last BODY
 SELECT mysql.ml_validate_model('nobody');
 SELECT mysql.ml_validate_model(NULL);
 

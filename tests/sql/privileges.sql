@@ -142,6 +142,24 @@ CALL mysql.ml_set_model_options('who', '{"proxy": null, "timeout_ms": null}');
 --@ user root
 CALL mysql.ml_set_model_options('who', '{"proxy": "http://127.0.0.1:9"}');
 CALL mysql.ml_set_model_options('who', '{"proxy": null}');
+-- A call without the right changes nothing, nor what is remembered of the registry: that is not read anew by it.
+CALL mysql.ml_set_setting('registry_ttl_ms', '3600000');
+CALL mysql.ml_create_model_registration('kept', NULL, 'dummy', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_set_model_options('kept', '{"dimensions": 8}');
+--@ user caller
+SELECT VECTOR_DIM(mysql.ml_embedding('kept', 'one')) AS dim;
+--@ user root
+UPDATE mysql.cloudsql_ml_models SET options = '{"dimensions": 16}' WHERE model_id = 'kept';
+--@ user caller
+DO ml_drop_model_registration('kept');
+DO ml_set_setting('timeout_ms', '1');
+SELECT VECTOR_DIM(mysql.ml_embedding('kept', 'two')) AS dim;
+--@ user root
+CALL mysql.ml_set_setting('registry_ttl_ms', NULL);
+--@ user caller
+SELECT VECTOR_DIM(mysql.ml_embedding('kept', 'three')) AS dim;
+--@ user root
+CALL mysql.ml_drop_model_registration('kept');
 CALL mysql.ml_drop_model_registration('who');
 CALL mysql.ml_drop_model_registration('roots');
 CALL mysql.ml_drop_model_registration('d');

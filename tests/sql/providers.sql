@@ -74,10 +74,24 @@ CALL mysql.ml_create_model_registration('nim-rank', '{{endpoint}}/nim/v1', 'nim_
 SELECT JSON_EXTRACT(mysql.ml_predict_row('nim-rank', '{"query": {"text": "pasta"}, "passages": [{"text": "car repair"}, {"text": "pasta with tomatoes"}]}'), '$.rankings[*].index') AS best_first;
 SELECT model_id, model_provider, model_type, model_qualified_name FROM mysql.cloudsql_ml_models WHERE model_id LIKE 'nim-%' ORDER BY model_id;
 
+CALL mysql.ml_set_model_options('nim', '{"input_type": "query", "query_input_type": "passage"}');
+SELECT VECTOR_DIM(mysql.ml_embedding('nim', 'a text')) > 0 AS embedded;
+--@ last BODY
+SELECT VECTOR_DIM(mysql.ml_query_embedding('nim', 'a text')) > 0 AS embedded;
+--@ last BODY
+
 -- Cohere, Voyage, Mistral.
 CALL mysql.ml_create_model_registration('cohere', '{{endpoint}}/cohere/v2', 'cohere', 'text_embedding', 'embed-v4.0', 'secret_manager', 'key', NULL, NULL, NULL);
 SELECT VECTOR_DIM(mysql.ml_embedding('cohere', 'a text')) > 0 AS embedded;
 --@ last BODY
+SELECT VECTOR_DIM(mysql.ml_query_embedding('cohere', 'a text')) > 0 AS embedded;
+--@ last BODY
+CALL mysql.ml_set_model_options('cohere', '{"input_type": "clustering", "query_input_type": "classification"}');
+SELECT VECTOR_DIM(mysql.ml_embedding('cohere', 'a text')) > 0 AS embedded;
+--@ last BODY
+SELECT VECTOR_DIM(mysql.ml_query_embedding('cohere', 'a text')) > 0 AS embedded;
+--@ last BODY
+CALL mysql.ml_set_model_options('cohere', '{"input_type": null, "query_input_type": null}');
 SELECT mysql.ml_embedding('cohere', '');
 CALL mysql.ml_create_model_registration('cohere-rank', '{{endpoint}}/cohere/v2', 'cohere', 'reranking', 'rerank-v3.5', 'secret_manager', 'key', NULL, NULL, NULL);
 SELECT JSON_EXTRACT(mysql.ml_predict_row('cohere-rank', '{"query": "pasta", "documents": ["car repair", "pasta with tomatoes"]}'), '$.results[*].index') AS best_first;

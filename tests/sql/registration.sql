@@ -42,6 +42,9 @@ CALL mysql.ml_create_model_registration(' x', NULL, 'dummy', NULL, NULL, NULL, N
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, '{"prompt": "{{input}}"}', '$[0]');
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:{"prompt": "{{input}}"}', '$[0]');
 CALL mysql.ml_create_model_registration('x', 'localhost:8080/v1', 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', 'http://localhost:11434/api/embed', 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', 'http://localhost:11434/api/embeddings', 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', 'http://127.0.0.1:8080/api/chat', 'open_ai', 'llm', 'm', NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, 'mysql.cloudsql_ml_text_embedding_input_transform', 'mysql.cloudsql_ml_text_embedding_output_transform');
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'generic', 'm', NULL, NULL, NULL, 'mysql.cloudsql_ml_text_embedding_input_transform', 'mysql.cloudsql_ml_text_embedding_output_transform');
 CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, 'google_ml.openai_text_embedding_input_transform', 'path:$.data[0].embedding');
@@ -71,6 +74,26 @@ CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'te
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'a.b.c', 'path:$');
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:{"a":1}', 'path:$');
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:["{{input}}"]', 'path:embedding');
+
+-- A key in a place that everybody may read is refused, and not repeated.
+CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'm', 'secret_manager', 'sk-proj-AbCdEf0123456789', NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'm', NULL, 'sk-proj-AbCdEf0123456789', NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'sk-proj-AbCdEf0123456789', NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:{"key": "sk-proj-AbCdEf0123456789", "text": "{{input}}"}', 'path:$');
+CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:{"auth": {"api_key": "not-like-any-known-one"}, "text": "{{input}}"}', 'path:$');
+CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'm', NULL, NULL, 'sk-proj-AbCdEf0123456789', NULL, NULL);
+CALL mysql.ml_create_model_registration('x', 'https://h.example/', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_alter_model_registration('x', NULL, NULL, NULL, NULL, 'secret_manager', 'sk-proj-AbCdEf0123456789', NULL, NULL, NULL);
+CALL mysql.ml_drop_model_registration('x');
+SELECT mysql.ml_predict_row('sk-proj-AbCdEf0123456789', '{}');
+CALL mysql.ml_create_sm_secret_registration('sk-proj-AbCdEf0123456789', 'env:OPENAI_API_KEY');
+CALL mysql.ml_create_sm_secret_registration(CONCAT('sk-proj-', REPEAT('A1', 80)), 'env:OPENAI_API_KEY');
+CALL mysql.ml_create_sm_secret_registration('x', 'env:sk-proj-AbCdEf0123456789');
+CALL mysql.ml_create_sm_secret_registration('x', 'file:sk-proj-AbCdEf0123456789');
+CALL mysql.ml_create_secret('sk-proj-AbCdEf0123456789', 'openai');
+CALL mysql.ml_alter_secret('sk-proj-AbCdEf0123456789', 'openai');
+CALL mysql.ml_drop_sm_secret_registration('sk-proj-AbCdEf0123456789');
+SELECT COUNT(*) AS registered FROM mysql.cloudsql_ml_models WHERE model_id = 'x';
 
 -- Options.
 CALL mysql.ml_create_model_registration('o', NULL, 'dummy', NULL, NULL, NULL, NULL, NULL, NULL, NULL);

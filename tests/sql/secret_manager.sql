@@ -16,6 +16,9 @@ SELECT VECTOR_DIM(mysql.ml_embedding('regional', 'a text')) AS dimensions;
 --@ last header authorization
 SELECT mysql.ml_embedding('broken', 'a text');
 SELECT mysql.ml_embedding('absent', 'a text');
+-- Without the right to it the error names the role.
+CALL mysql.ml_alter_sm_secret_registration('absent', 'projects/p/secrets/forbidden/versions/1');
+SELECT mysql.ml_embedding('absent', 'a text');
 -- A value is read once and used for secret_ttl_ms: one request a call from here on.
 --@ requests
 SELECT VECTOR_DIM(mysql.ml_embedding('latest', 'one')) AS dimensions;

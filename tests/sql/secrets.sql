@@ -43,9 +43,14 @@ SELECT mysql.ml_predict_row('m-google', '{}');
 SELECT SUM(CAST(mysql.ml_list_registered_model(model_id) AS CHAR) LIKE '%5ecret%') AS keys_in_views FROM mysql.cloudsql_ml_models;
 
 -- A secret that is bound to a place goes nowhere else: not by registration, not by alter, not by a row written past both.
+-- A binding that a registered model breaks is refused, and changes nothing.
 CALL mysql.ml_set_secret_options('env', '{"url_prefix": "https://api.openai.com/"}');
 SELECT options FROM mysql.cloudsql_ml_secrets WHERE secret_id = 'env';
+SELECT mysql.ml_predict_row('m-env', '{}') IS NOT NULL AS answered;
+CALL mysql.ml_set_setting('registry_ttl_ms', '0');
+UPDATE mysql.cloudsql_ml_secrets SET options = '{"url_prefix": "https://api.openai.com/"}' WHERE secret_id = 'env';
 SELECT mysql.ml_predict_row('m-env', '{}');
+CALL mysql.ml_set_setting('registry_ttl_ms', NULL);
 CALL mysql.ml_create_model_registration('elsewhere', '{{endpoint}}/echo', 'custom', 'generic', NULL, 'secret_manager', 'env', NULL, NULL, NULL);
 CALL mysql.ml_alter_model_registration('m-env', 'https://api.openai.com.example/', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('bound', NULL, 'open_ai', 'generic', 'gpt-x', 'secret_manager', 'env', NULL, NULL, NULL);

@@ -95,7 +95,7 @@ impl Identities {
         http: &Http<'_>,
     ) -> Result<Token> {
         let (source, identity) = self.find(document, http)?;
-        let value = identity.token.get(rejected, Duration::MAX, http, || {
+        let value = identity.token.get(rejected, Duration::MAX, http, |http| {
             let Minted { value, lifetime } = source.mint(http)?;
             Ok(Fetched {
                 value,

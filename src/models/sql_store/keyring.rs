@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use super::{duplicate, no_such_secret, session, Param, ER_DUP_ENTRY};
 use crate::credentials;
 use crate::error::{cut, Error, Kind, Result};
+use crate::models::leaked_key;
 use crate::models::model::check_id;
-use crate::models::secret::{keyring_name, SecretPath};
+use crate::models::secret::{check_new_id, keyring_name, SecretPath};
 use crate::server::caller::current_account;
 use crate::server::keyring;
 use crate::server::session::Session;
@@ -56,7 +57,7 @@ fn user_of(s: &mut Session, path: &str) -> Result<Option<String>> {
 /// Stores `value` in the keyring and registers it as `secret_id`.
 pub fn create_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_create_secret", 2, interrupt)?;
-    check_id("secret_id", secret_id)?;
+    check_new_id(secret_id)?;
     let value = credentials::given(value)?;
     let definer = current_account()?.to_string();
     let (id, name) = (secret_id.to_owned(), keyring_name(secret_id));
@@ -102,7 +103,7 @@ pub fn alter_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) -> 
                 Kind::NotFound,
                 format!(
                     "secret '{}' is not registered; create it with CALL mysql.ml_create_secret(...)",
-                    cut(&id, 120)
+                    leaked_key::shown(&id, 120)
                 ),
             )
         })?;

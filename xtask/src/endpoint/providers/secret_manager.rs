@@ -39,6 +39,12 @@ fn access(call: &Call<'_>) -> Result<Answer, Answer> {
         return Err(google::no_such_page(call));
     }
     google_identity::authorise(call)?;
+    if secret == "forbidden" {
+        let message = format!(
+            "Permission 'secretmanager.versions.access' denied for resource '{parent}/secrets/{secret}/versions/{version}' (or it may not exist)."
+        );
+        return Err(google::error(403, "PERMISSION_DENIED", &message));
+    }
     let name = |version: &str| format!("{parent}/secrets/{secret}/versions/{version}");
     let secrets = lock(&call.shared.providers.secrets);
     let stored = secrets.get(&name(version)).or_else(|| match version {
