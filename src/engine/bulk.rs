@@ -274,7 +274,7 @@ impl<'e> Bulk<'e> {
         let result =
             self.engine.embed(&self.resolved, &item.text, self.role, &self.settings, &self.activity, None, interrupt);
         match result {
-            Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
+            Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => Err(e),
             Err(e) => {
                 // Counted by whoever failed.
                 self.ready.push_back(Done { id: item.id, vector: Err(e) });
