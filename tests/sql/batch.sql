@@ -24,7 +24,7 @@ DROP DATABASE e;
 --@ requests
 SELECT mysql.ml_embedding_batch('b', '["good", "", "fine"]');
 CALL mysql.ml_set_model_options('b', '{"on_error": "inline"}');
-SELECT j.i, j.e IS NOT NULL AS vector, j.error FROM JSON_TABLE(mysql.ml_embedding_batch('b', '["good", "", "fine", "well", "done"]'), '$[*]' COLUMNS (i FOR ORDINALITY, e VARCHAR(100) PATH '$' NULL ON ERROR, error VARCHAR(200) PATH '$.error')) j;
+SELECT j.i, j.e IS NOT NULL AS vector, j.error FROM JSON_TABLE(mysql.ml_embedding_batch('b', '["good", "", "fine", "well", "done"]'), '$[*]' COLUMNS (i FOR ORDINALITY, e VARCHAR(100) PATH '$' NULL ON ERROR, error VARCHAR(500) PATH '$.error')) j;
 -- No key, and a key that is not taken.
 CALL mysql.ml_create_model_registration('nokey', '{{endpoint}}/status/401', 'open_ai', 'text_embedding', 'test-4', NULL, NULL, NULL, NULL, NULL);
 SELECT mysql.ml_embedding_batch('nokey', '["a", "b"]');

@@ -98,7 +98,7 @@ SELECT id, mysql.ml_embedding('m', body) IS NOT NULL AS ok FROM er.t ORDER BY id
 -- The arguments in each other's place.
 SELECT mysql.ml_embedding('some text', 'm');
 SELECT mysql.ml_embedding(REPEAT('long text ', 50), 'm');
-SELECT mysql.ml_predict_row('{"input": "x"}', 'm');
+SELECT ml_predict_row('{"input": "x"}', 'm');
 SELECT mysql.ml_embedding('some text', 'another text');
 DROP DATABASE er;
 CALL mysql.ml_drop_model_registration('m');

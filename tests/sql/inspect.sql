@@ -90,4 +90,5 @@ SELECT COUNT(*) AS providers FROM mysql.ml_model_providers;
 DROP USER nobody, admin;
 DROP DATABASE app;
 DELETE FROM mysql.cloudsql_ml_models;
+CALL mysql.ml_drop_sm_secret_registration('absent');
 CALL mysql.ml_drop_sm_secret_registration('key');
