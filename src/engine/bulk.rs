@@ -346,7 +346,18 @@ impl<'e> Bulk<'e> {
         Ok(())
     }
 
+    /// Takes back what a worker did. An error, which ends the whole, is counted as one.
     fn returned(&mut self, returned: Result<Returned>) -> Result<()> {
+        let result = self.take_back(returned);
+        if let Err(error) = &result {
+            if !matches!(error.kind(), Kind::Interrupted(_)) {
+                self.activity.failed(error);
+            }
+        }
+        result
+    }
+
+    fn take_back(&mut self, returned: Result<Returned>) -> Result<()> {
         self.under_way = self.under_way.saturating_sub(1);
         let Returned { mut batch, permit, came } = returned?;
         match came {
