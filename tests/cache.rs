@@ -122,7 +122,7 @@ fn what_is_on_disk_outlives_the_server_and_holds_no_texts_and_no_schema_is_seen(
     on_disk(&mut root, 50);
     assert_eq!(threads(&running), 1);
     let schemas: Vec<String> = root.query("SHOW DATABASES").unwrap();
-    assert_eq!(schemas, ["information_schema", "mysql", "performance_schema", "sys"]);
+    assert_eq!(schemas, ["ai", "information_schema", "mysql", "performance_schema", "sys"]);
     // Nor is any name taken.
     for name in ["mysql_ml_cache", "#mysql_ml_cache"] {
         root.query_drop(format!("CREATE DATABASE `{name}`")).unwrap();
