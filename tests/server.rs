@@ -411,7 +411,7 @@ fn install_is_repeatable_and_uninstall_complete() {
     let tables = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME LIKE 'cloudsql\\_ml%'";
     sqlscript::run(&mut root, &script("uninstall.sql"), "uninstall.sql").unwrap();
     assert_eq!(root.query_first::<u64, _>(leftovers).unwrap(), Some(0));
-    assert_eq!(root.query_first::<u64, _>(tables).unwrap(), Some(5));
+    assert_eq!(root.query_first::<u64, _>(tables).unwrap(), Some(6));
     sqlscript::run(&mut root, &script("uninstall.sql"), "uninstall.sql").unwrap();
     root.query_drop("SET @mysql_ml_drop_registrations = 1").unwrap();
     sqlscript::run(&mut root, &script("uninstall.sql"), "uninstall.sql").unwrap();
