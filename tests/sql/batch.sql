@@ -37,7 +37,9 @@ SELECT ml_embedding_batch('b', 'no array');
 SELECT mysql.ml_embedding_batch('nobody', '["a"]');
 CALL mysql.ml_create_model_registration('chat', '{{endpoint}}/openai/v1', 'open_ai', 'llm', 'gpt-4o', 'secret_manager', 'key', NULL, NULL, NULL);
 SELECT mysql.ml_embedding_batch('chat', '["a"]');
--- Providers of one text a request, and models in the server.
+-- Providers of one text a request, and models in the server. (How often the batches before were split depends on which
+-- of two answers came first.)
+--@ clear
 CALL mysql.ml_create_model_registration('one', '{{endpoint}}/models/text/embeddings/v1', 'custom', 'text_embedding', NULL, NULL, NULL, NULL, 'json:{"prompt":["{{input}}"]}', 'path:$[0]');
 SELECT JSON_LENGTH(mysql.ml_embedding_batch('one', '["a", "b", "c"]')) AS n;
 --@ requests
