@@ -5,6 +5,7 @@
 mod common;
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{server_error, start, start_bare, wait_until, Running};
@@ -212,26 +213,36 @@ fn many_bad_rows_before_the_first_good_one_stop_nothing() {
 #[test]
 fn a_key_that_is_exchanged_during_a_job_fails_no_row() {
     let running = start();
-    let mut conn = prepare(&running, "/v1/embeddings", 5000);
     let path = running.secrets.path().join("rotating");
     std::fs::write(&path, "sk-rotating-5ecret-1").unwrap();
-    running.endpoint.set_expected_key("sk-rotating-5ecret-1");
+    let (inner, agent) = (running.endpoint.url("/v1/embeddings"), ureq::Agent::new_with_defaults());
+    let (requests, refused) = (AtomicU32::new(0), Arc::new(AtomicU32::new(0)));
+    let (count, file) = (Arc::clone(&refused), path.clone());
+    running.endpoint.on("/rotating", move |request| {
+        // With its 21st request the service takes the new key only; the file is replaced at the same moment.
+        let n = requests.fetch_add(1, Ordering::SeqCst);
+        if n == 20 {
+            std::fs::write(file.with_extension("new"), "sk-rotating-5ecret-2").unwrap();
+            std::fs::rename(file.with_extension("new"), &file).unwrap();
+        }
+        let good = if n < 20 { "Bearer sk-rotating-5ecret-1" } else { "Bearer sk-rotating-5ecret-2" };
+        if request.header("authorization") != Some(good) {
+            count.fetch_add(1, Ordering::SeqCst);
+            return Answer::error(401, "Incorrect API key provided", "invalid_request_error", None);
+        }
+        let body = agent.post(&inner).header("content-type", "application/json").send(&request.body[..]);
+        Answer::raw_json(200, body.unwrap().body_mut().read_to_vec().unwrap())
+    });
+    let mut conn = prepare(&running, "/rotating", 2000);
     conn.query_drop("CALL mysql.ml_create_sm_secret_registration('r', 'file:rotating')").unwrap();
-    conn.exec_drop(
-        "CALL mysql.ml_alter_model_registration('m', ?, NULL, NULL, NULL, 'secret_manager', 'r', NULL, NULL, NULL)",
-        (running.endpoint.url("/delay/20/openai/v1/embeddings"),),
+    conn.query_drop(
+        "CALL mysql.ml_alter_model_registration('m', NULL, NULL, NULL, NULL, 'secret_manager', 'r', NULL, NULL, NULL)",
     )
     .unwrap();
-    let mut other = running.root();
-    let job = std::thread::spawn(move || embed(&mut other, r#"{"batch_size": 20, "concurrency": 4}"#));
-    wait_until("some requests", || running.endpoint.count() > 20);
-    // The file first; what is under way with the old key is refused, and sent again with the new one.
-    std::fs::write(path.with_extension("new"), "sk-rotating-5ecret-2").unwrap();
-    std::fs::rename(path.with_extension("new"), &path).unwrap();
-    running.endpoint.set_expected_key("sk-rotating-5ecret-2");
-    assert!(!job.is_finished(), "the key was to be exchanged during the job");
-    assert_eq!(job.join().unwrap().unwrap(), (5000, 0, 0));
-    assert_eq!(check(&mut conn), 5000);
+    assert_eq!(embed(&mut conn, r#"{"batch_size": 20, "concurrency": 4}"#).unwrap(), (2000, 0, 0));
+    assert_eq!(check(&mut conn), 2000);
+    let refused = refused.load(Ordering::SeqCst);
+    assert!((1..=4).contains(&refused), "what was under way with the old key: {refused}");
 }
 
 #[test]

@@ -90,8 +90,8 @@ fn one_token_serves_many_sessions_and_is_renewed_when_it_ends_or_is_revoked() {
 fn a_token_service_that_hangs_holds_no_call_up_while_the_token_is_good() {
     let running = start();
     let mut conn = running.root();
-    // Renewed from 8 s on, good until 14.4 s. A renewal may take half of a call's time.
-    running.endpoint.set_token_lifetime(Duration::from_secs(16));
+    // Renewed from 12 s on, good until 21.6 s. A renewal may take half of a call's time.
+    running.endpoint.set_token_lifetime(Duration::from_secs(24));
     conn.query_drop("CALL mysql.ml_set_setting('timeout_ms', '4000')").unwrap();
     assert_eq!(embed(&mut conn, "text-embedding-005", "x").unwrap(), Some(768));
     let (asked, released) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
