@@ -107,7 +107,8 @@ impl<'a> ServerInside<'a> {
     fn start(machine: &'a Machine) -> Result<ServerInside<'a>> {
         let root = machine.root();
         if !root.join("var/lib/mysql/mysql").exists() {
-            for folder in ["var/lib/mysql", "var/run/mysqld", "run/mysqld"] {
+            // Not var/run: in the folder that is a link to the /run of whoever follows it.
+            for folder in ["var/lib/mysql", "var/lib/mysql-files", "run/mysqld"] {
                 fs::create_dir_all(root.join(folder))?;
             }
             let mut initialise = machine.command("mysqld");
