@@ -16,6 +16,7 @@ pub mod engine;
 pub mod error;
 pub mod functions;
 pub mod http;
+pub mod local;
 pub mod models;
 pub mod providers;
 pub mod server;
