@@ -16,6 +16,7 @@ pub mod engine;
 pub mod error;
 pub mod functions;
 pub mod http;
+#[cfg(feature = "local")]
 pub mod local;
 pub mod models;
 pub mod providers;

@@ -32,9 +32,9 @@ impl Linear {
         let mut all_bias = Vec::new();
         for name in names {
             let name = name.as_ref();
-            weight.append(&mut weights.read(&format!("{name}.weight"), &[outputs, inputs])?);
+            weight.append(&mut weights.tensor(&format!("{name}.weight"), &[outputs, inputs])?);
             if bias {
-                all_bias.append(&mut weights.read(&format!("{name}.bias"), &[outputs])?);
+                all_bias.append(&mut weights.tensor(&format!("{name}.bias"), &[outputs])?);
             }
         }
         weight.shrink_to_fit();
@@ -102,8 +102,8 @@ impl LayerNorm {
     /// Reads `NAME.weight` and `NAME.bias`.
     pub fn load(weights: &Weights, name: &str, width: usize, epsilon: f64) -> Result<Self> {
         Ok(LayerNorm {
-            weight: weights.read(&format!("{name}.weight"), &[width])?,
-            bias: weights.read(&format!("{name}.bias"), &[width])?,
+            weight: weights.tensor(&format!("{name}.weight"), &[width])?,
+            bias: weights.tensor(&format!("{name}.bias"), &[width])?,
             epsilon: epsilon as f32,
         })
     }
@@ -138,7 +138,7 @@ pub struct RmsNorm {
 impl RmsNorm {
     /// Reads `NAME.weight`.
     pub fn load(weights: &Weights, name: &str, width: usize, epsilon: f64) -> Result<Self> {
-        Ok(RmsNorm { weight: weights.read(&format!("{name}.weight"), &[width])?, epsilon: epsilon as f32 })
+        Ok(RmsNorm { weight: weights.tensor(&format!("{name}.weight"), &[width])?, epsilon: epsilon as f32 })
     }
 
     /// The normalised rows of `x`, instead of what `out` held.
@@ -241,11 +241,10 @@ impl<'a> Rows<'a> {
 
 /// Attention of each query to the keys, all heads: `softmax(scale * Q Kᵀ + bias) V`, into rows of `out`.
 ///
-/// `prepare(head, scores)` sees the scores of a head, a row a query, before the softmax: for a mask or a bias.
+/// `prepare(head, scores)` sees the scores of a head, a row a query, before the softmax: for a mask or a bias. `scores`
+/// is memory that is used again.
 pub fn attention(
-    queries: Rows<'_>,
-    keys: Rows<'_>,
-    values: Rows<'_>,
+    [queries, keys, values]: [Rows<'_>; 3],
     heads: Heads,
     scale: f32,
     scores: &mut Vec<f32>,

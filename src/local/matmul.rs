@@ -55,7 +55,7 @@ fn extent(count: usize, stride: usize) -> Option<usize> {
 }
 
 /// `out = scale * a * b`, or `out += scale * a * b` with `add`; the rows of `out` begin `out_stride` elements after each
-/// other. Uses the rayon pool that it is called in, and this thread alone outside of one.
+/// other. Computes on this thread.
 pub fn multiply(a: Matrix<'_>, b: Matrix<'_>, scale: f32, add: bool, out: &mut [f32], out_stride: usize) -> Result<()> {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     let out_fits = m == 0
@@ -68,11 +68,6 @@ pub fn multiply(a: Matrix<'_>, b: Matrix<'_>, scale: f32, add: bool, out: &mut [
     let stride = |s: usize| isize::try_from(s).map_err(|_| Error::internal("a matrix is too large"));
     let (a_rows, a_columns) = (stride(a.row_stride)?, stride(a.column_stride)?);
     let (b_rows, b_columns) = (stride(b.row_stride)?, stride(b.column_stride)?);
-    // Outside of a pool rayon would start one of its own, as wide as the machine.
-    let parallelism = match rayon::current_thread_index() {
-        Some(_) => Parallelism::Rayon(rayon::current_num_threads()),
-        None => Parallelism::None,
-    };
     let out_rows = stride(out_stride)?;
     // SAFETY: every element that the shapes and strides lead to is inside its slice: checked above, all strides being
     // positive. The rows of `out` do not overlap, and nothing else refers to `out`, which is borrowed mutably.
@@ -96,7 +91,7 @@ pub fn multiply(a: Matrix<'_>, b: Matrix<'_>, scale: f32, add: bool, out: &mut [
             false,
             false,
             false,
-            parallelism,
+            Parallelism::None,
         );
     }
     Ok(())
@@ -138,18 +133,5 @@ mod tests {
         ] {
             assert!(multiply(a, b, 1.0, false, &mut out, stride).is_err());
         }
-    }
-
-    #[test]
-    fn a_pool_gives_the_same() {
-        let n = 200;
-        let a: Vec<f32> = (0..n * n).map(|i| ((i * 7 % 13) as f32) - 6.0).collect();
-        let product = || {
-            let mut out = vec![0.0; n * n];
-            multiply(Matrix::new(&a, n, n), Matrix::new(&a, n, n).transposed(), 1.0, false, &mut out, n).unwrap();
-            out
-        };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        assert_eq!(product(), pool.install(product));
     }
 }

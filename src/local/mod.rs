@@ -1,33 +1,91 @@
-//! Models that run inside the server.
+//! Models that run in the server's own process: one copy for all sessions, on threads of the library's own, bounded in
+//! memory and threads.
+//!
+//! A model is a directory in the layout of Hugging Face ([`files`]): its weights as safetensors ([`weights`]), its
+//! tokenizer as tokenizer.json ([`tokenizer`]). What computes is a [`LocalModel`].
 
 pub mod clip;
+pub mod files;
 pub mod layers;
 pub mod matmul;
 pub mod t5;
-pub mod text;
+pub mod tokenizer;
 pub mod weights;
-
-use std::io::Read;
-use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use crate::providers::Role;
+use crate::threads::interrupt::CancelToken;
 
-/// The bytes of a small file of a model, at most `max`.
-pub(crate) fn read_small(path: &Path, max: u64) -> Result<Vec<u8>> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let failed = |e: std::io::Error| {
-        let kind = if e.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Invalid };
-        Error::new(kind, format!("cannot read {name} ({e}); take it from the model's Hugging Face folder"))
-    };
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).map_err(failed)?.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > max {
-        return Err(Error::new(Kind::TooLarge, format!("{name} has more than {max} bytes; it is not a model's")));
+/// How texts are embedded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmbedOptions {
+    /// What the texts are, where the model makes a difference.
+    pub role: Role,
+    /// Whether a text that is longer than the model takes is cut; otherwise it is an error.
+    pub truncate: bool,
+}
+
+/// How a text is generated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateOptions {
+    /// The most tokens of the answer.
+    pub max_tokens: usize,
+    /// 0 takes the likeliest token each time.
+    pub temperature: f32,
+    /// Of the likeliest tokens, which together have this probability, one is drawn; 1 draws among all.
+    pub top_p: f32,
+    /// What random numbers begin with, so that an answer can be had again.
+    pub seed: u64,
+    /// As [`EmbedOptions::truncate`].
+    pub truncate: bool,
+}
+
+/// A text that a model wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generated {
+    /// The text.
+    pub text: String,
+    /// The tokens of the prompt.
+    pub tokens_in: u64,
+    /// The tokens that were made.
+    pub tokens_out: u64,
+}
+
+/// A model in memory. Called by several threads at once; each call computes on the thread that makes it, looks at
+/// `cancel` at least every 100 ms and answers [`Error::interrupted`] where it is set.
+pub trait LocalModel: Send + Sync {
+    /// What it is, in a word that [`status`](crate::engine::status) shows: `bert`, `clip`.
+    fn kind(&self) -> &'static str;
+
+    /// The bytes it keeps in memory.
+    fn memory_bytes(&self) -> u64;
+
+    /// The width of its vectors; `None` where it does not embed.
+    fn dimensions(&self) -> Option<usize>;
+
+    /// Embeds texts: a result for each, in their order. The outer error concerns all.
+    fn embed(&self, texts: &[&str], options: EmbedOptions, cancel: &CancelToken) -> Result<Vec<Result<Vec<f32>>>>;
+
+    /// Embeds images, the bytes of their files, into the space of the texts.
+    fn embed_images(&self, _images: &[&[u8]], _cancel: &CancelToken) -> Result<Vec<Result<Vec<f32>>>> {
+        Err(Error::invalid("this model embeds no images; use one of provider clip_local"))
     }
-    Ok(bytes)
+
+    /// Answers a prompt.
+    fn generate(&self, _prompt: &str, _options: &GenerateOptions, _cancel: &CancelToken) -> Result<Generated> {
+        Err(Error::invalid("this model generates no text; use one of provider t5_local"))
+    }
+}
+
+/// An error once `cancel` is set.
+pub fn check(cancel: &CancelToken) -> Result<()> {
+    if cancel.is_cancelled() {
+        return Err(Error::interrupted(1317));
+    }
+    Ok(())
 }
 
 /// Reads a JSON object. Structures with defaults would be read from an empty array too.

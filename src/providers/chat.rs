@@ -463,14 +463,35 @@ mod tests {
     /// Answers of each shape with this text and this reason for its end.
     fn answers(text: &str, end: [&str; 8]) -> [String; 8] {
         [
-            format!(r#"{{"choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}","refusal":null}},"finish_reason":"{}"}}]}}"#, end[0]),
-            format!(r#"{{"choices":[{{"message":{{"content":[{{"type":"thinking","thinking":[]}},{{"type":"text","text":"{text}"}}]}},"finish_reason":"{}"}}]}}"#, end[1]),
-            format!(r#"{{"type":"message","content":[{{"type":"thinking","thinking":"x"}},{{"type":"text","text":"{text}"}}],"stop_reason":"{}"}}"#, end[2]),
-            format!(r#"{{"candidates":[{{"content":{{"parts":[{{"text":"hm","thought":true}},{{"text":"{text}"}}],"role":"model"}},"finishReason":"{}"}}]}}"#, end[3]),
-            format!(r#"{{"id":"1","message":{{"role":"assistant","content":[{{"type":"text","text":"{text}"}}]}},"finish_reason":"{}"}}"#, end[4]),
-            format!(r#"{{"model":"m","message":{{"role":"assistant","content":"{text}"}},"done":true,"done_reason":"{}"}}"#, end[5]),
+            format!(
+                r#"{{"choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}","refusal":null}},"finish_reason":"{}"}}]}}"#,
+                end[0]
+            ),
+            format!(
+                r#"{{"choices":[{{"message":{{"content":[{{"type":"thinking","thinking":[]}},{{"type":"text","text":"{text}"}}]}},"finish_reason":"{}"}}]}}"#,
+                end[1]
+            ),
+            format!(
+                r#"{{"type":"message","content":[{{"type":"thinking","thinking":"x"}},{{"type":"text","text":"{text}"}}],"stop_reason":"{}"}}"#,
+                end[2]
+            ),
+            format!(
+                r#"{{"candidates":[{{"content":{{"parts":[{{"text":"hm","thought":true}},{{"text":"{text}"}}],"role":"model"}},"finishReason":"{}"}}]}}"#,
+                end[3]
+            ),
+            format!(
+                r#"{{"id":"1","message":{{"role":"assistant","content":[{{"type":"text","text":"{text}"}}]}},"finish_reason":"{}"}}"#,
+                end[4]
+            ),
+            format!(
+                r#"{{"model":"m","message":{{"role":"assistant","content":"{text}"}},"done":true,"done_reason":"{}"}}"#,
+                end[5]
+            ),
             format!(r#"[{{"generated_text":"{text}","details":{{"finish_reason":"{}"}}}}]"#, end[6]),
-            format!(r#"{{"output":{{"message":{{"role":"assistant","content":[{{"text":"{text}"}}]}}}},"stopReason":"{}"}}"#, end[7]),
+            format!(
+                r#"{{"output":{{"message":{{"role":"assistant","content":[{{"text":"{text}"}}]}}}},"stopReason":"{}"}}"#,
+                end[7]
+            ),
         ]
     }
 
@@ -500,7 +521,11 @@ mod tests {
             assert!(shape.read(answer.as_bytes()).unwrap_err().message().contains("empty"), "{shape:?}");
         }
         for (shape, answer, says) in [
-            (Chat::COMPATIBLE, r#"{"choices":[{"message":{"content":null,"refusal":"No."}}]}"#, "refused to answer (No.)"),
+            (
+                Chat::COMPATIBLE,
+                r#"{"choices":[{"message":{"content":null,"refusal":"No."}}]}"#,
+                "refused to answer (No.)",
+            ),
             (Chat::COMPATIBLE, r#"{"choices":[{"message":{"content":null},"finish_reason":"tool_calls"}]}"#, "a tool"),
             (Chat::Gemini, r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#, "refused to answer (SAFETY)"),
             (Chat::Gemini, r#"{"candidates":[{"finishReason":"MAX_TOKENS"}]}"#, "cut at the limit"),

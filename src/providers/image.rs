@@ -2,6 +2,7 @@
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine as _;
+use sha2::{Digest, Sha256};
 
 use crate::error::{cut, Error, Kind, Result};
 
@@ -61,6 +62,16 @@ impl Image {
                 "the image is of no known kind; give the bytes of a JPEG, PNG, WebP, GIF or BMP file or their base64, or name its mime_type",
             )),
         }
+    }
+
+    /// A text that is another one for another image.
+    pub fn digest(&self) -> String {
+        let (kind, bytes) = match &self.source {
+            Source::Bytes(bytes) => ("bytes", bytes.as_slice()),
+            Source::GoogleStorage(uri) => ("gs", uri.as_bytes()),
+        };
+        let digest = STANDARD.encode(Sha256::digest(bytes));
+        format!("{kind} {} {digest}", self.mime_type)
     }
 
     /// Its bytes, for who cannot fetch it.

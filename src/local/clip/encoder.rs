@@ -1,6 +1,7 @@
 //! The transformer of both towers: layers of attention and a feed-forward network, each normalised before.
 
 use crate::error::{Error, Result};
+use crate::local::check;
 use crate::local::layers::{attention, Activation, Heads, LayerNorm, Linear, Rows};
 use crate::local::weights::Weights;
 use crate::threads::interrupt::CancelToken;
@@ -67,9 +68,7 @@ impl Encoder {
         let scale = 1.0 / (heads.width as f32).sqrt();
         let (mut normed, mut joined, mut seen, mut wide, mut scores) = (vec![], vec![], vec![], vec![], vec![]);
         for layer in &self.layers {
-            if cancel.is_cancelled() {
-                return Err(Error::interrupted(1317));
-            }
+            check(cancel)?;
             layer.before_attention.apply(x, &mut normed);
             layer.queries_keys_values.apply(&normed, &mut joined)?;
             seen.clear();
@@ -83,7 +82,7 @@ impl Encoder {
                 };
                 let out = seen.get_mut(start * width..(start + length) * width);
                 let out = out.ok_or_else(|| Error::internal("a sequence outside of its batch"))?;
-                attention(part(0)?, part(1)?, part(2)?, heads, scale, &mut scores, out, |_, scores| {
+                attention([part(0)?, part(1)?, part(2)?], heads, scale, &mut scores, out, |_, scores| {
                     if self.shape.causal {
                         for (i, row) in scores.chunks_exact_mut(*length).enumerate() {
                             row.iter_mut().skip(i + 1).for_each(|s| *s = f32::NEG_INFINITY);

@@ -63,7 +63,7 @@ impl Default for File {
             rescale_factor: 1.0 / 255.0,
             do_normalize: true,
             image_mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-            image_std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+            image_std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
         }
     }
 }
@@ -114,7 +114,10 @@ impl Preprocessor {
         let (mean, deviation) =
             if file.do_normalize { (file.image_mean, file.image_std) } else { ([0.0; 3], [1.0; 3]) };
         let scale = if file.do_rescale { file.rescale_factor as f32 } else { 1.0 };
-        if !scale.is_finite() || mean.iter().any(|m| !m.is_finite()) || deviation.iter().any(|d| !(*d > 0.0)) {
+        if !scale.is_finite()
+            || mean.iter().any(|m| !m.is_finite())
+            || deviation.iter().any(|d| d.is_nan() || *d <= 0.0)
+        {
             return Err(fault("its numbers are no scale, mean and deviation"));
         }
         Ok(Preprocessor { resize, filter, crop, scale, mean, deviation })

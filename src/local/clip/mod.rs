@@ -8,15 +8,14 @@ mod encoder;
 pub mod image;
 mod resample;
 
-use std::path::Path;
-
 use self::config::ClipConfig;
 use self::encoder::{Encoder, Shape};
 use self::image::Preprocessor;
+use super::files::ModelDir;
 use super::layers::{add, LayerNorm, Linear};
-use super::read_small;
-use super::text::TextTokens;
+use super::tokenizer::Tokenizer;
 use super::weights::Weights;
+use super::{check, EmbedOptions, LocalModel};
 use crate::error::{Error, Result};
 use crate::threads::interrupt::CancelToken;
 use crate::vector::normalize;
@@ -24,7 +23,7 @@ use crate::vector::normalize;
 /// The most bytes of config.json and preprocessor_config.json.
 const MAX_CONFIG: u64 = 1 << 20;
 /// Tokens of texts, and patches of images, that go through the layers together.
-const ROWS_AT_ONCE: usize = 512;
+const ROWS_AT_ONCE: usize = 256;
 /// What stands for "the token with the largest id" in files that were written before it had a name.
 const NAMELESS_END: u32 = 2;
 
@@ -32,7 +31,7 @@ const NAMELESS_END: u32 = 2;
 pub struct Clip {
     config: ClipConfig,
     preprocessor: Preprocessor,
-    tokens: TextTokens,
+    tokenizer: Tokenizer,
     token_embedding: Linear,
     text_positions: Vec<f32>,
     text: Encoder,
@@ -48,14 +47,21 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// Loads the model in a folder.
-    pub fn load(folder: &Path) -> Result<Self> {
-        let config = ClipConfig::parse(&read_small(&folder.join("config.json"), MAX_CONFIG)?)?;
+    /// Loads the model in a directory.
+    pub fn load(dir: &ModelDir) -> Result<Self> {
+        let config = ClipConfig::parse(&dir.bytes("config.json", MAX_CONFIG)?)?;
         let (text, vision) = (&config.text_config, &config.vision_config);
-        let preprocessor = read_small(&folder.join("preprocessor_config.json"), MAX_CONFIG)?;
+        let preprocessor = dir.bytes("preprocessor_config.json", MAX_CONFIG)?;
         let preprocessor = Preprocessor::parse(&preprocessor, vision.image_size)?;
-        let tokens = TextTokens::load(&folder.join("tokenizer.json"), text.max_position_embeddings, text.vocab_size)?;
-        let weights = &Weights::open(&folder.join("model.safetensors"))?;
+        let tokenizer = Tokenizer::open(dir, text.max_position_embeddings)?;
+        if tokenizer.vocabulary() > text.vocab_size {
+            return Err(Error::invalid(format!(
+                "tokenizer.json has {} tokens and config.json a vocab_size of {}; take both from the same model",
+                tokenizer.vocabulary(),
+                text.vocab_size
+            )));
+        }
+        let weights = &Weights::open(dir)?;
 
         let text_shape = Shape {
             width: text.hidden_size,
@@ -79,7 +85,7 @@ impl Clip {
         let kernel = [vision.hidden_size, vision.num_channels, vision.patch_size, vision.patch_size];
         let patch = kernel.iter().skip(1).product();
         let norm = |name: &str, width, epsilon| LayerNorm::load(weights, name, width, epsilon);
-        let table = |name: &str, rows, width| weights.read(&format!("{name}.weight"), &[rows, width]);
+        let table = |name: &str, rows, width| weights.tensor(&format!("{name}.weight"), &[rows, width]);
         Ok(Clip {
             token_embedding: Linear::new(
                 table("text_model.embeddings.token_embedding", text.vocab_size, text.hidden_size)?,
@@ -93,8 +99,8 @@ impl Clip {
             text: Encoder::load(weights, "text_model.encoder", text_shape)?,
             text_norm: norm("text_model.final_layer_norm", text.hidden_size, text.layer_norm_eps)?,
             text_projection: Linear::load(weights, "text_projection", text.hidden_size, config.projection_dim, false)?,
-            patches: Linear::new(weights.read("vision_model.embeddings.patch_embedding.weight", &kernel)?, patch),
-            class: weights.read("vision_model.embeddings.class_embedding", &[vision.hidden_size])?,
+            patches: Linear::new(weights.tensor("vision_model.embeddings.patch_embedding.weight", &kernel)?, patch),
+            class: weights.tensor("vision_model.embeddings.class_embedding", &[vision.hidden_size])?,
             image_positions: table("vision_model.embeddings.position_embedding", places, vision.hidden_size)?,
             // So misspelt since the first model.
             before_vision: norm("vision_model.pre_layrnorm", vision.hidden_size, vision.layer_norm_eps)?,
@@ -108,37 +114,9 @@ impl Clip {
                 false,
             )?,
             preprocessor,
-            tokens,
+            tokenizer,
             config,
         })
-    }
-
-    /// Elements of its vectors.
-    pub fn dimensions(&self) -> usize {
-        self.config.projection_dim
-    }
-
-    /// Bytes of its weights.
-    pub fn memory_bytes(&self) -> usize {
-        let tables = self.text_positions.len() + self.class.len() + self.image_positions.len();
-        let layers = [&self.token_embedding, &self.text_projection, &self.patches, &self.visual_projection];
-        let norms = [&self.text_norm, &self.before_vision, &self.after_vision];
-        let numbers = tables
-            + self.text.size()
-            + self.vision.size()
-            + layers.iter().map(|l| l.size()).sum::<usize>()
-            + norms.iter().map(|n| n.size()).sum::<usize>();
-        4 * numbers
-    }
-
-    /// A vector for each text. A text with more tokens than the model takes is cut where `truncate`, and else an error.
-    pub fn embed_texts(&self, texts: &[&str], truncate: bool, cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
-        let ids = texts.iter().map(|text| self.tokens.encode(text, truncate)).collect::<Result<Vec<_>>>()?;
-        let mut vectors = Vec::with_capacity(texts.len());
-        for batch in batches(&ids, Vec::len) {
-            vectors.append(&mut self.embed_tokens(batch, cancel)?);
-        }
-        Ok(vectors)
     }
 
     fn embed_tokens(&self, texts: &[Vec<u32>], cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
@@ -166,34 +144,31 @@ impl Clip {
         ids.iter().position(|id| Some(*id) == wanted).unwrap_or(0)
     }
 
-    /// A vector for each image: the bytes of JPEG, PNG, WebP or GIF files, of which the first picture counts.
-    pub fn embed_images(&self, images: &[&[u8]], cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
-        let grid = self.config.vision_config.grid();
-        let rows = grid * grid + 1;
-        let mut vectors = Vec::with_capacity(images.len());
-        for batch in images.chunks((ROWS_AT_ONCE / rows).max(1)) {
-            let width = self.config.vision_config.hidden_size;
-            let mut x = Vec::with_capacity(batch.len() * rows * width);
-            for image in batch {
-                if cancel.is_cancelled() {
-                    return Err(Error::interrupted(1317));
-                }
-                let start = x.len();
-                x.extend_from_slice(&self.class);
-                x.append(&mut self.embed_patches(image)?);
-                add(x.get_mut(start..).unwrap_or_default(), &self.image_positions);
-            }
-            let mut normed = Vec::new();
-            self.before_vision.apply(&x, &mut normed);
-            self.vision.apply(&mut normed, &vec![rows; batch.len()], cancel)?;
-            let places: Vec<usize> = (0..batch.len()).map(|i| i * rows).collect();
-            vectors.append(&mut finish(&normed, &places, width, &self.after_vision, &self.visual_projection)?);
+    /// A vector for each image, of whose patches these are the rows.
+    fn embed_patches(&self, images: &[Vec<f32>], cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
+        let vision = &self.config.vision_config;
+        let (width, rows) = (vision.hidden_size, self.places());
+        let mut x = Vec::with_capacity(images.len() * rows * width);
+        for patches in images {
+            let start = x.len();
+            x.extend_from_slice(&self.class);
+            x.extend_from_slice(patches);
+            add(x.get_mut(start..).unwrap_or_default(), &self.image_positions);
         }
-        Ok(vectors)
+        let mut normed = Vec::new();
+        self.before_vision.apply(&x, &mut normed);
+        self.vision.apply(&mut normed, &vec![rows; images.len()], cancel)?;
+        let places: Vec<usize> = (0..images.len()).map(|i| i * rows).collect();
+        finish(&normed, &places, width, &self.after_vision, &self.visual_projection)
+    }
+
+    /// Rows of an image: its patches, and one for the whole.
+    fn places(&self) -> usize {
+        self.config.vision_config.grid().pow(2) + 1
     }
 
     /// A row for each patch of an image: the convolution that the model begins with, whose patches do not overlap.
-    fn embed_patches(&self, image: &[u8]) -> Result<Vec<f32>> {
+    fn patches(&self, image: &[u8]) -> Result<Vec<f32>> {
         let vision = &self.config.vision_config;
         let (side, patch, grid) = (vision.image_size, vision.patch_size, vision.grid());
         let pixels = self.preprocessor.pixels(image)?;
@@ -208,6 +183,54 @@ impl Clip {
         let mut out = Vec::new();
         self.patches.apply(&rows, &mut out)?;
         Ok(out)
+    }
+}
+
+impl LocalModel for Clip {
+    fn kind(&self) -> &'static str {
+        "clip"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        let tables = self.text_positions.len() + self.class.len() + self.image_positions.len();
+        let layers = [&self.token_embedding, &self.text_projection, &self.patches, &self.visual_projection];
+        let norms = [&self.text_norm, &self.before_vision, &self.after_vision];
+        let numbers = tables
+            + self.text.size()
+            + self.vision.size()
+            + layers.iter().map(|l| l.size()).sum::<usize>()
+            + norms.iter().map(|n| n.size()).sum::<usize>();
+        4 * numbers as u64
+    }
+
+    fn dimensions(&self) -> Option<usize> {
+        Some(self.config.projection_dim)
+    }
+
+    fn embed(&self, texts: &[&str], options: EmbedOptions, cancel: &CancelToken) -> Result<Vec<Result<Vec<f32>>>> {
+        let encode = |text: &&str| match self.tokenizer.encode(text, options.truncate) {
+            Ok(tokens) if tokens.ids.is_empty() => {
+                Err(Error::invalid("the text has no tokens; give one that is not empty"))
+            }
+            tokens => tokens.map(|t| t.ids),
+        };
+        in_batches(texts.iter().map(encode).collect(), Vec::len, |batch| self.embed_tokens(batch, cancel))
+    }
+
+    /// The bytes of JPEG, PNG, WebP or GIF files, of which the first picture counts.
+    fn embed_images(&self, images: &[&[u8]], cancel: &CancelToken) -> Result<Vec<Result<Vec<f32>>>> {
+        let mut vectors = Vec::with_capacity(images.len());
+        // A decoded image is large: not all are at once.
+        for some in images.chunks((ROWS_AT_ONCE / self.places()).max(1)) {
+            let mut patches = Vec::with_capacity(some.len());
+            for image in some {
+                check(cancel)?;
+                patches.push(self.patches(image));
+            }
+            let batch = |batch: &[Vec<f32>]| self.embed_patches(batch, cancel);
+            vectors.append(&mut in_batches(patches, |_| self.places(), batch)?);
+        }
+        Ok(vectors)
     }
 }
 
@@ -234,20 +257,31 @@ fn finish(x: &[f32], places: &[usize], width: usize, norm: &LayerNorm, projectio
     vectors.collect()
 }
 
-/// Runs of texts of at most [`ROWS_AT_ONCE`] tokens together, or of a single one.
-fn batches<T>(texts: &[T], length: impl Fn(&T) -> usize) -> Vec<&[T]> {
-    let mut batches = Vec::new();
-    let (mut start, mut rows) = (0, 0);
-    for (i, text) in texts.iter().enumerate() {
-        let more = length(text);
-        if i > start && rows + more > ROWS_AT_ONCE {
-            batches.extend(texts.get(start..i));
-            (start, rows) = (i, 0);
-        }
-        rows += more;
+/// Computes what is no error in batches of at most [`ROWS_AT_ONCE`] rows, or of a single input; errors stay in place.
+fn in_batches<T>(
+    inputs: Vec<Result<T>>,
+    rows: impl Fn(&T) -> usize,
+    compute: impl Fn(&[T]) -> Result<Vec<Vec<f32>>>,
+) -> Result<Vec<Result<Vec<f32>>>> {
+    let (mut results, mut good) = (Vec::with_capacity(inputs.len()), Vec::new());
+    for input in inputs {
+        results.push(input.map(|input| good.push(input)));
     }
-    batches.extend(texts.get(start..).filter(|rest| !rest.is_empty()));
-    batches
+    let mut vectors = Vec::with_capacity(good.len());
+    let mut rest = good.as_slice();
+    while let Some(first) = rest.first() {
+        let mut sum = rows(first);
+        let more = rest.iter().skip(1).take_while(|input| {
+            sum += rows(input);
+            sum <= ROWS_AT_ONCE
+        });
+        let (batch, after) = rest.split_at(1 + more.count());
+        vectors.append(&mut compute(batch)?);
+        rest = after;
+    }
+    let mut vectors = vectors.into_iter();
+    let mut next = |()| vectors.next().ok_or_else(|| Error::internal("a batch with too few vectors"));
+    Ok(results.into_iter().map(|result| result.and_then(&mut next)).collect())
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ impl T5Config {
         }
         let buckets = config.relative_attention_num_buckets;
         if !(4..=4096).contains(&buckets)
-            || buckets % 4 != 0
+            || !buckets.is_multiple_of(4)
             || !(buckets..=1 << 20).contains(&config.relative_attention_max_distance)
         {
             return fault("its relative_attention_ numbers make no sense");

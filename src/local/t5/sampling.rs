@@ -2,10 +2,11 @@
 
 use fastrand::Rng;
 
-/// The most likely token each time, or one by chance.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Sampling {
-    /// The most likely one: the same prompt gives the same answer.
+use crate::local::GenerateOptions;
+
+/// The choice through one answer.
+pub enum Choice {
+    /// The most likely token each time: the same prompt gives the same answer.
     Greedy,
     /// By chance.
     Random {
@@ -13,39 +14,22 @@ pub enum Sampling {
         temperature: f64,
         /// From 0 to 1: of the most likely tokens so many as have this probability together, at least one.
         top_p: f64,
-        /// Makes the same prompt give the same answer.
-        seed: Option<u64>,
-    },
-}
-
-/// The choice through one answer.
-pub enum Choice {
-    /// The most likely.
-    Greedy,
-    /// By chance.
-    Random {
-        /// See [`Sampling::Random`].
-        temperature: f64,
-        /// See [`Sampling::Random`].
-        top_p: f64,
         /// The source of chance.
         rng: Rng,
     },
 }
 
-impl Sampling {
+impl Choice {
     /// Begins an answer.
-    pub fn start(self) -> Choice {
-        match self {
-            Sampling::Greedy => Choice::Greedy,
-            Sampling::Random { temperature, top_p, seed } => {
-                Choice::Random { temperature, top_p, rng: seed.map_or_else(Rng::new, Rng::with_seed) }
-            }
+    pub fn new(options: &GenerateOptions) -> Self {
+        if options.temperature > 0.0 {
+            let rng = Rng::with_seed(options.seed);
+            Choice::Random { temperature: options.temperature.into(), top_p: options.top_p.into(), rng }
+        } else {
+            Choice::Greedy
         }
     }
-}
 
-impl Choice {
     /// A token, from the logarithms of how likely each is; `None` where one is not finite.
     pub fn pick(&mut self, logits: &[f32]) -> Option<u32> {
         if logits.iter().any(|l| !l.is_finite()) {
@@ -87,20 +71,24 @@ impl Choice {
 mod tests {
     use super::*;
 
+    fn choice(temperature: f32, top_p: f32) -> Choice {
+        Choice::new(&GenerateOptions { max_tokens: 1, temperature, top_p, seed: 7, truncate: false })
+    }
+
     #[test]
     fn the_most_likely_or_by_chance() {
         let logits = [0.0, 3.0, 3.0, -1.0];
-        assert_eq!(Sampling::Greedy.start().pick(&logits), Some(1));
+        assert_eq!(choice(0.0, 1.0).pick(&logits), Some(1));
         let draw = |temperature, top_p| {
-            let mut choice = Sampling::Random { temperature, top_p, seed: Some(7) }.start();
-            let mut counts = [0; 4];
+            let mut choice = choice(temperature, top_p);
+            let mut counts = [0i32; 4];
             (0..10_000).for_each(|_| counts[choice.pick(&logits).unwrap() as usize] += 1);
             counts
         };
         let counts = draw(1.0, 1.0);
         // 1, e^3, e^3, e^-1 of 41.5.
         for (count, expected) in counts.iter().zip([241, 4836, 4836, 88]) {
-            assert!((count - expected as i32).abs() < 200, "{counts:?}");
+            assert!((count - expected).abs() < 200, "{counts:?}");
         }
         let few = draw(1.0, 0.9);
         assert!(few[0] == 0 && few[3] == 0 && few[1] > 4000 && few[2] > 4000, "{few:?}");
@@ -112,8 +100,8 @@ mod tests {
     #[test]
     fn numbers_that_are_none_are_told() {
         for bad in [[0.0, f32::NAN], [f32::INFINITY, 0.0]] {
-            assert_eq!(Sampling::Greedy.start().pick(&bad), None);
+            assert_eq!(choice(0.0, 1.0).pick(&bad), None);
         }
-        assert_eq!(Sampling::Greedy.start().pick(&[]), None);
+        assert_eq!(choice(0.0, 1.0).pick(&[]), None);
     }
 }

@@ -2,19 +2,13 @@
 
 use super::config::T5Config;
 use crate::error::{Error, Result};
+use crate::local::check;
 use crate::local::layers::{attention, Activation, Heads, Linear, RmsNorm, Rows};
 use crate::local::weights::Weights;
 use crate::threads::interrupt::CancelToken;
 
 fn lost() -> Error {
     Error::internal("a row outside of its tensor")
-}
-
-fn stop(cancel: &CancelToken) -> Result<()> {
-    if cancel.is_cancelled() {
-        return Err(Error::interrupted(1317));
-    }
-    Ok(())
 }
 
 /// Which of the learned biases stands for a distance: exact for near tokens, coarser for far ones.
@@ -44,7 +38,7 @@ struct DistanceBias {
 
 impl DistanceBias {
     fn load(weights: &Weights, name: &str, config: &T5Config, both_ways: bool) -> Result<Self> {
-        let table = weights.read(name, &[config.relative_attention_num_buckets, config.num_heads])?;
+        let table = weights.tensor(name, &[config.relative_attention_num_buckets, config.num_heads])?;
         let (heads, furthest) = (config.num_heads, config.relative_attention_max_distance);
         Ok(DistanceBias { table, heads, both_ways, furthest })
     }
@@ -198,7 +192,7 @@ impl Encoder {
         let inner = self.heads.count * self.heads.width;
         let mut biases = Vec::new();
         for (attend, network) in &self.layers {
-            stop(cancel)?;
+            check(cancel)?;
             attend.norm.apply(&x, &mut scratch.normed);
             attend.queries_keys_values.apply(&scratch.normed, &mut scratch.joined)?;
             let rows = scratch.joined.len() / (3 * inner);
@@ -213,7 +207,7 @@ impl Encoder {
             scratch.seen.clear();
             scratch.seen.resize(rows * inner, 0.0);
             let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-            attention(q, k, v, self.heads, 1.0, &mut scratch.scores, &mut scratch.seen, |head, scores| {
+            attention([q, k, v], self.heads, 1.0, &mut scratch.scores, &mut scratch.seen, |head, scores| {
                 let Some(bias) = biases.get(head) else { return };
                 for (i, row) in scores.chunks_exact_mut(rows).enumerate() {
                     // The distance to the first key is -i.
@@ -289,7 +283,7 @@ impl Decoder {
     /// An answer of at most `most` tokens to a prompt, as [`Encoder::apply`] left it.
     pub fn begin(&self, prompt: &[f32], most: usize, cancel: &CancelToken) -> Result<Answer> {
         let layers = self.layers.iter().map(|layer| {
-            stop(cancel)?;
+            check(cancel)?;
             let mut known = Known::default();
             layer.cross.keys_values.apply(prompt, &mut known.prompt)?;
             Ok(known)
@@ -311,7 +305,7 @@ impl Decoder {
             return Err(lost());
         }
         for (layer, known) in self.layers.iter().zip(&mut answer.layers) {
-            stop(cancel)?;
+            check(cancel)?;
             layer.attend.norm.apply(&x, &mut scratch.normed);
             layer.attend.queries_keys_values.apply(&scratch.normed, &mut scratch.joined)?;
             known.own.extend_from_slice(scratch.joined.get(inner..).ok_or_else(lost)?);
@@ -321,17 +315,24 @@ impl Decoder {
             scratch.seen.resize(inner, 0.0);
             let (keys, values) = pairs(&known.own, inner)?;
             let far = keys.rows.saturating_sub(1);
-            attention(query, keys, values, self.heads, 1.0, &mut scratch.scores, &mut scratch.seen, |head, scores| {
-                let Some(bias) = biases.get(head).and_then(|b| b.get(skip.saturating_sub(far)..)) else { return };
-                scores.iter_mut().zip(bias).for_each(|(s, b)| *s += b);
-            })?;
+            attention(
+                [query, keys, values],
+                self.heads,
+                1.0,
+                &mut scratch.scores,
+                &mut scratch.seen,
+                |head, scores| {
+                    let Some(bias) = biases.get(head).and_then(|b| b.get(skip.saturating_sub(far)..)) else { return };
+                    scores.iter_mut().zip(bias).for_each(|(s, b)| *s += b);
+                },
+            )?;
             layer.attend.out.add_to(&scratch.seen, &mut x)?;
 
             layer.cross.norm.apply(&x, &mut scratch.normed);
             layer.cross.queries.apply(&scratch.normed, &mut scratch.joined)?;
             let query = Rows { data: &scratch.joined, rows: 1, stride: inner };
             let (keys, values) = pairs(&known.prompt, inner)?;
-            attention(query, keys, values, self.heads, 1.0, &mut scratch.scores, &mut scratch.seen, |_, _| {})?;
+            attention([query, keys, values], self.heads, 1.0, &mut scratch.scores, &mut scratch.seen, |_, _| {})?;
             layer.cross.out.add_to(&scratch.seen, &mut x)?;
 
             layer.network.apply(&mut x, scratch)?;
