@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::matmul::{multiply, Matrix};
+use super::matmul::{add_products, mix, Matrix};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
@@ -68,8 +68,8 @@ impl Linear {
                 add(row, bias);
             }
         }
-        let w = Matrix::new(&self.weight, self.outputs, self.inputs).transposed();
-        multiply(Matrix::new(x, rows, self.inputs), w, 1.0, true, out, self.outputs)
+        let weight = Matrix::new(&self.weight, self.outputs, self.inputs);
+        add_products(Matrix::new(x, rows, self.inputs), weight, 1.0, out, self.outputs)
     }
 
     /// How many numbers it holds.
@@ -252,16 +252,15 @@ pub fn attention(
     mut prepare: impl FnMut(usize, &mut [f32]),
 ) -> Result<()> {
     let width = keys.rows;
-    scores.clear();
-    scores.resize(queries.rows * width, 0.0);
     for head in 0..heads.count {
-        let k = keys.head(head, heads)?.transposed();
-        multiply(queries.head(head, heads)?, k, scale, false, scores, width)?;
+        scores.clear();
+        scores.resize(queries.rows * width, 0.0);
+        add_products(queries.head(head, heads)?, keys.head(head, heads)?, scale, scores, width)?;
         prepare(head, scores);
         softmax(scores, width);
         let out = out.get_mut(head * heads.width..).ok_or_else(|| Error::internal("a head outside of its row"))?;
         let weights = Matrix::new(scores, queries.rows, width);
-        multiply(weights, values.head(head, heads)?, 1.0, false, out, heads.count * heads.width)?;
+        mix(weights, values.head(head, heads)?, out, heads.count * heads.width)?;
     }
     Ok(())
 }

@@ -1,19 +1,21 @@
-//! Products of matrices: the one place that calls the `gemm` crate, which picks its kernels by the processor it runs on.
+//! Products of matrices of any layout, on this thread: plain Rust that the compiler vectorises, compiled for several
+//! processors; which one this is, is asked at run time.
 
-#![allow(unsafe_code)]
-
-use gemm::{gemm, Parallelism};
+use multiversion::multiversion;
+use multiversion::target::match_target;
 
 use crate::error::{Error, Result};
 
-/// A matrix in a slice: element (r, c) is at `r * row_stride + c * column_stride`.
+/// How many sums are kept side by side.
+const LANES: usize = 16;
+
+/// Rows in a slice, which may be parts of longer ones: row `r` begins at `r * stride`.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
     data: &'a [f32],
     rows: usize,
     columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    stride: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -22,116 +24,154 @@ impl<'a> Matrix<'a> {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// Rows that begin `row_stride` elements after each other.
-    pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        Matrix { data, rows, columns, row_stride, column_stride: 1 }
-    }
-
-    /// Columns become rows.
-    #[must_use]
-    pub fn transposed(self) -> Self {
-        Matrix {
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
+    /// Rows that begin `stride` elements after each other.
+    pub fn strided(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        Matrix { data, rows, columns, stride }
     }
 
     fn fits(&self) -> bool {
-        self.rows == 0
-            || self.columns == 0
-            || extent(self.rows, self.row_stride)
-                .zip(extent(self.columns, self.column_stride))
-                .and_then(|(r, c)| r.checked_add(c))
-                .is_some_and(|last| last < self.data.len())
+        fits(self.data, self.rows, self.columns, self.stride)
+    }
+
+    /// Row `r`, of a matrix that fits its slice; no elements where there is none.
+    #[inline(always)]
+    fn row(&self, r: usize) -> &'a [f32] {
+        let start = if r < self.rows { r * self.stride } else { self.data.len() };
+        self.data.get(start..).and_then(|rest| rest.get(..self.columns)).unwrap_or_default()
     }
 }
 
-/// How far the last of `count` things is from the first.
-fn extent(count: usize, stride: usize) -> Option<usize> {
-    count.checked_sub(1)?.checked_mul(stride)
+fn fits(data: &[f32], rows: usize, columns: usize, stride: usize) -> bool {
+    let end = rows.checked_sub(1).and_then(|last| last.checked_mul(stride)).and_then(|s| s.checked_add(columns));
+    rows == 0 || (end.is_some_and(|end| end <= data.len()) && (stride >= columns || rows == 1))
 }
 
-/// `out = scale * a * b`, or `out += scale * a * b` with `add`; the rows of `out` begin `out_stride` elements after each
-/// other. Computes on this thread.
-pub fn multiply(a: Matrix<'_>, b: Matrix<'_>, scale: f32, add: bool, out: &mut [f32], out_stride: usize) -> Result<()> {
-    let (m, k, n) = (a.rows, a.columns, b.columns);
-    let out_fits = m == 0
-        || n == 0
-        || extent(m, out_stride).and_then(|last| last.checked_add(n)).is_some_and(|end| end <= out.len())
-            && (out_stride >= n || m == 1);
-    if b.rows != k || !out_fits || !a.fits() || !b.fits() {
-        return Err(Error::internal(format!("matrices of {m}x{k} and {}x{n} do not fit", b.rows)));
+fn misfit(a: &Matrix<'_>, b: &Matrix<'_>) -> Error {
+    Error::internal(format!("matrices of {}x{} and {}x{} do not fit", a.rows, a.columns, b.rows, b.columns))
+}
+
+/// `out += scale * a * bᵀ`: each row of `a` with each of `b`. The rows of `out` begin `stride` elements after each other.
+pub fn add_products(a: Matrix<'_>, b: Matrix<'_>, scale: f32, out: &mut [f32], stride: usize) -> Result<()> {
+    if a.columns != b.columns || !a.fits() || !b.fits() || !fits(out, a.rows, b.rows, stride) {
+        return Err(misfit(&a, &b));
     }
-    let stride = |s: usize| isize::try_from(s).map_err(|_| Error::internal("a matrix is too large"));
-    let (a_rows, a_columns) = (stride(a.row_stride)?, stride(a.column_stride)?);
-    let (b_rows, b_columns) = (stride(b.row_stride)?, stride(b.column_stride)?);
-    let out_rows = stride(out_stride)?;
-    // SAFETY: every element that the shapes and strides lead to is inside its slice: checked above, all strides being
-    // positive. The rows of `out` do not overlap, and nothing else refers to `out`, which is borrowed mutably.
-    unsafe {
-        gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            out_rows,
-            add,
-            a.data.as_ptr(),
-            a_columns,
-            a_rows,
-            b.data.as_ptr(),
-            b_columns,
-            b_rows,
-            if add { 1.0 } else { 0.0 },
-            scale,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
+    products(a, b, scale, out, stride);
     Ok(())
+}
+
+/// `out = a * b`: for each row of `a` the rows of `b`, as often as it says. The rows of `out` begin `stride` elements after
+/// each other.
+pub fn mix(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], stride: usize) -> Result<()> {
+    if a.columns != b.rows || !a.fits() || !b.fits() || !fits(out, a.rows, b.columns, stride) {
+        return Err(misfit(&a, &b));
+    }
+    mixed(a, b, out, stride);
+    Ok(())
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma", "x86_64+avx2+fma"))]
+fn products(a: Matrix<'_>, b: Matrix<'_>, scale: f32, out: &mut [f32], stride: usize) {
+    // Three rows of `b` stay in the nearest cache while those of `a` go by in pairs.
+    for j in (0..b.rows).step_by(3) {
+        let columns = [b.row(j), b.row(j + 1), b.row(j + 2)];
+        for (i, out) in (0..a.rows).step_by(2).zip(out.chunks_mut(stride.max(1) * 2)) {
+            let rows = [a.row(i), a.row(i + 1)];
+            let sums = match_target! {
+                "x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma" => dots::<true>(rows, columns),
+                "x86_64+avx2+fma" => dots::<true>(rows, columns),
+                _ => dots::<{ cfg!(target_arch = "aarch64") }>(rows, columns),
+            };
+            for (sums, out) in sums.into_iter().zip(out.chunks_mut(stride.max(1))) {
+                let places = out.get_mut(j..b.rows).unwrap_or_default();
+                places.iter_mut().zip(sums).for_each(|(place, sum)| *place += scale * sum);
+            }
+        }
+    }
+}
+
+/// The products of two rows with three others. A row that is missing is empty, and its products are those of none.
+/// `FUSED`: whether the processor multiplies and adds in one instruction; elsewhere `mul_add` is a slow function.
+#[inline(always)]
+fn dots<'r, const FUSED: bool>(a: [&'r [f32]; 2], b: [&'r [f32]; 3]) -> [[f32; 3]; 2] {
+    // What is missing stands in for itself, so that the loop has no other form.
+    let ([a0, a1], [b0, b1, b2]) = (a, b);
+    let or = |row: &'r [f32], instead: &'r [f32]| if row.is_empty() { instead } else { row };
+    let [(a0, r0), (a1, r1)] = [a0, or(a1, a0)].map(|row| row.as_chunks::<LANES>());
+    let [(b0, s0), (b1, s1), (b2, s2)] = [b0, or(b1, b0), or(b2, b0)].map(|row| row.as_chunks::<LANES>());
+    let mut sums = [[[0.0_f32; LANES]; 3]; 2];
+    for ((((a0, a1), b0), b1), b2) in a0.iter().zip(a1).zip(b0).zip(b1).zip(b2) {
+        for (sums, a) in sums.iter_mut().zip([a0, a1]) {
+            for (sums, b) in sums.iter_mut().zip([b0, b1, b2]) {
+                for ((sum, x), y) in sums.iter_mut().zip(a).zip(b) {
+                    *sum = if FUSED { x.mul_add(*y, *sum) } else { *sum + x * y };
+                }
+            }
+        }
+    }
+    let mut out = [[0.0; 3]; 2];
+    for ((out, sums), rest) in out.iter_mut().zip(&sums).zip([r0, r1]) {
+        for ((out, lanes), other) in out.iter_mut().zip(sums).zip([s0, s1, s2]) {
+            *out = lanes.iter().sum::<f32>() + rest.iter().zip(other).map(|(x, y)| x * y).sum::<f32>();
+        }
+    }
+    out
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma", "x86_64+avx2+fma"))]
+fn mixed(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], stride: usize) {
+    for (i, out) in (0..a.rows).zip(out.chunks_mut(stride.max(1))) {
+        let out = out.get_mut(..b.columns).unwrap_or_default();
+        out.fill(0.0);
+        for (j, weight) in a.row(i).iter().enumerate() {
+            out.iter_mut().zip(b.row(j)).for_each(|(sum, x)| *sum += weight * x);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const A: [f32; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-    const B: [f32; 6] = [1.0, 0.5, 2.0, -1.0, 0.0, 3.0];
-
     #[test]
-    fn products_with_and_without_transposing() {
-        let mut out = [9.0; 4];
-        multiply(Matrix::new(&A, 2, 3), Matrix::new(&B, 3, 2), 1.0, false, &mut out, 2).unwrap();
-        assert_eq!(out, [5.0, 7.5, 14.0, 15.0]);
-        multiply(Matrix::new(&A, 2, 3), Matrix::new(&B, 2, 3).transposed(), 2.0, true, &mut out, 2).unwrap();
-        assert_eq!(out, [5.0 + 16.0, 7.5 + 16.0, 14.0 + 37.0, 15.0 + 28.0]);
-    }
-
-    #[test]
-    fn parts_of_wider_matrices() {
-        let mut out = [0.0; 6];
-        let a = Matrix::strided(A.get(1..).unwrap(), 2, 2, 3); // 2 3 / 5 6
-        multiply(a, Matrix::new(&B, 2, 2), 1.0, false, out.get_mut(1..).unwrap(), 3).unwrap();
-        assert_eq!(out, [0.0, 8.0, -2.0, 0.0, 17.0, -3.5]);
+    fn products_are_those_of_plain_loops_for_all_sizes() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        for (m, n, k) in [(1, 1, 1), (2, 3, 16), (3, 4, 17), (1, 7, 40), (5, 2, 100), (8, 9, 3), (4, 4, 0), (0, 3, 2)] {
+            let mut random = |n: usize| (0..n).map(|_| rng.f32() - 0.5).collect::<Vec<f32>>();
+            // Each a part of wider rows.
+            let (a, b, c) = (random(m * (k + 2)), random(n * (k + 1)), random(k * (n + 3)));
+            let mut sums = vec![1.0; m * (n + 4)];
+            let (left, right) = (Matrix::strided(&a, m, k, k + 2), Matrix::strided(&b, n, k, k + 1));
+            add_products(left, right, 2.0, &mut sums, n + 4).unwrap();
+            let mut mixed = vec![7.0; m * (n + 4)];
+            mix(left, Matrix::strided(&c, k, n, n + 3), &mut mixed, n + 4).unwrap();
+            for i in 0..m {
+                for j in 0..n + 4 {
+                    let product: f32 = (0..k).filter(|_| j < n).map(|x| a[i * (k + 2) + x] * b[j * (k + 1) + x]).sum();
+                    assert!((sums[i * (n + 4) + j] - 1.0 - 2.0 * product).abs() < 1e-5, "{m} {n} {k}: {i} {j}");
+                    let plain: f32 = (0..k).filter(|_| j < n).map(|x| a[i * (k + 2) + x] * c[x * (n + 3) + j]).sum();
+                    let wanted = if j < n { plain } else { 7.0 };
+                    assert!((mixed[i * (n + 4) + j] - wanted).abs() < 1e-5, "{m} {n} {k}: {i} {j}");
+                }
+            }
+        }
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
+        const A: [f32; 6] = [1.0; 6];
         let mut out = [0.0; 4];
+        let two_by_three = Matrix::new(&A, 2, 3);
         for (a, b, stride) in [
-            (Matrix::new(&A, 2, 3), Matrix::new(&B, 2, 3), 2),
-            (Matrix::new(&A, 3, 3), Matrix::new(&B, 3, 2), 2),
-            (Matrix::new(&A, 2, 3), Matrix::new(&B, 3, 2), 3),
-            (Matrix::new(&A, 2, 3), Matrix::new(&B, 3, 2), 1),
-            (Matrix::strided(&A, 2, 3, usize::MAX), Matrix::new(&B, 3, 2), 2),
+            (two_by_three, Matrix::new(&A, 3, 2), 2),
+            (Matrix::new(&A, 3, 3), two_by_three, 2),
+            (two_by_three, two_by_three, 3),
+            (two_by_three, two_by_three, 1),
+            (Matrix::strided(&A, 2, 3, usize::MAX), two_by_three, 2),
+            (Matrix::strided(&A, 2, 3, 1), two_by_three, 2),
         ] {
-            assert!(multiply(a, b, 1.0, false, &mut out, stride).is_err());
+            assert!(add_products(a, b, 1.0, &mut out, stride).is_err());
         }
+        assert!(mix(two_by_three, two_by_three, &mut out, 3).is_err());
+        assert!(mix(two_by_three, Matrix::new(&A, 3, 2), &mut out, 3).is_err());
     }
 }

@@ -47,7 +47,7 @@ fn agrees(name: &str) {
         for (i, (ours, theirs)) in
             largest(&model, &prompt_ids, &tokens).iter().zip(case["largest"].as_array().unwrap()).enumerate()
         {
-            assert!((f64::from(*ours) - theirs.as_f64().unwrap()).abs() < 1e-4, "{prompt}, step {i}: {ours} {theirs}");
+            assert!((f64::from(*ours) - theirs.as_f64().unwrap()).abs() < 5e-4, "{prompt}, step {i}: {ours} {theirs}");
         }
         let written = model.write(prompt, &greedy(60), &CancelToken::default()).unwrap();
         let finished = tokens.last() == Some(&1);
