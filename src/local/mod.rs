@@ -4,7 +4,10 @@
 //! A model is a directory in the layout of Hugging Face ([`files`]): its weights as safetensors ([`weights`]), its
 //! tokenizer as tokenizer.json ([`tokenizer`]). What computes is a [`LocalModel`].
 
+pub mod bert;
+pub mod compute;
 pub mod files;
+pub mod sentence;
 pub mod tokenizer;
 pub mod weights;
 
