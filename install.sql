@@ -22,6 +22,8 @@ CREATE FUNCTION IF NOT EXISTS ml_query_embedding RETURNS STRING SONAME 'mysql_ml
 CREATE FUNCTION IF NOT EXISTS ml_embedding_batch RETURNS STRING SONAME 'mysql_ml.so';
 CREATE AGGREGATE FUNCTION IF NOT EXISTS ml_embedding_agg RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_embed_table RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_image_embedding RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_generate RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_predict_row RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_create_model_registration RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_alter_model_registration RETURNS STRING SONAME 'mysql_ml.so';
@@ -133,6 +135,8 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_version(
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_embedding(model_id TEXT CHARACTER SET utf8mb4, content LONGTEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of a text as a VECTOR' RETURN ml_embedding(model_id, content);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_query_embedding(model_id TEXT CHARACTER SET utf8mb4, content LONGTEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of a text that is searched for, as a VECTOR' RETURN ml_query_embedding(model_id, content);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_embedding_batch(model_id TEXT CHARACTER SET utf8mb4, contents JSON) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embeddings of an array of texts, as an array of base64 strings' RETURN ml_embedding_batch(model_id, contents);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_image_embedding(model_id TEXT CHARACTER SET utf8mb4, image LONGBLOB, mime_type TEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of an image as a VECTOR' RETURN ml_image_embedding(model_id, image, mime_type);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_generate(model_id TEXT CHARACTER SET utf8mb4, prompt LONGTEXT CHARACTER SET utf8mb4, options JSON) RETURNS LONGTEXT CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the answer of a model to a prompt' RETURN ml_generate(model_id, prompt, options);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_predict_row(model_id TEXT CHARACTER SET utf8mb4, request_body JSON) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the answer of a model to a JSON request' RETURN ml_predict_row(model_id, request_body);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_registered_model(model_id TEXT CHARACTER SET utf8mb4) RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: a registration as JSON' RETURN ml_list_registered_model(model_id);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_settings() RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: all settings as JSON' RETURN ml_list_settings();
@@ -186,6 +190,8 @@ GRANT EXECUTE ON FUNCTION mysql.ml_embedding TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_query_embedding TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_embedding_batch TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_embed_table TO `ml_user`;
+GRANT EXECUTE ON FUNCTION mysql.ml_image_embedding TO `ml_user`;
+GRANT EXECUTE ON FUNCTION mysql.ml_generate TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_predict_row TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_model_qualified_name_of TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.cloudsql_ml_text_embedding_input_transform TO `ml_user`;

@@ -15,10 +15,12 @@ use xtask::sqlscript;
 use xtask::xprotocol::XSession;
 
 /// Every function with arguments that reach its call.
-const EVERY_FUNCTION: [&str; 32] = [
+const EVERY_FUNCTION: [&str; 34] = [
     "ml_version()",
     "ml_embedding('d', 'x')",
     "ml_predict_row('d', '{}')",
+    "ml_image_embedding('d', x'ffd8ff')",
+    "ml_generate('d', 'x')",
     "ml_create_model_registration('n', NULL, 'dummy')",
     "ml_alter_model_registration('n', NULL, 'dummy')",
     "ml_drop_model_registration('n')",

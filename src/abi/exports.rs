@@ -88,7 +88,8 @@ macro_rules! export {
 use crate::functions::command::CommandFunction;
 use crate::functions::model_call::ModelFunction;
 use crate::functions::{
-    batch, distance, embed_table, embedding, embedding_agg, inspect, predict, registration, version,
+    batch, distance, embed_table, embedding, embedding_agg, generate, image_embedding, inspect, predict, registration,
+    version,
 };
 
 export!(bytes MlVersion = "ml_version": version::Version);
@@ -98,6 +99,8 @@ export!(bytes MlEmbeddingBatch = "ml_embedding_batch": ModelFunction<batch::Embe
 export!(aggregate MlEmbeddingAgg = "ml_embedding_agg": embedding_agg::EmbeddingAgg);
 export!(bytes MlEmbedTable = "ml_embed_table": CommandFunction<embed_table::EmbedTable>);
 export!(bytes MlPredictRow = "ml_predict_row": ModelFunction<predict::PredictRow>);
+export!(bytes MlImageEmbedding = "ml_image_embedding": image_embedding::ImageEmbedding);
+export!(bytes MlGenerate = "ml_generate": generate::Generate);
 export!(bytes MlCreateModelRegistration = "ml_create_model_registration": CommandFunction<registration::CreateModel>);
 export!(bytes MlAlterModelRegistration = "ml_alter_model_registration": CommandFunction<registration::AlterModel>);
 export!(bytes MlDropModelRegistration = "ml_drop_model_registration": CommandFunction<registration::DropModel>);

@@ -7,6 +7,8 @@ pub mod bulk;
 mod embed_table;
 mod flights;
 pub mod gather;
+mod generate;
+mod image;
 mod lookup;
 mod pacing;
 pub mod registry;

@@ -6,6 +6,8 @@ pub mod distance;
 pub mod embed_table;
 pub mod embedding;
 pub mod embedding_agg;
+pub mod generate;
+pub mod image_embedding;
 pub mod inspect;
 pub mod model_call;
 pub mod named;

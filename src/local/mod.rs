@@ -5,11 +5,18 @@
 //! tokenizer as tokenizer.json ([`tokenizer`]). What computes is a [`LocalModel`].
 
 pub mod bert;
+pub mod clip;
 pub mod compute;
 pub mod files;
+pub mod layers;
+pub mod matmul;
 pub mod sentence;
+pub mod t5;
 pub mod tokenizer;
 pub mod weights;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::providers::Role;
@@ -82,4 +89,9 @@ pub fn check(cancel: &CancelToken) -> Result<()> {
         return Err(Error::interrupted(1317));
     }
     Ok(())
+}
+
+/// Reads a JSON object. Structures with defaults would be read from an empty array too.
+pub(crate) fn read_object<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_value(Value::Object(serde_json::from_slice(json)?))
 }

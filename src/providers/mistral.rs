@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::body::{self, Input};
+use super::chat::Chat;
 use super::encoding_format::encoding_format;
 use super::open_ai::{chat_probe, path, read_list};
 use super::{
@@ -70,6 +71,10 @@ impl Provider for Mistral {
 
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
         body::with_model(body, model.qualified_name.as_deref())
+    }
+
+    fn chat(&self, _model: &Model) -> Option<Chat> {
+        Some(Chat::OpenAi { limit: "max_tokens", seed: "random_seed" })
     }
 
     fn probe(&self, _model: &Model) -> Option<String> {

@@ -1,0 +1,326 @@
+//! The layers that transformers are made of, over rows of 32-bit floats: one row a token.
+
+use serde::Deserialize;
+
+use super::matmul::{add_products, mix, Matrix};
+use super::weights::Weights;
+use crate::error::{Error, Result};
+
+/// `y = x * Wᵀ + b`.
+pub struct Linear {
+    weight: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Linear {
+    /// Reads `NAME.weight`, and `NAME.bias` where there is to be one.
+    pub fn load(weights: &Weights, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Self> {
+        Self::load_joined(weights, &[name], inputs, outputs, bias)
+    }
+
+    /// Layers of the same input as one, whose outputs stand side by side; `outputs` are those of each.
+    pub fn load_joined(
+        weights: &Weights,
+        names: &[impl AsRef<str>],
+        inputs: usize,
+        outputs: usize,
+        bias: bool,
+    ) -> Result<Self> {
+        let mut weight = Vec::new();
+        let mut all_bias = Vec::new();
+        for name in names {
+            let name = name.as_ref();
+            weight.append(&mut weights.tensor(&format!("{name}.weight"), &[outputs, inputs])?);
+            if bias {
+                all_bias.append(&mut weights.tensor(&format!("{name}.bias"), &[outputs])?);
+            }
+        }
+        weight.shrink_to_fit();
+        Ok(Linear { weight, bias: bias.then_some(all_bias), inputs, outputs: outputs * names.len() })
+    }
+
+    /// A layer of these weights, without a bias.
+    pub fn new(weight: Vec<f32>, inputs: usize) -> Self {
+        let outputs = weight.len().checked_div(inputs).unwrap_or(0);
+        Linear { weight, bias: None, inputs, outputs }
+    }
+
+    /// How many elements a row of output has.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// The output for each row of `x`, instead of what `out` held.
+    pub fn apply(&self, x: &[f32], out: &mut Vec<f32>) -> Result<()> {
+        let rows = x.len().checked_div(self.inputs).unwrap_or(0);
+        out.clear();
+        out.resize(rows * self.outputs, 0.0);
+        self.add_to(x, out)
+    }
+
+    /// Adds the output for each row of `x` to `out`.
+    pub fn add_to(&self, x: &[f32], out: &mut [f32]) -> Result<()> {
+        let rows = x.len().checked_div(self.inputs).unwrap_or(0);
+        if let Some(bias) = &self.bias {
+            for row in out.chunks_exact_mut(self.outputs) {
+                add(row, bias);
+            }
+        }
+        let weight = Matrix::new(&self.weight, self.outputs, self.inputs);
+        add_products(Matrix::new(x, rows, self.inputs), weight, 1.0, out, self.outputs)
+    }
+
+    /// How many numbers it holds.
+    pub fn size(&self) -> usize {
+        self.weight.len() + self.bias.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Row `index` of the weights: what an embedding of that token is.
+    pub fn row(&self, index: usize) -> Option<&[f32]> {
+        let start = index.checked_mul(self.inputs)?;
+        self.weight.get(start..start.checked_add(self.inputs)?)
+    }
+}
+
+/// `x += y`.
+pub fn add(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+/// Brings each row to mean 0 and variance 1, then scales and shifts it.
+pub struct LayerNorm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    epsilon: f32,
+}
+
+impl LayerNorm {
+    /// Reads `NAME.weight` and `NAME.bias`.
+    pub fn load(weights: &Weights, name: &str, width: usize, epsilon: f64) -> Result<Self> {
+        Ok(LayerNorm {
+            weight: weights.tensor(&format!("{name}.weight"), &[width])?,
+            bias: weights.tensor(&format!("{name}.bias"), &[width])?,
+            epsilon: epsilon as f32,
+        })
+    }
+
+    /// The normalised rows of `x`, instead of what `out` held.
+    pub fn apply(&self, x: &[f32], out: &mut Vec<f32>) {
+        out.clear();
+        out.extend_from_slice(x);
+        let width = self.weight.len();
+        for row in out.chunks_exact_mut(width) {
+            let mean = row.iter().sum::<f32>() / width as f32;
+            let variance = row.iter().map(|v| (v - mean) * (v - mean)).sum::<f32>() / width as f32;
+            let scale = 1.0 / (variance + self.epsilon).sqrt();
+            for ((v, w), b) in row.iter_mut().zip(&self.weight).zip(&self.bias) {
+                *v = (*v - mean) * scale * w + b;
+            }
+        }
+    }
+
+    /// How many numbers it holds.
+    pub fn size(&self) -> usize {
+        self.weight.len() + self.bias.len()
+    }
+}
+
+/// Brings each row to a root mean square of 1, then scales it: T5's norm.
+pub struct RmsNorm {
+    weight: Vec<f32>,
+    epsilon: f32,
+}
+
+impl RmsNorm {
+    /// Reads `NAME.weight`.
+    pub fn load(weights: &Weights, name: &str, width: usize, epsilon: f64) -> Result<Self> {
+        Ok(RmsNorm { weight: weights.tensor(&format!("{name}.weight"), &[width])?, epsilon: epsilon as f32 })
+    }
+
+    /// The normalised rows of `x`, instead of what `out` held.
+    pub fn apply(&self, x: &[f32], out: &mut Vec<f32>) {
+        out.clear();
+        out.extend_from_slice(x);
+        let width = self.weight.len();
+        for row in out.chunks_exact_mut(width) {
+            let mean_square = row.iter().map(|v| v * v).sum::<f32>() / width as f32;
+            let scale = 1.0 / (mean_square + self.epsilon).sqrt();
+            for (v, w) in row.iter_mut().zip(&self.weight) {
+                *v *= scale * w;
+            }
+        }
+    }
+
+    /// How many numbers it holds.
+    pub fn size(&self) -> usize {
+        self.weight.len()
+    }
+}
+
+/// Makes each row of `width` numbers positive with the sum 1. Elements of minus infinity become 0.
+pub fn softmax(x: &mut [f32], width: usize) {
+    for row in x.chunks_exact_mut(width.max(1)) {
+        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut sum = 0.0;
+        for v in row.iter_mut() {
+            *v = (*v - largest).exp();
+            sum += *v;
+        }
+        let scale = 1.0 / sum;
+        row.iter_mut().for_each(|v| *v *= scale);
+    }
+}
+
+/// What stands between the two halves of a feed-forward layer, under the names that config.json has for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `max(x, 0)`.
+    Relu,
+    /// `x * sigmoid(1.702 x)`.
+    QuickGelu,
+    /// `x * Φ(x)`, with the error function.
+    Gelu,
+    /// `x * Φ(x)`, with the hyperbolic tangent.
+    #[serde(alias = "gelu_pytorch_tanh")]
+    GeluNew,
+    /// `x * sigmoid(x)`.
+    #[serde(alias = "swish")]
+    Silu,
+}
+
+impl Activation {
+    /// Replaces each number.
+    pub fn apply(self, x: &mut [f32]) {
+        // One loop each, so that the choice is not made anew for every number.
+        match self {
+            Activation::Relu => x.iter_mut().for_each(|v| *v = v.max(0.0)),
+            Activation::QuickGelu => x.iter_mut().for_each(|v| *v /= 1.0 + (-1.702 * *v).exp()),
+            Activation::Silu => x.iter_mut().for_each(|v| *v /= 1.0 + (-*v).exp()),
+            Activation::Gelu => {
+                x.iter_mut().for_each(|v| *v *= 0.5 * (1.0 + libm::erff(*v * std::f32::consts::FRAC_1_SQRT_2)));
+            }
+            Activation::GeluNew => {
+                let scale = (2.0 / std::f32::consts::PI).sqrt();
+                x.iter_mut().for_each(|v| *v *= 0.5 * (1.0 + (scale * (*v + 0.044_715 * *v * *v * *v)).tanh()));
+            }
+        }
+    }
+}
+
+/// How a row of queries, keys or values is cut into heads.
+#[derive(Clone, Copy)]
+pub struct Heads {
+    /// How many there are.
+    pub count: usize,
+    /// Elements of each.
+    pub width: usize,
+}
+
+/// Rows of one tensor in a wider one: `rows` rows, each `stride` elements after the last, that begin at `data`'s start.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// The first row and what follows.
+    pub data: &'a [f32],
+    /// How many rows.
+    pub rows: usize,
+    /// From the start of one to the start of the next.
+    pub stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn head(self, head: usize, heads: Heads) -> Result<Matrix<'a>> {
+        let data = self.data.get(head * heads.width..).ok_or_else(|| Error::internal("a head outside of its row"))?;
+        Ok(Matrix::strided(data, self.rows, heads.width, self.stride))
+    }
+}
+
+/// Attention of each query to the keys, all heads: `softmax(scale * Q Kᵀ + bias) V`, into rows of `out`.
+///
+/// `prepare(head, scores)` sees the scores of a head, a row a query, before the softmax: for a mask or a bias. `scores`
+/// is memory that is used again.
+pub fn attention(
+    [queries, keys, values]: [Rows<'_>; 3],
+    heads: Heads,
+    scale: f32,
+    scores: &mut Vec<f32>,
+    out: &mut [f32],
+    mut prepare: impl FnMut(usize, &mut [f32]),
+) -> Result<()> {
+    let width = keys.rows;
+    for head in 0..heads.count {
+        scores.clear();
+        scores.resize(queries.rows * width, 0.0);
+        add_products(queries.head(head, heads)?, keys.head(head, heads)?, scale, scores, width)?;
+        prepare(head, scores);
+        softmax(scores, width);
+        let out = out.get_mut(head * heads.width..).ok_or_else(|| Error::internal("a head outside of its row"))?;
+        let weights = Matrix::new(scores, queries.rows, width);
+        mix(weights, values.head(head, heads)?, out, heads.count * heads.width)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(a: &[f32], b: &[f32]) {
+        assert!(a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6), "{a:?} {b:?}");
+    }
+
+    #[test]
+    fn linear_layers_with_and_without_bias() {
+        let mut layer = Linear::new(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2);
+        let mut out = vec![7.0];
+        layer.apply(&[1.0, 1.0, 0.0, 2.0], &mut out).unwrap();
+        assert_eq!(out, [3.0, 7.0, 11.0, 4.0, 8.0, 12.0]);
+        layer.bias = Some(vec![1.0, 0.0, -1.0]);
+        layer.apply(&[1.0, 1.0], &mut out).unwrap();
+        assert_eq!(out, [4.0, 7.0, 10.0]);
+        assert_eq!((layer.row(1), layer.row(3), layer.row(usize::MAX)), (Some(&[3.0, 4.0][..]), None, None));
+    }
+
+    #[test]
+    fn norms() {
+        let mut out = Vec::new();
+        let norm = LayerNorm { weight: vec![1.0, 2.0], bias: vec![0.5, 0.0], epsilon: 0.0 };
+        norm.apply(&[1.0, 3.0, 5.0, 1.0], &mut out);
+        close(&out, &[-0.5, 2.0, 1.5, -2.0]);
+        let norm = RmsNorm { weight: vec![1.0, 2.0], epsilon: 0.0 };
+        norm.apply(&[3.0, 4.0], &mut out);
+        close(&out, &[3.0 / 12.5f32.sqrt(), 8.0 / 12.5f32.sqrt()]);
+    }
+
+    #[test]
+    fn activations() {
+        let at = |a: Activation, v: f32| {
+            let mut x = [v];
+            a.apply(&mut x);
+            x[0]
+        };
+        // As torch computes them.
+        for (activation, minus, plus) in [
+            (Activation::Relu, 0.0, 1.5),
+            (Activation::QuickGelu, -0.108_386, 1.391_614),
+            (Activation::Gelu, -0.100_211, 1.399_789),
+            (Activation::GeluNew, -0.100_42, 1.399_58),
+            (Activation::Silu, -0.273_638, 1.226_362),
+        ] {
+            assert!((at(activation, -1.5) - minus).abs() < 2e-4, "{activation:?} {}", at(activation, -1.5));
+            assert!((at(activation, 1.5) - plus).abs() < 2e-4, "{activation:?} {}", at(activation, 1.5));
+            assert!(at(activation, -1e30).abs() < 1e-6 && at(activation, 1e10) == 1e10, "{activation:?}");
+        }
+    }
+
+    #[test]
+    fn softmax_of_large_and_masked_numbers() {
+        let mut x = [1000.0, 1000.0, f32::NEG_INFINITY, 0.0];
+        softmax(&mut x, 2);
+        close(&x, &[0.5, 0.5, 0.0, 1.0]);
+    }
+}
