@@ -68,6 +68,24 @@ impl ModelDir {
         Ok(ModelDir { root, path, shown })
     }
 
+    /// A directory in this one; an empty name is this one.
+    pub fn below(&self, name: &str) -> Result<Self> {
+        if name.is_empty() {
+            return Ok(self.clone());
+        }
+        let shown = format!("{}/{}", self.shown, cut(name, 80));
+        if Path::new(name).components().any(|c| !matches!(c, Component::Normal(_))) {
+            return Err(leads_out(&shown, &self.root));
+        }
+        let path = self.path.join(name).canonicalize().map_err(|e| {
+            Error::new(Kind::NotFound, format!("{shown} cannot be read ({e}); put the whole model into the directory"))
+        })?;
+        if !path.starts_with(&self.root) {
+            return Err(leads_out(&shown, &self.root));
+        }
+        Ok(ModelDir { root: self.root.clone(), path, shown })
+    }
+
     /// How the directory is called in errors.
     pub fn shown(&self) -> &str {
         &self.shown

@@ -4,10 +4,13 @@
 //! A model is a directory in the layout of Hugging Face ([`files`]): its weights as safetensors ([`weights`]), its
 //! tokenizer as tokenizer.json ([`tokenizer`]). What computes is a [`LocalModel`].
 
+pub mod bert;
 pub mod clip;
+pub mod compute;
 pub mod files;
 pub mod layers;
 pub mod matmul;
+pub mod sentence;
 pub mod t5;
 pub mod tokenizer;
 pub mod weights;

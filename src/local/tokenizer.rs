@@ -18,6 +18,7 @@ pub const MAX_TEXT_BYTES: usize = 1 << 20;
 pub struct Tokenizer {
     inner: HuggingFace,
     max_tokens: usize,
+    file_bytes: u64,
 }
 
 /// A text as the numbers of its tokens.
@@ -33,6 +34,7 @@ impl Tokenizer {
     /// Reads the tokenizer of a model that takes `max_tokens`, special ones included.
     pub fn open(dir: &ModelDir, max_tokens: usize) -> Result<Self> {
         let bytes = dir.bytes(FILE, MAX_FILE)?;
+        let file_bytes = bytes.len() as u64;
         let unusable =
             |e: String| Error::invalid(format!("{} is no tokenizer ({}); fetch it anew", dir.name(FILE), cut(&e, 120)));
         let mut inner = HuggingFace::from_bytes(bytes).map_err(|e| unusable(e.to_string()))?;
@@ -55,12 +57,17 @@ impl Tokenizer {
                 stride: 0,
             }))
             .map_err(|e| unusable(e.to_string()))?;
-        Ok(Tokenizer { inner, max_tokens })
+        Ok(Tokenizer { inner, max_tokens, file_bytes })
     }
 
     /// The most tokens that a text may have, special ones included.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens
+    }
+
+    /// The bytes it keeps, as an estimate: some twenty times its file, in tables of the vocabulary both ways.
+    pub fn memory_bytes(&self) -> u64 {
+        self.file_bytes * 20
     }
 
     /// One more than the largest number of a token.

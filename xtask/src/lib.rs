@@ -7,4 +7,5 @@ pub mod fetch;
 pub mod library;
 pub mod mysqld;
 pub mod sqlscript;
+pub mod weights;
 pub mod xprotocol;
