@@ -144,7 +144,19 @@ fn kill_query_ends_every_kind_of_wait_within_a_second() {
     )
     .unwrap();
 
+    for (model, provider, kind, name) in
+        [("chat", "open_ai", "llm", "m"), ("image", "nvidia_nim", "multimodal_embedding", "nvidia/nvclip")]
+    {
+        root.exec_drop(
+            "CALL mysql.ml_create_model_registration(?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, NULL)",
+            (model, running.endpoint.url("/hang"), provider, kind, name),
+        )
+        .unwrap();
+    }
+
     for (model, statement) in [
+        ("chat", "SELECT mysql.ml_generate('chat', 'x', NULL)"),
+        ("image", "SELECT mysql.ml_image_embedding('image', x'ffd8ff', NULL)"),
         ("hang", "SELECT mysql.ml_embedding('hang', 'x')"),
         ("hang", "SELECT ml_embedding('hang', 'x')"),
         ("drip", "SELECT mysql.ml_embedding('drip', 'x')"),

@@ -4,16 +4,15 @@ use multiversion::multiversion;
 use serde::Deserialize;
 
 use super::compute::functions::{self, erf, exp};
+use super::compute::{linear, Packed};
 use super::matmul::{add_products, mix, Matrix};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
-/// `y = x * Wᵀ + b`.
+/// `y = x * Wᵀ + b`, with the weights packed for it.
 pub struct Linear {
-    weight: Vec<f32>,
-    bias: Option<Vec<f32>>,
+    packed: linear::Linear,
     inputs: usize,
-    outputs: usize,
 }
 
 impl Linear {
@@ -30,59 +29,82 @@ impl Linear {
         outputs: usize,
         bias: bool,
     ) -> Result<Self> {
-        let mut weight = Vec::new();
-        let mut all_bias = Vec::new();
-        for name in names {
-            let name = name.as_ref();
-            weight.append(&mut weights.tensor(&format!("{name}.weight"), &[outputs, inputs])?);
-            if bias {
-                all_bias.append(&mut weights.tensor(&format!("{name}.bias"), &[outputs])?);
-            }
-        }
-        weight.shrink_to_fit();
-        Ok(Linear { weight, bias: bias.then_some(all_bias), inputs, outputs: outputs * names.len() })
+        let read = |name: &str| {
+            let weight = weights.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
+            let bias = match bias {
+                true => weights.tensor(&format!("{name}.bias"), &[outputs])?,
+                false => vec![0.0; outputs],
+            };
+            Ok((weight, bias))
+        };
+        let parts = names.iter().map(|name| read(name.as_ref())).collect::<Result<Vec<_>>>()?;
+        let parts: Vec<(&[f32], &[f32])> = parts.iter().map(|(w, b)| (w.as_slice(), b.as_slice())).collect();
+        Ok(Linear { packed: linear::Linear::pack(&parts, inputs), inputs })
     }
 
     /// A layer of these weights, without a bias.
-    pub fn new(weight: Vec<f32>, inputs: usize) -> Self {
-        let outputs = weight.len().checked_div(inputs).unwrap_or(0);
-        Linear { weight, bias: None, inputs, outputs }
+    pub fn new(weight: &[f32], inputs: usize) -> Self {
+        let bias = vec![0.0; weight.len().checked_div(inputs).unwrap_or(0)];
+        Linear { packed: linear::Linear::pack(&[(weight, &bias)], inputs), inputs }
     }
 
     /// How many elements a row of output has.
     pub fn outputs(&self) -> usize {
-        self.outputs
+        self.packed.outputs()
     }
 
     /// The output for each row of `x`, instead of what `out` held.
-    pub fn apply(&self, x: &[f32], out: &mut Vec<f32>) -> Result<()> {
+    pub fn apply(&self, x: &[f32], out: &mut Vec<f32>) {
         let rows = x.len().checked_div(self.inputs).unwrap_or(0);
+        let mut left = Packed::default();
+        left.fill(x, self.inputs);
         out.clear();
-        out.resize(rows * self.outputs, 0.0);
-        self.add_to(x, out)
+        out.resize(rows * self.outputs(), 0.0);
+        self.packed.apply(&left, functions::Activation::None, out);
     }
 
     /// Adds the output for each row of `x` to `out`.
-    pub fn add_to(&self, x: &[f32], out: &mut [f32]) -> Result<()> {
-        let rows = x.len().checked_div(self.inputs).unwrap_or(0);
-        if let Some(bias) = &self.bias {
-            for row in out.chunks_exact_mut(self.outputs) {
-                add(row, bias);
-            }
-        }
-        let weight = Matrix::new(&self.weight, self.outputs, self.inputs);
-        add_products(Matrix::new(x, rows, self.inputs), weight, 1.0, out, self.outputs)
+    pub fn add_to(&self, x: &[f32], out: &mut [f32]) {
+        let mut product = Vec::new();
+        self.apply(x, &mut product);
+        add(out, &product);
     }
 
-    /// How many numbers it holds.
-    pub fn size(&self) -> usize {
-        self.weight.len() + self.bias.as_ref().map_or(0, Vec::len)
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> u64 {
+        self.packed.memory_bytes()
+    }
+}
+
+/// Embeddings: a row for each token.
+pub struct Table {
+    rows: Vec<f32>,
+    width: usize,
+}
+
+impl Table {
+    /// Reads the tensor `name`.
+    pub fn load(weights: &Weights, name: &str, rows: usize, width: usize) -> Result<Self> {
+        Ok(Table { rows: weights.tensor(name, &[rows, width])?, width })
     }
 
-    /// Row `index` of the weights: what an embedding of that token is.
-    pub fn row(&self, index: usize) -> Option<&[f32]> {
-        let start = index.checked_mul(self.inputs)?;
-        self.weight.get(start..start.checked_add(self.inputs)?)
+    /// The row of a token.
+    pub fn row(&self, token: u32) -> Option<&[f32]> {
+        let start = (token as usize).checked_mul(self.width)?;
+        self.rows.get(start..start.checked_add(self.width)?)
+    }
+
+    /// The product of `x` with each row, instead of what `out` held.
+    pub fn products(&self, x: &[f32], out: &mut Vec<f32>) -> Result<()> {
+        let rows = self.rows.len().checked_div(self.width).unwrap_or(0);
+        out.clear();
+        out.resize(rows, 0.0);
+        add_products(Matrix::new(x, 1, self.width), Matrix::new(&self.rows, rows, self.width), 1.0, out, rows)
+    }
+
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> u64 {
+        4 * self.rows.len() as u64
     }
 }
 
@@ -125,9 +147,9 @@ impl LayerNorm {
         }
     }
 
-    /// How many numbers it holds.
-    pub fn size(&self) -> usize {
-        self.weight.len() + self.bias.len()
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> u64 {
+        4 * (self.weight.len() + self.bias.len()) as u64
     }
 }
 
@@ -157,9 +179,9 @@ impl RmsNorm {
         }
     }
 
-    /// How many numbers it holds.
-    pub fn size(&self) -> usize {
-        self.weight.len()
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> u64 {
+        4 * self.weight.len() as u64
     }
 }
 
@@ -284,15 +306,19 @@ mod tests {
     }
 
     #[test]
-    fn linear_layers_with_and_without_bias() {
-        let mut layer = Linear::new(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2);
+    fn linear_layers_and_tables() {
+        let weight = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let layer = Linear::new(&weight, 2);
         let mut out = vec![7.0];
-        layer.apply(&[1.0, 1.0, 0.0, 2.0], &mut out).unwrap();
+        layer.apply(&[1.0, 1.0, 0.0, 2.0], &mut out);
         assert_eq!(out, [3.0, 7.0, 11.0, 4.0, 8.0, 12.0]);
-        layer.bias = Some(vec![1.0, 0.0, -1.0]);
-        layer.apply(&[1.0, 1.0], &mut out).unwrap();
-        assert_eq!(out, [4.0, 7.0, 10.0]);
-        assert_eq!((layer.row(1), layer.row(3), layer.row(usize::MAX)), (Some(&[3.0, 4.0][..]), None, None));
+        layer.add_to(&[1.0, 0.0, 0.0, 0.0], &mut out);
+        assert_eq!(out, [4.0, 10.0, 16.0, 4.0, 8.0, 12.0]);
+        let table = Table { rows: weight.to_vec(), width: 2 };
+        assert_eq!((table.row(1), table.row(3), table.row(u32::MAX)), (Some(&[3.0, 4.0][..]), None, None));
+        table.products(&[1.0, 1.0], &mut out).unwrap();
+        assert_eq!(out, [3.0, 7.0, 11.0]);
+        assert!(table.products(&[1.0], &mut out).is_err());
     }
 
     #[test]
@@ -323,7 +349,10 @@ mod tests {
         ] {
             assert!((at(activation, -1.5) - minus).abs() < 2e-4, "{activation:?} {}", at(activation, -1.5));
             assert!((at(activation, 1.5) - plus).abs() < 2e-4, "{activation:?} {}", at(activation, 1.5));
-            assert!(at(activation, -100.0).abs() < 1e-3 && (at(activation, 100.0) - 100.0).abs() < 1e-3, "{activation:?}");
+            assert!(
+                at(activation, -100.0).abs() < 1e-3 && (at(activation, 100.0) - 100.0).abs() < 1e-3,
+                "{activation:?}"
+            );
         }
     }
 

@@ -70,7 +70,7 @@ impl Encoder {
         for layer in &self.layers {
             check(cancel)?;
             layer.before_attention.apply(x, &mut normed);
-            layer.queries_keys_values.apply(&normed, &mut joined)?;
+            layer.queries_keys_values.apply(&normed, &mut joined);
             seen.clear();
             seen.resize(x.len(), 0.0);
             let mut start = 0;
@@ -91,26 +91,26 @@ impl Encoder {
                 })?;
                 start += length;
             }
-            layer.after_attention.add_to(&seen, x)?;
+            layer.after_attention.add_to(&seen, x);
             layer.before_network.apply(x, &mut normed);
-            layer.widen.apply(&normed, &mut wide)?;
+            layer.widen.apply(&normed, &mut wide);
             self.shape.activation.apply(&mut wide);
-            layer.narrow.add_to(&wide, x)?;
+            layer.narrow.add_to(&wide, x);
         }
         Ok(())
     }
 
-    /// How many numbers it holds.
-    pub fn size(&self) -> usize {
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> u64 {
         self.layers
             .iter()
             .map(|l| {
-                l.before_attention.size()
-                    + l.queries_keys_values.size()
-                    + l.after_attention.size()
-                    + l.before_network.size()
-                    + l.widen.size()
-                    + l.narrow.size()
+                l.before_attention.bytes()
+                    + l.queries_keys_values.bytes()
+                    + l.after_attention.bytes()
+                    + l.before_network.bytes()
+                    + l.widen.bytes()
+                    + l.narrow.bytes()
             })
             .sum()
     }

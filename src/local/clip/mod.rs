@@ -12,7 +12,7 @@ use self::config::ClipConfig;
 use self::encoder::{Encoder, Shape};
 use self::image::Preprocessor;
 use super::files::ModelDir;
-use super::layers::{add, LayerNorm, Linear};
+use super::layers::{add, LayerNorm, Linear, Table};
 use super::tokenizer::Tokenizer;
 use super::weights::Weights;
 use super::{check, EmbedOptions, LocalModel};
@@ -32,7 +32,7 @@ pub struct Clip {
     config: ClipConfig,
     preprocessor: Preprocessor,
     tokenizer: Tokenizer,
-    token_embedding: Linear,
+    token_embedding: Table,
     text_positions: Vec<f32>,
     text: Encoder,
     text_norm: LayerNorm,
@@ -87,10 +87,12 @@ impl Clip {
         let norm = |name: &str, width, epsilon| LayerNorm::load(weights, name, width, epsilon);
         let table = |name: &str, rows, width| weights.tensor(&format!("{name}.weight"), &[rows, width]);
         Ok(Clip {
-            token_embedding: Linear::new(
-                table("text_model.embeddings.token_embedding", text.vocab_size, text.hidden_size)?,
+            token_embedding: Table::load(
+                weights,
+                "text_model.embeddings.token_embedding.weight",
+                text.vocab_size,
                 text.hidden_size,
-            ),
+            )?,
             text_positions: table(
                 "text_model.embeddings.position_embedding",
                 text.max_position_embeddings,
@@ -99,7 +101,7 @@ impl Clip {
             text: Encoder::load(weights, "text_model.encoder", text_shape)?,
             text_norm: norm("text_model.final_layer_norm", text.hidden_size, text.layer_norm_eps)?,
             text_projection: Linear::load(weights, "text_projection", text.hidden_size, config.projection_dim, false)?,
-            patches: Linear::new(weights.tensor("vision_model.embeddings.patch_embedding.weight", &kernel)?, patch),
+            patches: Linear::new(&weights.tensor("vision_model.embeddings.patch_embedding.weight", &kernel)?, patch),
             class: weights.tensor("vision_model.embeddings.class_embedding", &[vision.hidden_size])?,
             image_positions: table("vision_model.embeddings.position_embedding", places, vision.hidden_size)?,
             // So misspelt since the first model.
@@ -127,7 +129,7 @@ impl Clip {
             ends.push(x.len() / width + self.end_of(ids));
             let start = x.len();
             for id in ids {
-                let row = self.token_embedding.row(*id as usize);
+                let row = self.token_embedding.row(*id);
                 x.extend_from_slice(row.ok_or_else(|| Error::internal("a token outside of the vocabulary"))?);
             }
             add(x.get_mut(start..).unwrap_or_default(), &self.text_positions);
@@ -181,7 +183,7 @@ impl Clip {
             }
         }
         let mut out = Vec::new();
-        self.patches.apply(&rows, &mut out)?;
+        self.patches.apply(&rows, &mut out);
         Ok(out)
     }
 }
@@ -193,14 +195,14 @@ impl LocalModel for Clip {
 
     fn memory_bytes(&self) -> u64 {
         let tables = self.text_positions.len() + self.class.len() + self.image_positions.len();
-        let layers = [&self.token_embedding, &self.text_projection, &self.patches, &self.visual_projection];
+        let layers = [&self.text_projection, &self.patches, &self.visual_projection];
         let norms = [&self.text_norm, &self.before_vision, &self.after_vision];
-        let numbers = tables
-            + self.text.size()
-            + self.vision.size()
-            + layers.iter().map(|l| l.size()).sum::<usize>()
-            + norms.iter().map(|n| n.size()).sum::<usize>();
-        4 * numbers as u64
+        4 * tables as u64
+            + self.token_embedding.bytes()
+            + self.text.bytes()
+            + self.vision.bytes()
+            + layers.iter().map(|l| l.bytes()).sum::<u64>()
+            + norms.iter().map(|n| n.bytes()).sum::<u64>()
     }
 
     fn dimensions(&self) -> Option<usize> {
@@ -244,7 +246,7 @@ fn finish(x: &[f32], places: &[usize], width: usize, norm: &LayerNorm, projectio
     let mut normed = Vec::new();
     norm.apply(&rows, &mut normed);
     let mut out = Vec::new();
-    projection.apply(&normed, &mut out)?;
+    projection.apply(&normed, &mut out);
     let vectors = out.chunks_exact(projection.outputs()).map(|vector| {
         let mut vector = vector.to_vec();
         normalize(&mut vector);

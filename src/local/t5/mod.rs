@@ -12,7 +12,7 @@ use self::config::T5Config;
 use self::sampling::Choice;
 use self::stack::{Decoder, Encoder};
 use super::files::ModelDir;
-use super::layers::Linear;
+use super::layers::{Linear, Table};
 use super::tokenizer::Tokenizer;
 use super::weights::Weights;
 use super::{EmbedOptions, GenerateOptions, Generated, LocalModel};
@@ -31,7 +31,7 @@ pub struct T5 {
     config: T5Config,
     tokenizer: Tokenizer,
     /// The embeddings of tokens: also what tells how likely each is, where the model has nothing of its own for that.
-    shared: Linear,
+    shared: Table,
     head: Option<Linear>,
     encoder: Encoder,
     decoder: Decoder,
@@ -66,7 +66,7 @@ impl T5 {
         // Files keep one of the three names that mean the same tensor.
         let names = ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
         let shared = names.into_iter().find(|name| weights.has(name)).unwrap_or("shared.weight");
-        let shared = Linear::new(weights.tensor(shared, &[vocabulary, width])?, width);
+        let shared = Table::load(weights, shared, vocabulary, width)?;
         let head = (!config.tie_word_embeddings)
             .then(|| Linear::load(weights, "lm_head", width, vocabulary, false))
             .transpose()?;
@@ -107,7 +107,7 @@ impl T5 {
     }
 
     fn embedding(&self, token: u32) -> Result<&[f32]> {
-        self.shared.row(token as usize).ok_or_else(|| Error::internal("a token outside of the vocabulary"))
+        self.shared.row(token).ok_or_else(|| Error::internal("a token outside of the vocabulary"))
     }
 
     /// How likely each token is after `last`, as logarithms up to a constant.
@@ -118,7 +118,10 @@ impl T5 {
             x.iter_mut().for_each(|v| *v *= scale);
         }
         let mut logits = Vec::new();
-        self.head.as_ref().unwrap_or(&self.shared).apply(&x, &mut logits)?;
+        match &self.head {
+            Some(head) => head.apply(&x, &mut logits),
+            None => self.shared.products(&x, &mut logits)?,
+        }
         Ok(logits)
     }
 }
@@ -129,8 +132,8 @@ impl LocalModel for T5 {
     }
 
     fn memory_bytes(&self) -> u64 {
-        let head = self.head.as_ref().map_or(0, Linear::size);
-        4 * (self.shared.size() + head + self.encoder.size() + self.decoder.size()) as u64
+        let head = self.head.as_ref().map_or(0, Linear::bytes);
+        self.shared.bytes() + head + self.encoder.bytes() + self.decoder.bytes()
     }
 
     fn dimensions(&self) -> Option<usize> {

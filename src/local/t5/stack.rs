@@ -80,22 +80,22 @@ impl Network {
         })
     }
 
-    fn apply(&self, x: &mut [f32], scratch: &mut Scratch) -> Result<()> {
+    fn apply(&self, x: &mut [f32], scratch: &mut Scratch) {
         self.norm.apply(x, &mut scratch.normed);
-        self.widen.apply(&scratch.normed, &mut scratch.wide)?;
+        self.widen.apply(&scratch.normed, &mut scratch.wide);
         self.activation.apply(&mut scratch.wide);
         if let Some(gate) = &self.gate {
-            gate.apply(&scratch.normed, &mut scratch.gates)?;
+            gate.apply(&scratch.normed, &mut scratch.gates);
             for (v, gate) in scratch.wide.iter_mut().zip(&scratch.gates) {
                 *v *= gate;
             }
         }
-        self.narrow.add_to(&scratch.wide, x)
+        self.narrow.add_to(&scratch.wide, x);
     }
 
-    fn size(&self) -> usize {
+    fn bytes(&self) -> u64 {
         let layers = [Some(&self.widen), self.gate.as_ref(), Some(&self.narrow)];
-        self.norm.size() + layers.into_iter().flatten().map(Linear::size).sum::<usize>()
+        self.norm.bytes() + layers.into_iter().flatten().map(Linear::bytes).sum::<u64>()
     }
 }
 
@@ -117,8 +117,8 @@ impl SelfAttention {
         })
     }
 
-    fn size(&self) -> usize {
-        self.norm.size() + self.queries_keys_values.size() + self.out.size()
+    fn bytes(&self) -> u64 {
+        self.norm.bytes() + self.queries_keys_values.bytes() + self.out.bytes()
     }
 }
 
@@ -142,8 +142,8 @@ impl CrossAttention {
         })
     }
 
-    fn size(&self) -> usize {
-        self.norm.size() + self.queries.size() + self.keys_values.size() + self.out.size()
+    fn bytes(&self) -> u64 {
+        self.norm.bytes() + self.queries.bytes() + self.keys_values.bytes() + self.out.bytes()
     }
 }
 
@@ -194,7 +194,7 @@ impl Encoder {
         for (attend, network) in &self.layers {
             check(cancel)?;
             attend.norm.apply(&x, &mut scratch.normed);
-            attend.queries_keys_values.apply(&scratch.normed, &mut scratch.joined)?;
+            attend.queries_keys_values.apply(&scratch.normed, &mut scratch.joined);
             let rows = scratch.joined.len() / (3 * inner);
             if biases.is_empty() {
                 let last = rows.saturating_sub(1);
@@ -214,17 +214,17 @@ impl Encoder {
                     row.iter_mut().zip(bias.iter().skip(rows - 1 - i)).for_each(|(s, b)| *s += b);
                 }
             })?;
-            attend.out.add_to(&scratch.seen, &mut x)?;
-            network.apply(&mut x, &mut scratch)?;
+            attend.out.add_to(&scratch.seen, &mut x);
+            network.apply(&mut x, &mut scratch);
         }
         self.norm.apply(&x, &mut scratch.normed);
         Ok(scratch.normed)
     }
 
-    /// How many numbers it holds.
-    pub fn size(&self) -> usize {
-        let layers = self.layers.iter().map(|(a, n)| a.size() + n.size()).sum::<usize>();
-        layers + self.bias.table.len() + self.norm.size()
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> u64 {
+        let layers = self.layers.iter().map(|(a, n)| a.bytes() + n.bytes()).sum::<u64>();
+        layers + 4 * self.bias.table.len() as u64 + self.norm.bytes()
     }
 }
 
@@ -285,7 +285,7 @@ impl Decoder {
         let layers = self.layers.iter().map(|layer| {
             check(cancel)?;
             let mut known = Known::default();
-            layer.cross.keys_values.apply(prompt, &mut known.prompt)?;
+            layer.cross.keys_values.apply(prompt, &mut known.prompt);
             Ok(known)
         });
         Ok(Answer {
@@ -307,7 +307,7 @@ impl Decoder {
         for (layer, known) in self.layers.iter().zip(&mut answer.layers) {
             check(cancel)?;
             layer.attend.norm.apply(&x, &mut scratch.normed);
-            layer.attend.queries_keys_values.apply(&scratch.normed, &mut scratch.joined)?;
+            layer.attend.queries_keys_values.apply(&scratch.normed, &mut scratch.joined);
             known.own.extend_from_slice(scratch.joined.get(inner..).ok_or_else(lost)?);
             let (skip, biases) = (answer.most, &answer.biases);
             let query = Rows { data: &scratch.joined, rows: 1, stride: inner };
@@ -326,25 +326,25 @@ impl Decoder {
                     scores.iter_mut().zip(bias).for_each(|(s, b)| *s += b);
                 },
             )?;
-            layer.attend.out.add_to(&scratch.seen, &mut x)?;
+            layer.attend.out.add_to(&scratch.seen, &mut x);
 
             layer.cross.norm.apply(&x, &mut scratch.normed);
-            layer.cross.queries.apply(&scratch.normed, &mut scratch.joined)?;
+            layer.cross.queries.apply(&scratch.normed, &mut scratch.joined);
             let query = Rows { data: &scratch.joined, rows: 1, stride: inner };
             let (keys, values) = pairs(&known.prompt, inner)?;
             attention([query, keys, values], self.heads, 1.0, &mut scratch.scores, &mut scratch.seen, |_, _| {})?;
-            layer.cross.out.add_to(&scratch.seen, &mut x)?;
+            layer.cross.out.add_to(&scratch.seen, &mut x);
 
-            layer.network.apply(&mut x, scratch)?;
+            layer.network.apply(&mut x, scratch);
         }
         self.norm.apply(&x, &mut scratch.normed);
         Ok(scratch.normed.clone())
     }
 
-    /// How many numbers it holds.
-    pub fn size(&self) -> usize {
-        let layer = |l: &DecoderLayer| l.attend.size() + l.cross.size() + l.network.size();
-        self.layers.iter().map(layer).sum::<usize>() + self.bias.table.len() + self.norm.size()
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> u64 {
+        let layer = |l: &DecoderLayer| l.attend.bytes() + l.cross.bytes() + l.network.bytes();
+        self.layers.iter().map(layer).sum::<u64>() + 4 * self.bias.table.len() as u64 + self.norm.bytes()
     }
 }
 
