@@ -42,6 +42,9 @@ CREATE FUNCTION IF NOT EXISTS ml_list_model_providers RETURNS STRING SONAME 'mys
 CREATE FUNCTION IF NOT EXISTS ml_generate_model_request_url RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_model_qualified_name_of RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_validate_model RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_load_model RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_unload_model RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_fetch_model RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_status RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_reset_status RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_cache_clear RETURNS STRING SONAME 'mysql_ml.so';
@@ -90,7 +93,7 @@ CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_settings (
   CONSTRAINT cloudsql_ml_settings_name CHECK (name <> '')
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: settings that differ from their default';
 -- The names this version knows, also in a table that an earlier one made.
-ALTER TABLE mysql.cloudsql_ml_settings DROP CONSTRAINT cloudsql_ml_settings_name, ADD CONSTRAINT cloudsql_ml_settings_name CHECK (name IN ('timeout_ms', 'connect_timeout_ms', 'max_retries', 'max_response_mb', 'registry_ttl_ms', 'cache_memory_mb', 'cache_disk_mb', 'egress_allowlist', 'proxy', 'ca_file', 'google_project', 'google_location', 'secret_ttl_ms'));
+ALTER TABLE mysql.cloudsql_ml_settings DROP CONSTRAINT cloudsql_ml_settings_name, ADD CONSTRAINT cloudsql_ml_settings_name CHECK (name IN ('timeout_ms', 'connect_timeout_ms', 'max_retries', 'max_response_mb', 'registry_ttl_ms', 'cache_memory_mb', 'cache_disk_mb', 'egress_allowlist', 'proxy', 'ca_file', 'google_project', 'google_location', 'secret_ttl_ms', 'local_memory_mb', 'local_threads', 'huggingface_host'));
 
 -- What bulk embedding leaves to be looked at.
 CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_embed_progress (
@@ -151,6 +154,9 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_validate
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_status() RETURNS JSON NOT DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: counters of each model' RETURN ml_status();
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_reset_status() SQL SECURITY INVOKER COMMENT 'mysql-ml: counts from zero' DO ml_reset_status();
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_cache_clear(model_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: removes the embeddings of a model from the caches; NULL: of all' SELECT CAST(ml_cache_clear(model_id) AS UNSIGNED) AS removed;
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_load_model(model_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: loads a model inside the server' SELECT CAST(ml_load_model(model_id) AS JSON) AS loaded;
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_unload_model(model_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: takes a model inside the server out of memory' SELECT CAST(ml_unload_model(model_id) AS UNSIGNED) AS unloaded;
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_fetch_model(model_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: fetches the files of a model inside the server' SELECT CAST(ml_fetch_model(model_id) AS JSON) AS fetched;
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_audit_secrets() RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER COMMENT 'mysql-ml: where registrations hold what looks like a key' RETURN ml_audit_secrets();
 CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY DEFINER VIEW mysql.ml_model_providers AS SELECT p.provider, p.embedding, p.generate, p.rerank, p.image, p.options FROM JSON_TABLE(CAST(ml_list_model_providers() AS JSON), '$[*]' COLUMNS (provider VARCHAR(64) CHARACTER SET utf8mb4 PATH '$.provider', embedding BOOLEAN PATH '$.embedding', generate BOOLEAN PATH '$.generate', rerank BOOLEAN PATH '$.rerank', image BOOLEAN PATH '$.image', options VARCHAR(255) CHARACTER SET utf8mb4 PATH '$.options')) AS p;
 
@@ -208,6 +214,9 @@ GRANT EXECUTE ON FUNCTION mysql.ml_validate_model TO `ml_admin`;
 GRANT EXECUTE ON FUNCTION mysql.ml_status TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_reset_status TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_cache_clear TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_load_model TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_unload_model TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_fetch_model TO `ml_admin`;
 GRANT EXECUTE ON FUNCTION mysql.ml_audit_secrets TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_create_model_registration TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_alter_model_registration TO `ml_admin`;

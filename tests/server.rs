@@ -15,7 +15,7 @@ use xtask::sqlscript;
 use xtask::xprotocol::XSession;
 
 /// Every function with arguments that reach its call.
-const EVERY_FUNCTION: [&str; 34] = [
+const EVERY_FUNCTION: [&str; 37] = [
     "ml_version()",
     "ml_embedding('d', 'x')",
     "ml_predict_row('d', '{}')",
@@ -45,6 +45,9 @@ const EVERY_FUNCTION: [&str; 34] = [
     "ml_status()",
     "ml_reset_status()",
     "ml_cache_clear('d')",
+    "ml_load_model('d')",
+    "ml_unload_model('d')",
+    "ml_fetch_model('d')",
     "ml_audit_secrets()",
     "cosine_distance(x'00000000', x'00000000')",
     "l2_squared_distance(x'00000000', x'00000000')",

@@ -88,8 +88,8 @@ macro_rules! export {
 use crate::functions::command::CommandFunction;
 use crate::functions::model_call::ModelFunction;
 use crate::functions::{
-    batch, distance, embed_table, embedding, embedding_agg, generate, image_embedding, inspect, predict, registration,
-    version,
+    batch, distance, embed_table, embedding, embedding_agg, generate, image_embedding, inspect, local_models, predict,
+    registration, version,
 };
 
 export!(bytes MlVersion = "ml_version": version::Version);
@@ -118,6 +118,9 @@ export!(bytes MlListModelProviders = "ml_list_model_providers": CommandFunction<
 export!(bytes MlGenerateModelRequestUrl = "ml_generate_model_request_url": CommandFunction<inspect::GenerateRequestUrl>);
 export!(bytes MlModelQualifiedNameOf = "ml_model_qualified_name_of": CommandFunction<inspect::QualifiedNameOf>);
 export!(bytes MlValidateModel = "ml_validate_model": CommandFunction<inspect::ValidateModel>);
+export!(bytes MlLoadModel = "ml_load_model": CommandFunction<local_models::LoadModel>);
+export!(bytes MlUnloadModel = "ml_unload_model": CommandFunction<local_models::UnloadModel>);
+export!(bytes MlFetchModel = "ml_fetch_model": CommandFunction<local_models::FetchModel>);
 export!(bytes MlStatus = "ml_status": CommandFunction<inspect::Status>);
 export!(bytes MlResetStatus = "ml_reset_status": CommandFunction<inspect::ResetStatus>);
 export!(bytes MlCacheClear = "ml_cache_clear": CommandFunction<inspect::CacheClear>);

@@ -15,6 +15,7 @@ use super::status::Activity;
 use super::{tokens_in, Engine};
 use crate::error::{Error, Kind, Result};
 use crate::http::{Failure, Tries};
+use crate::models::model::ProviderId;
 use crate::models::settings::Settings;
 use crate::models::store::ResolvedModel;
 use crate::providers::usage::Usage;
@@ -38,12 +39,20 @@ struct Item {
 }
 
 /// Texts that are sent together.
-struct Batch {
+pub(super) struct Batch {
     items: Vec<Item>,
     tries: Tries,
     /// A key that the provider rejected; the batch is sent once more with another one.
     rejected: Option<SecretString>,
     not_before: Option<Instant>,
+}
+
+#[cfg(feature = "local")]
+impl Batch {
+    /// Its texts.
+    pub(super) fn texts(&self) -> Vec<Arc<str>> {
+        self.items.iter().map(|item| Arc::clone(&item.text)).collect()
+    }
 }
 
 /// A batch that came back from a worker.
@@ -99,6 +108,9 @@ impl Drop for Bulk<'_> {
     fn drop(&mut self) {
         // Whoever stopped waiting: the workers and connections are free again within their next slice.
         self.cancel.cancel();
+        if super::local::is_here(&self.resolved.model) {
+            self.engine.sweep_local();
+        }
     }
 }
 
@@ -224,6 +236,9 @@ impl<'e> Bulk<'e> {
             };
             let tokens = batch.items.iter().map(|i| tokens_in(&i.text)).sum();
             match self.gate.try_now(self.budget, tokens) {
+                Ok(permit) if super::local::is_here(&self.resolved.model) => {
+                    self.compute(batch, permit, interrupt)?;
+                }
                 Ok(permit) => self.spawn(batch, permit)?,
                 Err(until) => {
                     if let (Some(until), Some(patience)) = (&until, self.patience) {
@@ -243,7 +258,7 @@ impl<'e> Bulk<'e> {
     fn one_by_one(&self) -> bool {
         let model = &self.resolved.model;
         let functions = super::transform_functions(model);
-        let here = model.input.is_none() && provider(model.speaks).is_local();
+        let here = model.speaks == ProviderId::Dummy && model.input.is_none();
         model.header_fn.is_some() || functions.0.is_some() || functions.1.is_some() || here
     }
 
@@ -283,6 +298,31 @@ impl<'e> Bulk<'e> {
             None => Tries::patient(retries),
         };
         Batch { items, tries, rejected: None, not_before: None }
+    }
+
+    /// Hands a batch to a model inside the server.
+    fn compute(&mut self, batch: Batch, permit: Permit, interrupt: &dyn Interrupt) -> Result<()> {
+        self.activity.requested(false);
+        let (sender, began) = (self.sender.clone(), Instant::now());
+        let normalize = self.resolved.model.options.normalize == Some(true);
+        let done = move |batch: Batch, vectors: Vec<Result<Vec<f32>>>| {
+            let bytes = |vector: Result<Vec<f32>>| {
+                let mut vector = vector?;
+                if normalize {
+                    vector::normalize(&mut vector);
+                }
+                vector::to_bytes(&vector)
+            };
+            let vectors = vectors.into_iter().map(bytes).collect();
+            let outcome = Outcome::Answered { tokens: None, pause: None };
+            let came = Came::Vectors(vectors, outcome, began.elapsed(), Usage::default());
+            // Nobody listening any more is no failure.
+            let _ = sender.send(Returned { batch, permit, outcome: Ok(came) });
+        };
+        let (resolved, settings) = (&self.resolved, &self.settings);
+        self.engine.embed_batch_locally(resolved, batch, self.role, settings, &self.cancel, done, interrupt)?;
+        self.under_way += 1;
+        Ok(())
     }
 
     fn spawn(&mut self, batch: Batch, permit: Permit) -> Result<()> {

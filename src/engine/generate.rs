@@ -43,6 +43,9 @@ impl Engine {
         interrupt: &dyn Interrupt,
     ) -> Result<String> {
         let model = &resolved.model;
+        if super::local::is_here(model) {
+            return self.generate_locally(resolved, prompt, options, settings, activity, interrupt);
+        }
         let chat = chat_of(model)?;
         let body = chat.request(prompt, options)?;
         let request = provider(model.speaks).predict_request(model, &body)?;

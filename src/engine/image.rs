@@ -47,6 +47,14 @@ impl Engine {
             return self.embed(resolved, &image.base64()?, Role::Document, settings, activity, limit, interrupt);
         }
         let requested = || {
+            if super::local::is_here(model) {
+                let mut vector = self.embed_image_locally(resolved, image, settings, activity, limit, interrupt)?;
+                activity.used(1, Usage::default());
+                if model.options.normalize == Some(true) {
+                    vector::normalize(&mut vector);
+                }
+                return vector::to_bytes(&vector);
+            }
             let api = provider(model.speaks);
             let body = api.image_request(model, image)?;
             let (headers, _) = self.functions(resolved, None, "", interrupt)?;

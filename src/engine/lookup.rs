@@ -181,7 +181,7 @@ impl Engine {
         epoch: u64,
     ) -> Wanted<'a> {
         Wanted {
-            key: Key::new(&super::fingerprint(resolved, settings), role, text),
+            key: Key::new(&super::fingerprint(resolved, settings, || self.local_stamp(&resolved.model)), role, text),
             epoch,
             model: &resolved.model,
             memory: self.cache.sized(settings.cache_memory),

@@ -144,6 +144,20 @@ impl ModelDir {
         })
     }
 
+    /// A large JSON file.
+    pub fn large_json<T: DeserializeOwned>(&self, file: &str) -> Result<T> {
+        let bytes = self.bytes(file, super::tokenizer::MAX_FILE)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| Error::invalid(format!("{} is not what it must be ({e}); fetch it anew", self.name(file))))
+    }
+
+    /// A text that changes when a file does: its size and time of change.
+    pub fn stamp(&self, file: &str) -> String {
+        let metadata = std::fs::metadata(self.path.join(file)).ok();
+        let time = |m: &std::fs::Metadata| m.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok();
+        metadata.map(|m| format!("{}@{}", m.len(), time(&m).unwrap_or_default().as_nanos())).unwrap_or_default()
+    }
+
     /// A configuration file that need not be there.
     pub fn optional_json<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>> {
         self.has(file).then(|| self.json(file)).transpose()

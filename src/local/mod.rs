@@ -4,13 +4,16 @@
 //! A model is a directory in the layout of Hugging Face ([`files`]): its weights as safetensors ([`weights`]), its
 //! tokenizer as tokenizer.json ([`tokenizer`]). What computes is a [`LocalModel`].
 
+pub mod batcher;
 pub mod bert;
 pub mod clip;
 pub mod compute;
 pub mod files;
 pub mod layers;
+pub mod loaded;
 pub mod matmul;
 pub mod sentence;
+pub mod static_embedding;
 pub mod t5;
 pub mod tokenizer;
 pub mod weights;

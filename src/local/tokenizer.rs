@@ -9,7 +9,7 @@ use crate::error::{cut, Error, Kind, Result};
 pub const FILE: &str = "tokenizer.json";
 
 /// The largest tokenizer.json that is read; those of the largest vocabularies have 30 MB.
-const MAX_FILE: u64 = 128 << 20;
+pub(super) const MAX_FILE: u64 = 128 << 20;
 
 /// Of a longer text nothing more is looked at where it may be cut; otherwise it is refused. No model takes so much.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
@@ -19,6 +19,7 @@ pub struct Tokenizer {
     inner: HuggingFace,
     max_tokens: usize,
     file_bytes: u64,
+    special: bool,
 }
 
 /// A text as the numbers of its tokens.
@@ -33,6 +34,15 @@ pub struct Tokens {
 impl Tokenizer {
     /// Reads the tokenizer of a model that takes `max_tokens`, special ones included.
     pub fn open(dir: &ModelDir, max_tokens: usize) -> Result<Self> {
+        Self::read(dir, max_tokens, true)
+    }
+
+    /// The same, without the special tokens that stand around texts.
+    pub fn without_special_tokens(dir: &ModelDir, max_tokens: usize) -> Result<Self> {
+        Self::read(dir, max_tokens, false)
+    }
+
+    fn read(dir: &ModelDir, max_tokens: usize, special: bool) -> Result<Self> {
         let bytes = dir.bytes(FILE, MAX_FILE)?;
         let file_bytes = bytes.len() as u64;
         let unusable =
@@ -57,7 +67,7 @@ impl Tokenizer {
                 stride: 0,
             }))
             .map_err(|e| unusable(e.to_string()))?;
-        Ok(Tokenizer { inner, max_tokens, file_bytes })
+        Ok(Tokenizer { inner, max_tokens, file_bytes, special })
     }
 
     /// The most tokens that a text may have, special ones included.
@@ -93,7 +103,7 @@ impl Tokenizer {
         };
         let encoding = self
             .inner
-            .encode_fast(looked_at, true)
+            .encode_fast(looked_at, self.special)
             .map_err(|e| Error::invalid(format!("the text cannot be made into tokens ({e})")))?;
         if !truncate && !encoding.get_overflowing().is_empty() {
             let real = |e: &tokenizers::Encoding| e.get_special_tokens_mask().iter().filter(|m| **m == 0).count();

@@ -31,8 +31,6 @@ const MAX_FILES: usize = 200;
 /// The weights of a model on disk.
 pub struct Weights {
     parts: Vec<Part>,
-    /// Says which weights these are, cheaply: names, sizes and times of the files, and their headers.
-    stamp: String,
 }
 
 struct Part {
@@ -78,13 +76,7 @@ impl Weights {
             )));
         }
         let parts = names.iter().map(|name| Part::open(dir, name)).collect::<Result<Vec<_>>>()?;
-        let stamp = parts.iter().map(Part::stamp).collect::<Vec<_>>().join(" ");
-        Ok(Weights { parts, stamp })
-    }
-
-    /// A text that is another one for other weights: file sizes and times of change.
-    pub fn stamp(&self) -> &str {
-        &self.stamp
+        Ok(Weights { parts })
     }
 
     /// The names of all tensors.
@@ -116,6 +108,25 @@ impl Weights {
             sizes.values().map(|t| t.shape.iter().map(|n| *n as u64).fold(1, u64::saturating_mul)).sum()
         };
         self.parts.iter().map(of).fold(0, u64::saturating_add)
+    }
+
+    /// A tensor of whole numbers that are not negative, of one dimension.
+    pub fn integers(&self, name: &str) -> Result<Vec<u32>> {
+        let (part, info) = self.find(name).ok_or_else(|| self.missing(name))?;
+        let bytes = part.bytes(name, info)?;
+        let numbers: Option<Vec<u32>> = match (info.dtype, info.shape.len()) {
+            (Dtype::I64, 1) => bytes.as_chunks().0.iter().map(|b| u32::try_from(i64::from_le_bytes(*b)).ok()).collect(),
+            (Dtype::I32, 1) => bytes.as_chunks().0.iter().map(|b| u32::try_from(i32::from_le_bytes(*b)).ok()).collect(),
+            (Dtype::U32, 1) => Some(bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect()),
+            _ => None,
+        };
+        numbers.ok_or_else(|| {
+            Error::invalid(format!(
+                "{}: tensor {} is no row of whole numbers; fetch the file anew",
+                part.name,
+                cut(name, 120)
+            ))
+        })
     }
 
     fn missing(&self, name: &str) -> Error {
@@ -167,18 +178,19 @@ impl Part {
         Ok(Part { name, file, metadata, data })
     }
 
-    fn stamp(&self) -> String {
-        let changed = self.file.metadata().ok().and_then(|m| Some((m.len(), m.modified().ok()?)));
-        format!("{}:{changed:?}", self.name)
+    fn bytes(&self, name: &str, info: &TensorInfo) -> Result<Vec<u8>> {
+        let (begin, end) = info.data_offsets;
+        let mut bytes = vec![0; end.saturating_sub(begin)];
+        self.file.read_exact_at(&mut bytes, self.data + begin as u64).map_err(|e| {
+            let tensor = cut(name, 120);
+            Error::invalid(format!("{}: tensor {tensor} cannot be read ({e}); fetch the file anew", self.name))
+        })?;
+        Ok(bytes)
     }
 
     fn read(&self, name: &str, info: &TensorInfo) -> Result<Vec<f32>> {
         let shown = || format!("{}: tensor {}", self.name, cut(name, 120));
-        let (begin, end) = info.data_offsets;
-        let mut bytes = vec![0; end.saturating_sub(begin)];
-        self.file
-            .read_exact_at(&mut bytes, self.data + begin as u64)
-            .map_err(|e| Error::invalid(format!("{} cannot be read ({e}); fetch the file anew", shown())))?;
+        let bytes = self.bytes(name, info)?;
         let numbers: Vec<f32> = match info.dtype {
             Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),

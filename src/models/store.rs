@@ -37,6 +37,12 @@ impl Routine {
     pub const IMAGE_EMBEDDING: Routine = Routine { name: "ml_image_embedding", parameters: 3, procedure: false };
     /// `ml_generate(model_id, prompt, options)`.
     pub const GENERATE: Routine = Routine { name: "ml_generate", parameters: 3, procedure: false };
+    /// `ml_load_model(model_id)`.
+    pub const LOAD_MODEL: Routine = Routine { name: "ml_load_model", parameters: 1, procedure: true };
+    /// `ml_unload_model(model_id)`.
+    pub const UNLOAD_MODEL: Routine = Routine { name: "ml_unload_model", parameters: 1, procedure: true };
+    /// `ml_fetch_model(model_id)`.
+    pub const FETCH_MODEL: Routine = Routine { name: "ml_fetch_model", parameters: 1, procedure: true };
     /// `ml_validate_model(model_id)`.
     pub const VALIDATE_MODEL: Routine = Routine { name: "ml_validate_model", parameters: 1, procedure: false };
 }

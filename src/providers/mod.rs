@@ -12,6 +12,7 @@ pub mod encoding_format;
 pub mod google;
 pub mod hugging_face;
 pub mod image;
+pub mod local;
 pub mod mistral;
 pub mod numbers;
 pub mod nvidia_nim;
@@ -191,6 +192,10 @@ pub fn provider(id: ProviderId) -> &'static dyn Provider {
         ProviderId::Ollama => &ollama::Ollama,
         ProviderId::Bedrock => &bedrock::Bedrock,
         ProviderId::Custom => &custom::Custom,
+        ProviderId::BertLocal => &local::BERT,
+        ProviderId::ClipLocal => &local::CLIP,
+        ProviderId::T5Local => &local::T5,
+        ProviderId::StaticLocal => &local::STATIC,
         ProviderId::Dummy => &dummy::Dummy,
     }
 }

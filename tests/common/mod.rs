@@ -56,7 +56,9 @@ fn start_server(args: &[&str], env: &[(&str, &str)], keyring: bool) -> Running {
     std::fs::write(secrets.path().join("endpoint-key"), format!("{FILE_KEY}\n")).unwrap();
     let key_file = secrets.path().join("service-account.json");
     std::fs::write(&key_file, endpoint.service_account_key().to_string()).unwrap();
+    std::fs::create_dir(secrets.path().join("models")).unwrap();
     let mut environment = vec![
+        ("MYSQL_ML_MODELS_DIR".to_owned(), secrets.path().join("models").display().to_string()),
         ("MYSQL_ML_SECRET_TEST".to_owned(), ENV_KEY.to_owned()),
         ("MYSQL_ML_SECRETS_DIR".to_owned(), secrets.path().display().to_string()),
         // The endpoint stands in for Google's hosts and for the metadata server of a Google Cloud machine.
@@ -131,6 +133,17 @@ impl Drop for Running {
 impl Running {
     pub fn install(&self) {
         sqlscript::run(&mut self.root(), &script("install.sql"), "install.sql").unwrap();
+    }
+
+    /// The directory of models that the server looks into.
+    pub fn models(&self) -> PathBuf {
+        self.secrets.path().join("models")
+    }
+
+    /// Puts all-MiniLM-L6-v2 where `bert_local` looks for it.
+    pub fn put_minilm(&self) {
+        let weights = xtask::weights::minilm(&|step| eprintln!("{step}")).expect("the weights of all-MiniLM-L6-v2");
+        xtask::weights::copy(&weights, &self.models().join("sentence-transformers/all-MiniLM-L6-v2")).unwrap();
     }
 
     pub fn root(&self) -> Conn {

@@ -23,6 +23,21 @@ pub fn minilm(progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
     Ok(folder.join("all-MiniLM-L6-v2"))
 }
 
+/// Puts a model's files elsewhere too: as the same files where the file system can, else as copies.
+pub fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else if std::fs::hard_link(entry.path(), &target).is_err() {
+            std::fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
 /// Installs packages without what they depend on into a folder; whichever of the usual names Python has.
 fn pip_install(folder: &Path, packages: &[&str]) -> anyhow::Result<()> {
     for python in ["python3", "python"] {

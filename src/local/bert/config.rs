@@ -92,10 +92,12 @@ impl Config {
             Some("roberta" | "xlm-roberta" | "camembert") => Architecture::Roberta,
             Some("distilbert") => Architecture::DistilBert,
             Some("mpnet") => Architecture::Mpnet,
-            Some(other) => return Err(unsupported(format!(
+            Some(other) => {
+                return Err(unsupported(format!(
                 "model_type {} is not computed here; bert, roberta, xlm-roberta, camembert, distilbert and mpnet are",
                 cut(other, 60)
-            ))),
+            )))
+            }
         };
         let file: File = dir.json(NAME)?;
         debug_assert_eq!(file.model_type, kinds.model_type);
@@ -159,7 +161,7 @@ impl Config {
         if self.first_position >= self.positions {
             return Err("pad_token_id leaves no position for a token".into());
         }
-        if self.segments > 1000 || self.distances > 1 << 16 || self.distances % 4 != 0 {
+        if self.segments > 1000 || self.distances > 1 << 16 || !self.distances.is_multiple_of(4) {
             return Err("type_vocab_size or relative_attention_num_buckets is out of bounds".into());
         }
         if !(self.epsilon.is_finite() && self.epsilon >= 0.0) {
