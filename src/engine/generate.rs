@@ -44,6 +44,11 @@ impl Engine {
     ) -> Result<String> {
         let model = &resolved.model;
         if super::local::is_here(model) {
+            if options.system.is_some() {
+                return Err(Error::invalid(
+                    "T5 takes no system; leave the option system out, or write it into the prompt",
+                ));
+            }
             return self.generate_locally(resolved, prompt, options, settings, activity, interrupt);
         }
         let chat = chat_of(model)?;
