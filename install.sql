@@ -26,6 +26,8 @@ CREATE FUNCTION IF NOT EXISTS ml_initialize_embeddings RETURNS STRING SONAME 'my
 CREATE FUNCTION IF NOT EXISTS ml_refresh_embeddings RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_drop_embedding_config RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_embedding_progress RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_image_embedding RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_generate RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_predict_row RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_create_model_registration RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_alter_model_registration RETURNS STRING SONAME 'mysql_ml.so';
@@ -44,6 +46,9 @@ CREATE FUNCTION IF NOT EXISTS ml_list_model_providers RETURNS STRING SONAME 'mys
 CREATE FUNCTION IF NOT EXISTS ml_generate_model_request_url RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_model_qualified_name_of RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_validate_model RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_load_model RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_unload_model RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_fetch_model RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_status RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_reset_status RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_cache_clear RETURNS STRING SONAME 'mysql_ml.so';
@@ -92,7 +97,7 @@ CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_settings (
   CONSTRAINT cloudsql_ml_settings_name CHECK (name <> '')
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: settings that differ from their default';
 -- The names this version knows, also in a table that an earlier one made.
-ALTER TABLE mysql.cloudsql_ml_settings DROP CONSTRAINT cloudsql_ml_settings_name, ADD CONSTRAINT cloudsql_ml_settings_name CHECK (name IN ('timeout_ms', 'connect_timeout_ms', 'max_retries', 'max_response_mb', 'registry_ttl_ms', 'cache_memory_mb', 'cache_disk_mb', 'egress_allowlist', 'proxy', 'ca_file', 'google_project', 'google_location', 'secret_ttl_ms'));
+ALTER TABLE mysql.cloudsql_ml_settings DROP CONSTRAINT cloudsql_ml_settings_name, ADD CONSTRAINT cloudsql_ml_settings_name CHECK (name IN ('timeout_ms', 'connect_timeout_ms', 'max_retries', 'max_response_mb', 'registry_ttl_ms', 'cache_memory_mb', 'cache_disk_mb', 'egress_allowlist', 'proxy', 'ca_file', 'google_project', 'google_location', 'secret_ttl_ms', 'local_memory_mb', 'local_threads', 'huggingface_host'));
 
 -- What bulk embedding leaves to be looked at.
 CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_embed_progress (
@@ -155,6 +160,8 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_version(
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_embedding(model_id TEXT CHARACTER SET utf8mb4, content LONGTEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of a text as a VECTOR' RETURN ml_embedding(model_id, content);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_query_embedding(model_id TEXT CHARACTER SET utf8mb4, content LONGTEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of a text that is searched for, as a VECTOR' RETURN ml_query_embedding(model_id, content);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_embedding_batch(model_id TEXT CHARACTER SET utf8mb4, contents JSON) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embeddings of an array of texts, as an array of base64 strings' RETURN ml_embedding_batch(model_id, contents);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_image_embedding(model_id TEXT CHARACTER SET utf8mb4, image LONGBLOB, mime_type TEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of an image as a VECTOR' RETURN ml_image_embedding(model_id, image, mime_type);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_generate(model_id TEXT CHARACTER SET utf8mb4, prompt LONGTEXT CHARACTER SET utf8mb4, options JSON) RETURNS LONGTEXT CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the answer of a model to a prompt' RETURN ml_generate(model_id, prompt, options);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_predict_row(model_id TEXT CHARACTER SET utf8mb4, request_body JSON) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the answer of a model to a JSON request' RETURN ml_predict_row(model_id, request_body);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_registered_model(model_id TEXT CHARACTER SET utf8mb4) RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: a registration as JSON' RETURN ml_list_registered_model(model_id);
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_settings() RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: all settings as JSON' RETURN ml_list_settings();
@@ -169,6 +176,9 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_validate
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_status() RETURNS JSON NOT DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: counters of each model' RETURN ml_status();
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_reset_status() SQL SECURITY INVOKER COMMENT 'mysql-ml: counts from zero' DO ml_reset_status();
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_cache_clear(model_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: removes the embeddings of a model from the caches; NULL: of all' SELECT CAST(ml_cache_clear(model_id) AS UNSIGNED) AS removed;
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_load_model(model_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: loads a model inside the server' SELECT CAST(ml_load_model(model_id) AS JSON) AS loaded;
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_unload_model(model_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: takes a model inside the server out of memory' SELECT CAST(ml_unload_model(model_id) AS UNSIGNED) AS unloaded;
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_fetch_model(model_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: fetches the files of a model inside the server' SELECT CAST(ml_fetch_model(model_id) AS JSON) AS fetched;
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_audit_secrets() RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER COMMENT 'mysql-ml: where registrations hold what looks like a key' RETURN ml_audit_secrets();
 CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY DEFINER VIEW mysql.ml_model_providers AS SELECT p.provider, p.embedding, p.generate, p.rerank, p.image, p.options FROM JSON_TABLE(CAST(ml_list_model_providers() AS JSON), '$[*]' COLUMNS (provider VARCHAR(64) CHARACTER SET utf8mb4 PATH '$.provider', embedding BOOLEAN PATH '$.embedding', generate BOOLEAN PATH '$.generate', rerank BOOLEAN PATH '$.rerank', image BOOLEAN PATH '$.image', options VARCHAR(255) CHARACTER SET utf8mb4 PATH '$.options')) AS p;
 
@@ -208,6 +218,8 @@ GRANT EXECUTE ON FUNCTION mysql.ml_embedding TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_query_embedding TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_embedding_batch TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_embed_table TO `ml_user`;
+GRANT EXECUTE ON FUNCTION mysql.ml_image_embedding TO `ml_user`;
+GRANT EXECUTE ON FUNCTION mysql.ml_generate TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_predict_row TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_model_qualified_name_of TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.cloudsql_ml_text_embedding_input_transform TO `ml_user`;
@@ -224,6 +236,9 @@ GRANT EXECUTE ON FUNCTION mysql.ml_validate_model TO `ml_admin`;
 GRANT EXECUTE ON FUNCTION mysql.ml_status TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_reset_status TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_cache_clear TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_load_model TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_unload_model TO `ml_admin`;
+GRANT EXECUTE ON PROCEDURE mysql.ml_fetch_model TO `ml_admin`;
 GRANT EXECUTE ON FUNCTION mysql.ml_audit_secrets TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_create_model_registration TO `ml_admin`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_alter_model_registration TO `ml_admin`;

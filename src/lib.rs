@@ -16,6 +16,8 @@ pub mod engine;
 pub mod error;
 pub mod functions;
 pub mod http;
+#[cfg(feature = "local")]
+pub mod local;
 pub mod models;
 pub mod providers;
 pub mod server;

@@ -15,10 +15,12 @@ use xtask::sqlscript;
 use xtask::xprotocol::XSession;
 
 /// Every function with arguments that reach its call.
-const EVERY_FUNCTION: [&str; 36] = [
+const EVERY_FUNCTION: [&str; 41] = [
     "ml_version()",
     "ml_embedding('d', 'x')",
     "ml_predict_row('d', '{}')",
+    "ml_image_embedding('d', x'ffd8ff')",
+    "ml_generate('d', 'x')",
     "ml_create_model_registration('n', NULL, 'dummy')",
     "ml_alter_model_registration('n', NULL, 'dummy')",
     "ml_drop_model_registration('n')",
@@ -47,6 +49,9 @@ const EVERY_FUNCTION: [&str; 36] = [
     "ml_status()",
     "ml_reset_status()",
     "ml_cache_clear('d')",
+    "ml_load_model('d')",
+    "ml_unload_model('d')",
+    "ml_fetch_model('d')",
     "ml_audit_secrets()",
     "cosine_distance(x'00000000', x'00000000')",
     "l2_squared_distance(x'00000000', x'00000000')",
@@ -167,7 +172,19 @@ fn kill_query_ends_every_kind_of_wait_within_a_second() {
     )
     .unwrap();
 
+    for (model, provider, kind, name) in
+        [("chat", "open_ai", "llm", "m"), ("image", "nvidia_nim", "multimodal_embedding", "nvidia/nvclip")]
+    {
+        root.exec_drop(
+            "CALL mysql.ml_create_model_registration(?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, NULL)",
+            (model, running.endpoint.url("/hang"), provider, kind, name),
+        )
+        .unwrap();
+    }
+
     for (model, statement) in [
+        ("chat", "SELECT mysql.ml_generate('chat', 'x', NULL)"),
+        ("image", "SELECT mysql.ml_image_embedding('image', x'ffd8ff', NULL)"),
         ("hang", "SELECT mysql.ml_embedding('hang', 'x')"),
         ("hang", "SELECT ml_embedding('hang', 'x')"),
         ("drip", "SELECT mysql.ml_embedding('drip', 'x')"),

@@ -88,7 +88,8 @@ macro_rules! export {
 use crate::functions::command::CommandFunction;
 use crate::functions::model_call::ModelFunction;
 use crate::functions::{
-    auto_embed, batch, distance, embed_table, embedding, embedding_agg, inspect, predict, registration, version,
+    auto_embed, batch, distance, embed_table, embedding, embedding_agg, generate, image_embedding, inspect,
+    local_models, predict, registration, version,
 };
 
 export!(bytes MlVersion = "ml_version": version::Version);
@@ -102,6 +103,8 @@ export!(bytes MlRefreshEmbeddings = "ml_refresh_embeddings": CommandFunction<aut
 export!(bytes MlDropEmbeddingConfig = "ml_drop_embedding_config": CommandFunction<auto_embed::DropEmbeddingConfig>);
 export!(bytes MlEmbeddingProgress = "ml_embedding_progress": CommandFunction<auto_embed::EmbeddingProgress>);
 export!(bytes MlPredictRow = "ml_predict_row": ModelFunction<predict::PredictRow>);
+export!(bytes MlImageEmbedding = "ml_image_embedding": image_embedding::ImageEmbedding);
+export!(bytes MlGenerate = "ml_generate": generate::Generate);
 export!(bytes MlCreateModelRegistration = "ml_create_model_registration": CommandFunction<registration::CreateModel>);
 export!(bytes MlAlterModelRegistration = "ml_alter_model_registration": CommandFunction<registration::AlterModel>);
 export!(bytes MlDropModelRegistration = "ml_drop_model_registration": CommandFunction<registration::DropModel>);
@@ -119,6 +122,9 @@ export!(bytes MlListModelProviders = "ml_list_model_providers": CommandFunction<
 export!(bytes MlGenerateModelRequestUrl = "ml_generate_model_request_url": CommandFunction<inspect::GenerateRequestUrl>);
 export!(bytes MlModelQualifiedNameOf = "ml_model_qualified_name_of": CommandFunction<inspect::QualifiedNameOf>);
 export!(bytes MlValidateModel = "ml_validate_model": CommandFunction<inspect::ValidateModel>);
+export!(bytes MlLoadModel = "ml_load_model": CommandFunction<local_models::LoadModel>);
+export!(bytes MlUnloadModel = "ml_unload_model": CommandFunction<local_models::UnloadModel>);
+export!(bytes MlFetchModel = "ml_fetch_model": CommandFunction<local_models::FetchModel>);
 export!(bytes MlStatus = "ml_status": CommandFunction<inspect::Status>);
 export!(bytes MlResetStatus = "ml_reset_status": CommandFunction<inspect::ResetStatus>);
 export!(bytes MlCacheClear = "ml_cache_clear": CommandFunction<inspect::CacheClear>);

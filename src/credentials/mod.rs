@@ -104,7 +104,7 @@ impl Credentials {
 }
 
 /// Opens a file without waiting: opening a pipe would otherwise wait for its writer, for ever.
-fn open_file(path: &std::path::Path) -> std::io::Result<std::fs::File> {
+pub(crate) fn open_file(path: &std::path::Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }

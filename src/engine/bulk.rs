@@ -15,11 +15,13 @@ use super::status::Activity;
 use super::{tokens_in, Engine};
 use crate::error::{Error, Kind, Result};
 use crate::http::{Failure, Tries};
+use crate::models::model::ProviderId;
 use crate::models::settings::Settings;
 use crate::models::store::ResolvedModel;
 use crate::providers::usage::Usage;
 use crate::providers::{provider, BatchLimits, Role};
 use crate::threads::interrupt::{CancelToken, Interrupt, POLL};
+use crate::threads::workers::Owed;
 use crate::vector;
 
 /// Batches that failed one after another for reasons that are not the texts', after which the rest is not tried.
@@ -46,7 +48,7 @@ struct Item {
 }
 
 /// Texts that are sent together.
-struct Batch {
+pub(super) struct Batch {
     items: Vec<Item>,
     tries: Tries,
     /// A key that the provider rejected; the batch is sent once more with another one.
@@ -58,6 +60,12 @@ impl Batch {
     /// Whether it was sent before.
     fn is_again(&self) -> bool {
         self.tries.made() > 0 || self.rejected.is_some()
+    }
+
+    /// Its texts.
+    #[cfg(feature = "local")]
+    pub(super) fn texts(&self) -> Vec<Arc<str>> {
+        self.items.iter().map(|item| Arc::clone(&item.text)).collect()
     }
 }
 
@@ -119,6 +127,9 @@ impl Drop for Bulk<'_> {
     fn drop(&mut self) {
         // Whoever stopped waiting: the workers and connections are free again within their next slice.
         self.cancel.cancel();
+        if super::local::is_here(&self.resolved.model) {
+            self.engine.sweep_local();
+        }
     }
 }
 
@@ -246,6 +257,9 @@ impl<'e> Bulk<'e> {
             };
             let tokens = batch.items.iter().map(|i| tokens_in(&i.text)).sum();
             match self.gate.try_now(self.budget, tokens) {
+                Ok(permit) if super::local::is_here(&self.resolved.model) => {
+                    self.compute(batch, permit, interrupt)?;
+                }
                 Ok(permit) => self.spawn(batch, permit)?,
                 Err(until) => {
                     if let (Some(until), Some(patience)) = (&until, self.patience) {
@@ -265,7 +279,7 @@ impl<'e> Bulk<'e> {
     fn one_by_one(&self) -> bool {
         let model = &self.resolved.model;
         let functions = super::transform_functions(model);
-        let here = model.input.is_none() && provider(model.speaks).is_local();
+        let here = model.speaks == ProviderId::Dummy && model.input.is_none();
         model.header_fn.is_some() || functions.0.is_some() || functions.1.is_some() || here
     }
 
@@ -326,6 +340,30 @@ impl<'e> Bulk<'e> {
             None => Tries::patient(retries),
         };
         Batch { items, tries, rejected: None, not_before: None }
+    }
+
+    /// Hands a batch to a model inside the server.
+    fn compute(&mut self, batch: Batch, permit: Permit, interrupt: &dyn Interrupt) -> Result<()> {
+        self.activity.requested(false);
+        let (owed, began) = (Owed::new(self.sender.clone()), Instant::now());
+        let normalize = self.resolved.model.options.normalize == Some(true);
+        let done = move |batch: Batch, vectors: Vec<Result<Vec<f32>>>| {
+            let bytes = |vector: Result<Vec<f32>>| {
+                let mut vector = vector?;
+                if normalize {
+                    vector::normalize(&mut vector);
+                }
+                vector::to_bytes(&vector)
+            };
+            let vectors = vectors.into_iter().map(bytes).collect();
+            let outcome = Outcome::Answered { tokens: None, pause: None };
+            let came = Came::Vectors(vectors, outcome, began.elapsed(), Usage::default());
+            owed.tell(Ok(Returned { batch, permit, came }));
+        };
+        let (resolved, settings) = (&self.resolved, &self.settings);
+        self.engine.embed_batch_locally(resolved, batch, self.role, settings, &self.cancel, done, interrupt)?;
+        self.under_way += 1;
+        Ok(())
     }
 
     fn spawn(&mut self, batch: Batch, permit: Permit) -> Result<()> {

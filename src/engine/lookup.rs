@@ -12,11 +12,15 @@ use crate::error::Result;
 use crate::models::model::{check_id, Model, ProviderId};
 use crate::models::settings::Settings;
 use crate::models::store::ResolvedModel;
+use crate::providers::image::Image;
 use crate::providers::Role;
 use crate::threads::interrupt::{Interrupt, POLL};
 
 /// How long a change of the cache's size is waited for, until it has happened on disk.
 const SETTLE: Duration = Duration::from_secs(10);
+
+/// Stands in a key where texts have their role.
+const IMAGE: u8 = 2;
 
 /// What is under way, and how often something was cleared.
 #[derive(Default)]
@@ -52,16 +56,46 @@ impl Engine {
         activity: &Activity,
         interrupt: &dyn Interrupt,
     ) -> Result<Arc<[u8]>> {
-        let model = &resolved.model;
-        let wanted = self.wanted(resolved, text, role, settings, self.lookups.epoch());
-        if let Some(hit) = self.in_memory(&wanted) {
+        let wanted = self.wanted(resolved, text, role as u8, settings, self.lookups.epoch());
+        let local = resolved.model.speaks == ProviderId::Dummy && resolved.model.input.is_none();
+        self.found_or_computed(&wanted, local, settings, activity, interrupt, |limit| {
+            self.embed(resolved, text, role, settings, activity, limit, interrupt)
+        })
+    }
+
+    /// The vector of an image, as [`Engine::looked_up`] finds that of a text.
+    pub(super) fn looked_up_image(
+        &self,
+        resolved: &Arc<ResolvedModel>,
+        image: &Image,
+        settings: &Arc<Settings>,
+        activity: &Activity,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Arc<[u8]>> {
+        let wanted = self.wanted(resolved, &image.digest(), IMAGE, settings, self.lookups.epoch());
+        self.found_or_computed(&wanted, false, settings, activity, interrupt, |limit| {
+            self.embed_image(resolved, image, settings, activity, limit, interrupt)
+        })
+    }
+
+    /// `local`: what is computed here is computed sooner than looked up on disk.
+    fn found_or_computed(
+        &self,
+        wanted: &Wanted<'_>,
+        local: bool,
+        settings: &Arc<Settings>,
+        activity: &Activity,
+        interrupt: &dyn Interrupt,
+        compute: impl Fn(Option<Instant>) -> Result<Vec<u8>>,
+    ) -> Result<Arc<[u8]>> {
+        let model = wanted.model;
+        if let Some(hit) = self.in_memory(wanted) {
             activity.hit();
             return Ok(hit);
         }
-        // What is computed here is computed sooner than looked up on disk.
-        if model.speaks == ProviderId::Dummy && model.input.is_none() {
-            let vector: Arc<[u8]> = self.embed(resolved, text, role, settings, activity, None, interrupt)?.into();
-            self.keep(&wanted, &vector, false);
+        if local {
+            let vector: Arc<[u8]> = compute(None)?.into();
+            self.keep(wanted, &vector, false);
             return Ok(vector);
         }
         let time = model.options.timeout_ms.map_or(settings.timeout, Duration::from_millis);
@@ -69,18 +103,18 @@ impl Engine {
         let shared = self.lookups.flights.share(&(wanted.key, wanted.epoch), time, interrupt, |limit| {
             leads = true;
             // Another call may have ended between the look into memory and now.
-            if let Some(hit) = self.in_memory(&wanted) {
+            if let Some(hit) = self.in_memory(wanted) {
                 activity.hit();
                 return Ok(hit);
             }
             let deadline = limit.unwrap_or_else(|| Instant::now() + time);
             if let Some(vector) = self.disk.get(&wanted.key, interrupt, deadline)? {
                 activity.disk_hit();
-                self.keep(&wanted, &vector, false);
+                self.keep(wanted, &vector, false);
                 return Ok(vector);
             }
-            let vector: Arc<[u8]> = self.embed(resolved, text, role, settings, activity, limit, interrupt)?.into();
-            self.keep(&wanted, &vector, true);
+            let vector: Arc<[u8]> = compute(limit)?.into();
+            self.keep(wanted, &vector, true);
             Ok(vector)
         });
         match shared {
@@ -108,7 +142,7 @@ impl Engine {
         activity: &Activity,
         interrupt: &dyn Interrupt,
     ) -> Result<(Option<Arc<[u8]>>, u64)> {
-        let wanted = self.wanted(resolved, text, role, settings, self.lookups.epoch());
+        let wanted = self.wanted(resolved, text, role as u8, settings, self.lookups.epoch());
         if let Some(hit) = self.in_memory(&wanted) {
             activity.hit();
             return Ok((Some(hit), wanted.epoch));
@@ -135,19 +169,19 @@ impl Engine {
         vector: &Arc<[u8]>,
     ) {
         let on_disk = resolved.model.speaks != ProviderId::Dummy;
-        self.keep(&self.wanted(resolved, text, role, settings, epoch), vector, on_disk);
+        self.keep(&self.wanted(resolved, text, role as u8, settings, epoch), vector, on_disk);
     }
 
     fn wanted<'a>(
         &self,
         resolved: &'a ResolvedModel,
         text: &str,
-        role: Role,
+        role: u8,
         settings: &Settings,
         epoch: u64,
     ) -> Wanted<'a> {
         Wanted {
-            key: Key::new(&super::fingerprint(resolved, settings), role as u8, text),
+            key: Key::new(&super::fingerprint(resolved, settings, || self.local_stamp(&resolved.model)), role, text),
             epoch,
             model: &resolved.model,
             memory: self.cache.sized(settings.cache_memory),

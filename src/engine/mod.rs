@@ -6,8 +6,13 @@ mod auto_embed;
 mod batch;
 pub mod bulk;
 mod embed_table;
+#[cfg(feature = "local")]
+mod fetch;
 mod flights;
 pub mod gather;
+mod generate;
+mod image;
+mod local;
 mod lookup;
 mod pacing;
 pub mod registry;
@@ -25,6 +30,9 @@ use sha2::{Digest, Sha256};
 use ureq::http::{header, HeaderName};
 
 use self::auto_embed::Watches;
+pub use self::local::no_local_models;
+#[cfg(feature = "local")]
+use self::local::Local;
 use self::lookup::Lookups;
 use self::pacing::Gates;
 use self::registry::Registry;
@@ -64,6 +72,8 @@ pub struct Engine {
     status: Status,
     gates: Gates,
     watches: Watches,
+    #[cfg(feature = "local")]
+    local: Local,
 }
 
 impl Engine {
@@ -93,6 +103,8 @@ impl Engine {
             status: Status::default(),
             gates: Gates::default(),
             watches: Watches::default(),
+            #[cfg(feature = "local")]
+            local: Local::default(),
         }
     }
 
@@ -109,7 +121,8 @@ impl Engine {
     /// The counters of all models, as a JSON document.
     pub fn status_json(&self) -> String {
         let (entries, bytes) = self.cache.size();
-        self.status.to_json(json!({"entries": entries, "bytes": bytes, "disk": self.disk.status()}))
+        let cache = json!({"entries": entries, "bytes": bytes, "disk": self.disk.status()});
+        self.status.to_json(cache, self.local_status())
     }
 
     /// Sets the counters to zero.
@@ -202,7 +215,12 @@ impl Engine {
             }
             vector::to_bytes(&vector)
         };
-        let bytes = match api.embed_here(model, text) {
+        let here = if local::is_here(model) {
+            Some(self.embed_locally(resolved, text, role, settings, activity, limit, interrupt))
+        } else {
+            api.embed_here(model, text)
+        };
+        let bytes = match here {
             Some(vector) => {
                 let bytes = to_bytes(vector?)?;
                 activity.used(1, Usage::default());
@@ -373,9 +391,16 @@ impl Engine {
     }
 }
 
-/// What decides a model's answers: its registration, and for some the cloud project that the settings name.
-fn fingerprint(resolved: &ResolvedModel, settings: &Settings) -> [u8; 32] {
+/// What decides a model's answers: its registration; for some the cloud project that the settings name; of one inside
+/// the server its files, of which `stamp` tells.
+fn fingerprint(resolved: &ResolvedModel, settings: &Settings, stamp: impl FnOnce() -> String) -> [u8; 32] {
     let model = &resolved.model;
+    if local::is_here(model) {
+        let mut hash = Sha256::new();
+        hash.update(model.fingerprint);
+        hash.update(stamp());
+        return hash.finalize().into();
+    }
     if model.speaks != ProviderId::Google {
         return model.fingerprint;
     }
@@ -392,7 +417,7 @@ fn fingerprint(resolved: &ResolvedModel, settings: &Settings) -> [u8; 32] {
 
 /// The id that a model is counted under. Models that nobody registered have any number of ids.
 fn counted_as(model: &Model) -> &str {
-    if model.listed && !catalogue::LISTED.contains(&model.model_id.as_str()) {
+    if model.listed && model.speaks == ProviderId::Google && !catalogue::LISTED.contains(&model.model_id.as_str()) {
         "(other models of Google)"
     } else {
         &model.model_id

@@ -213,13 +213,13 @@ impl Status {
     }
 
     /// Everything, as a JSON document.
-    pub fn to_json(&self, cache: Value) -> String {
+    pub fn to_json(&self, cache: Value, local: Value) -> String {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
         let counted: BTreeMap<&str, &Arc<Activity>> =
             models.iter().filter(|(_, a)| !a.is_empty()).map(|(id, a)| (id.as_str(), a)).collect();
         let models: Map<String, Value> = counted.into_iter().map(|(id, a)| (id.to_owned(), a.to_json())).collect();
         let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        json!({"since": humantime::format_rfc3339_seconds(since).to_string(), "cache": cache, "models": models})
+        json!({"since": humantime::format_rfc3339_seconds(since).to_string(), "cache": cache, "local": local, "models": models})
             .to_string()
     }
 }
@@ -238,7 +238,7 @@ mod tests {
         model.answered(Duration::from_millis(20));
         model.used(3, Usage { input: Some(12), output: None });
         model.failed(&Error::new(Kind::Provider(429), "x"));
-        let shown: Value = serde_json::from_str(&status.to_json(json!({}))).unwrap();
+        let shown: Value = serde_json::from_str(&status.to_json(json!({}), json!({}))).unwrap();
         let m = shown.pointer("/models/m").unwrap();
         for (name, value) in [("calls", 1), ("requests", 2), ("retries", 1), ("texts", 3), ("tokens_in", 12)] {
             assert_eq!(m.get(name).and_then(Value::as_u64), Some(value), "{name}");
@@ -247,7 +247,7 @@ mod tests {
         let p50 = m.get("latency_p50_ms").and_then(Value::as_f64).unwrap();
         assert!((19.0..21.0).contains(&p50), "{p50}");
         status.reset();
-        let shown: Value = serde_json::from_str(&status.to_json(json!({}))).unwrap();
+        let shown: Value = serde_json::from_str(&status.to_json(json!({}), json!({}))).unwrap();
         assert_eq!(shown.pointer("/models").unwrap(), &json!({}));
     }
 

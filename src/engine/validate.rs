@@ -8,11 +8,15 @@ use super::Engine;
 use crate::error::{Kind, Result};
 use crate::models::model::{check_id, ModelType};
 use crate::models::store::Routine;
+use crate::providers::chat::GenerateOptions;
 use crate::providers::{provider, Role};
 use crate::threads::interrupt::Interrupt;
 
 /// The text that is embedded.
 const TEXT: &str = "mysql-ml";
+
+/// Tokens that a model inside the server generates.
+const PROBE_TOKENS: u64 = 4;
 
 impl Engine {
     /// Makes one call that is not answered from memory and tells what came of it, as a JSON object. A model that
@@ -26,7 +30,16 @@ impl Engine {
         let model = &resolved.model;
         let activity = self.status.of(super::counted_as(model));
         let started = Instant::now();
-        let (capability, found) = if model.model_type.embeds() {
+        let (capability, found) = if super::local::is_here(model) && !model.model_type.embeds() {
+            let options = GenerateOptions { max_tokens: Some(PROBE_TOKENS), ..GenerateOptions::default() };
+            let found = self.generate_locally(&resolved, TEXT, &options, &settings, &activity, interrupt);
+            let found = match found {
+                // Cut after a few tokens: it works.
+                Err(e) if e.kind() == Kind::Response => Ok(json!({})),
+                other => other.map(|_| json!({})),
+            };
+            ("generate", found)
+        } else if model.model_type.embeds() {
             let found = self
                 .embed(&resolved, TEXT, Role::Document, &settings, &activity, None, interrupt)
                 .map(|bytes| json!({"dimensions": bytes.len() / 4}));

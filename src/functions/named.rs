@@ -3,7 +3,7 @@
 //! The server gives each argument a name: its alias, or else the text of its expression. A column or a variable
 //! that happens to be called like a parameter looks like an alias, so names count only where they leave no doubt.
 
-use crate::abi::args::{Args, Setup};
+use crate::abi::args::{ArgKind, Args, Setup};
 use crate::error::{cut, Error, Result};
 
 /// Which argument holds which parameter.
@@ -20,6 +20,20 @@ pub fn bind(setup: &Setup<'_>, parameters: &[&[&str]], required: usize, confiden
     let names: Vec<String> = (0..setup.args.len()).map(|i| setup.args.name(i)).collect();
     let bound = assign(&names, parameters, required, confidential)?;
     for i in 0..setup.args.len() {
+        setup.text(i)?;
+    }
+    Ok(bound)
+}
+
+/// As [`bind`], with the parameter `bytes` taken as the bytes it is, whatever its character set.
+pub fn bind_with_bytes(setup: &Setup<'_>, parameters: &[&[&str]], required: usize, bytes: usize) -> Result<Bound> {
+    let names: Vec<String> = (0..setup.args.len()).map(|i| setup.args.name(i)).collect();
+    let bound = assign(&names, parameters, required, false)?;
+    let place = bound.places.get(bytes).copied().flatten();
+    for i in 0..setup.args.len() {
+        if Some(i) == place && setup.args.kind(i) == ArgKind::String {
+            continue;
+        }
         setup.text(i)?;
     }
     Ok(bound)
@@ -80,6 +94,11 @@ fn assign(names: &[String], parameters: &[&[&str]], required: usize, confidentia
 }
 
 impl Bound {
+    /// The bytes of parameter `p`; `None` for NULL or not given.
+    pub fn bytes<'a>(&self, args: &Args<'a>, p: usize) -> Option<&'a [u8]> {
+        args.bytes(self.places.get(p).copied().flatten()?)
+    }
+
     /// The text of parameter `p`; `None` for NULL or not given.
     pub fn text<'a>(&self, args: &Args<'a>, p: usize, parameters: &[&[&str]]) -> Result<Option<&'a str>> {
         let name = parameters.get(p).and_then(|names| names.first()).copied().unwrap_or_default();

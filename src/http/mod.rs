@@ -62,6 +62,8 @@ pub struct Call {
     pub private: Vec<SecretString>,
     /// Whether a refusal is told with advice for models.
     pub hints: bool,
+    /// Whether a redirect is an answer, for a caller who follows it; otherwise it is a failure.
+    pub redirects: bool,
 }
 
 /// How a request is made.
@@ -90,11 +92,12 @@ impl Call {
             metadata: false,
             private: Vec::new(),
             hints: true,
+            redirects: false,
         }
     }
 }
 
-/// An answer with a status below 300.
+/// An answer with a status below 300, or a redirect that was asked for.
 #[derive(Debug)]
 pub struct Answer {
     /// The body.
@@ -103,6 +106,8 @@ pub struct Answer {
     pub pause: Option<Duration>,
     /// The value of the header `metadata-flavor`.
     pub metadata_flavor: bool,
+    /// Where a redirect leads.
+    pub location: Option<String>,
 }
 
 /// Sends calls. One per process; agents are made for each set of certificate authorities.
@@ -427,6 +432,13 @@ fn exchange(
             body,
             pause: rate_limit::exhausted(get, now),
             metadata_flavor: get("metadata-flavor") == Some("Google"),
+            location: None,
+        }),
+        (301 | 302 | 303 | 307 | 308, _) if call.redirects && get("location").is_some() => Ok(Answer {
+            body: Vec::new(),
+            pause: None,
+            metadata_flavor: false,
+            location: get("location").map(str::to_owned),
         }),
         (200..=299, Err(e)) => Err(place(Failure { broken: false, ..failed(&e, call) })),
         (300..=399, _) if headers.contains_key(header::LOCATION) => Err(place(Failure::new(

@@ -7,6 +7,7 @@ pub mod embed_config_store;
 pub mod endpoint_url;
 pub mod function_name;
 pub mod leaked_key;
+pub mod local_place;
 pub mod model;
 pub mod options;
 pub mod registration;

@@ -69,6 +69,14 @@ sql_enum! {
         Bedrock = "bedrock" | "aws_bedrock",
         /// Any JSON service, by transform functions or templates.
         Custom = "custom",
+        /// An encoder of the BERT family that runs inside the server.
+        BertLocal = "bert_local",
+        /// CLIP inside the server.
+        ClipLocal = "clip_local",
+        /// T5 inside the server.
+        T5Local = "t5_local",
+        /// A static embedding inside the server.
+        StaticLocal = "static_local" | "model2vec",
         /// A lexical embedding computed in the server, without a model.
         Dummy = "dummy",
     }

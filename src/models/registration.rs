@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::error::{cut, Error, Kind, Result};
 use crate::providers::google::target;
-use crate::providers::{edb, provider};
+use crate::providers::{edb, local, provider};
 use crate::server::caller::Account;
 
 /// The parameters of `ml_create_model_registration` and `ml_alter_model_registration`, in their order, with the
@@ -200,24 +200,15 @@ impl Registration {
         let edb = self.provider.as_deref().and_then(edb::find);
         let provider_id = match (&self.provider, edb) {
             (_, Some(edb)) => edb.provider,
-            (Some(text), None) if edb::is_local(text) => {
-                return Err(Error::new(
-                    Kind::Unsupported,
-                    format!(
-                        "model_provider '{}' is a model inside the server, which this version has none of; use ollama or hugging_face with a server on this machine",
-                        cut(text, 40)
-                    ),
-                ))
-            }
             (Some(text), None) => ProviderId::parse(text)?,
             (None, None) => ProviderId::Custom,
         };
         let model_type = match (&self.model_type, edb) {
             (Some(text), _) => ModelType::parse(text)?,
             (None, Some(edb)) => edb.model_type,
-            // The one provider that cannot be generic.
+            // The providers that cannot be generic.
             (None, None) if provider_id == ProviderId::Dummy => ModelType::TextEmbedding,
-            (None, None) => ModelType::Generic,
+            (None, None) => local::default_type(provider_id).unwrap_or(ModelType::Generic),
         };
         if let (Some(edb), true) = (edb, self.model_type.is_some()) {
             if edb.model_type != model_type {
@@ -231,6 +222,10 @@ impl Registration {
         }
         let qualified_name =
             self.qualified_name.clone().or_else(|| edb.and_then(|e| e.default_model).map(str::to_owned));
+        let qualified_name = match (&self.request_url, qualified_name) {
+            (None, None) => local::default_model(provider_id).map(str::to_owned),
+            (_, name) => name,
+        };
         let auth_type = match self.auth_type.as_deref() {
             Some(text) => Some(AuthType::parse(text)?),
             // Google's models need an identity; where nothing else is named, the server's own.
@@ -325,7 +320,7 @@ pub fn check(model: &Model, settings: &Settings) -> Result<()> {
     if model.input.is_none() || model.speaks == ProviderId::Custom {
         api.check(model)?;
     }
-    if model.provider == ProviderId::Dummy {
+    if api.is_local() {
         return Ok(());
     }
     let url = checked_url(model, settings)?;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use url::Url;
+
 use crate::error::{cut, Error, Result};
 use crate::http::egress::Allowlist;
 
@@ -14,6 +16,8 @@ enum Accepts {
     Allowlist,
     ProxyUrl,
     Path,
+    /// A host, or a URL without a path.
+    Host,
     /// A name that becomes part of a URL.
     Word,
 }
@@ -28,7 +32,7 @@ pub struct Setting {
 }
 
 /// All settings, in the order of the documentation.
-pub const SETTINGS: [Setting; 13] = [
+pub const SETTINGS: [Setting; 16] = [
     Setting { name: "timeout_ms", default: "60000", accepts: Accepts::Number { min: 1, max: 3_600_000 } },
     Setting { name: "connect_timeout_ms", default: "10000", accepts: Accepts::Number { min: 1, max: 600_000 } },
     Setting { name: "max_retries", default: "2", accepts: Accepts::Number { min: 0, max: 10 } },
@@ -42,6 +46,9 @@ pub const SETTINGS: [Setting; 13] = [
     Setting { name: "google_project", default: "", accepts: Accepts::Word },
     Setting { name: "google_location", default: "", accepts: Accepts::Word },
     Setting { name: "secret_ttl_ms", default: "300000", accepts: Accepts::Number { min: 0, max: 86_400_000 } },
+    Setting { name: "local_memory_mb", default: "2048", accepts: Accepts::Number { min: 0, max: 1_048_576 } },
+    Setting { name: "local_threads", default: "0", accepts: Accepts::Number { min: 0, max: 1024 } },
+    Setting { name: "huggingface_host", default: "huggingface.co", accepts: Accepts::Host },
 ];
 
 /// The settings in force.
@@ -73,6 +80,12 @@ pub struct Settings {
     pub google_location: String,
     /// How long a value from Google Secret Manager is used before it is read again.
     pub secret_ttl: Duration,
+    /// Bytes that models inside the server may take together.
+    pub local_memory: u64,
+    /// Threads that compute with them; 0: half of the processor's.
+    pub local_threads: usize,
+    /// Where models are fetched from: a host, or a URL without a path.
+    pub huggingface_host: String,
 }
 
 impl Default for Settings {
@@ -91,6 +104,9 @@ impl Default for Settings {
             google_project: String::new(),
             google_location: String::new(),
             secret_ttl: Duration::from_secs(300),
+            local_memory: 2048 << 20,
+            local_threads: 0,
+            huggingface_host: "huggingface.co".into(),
         }
     }
 }
@@ -125,6 +141,9 @@ impl Settings {
             "ca_file" => self.ca_file = value.to_owned(),
             "google_project" => self.google_project = value.to_owned(),
             "google_location" => self.google_location = value.to_owned(),
+            "local_memory_mb" => self.local_memory = number()? << 20,
+            "local_threads" => self.local_threads = usize::try_from(number()?).unwrap_or(usize::MAX),
+            "huggingface_host" => self.huggingface_host = value.to_owned(),
             "secret_ttl_ms" => self.secret_ttl = Duration::from_millis(number()?),
             _ => return Err(Error::internal(format!("setting {name} has no place"))),
         }
@@ -158,6 +177,22 @@ pub fn check(name: &str, value: &str) -> Result<()> {
         Accepts::ProxyUrl => {
             if !value.is_empty() {
                 crate::http::proxy::check_setting(value)?;
+            }
+        }
+        Accepts::Host => {
+            let text = if value.contains("://") { value.to_owned() } else { format!("https://{value}") };
+            let ok = Url::parse(&text).is_ok_and(|u| {
+                u.host_str().is_some_and(|h| !h.is_empty())
+                    && matches!(u.scheme(), "https" | "http")
+                    && u.path() == "/"
+                    && u.query().is_none()
+                    && u.username().is_empty()
+            });
+            if !ok {
+                return Err(Error::invalid(format!(
+                    "setting {name} is '{}'; give a host such as huggingface.co, or https://host:port",
+                    cut(value, 60)
+                )));
             }
         }
         Accepts::Word => {

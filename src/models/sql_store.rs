@@ -21,6 +21,7 @@ use url::Url;
 use crate::error::{cut, Error, Kind, Result};
 use crate::http::check_ca_file;
 use crate::providers::google::catalogue;
+use crate::providers::local;
 use crate::server::caller::{current_account, Account};
 use crate::server::session::{Param, Row, Session};
 use crate::server::sql::{check_may_call, check_may_execute, purpose, with_session, As, Purpose, SQL_TIMEOUT};
@@ -125,8 +126,8 @@ impl Store for SqlStore {
             Ok((found, similar))
         })?;
         let Some((stored, path, secret_options)) = found else {
-            // Google's models can be called as they are; nothing of them is stored.
-            let listed = catalogue::find(model_id).ok_or_else(|| match similar {
+            // Google's models and those of this server can be called as they are; nothing of them is stored.
+            let listed = listed(model_id).ok_or_else(|| match similar {
                 Some(id) => Error::new(
                     Kind::NotFound,
                     format!("model '{}' is not registered, but '{id}' is; ids are case-sensitive", cut(model_id, 120)),
@@ -219,6 +220,11 @@ impl Store for SqlStore {
     }
 }
 
+/// The registration of a model that nobody needs to register.
+fn listed(model_id: &str) -> Option<Registration> {
+    catalogue::find(model_id).or_else(|| local::find(model_id))
+}
+
 /// A registered id that differs in case only.
 fn other_case(s: &mut Session, id: &str) -> Result<Option<String>> {
     let sql =
@@ -265,7 +271,7 @@ pub fn qualified_name_of(model_id: &str, interrupt: &dyn Interrupt) -> Result<Op
     session(&As::Library, interrupt, move |s| {
         let sql = "SELECT model_qualified_name FROM mysql.cloudsql_ml_models WHERE model_id = ?";
         let rows = s.query(sql, &[id.as_str().into()])?.rows;
-        match (rows.first(), catalogue::find(&id)) {
+        match (rows.first(), listed(&id)) {
             (Some(row), _) => row.get(0),
             (None, Some(listed)) => Ok(listed.qualified_name),
             (None, None) => Err(no_such_model(&id)),
@@ -628,7 +634,7 @@ pub fn list_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
     let id = model_id.to_owned();
     session(&As::Caller, interrupt, move |s| {
         s.query("SET time_zone = '+00:00'", &[])?;
-        let listed = catalogue::find(&id);
+        let listed = listed(&id);
         let rows = s
             .query(
                 "SELECT JSON_OBJECT('model_id', model_id, 'model_request_url', model_request_url, \

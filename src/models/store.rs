@@ -34,6 +34,16 @@ impl Routine {
     pub const EMBED_TABLE: Routine = Routine { name: "ml_embed_table", parameters: 5, procedure: true };
     /// `ml_predict_row(model_id, request_body)`.
     pub const PREDICT_ROW: Routine = Routine { name: "ml_predict_row", parameters: 2, procedure: false };
+    /// `ml_image_embedding(model_id, image, mime_type)`.
+    pub const IMAGE_EMBEDDING: Routine = Routine { name: "ml_image_embedding", parameters: 3, procedure: false };
+    /// `ml_generate(model_id, prompt, options)`.
+    pub const GENERATE: Routine = Routine { name: "ml_generate", parameters: 3, procedure: false };
+    /// `ml_load_model(model_id)`.
+    pub const LOAD_MODEL: Routine = Routine { name: "ml_load_model", parameters: 1, procedure: true };
+    /// `ml_unload_model(model_id)`.
+    pub const UNLOAD_MODEL: Routine = Routine { name: "ml_unload_model", parameters: 1, procedure: true };
+    /// `ml_fetch_model(model_id)`.
+    pub const FETCH_MODEL: Routine = Routine { name: "ml_fetch_model", parameters: 1, procedure: true };
     /// `ml_validate_model(model_id)`.
     pub const VALIDATE_MODEL: Routine = Routine { name: "ml_validate_model", parameters: 1, procedure: false };
 }

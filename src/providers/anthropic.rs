@@ -4,6 +4,7 @@
 
 use url::Url;
 
+use super::chat::Chat;
 use super::{body, complete, probe_of, require_ability, Abilities, Cloud, Embeddings, KeyHeader, Provider, Role};
 use crate::error::{Error, Result};
 use crate::models::model::Model;
@@ -55,6 +56,10 @@ impl Provider for Anthropic {
 
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
         body::with_model(body, model.qualified_name.as_deref())
+    }
+
+    fn chat(&self, _model: &Model) -> Option<Chat> {
+        Some(Chat::Anthropic)
     }
 
     fn probe(&self, model: &Model) -> Option<String> {

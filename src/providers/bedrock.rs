@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::chat::Chat;
 use super::cohere::truncate;
 use super::numbers::{parse, Numbers};
 use super::{body, input_type, name_of, require_ability, require_name};
@@ -146,6 +147,10 @@ impl Provider for Bedrock {
             )));
         }
         Ok(Embeddings { vectors: found.into_iter().map(|n| n.0).collect(), tokens })
+    }
+
+    fn chat(&self, _model: &Model) -> Option<Chat> {
+        Some(Chat::Converse)
     }
 
     fn probe(&self, _model: &Model) -> Option<String> {

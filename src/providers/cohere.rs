@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::chat::Chat;
 use super::numbers::{parse, Numbers};
 use super::open_ai::CHAT_PROBE;
 use super::{body, complete, input_type, name_of, probe_of, require_ability, require_name};
@@ -115,6 +116,10 @@ impl Provider for Cohere {
 
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
         body::with_model(body, model.qualified_name.as_deref())
+    }
+
+    fn chat(&self, _model: &Model) -> Option<Chat> {
+        Some(Chat::Cohere)
     }
 
     fn probe(&self, model: &Model) -> Option<String> {

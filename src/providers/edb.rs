@@ -14,7 +14,7 @@ pub struct EdbProvider {
     pub default_model: Option<&'static str>,
 }
 
-/// The names of remote models. EDB's local ones need models inside the server.
+/// The names of remote models. EDB's local ones are providers of the same name.
 const NAMES: [EdbProvider; 8] = [
     edb("embeddings", ProviderId::OpenAi, ModelType::TextEmbedding, Some("text-embedding-3-small")),
     edb("openai_embeddings", ProviderId::OpenAi, ModelType::TextEmbedding, Some("text-embedding-3-small")),
@@ -33,11 +33,6 @@ const fn edb(
     default_model: Option<&'static str>,
 ) -> EdbProvider {
     EdbProvider { name, provider, model_type, default_model }
-}
-
-/// EDB's names of models that run inside the database.
-pub fn is_local(name: &str) -> bool {
-    ["bert_local", "clip_local", "t5_local"].iter().any(|local| local.eq_ignore_ascii_case(name.trim()))
 }
 
 /// What an EDB name stands for.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::body::{self, Input};
+use super::chat::Chat;
 use super::numbers::{parse, Numbers};
 use super::open_ai::CHAT_PROBE;
 use super::scan::Scan;
@@ -131,6 +132,11 @@ impl Provider for HuggingFace {
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
         let chat = self.endpoint(model, &Cloud::default())?.ends_with("/chat/completions");
         body::with_model(body, model.qualified_name.as_deref().filter(|_| chat))
+    }
+
+    fn chat(&self, model: &Model) -> Option<Chat> {
+        let chat = self.endpoint(model, &Cloud::default()).is_ok_and(|url| url.ends_with("/chat/completions"));
+        Some(if chat { Chat::COMPATIBLE } else { Chat::TextGeneration })
     }
 
     fn probe(&self, model: &Model) -> Option<String> {

@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::body::{self, Input};
+use super::chat::Chat;
 use super::encoding_format::encoding_format;
 use super::open_ai::{path, read_list, CHAT_PROBE};
 use super::{
@@ -71,6 +72,10 @@ impl Provider for Mistral {
 
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
         body::with_model(body, model.qualified_name.as_deref())
+    }
+
+    fn chat(&self, _model: &Model) -> Option<Chat> {
+        Some(Chat::OpenAi { limit: "max_tokens", seed: "random_seed" })
     }
 
     fn probe(&self, model: &Model) -> Option<String> {

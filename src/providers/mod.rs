@@ -3,6 +3,7 @@
 pub mod anthropic;
 pub mod bedrock;
 pub mod body;
+pub mod chat;
 pub mod cohere;
 pub mod custom;
 pub mod dummy;
@@ -10,6 +11,8 @@ pub mod edb;
 pub mod encoding_format;
 pub mod google;
 pub mod hugging_face;
+pub mod image;
+pub mod local;
 pub mod mistral;
 pub mod numbers;
 pub mod nvidia_nim;
@@ -145,6 +148,24 @@ pub trait Provider: Sync {
     /// The vectors in the answer to `count` texts.
     fn read_embeddings(&self, model: &Model, answer: &[u8], count: usize) -> Result<Embeddings>;
 
+    /// The request body for an image.
+    fn image_request(&self, model: &Model, _image: &image::Image) -> Result<Vec<u8>> {
+        Err(Error::invalid(format!(
+            "provider {} embeds no images; SELECT * FROM mysql.ml_model_providers shows which do",
+            model.provider.as_str()
+        )))
+    }
+
+    /// The vector in the answer to an image.
+    fn read_image_embedding(&self, model: &Model, answer: &[u8]) -> Result<Embeddings> {
+        self.read_embeddings(model, answer, 1)
+    }
+
+    /// How the model is asked for a text, where the library knows.
+    fn chat(&self, _model: &Model) -> Option<chat::Chat> {
+        None
+    }
+
     /// The request body of a generic call; as given where the API needs nothing added.
     fn predict_request(&self, _model: &Model, body: &str) -> Result<Vec<u8>> {
         Ok(body.as_bytes().to_vec())
@@ -171,6 +192,10 @@ pub fn provider(id: ProviderId) -> &'static dyn Provider {
         ProviderId::Ollama => &ollama::Ollama,
         ProviderId::Bedrock => &bedrock::Bedrock,
         ProviderId::Custom => &custom::Custom,
+        ProviderId::BertLocal => &local::BERT,
+        ProviderId::ClipLocal => &local::CLIP,
+        ProviderId::T5Local => &local::T5,
+        ProviderId::StaticLocal => &local::STATIC,
         ProviderId::Dummy => &dummy::Dummy,
     }
 }

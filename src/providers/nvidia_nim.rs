@@ -6,8 +6,10 @@
 use serde::Serialize;
 
 use super::body::{self, Input};
+use super::chat::Chat;
 use super::cohere::truncate;
 use super::encoding_format::encoding_format;
+use super::image::Image;
 use super::open_ai::{read_list, CHAT_PROBE};
 use super::{complete, input_type, name_of, probe_of, require_ability, require_name};
 use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
@@ -101,6 +103,14 @@ impl Provider for NvidiaNim {
         body::with_model(body, model.qualified_name.as_deref())
     }
 
+    fn chat(&self, _model: &Model) -> Option<Chat> {
+        Some(Chat::COMPATIBLE)
+    }
+
+    fn image_request(&self, model: &Model, image: &Image) -> Result<Vec<u8>> {
+        self.embedding_request(model, &[&image.data_url()?], Role::Document)
+    }
+
     fn probe(&self, model: &Model) -> Option<String> {
         match model.model_type {
             ModelType::Reranking => {
@@ -128,6 +138,14 @@ mod tests {
         assert_eq!(endpoint(&m), "https://integrate.api.nvidia.com/v1/embeddings");
         let clip = named("nvidia_nim", "multimodal_embedding", "nvidia/nvclip", "{}");
         assert_eq!(request(&clip, &["a"], Role::Document), r#"{"model":"nvidia/nvclip","input":"a"}"#);
+    }
+
+    #[test]
+    fn images_go_as_data_urls() {
+        let clip = named("nvidia_nim", "multimodal_embedding", "nvidia/nvclip", "{}");
+        let body = NvidiaNim.image_request(&clip, &Image::read(b"GIF89a", None).unwrap()).unwrap();
+        assert_eq!(body, br#"{"model":"nvidia/nvclip","input":"data:image/gif;base64,R0lGODlh"}"#);
+        assert!(NvidiaNim.image_request(&clip, &Image::read(b"gs://b/c.png", None).unwrap()).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::body::{self, Input};
+use super::chat::Chat;
 use super::numbers::{parse, Numbers};
 use super::scan::Scan;
 use super::{
@@ -104,6 +105,10 @@ impl Provider for Ollama {
     /// Without `stream`, which is on by default, there is one answer and not one a word.
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
         body::with_members(body, &[("model", name_of(model).into()), ("stream", false.into())])
+    }
+
+    fn chat(&self, _model: &Model) -> Option<Chat> {
+        Some(Chat::Ollama)
     }
 
     fn probe(&self, _model: &Model) -> Option<String> {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::body::{self, Input};
+use super::chat::Chat;
 use super::encoding_format::encoding_format;
 use super::numbers::{parse, Numbers};
 use super::scan::Scan;
@@ -238,6 +239,13 @@ impl Provider for OpenAi {
 
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
         body::with_model(body, model.qualified_name.as_deref())
+    }
+
+    fn chat(&self, model: &Model) -> Option<Chat> {
+        let url = Url::parse(model.request_url.as_deref().unwrap_or(BASE)).ok()?;
+        // OpenAI's newer models refuse the older name, and other services know no other.
+        let own = is_azure(&url) || url.host_str() == Some("api.openai.com");
+        Some(if own { Chat::OpenAi { limit: "max_completion_tokens", seed: "seed" } } else { Chat::COMPATIBLE })
     }
 
     fn probe(&self, model: &Model) -> Option<String> {

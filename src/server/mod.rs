@@ -5,6 +5,7 @@
 pub mod caller;
 pub mod keyring;
 pub mod log;
+pub mod memory;
 pub mod session;
 pub mod sql;
 pub mod statement;

@@ -73,7 +73,7 @@ impl Workers {
         results: Sender<Result<T>>,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<()> {
-        let owed = Owed(Some(results));
+        let owed = Owed::new(results);
         let job: Job = Box::new(move || owed.tell(guard::catch(work)));
         let spawn = {
             let mut state = self.shared.lock();
@@ -148,10 +148,16 @@ fn serve(shared: &Shared) {
 }
 
 /// The word that somebody waits for, which is sent also where the work is dropped.
-struct Owed<T>(Option<Sender<Result<T>>>);
+pub struct Owed<T>(Option<Sender<Result<T>>>);
 
 impl<T> Owed<T> {
-    fn tell(mut self, result: Result<T>) {
+    /// For whoever waits at the other end.
+    pub fn new(results: Sender<Result<T>>) -> Self {
+        Owed(Some(results))
+    }
+
+    /// The word itself.
+    pub fn tell(mut self, result: Result<T>) {
         // Nobody listening any more is no failure.
         let _ = self.0.take().map(|results| results.send(result));
     }

@@ -113,6 +113,17 @@ impl Running {
         }
     }
 
+    /// The directory of models that the server looks into.
+    pub fn models(&self) -> PathBuf {
+        self.secrets.path().join("models")
+    }
+
+    /// Puts all-MiniLM-L6-v2 where `bert_local` looks for it.
+    pub fn put_minilm(&self) {
+        let weights = xtask::weights::minilm(&|step| eprintln!("{step}")).expect("the weights of all-MiniLM-L6-v2");
+        xtask::weights::copy(&weights, &self.models().join("sentence-transformers/all-MiniLM-L6-v2")).unwrap();
+    }
+
     pub fn root(&self) -> Conn {
         self.server.connect("root").unwrap()
     }

@@ -41,6 +41,10 @@ SELECT cosine_distance(STRING_TO_VECTOR('[1,2]'), STRING_TO_VECTOR('[1,2]')) < 1
 --@ user caller
 SELECT VECTOR_DIM(mysql.ml_embedding('d', 'x')) AS dim;
 SELECT mysql.ml_predict_row('d', '{}');
+SELECT mysql.ml_image_embedding('d', 'x', NULL);
+SELECT ml_image_embedding('d', x'ffd8ff');
+SELECT mysql.ml_generate('d', 'x', NULL);
+SELECT ml_generate('d', 'x');
 SELECT ml_embedding('d', 'x');
 SELECT * FROM mysql.cloudsql_ml_models;
 CALL mysql.ml_drop_model_registration('d');
@@ -49,6 +53,8 @@ CALL mysql.ml_drop_model_registration('d');
 --@ user by_role
 SELECT CURRENT_ROLE(), VECTOR_DIM(mysql.ml_embedding('d', 'x')) AS dim;
 SELECT JSON_VALUE(mysql.ml_list_registered_model('d'), '$.model_provider') AS provider;
+-- Refused by the model, not by the server.
+SELECT ml_generate('d', 'x');
 CALL mysql.ml_create_model_registration('n', NULL, 'dummy', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 SET ROLE NONE;
 SELECT mysql.ml_embedding('d', 'x');

@@ -11,4 +11,5 @@ pub mod library;
 pub mod mysqld;
 pub mod sqlscript;
 pub mod surroundings;
+pub mod weights;
 pub mod xprotocol;

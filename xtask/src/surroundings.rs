@@ -30,6 +30,7 @@ pub const NOT_INHERITED: [&str; 10] = [
 
 /// Puts the files of the secrets directory into a folder.
 pub fn fill_secrets(endpoint: &Endpoint, secrets: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(secrets.join("models")).context("cannot make the folder of models")?;
     fs::write(secrets.join("endpoint-key"), format!("{FILE_KEY}\n")).context("cannot write a secret")?;
     fs::write(secrets.join("service-account.json"), endpoint.service_account_key().to_string())
         .context("cannot write the key of a service account")
@@ -41,6 +42,7 @@ pub fn environment(endpoint: &Endpoint, secrets: &Path) -> Vec<(String, String)>
     [
         ("MYSQL_ML_SECRET_TEST", ENV_KEY.to_owned()),
         ("MYSQL_ML_SECRETS_DIR", folder.clone()),
+        ("MYSQL_ML_MODELS_DIR", secrets.join("models").display().to_string()),
         // The endpoint stands in for Google's hosts and for the metadata server of a Google Cloud machine.
         ("GOOGLE_APPLICATION_CREDENTIALS", secrets.join("service-account.json").display().to_string()),
         ("CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM", endpoint.url("/vertex/")),

@@ -12,6 +12,8 @@ use serde_json::Value;
 use url::Url;
 
 use self::target::{api, model_name, Api};
+use super::chat::Chat;
+use super::image::{Image, Source};
 use super::numbers::{parse, Numbers};
 use super::{body, require_ability, Abilities, BatchLimits, Cloud, Embeddings, KeyHeader, Provider, Role};
 use crate::error::{Error, Result};
@@ -72,6 +74,28 @@ struct TextInstance<'a> {
 }
 
 #[derive(Serialize)]
+struct ImageRequest<'a> {
+    instances: [ImageInstance<'a>; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Dimension>,
+}
+
+#[derive(Serialize)]
+struct ImageInstance<'a> {
+    image: ImageContent<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ImageContent<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_base64_encoded: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gcs_uri: Option<&'a str>,
+    mime_type: &'a str,
+}
+
+#[derive(Serialize)]
 struct Dimension {
     dimension: u64,
 }
@@ -127,6 +151,8 @@ struct Prediction {
     embeddings: Option<Values>,
     #[serde(default)]
     text_embedding: Option<Numbers>,
+    #[serde(default)]
+    image_embedding: Option<Numbers>,
 }
 
 #[derive(Deserialize)]
@@ -287,6 +313,40 @@ impl Provider for Google {
         }
     }
 
+    fn image_request(&self, model: &Model, image: &Image) -> Result<Vec<u8>> {
+        if api(model) != Api::Multimodal {
+            return Err(Error::invalid(
+                "this Google model embeds no images; use multimodalembedding@001 with model_type multimodal_embedding",
+            ));
+        }
+        let (bytes, uri) = match &image.source {
+            Source::Bytes(_) => (Some(image.base64()?), None),
+            Source::GoogleStorage(uri) => (None, Some(uri.as_str())),
+        };
+        let image = ImageContent { bytes_base64_encoded: bytes, gcs_uri: uri, mime_type: &image.mime_type };
+        body::write(&ImageRequest {
+            instances: [ImageInstance { image }],
+            parameters: model.options.dimensions.map(|dimension| Dimension { dimension }),
+        })
+    }
+
+    fn read_image_embedding(&self, _model: &Model, answer: &[u8]) -> Result<Embeddings> {
+        let Answer { predictions, .. } = parse(answer)?;
+        let vectors: Vec<Vec<f32>> = predictions.into_iter().filter_map(|p| p.image_embedding).map(|n| n.0).collect();
+        if vectors.len() != 1 {
+            return Err(Error::response(format!("the endpoint answered with {} vectors for an image", vectors.len())));
+        }
+        Ok(Embeddings { vectors, tokens: None })
+    }
+
+    fn chat(&self, model: &Model) -> Option<Chat> {
+        match api(model) {
+            Api::Claude => Some(Chat::Anthropic),
+            Api::AsGiven if model_name(model).starts_with("gemini") => Some(Chat::Gemini),
+            _ => None,
+        }
+    }
+
     fn probe(&self, model: &Model) -> Option<String> {
         match api(model) {
             Api::Ranking => Some(r#"{"query":"a","records":[{"id":"1","content":"a"}]}"#.into()),
@@ -356,6 +416,35 @@ mod tests {
         let ranker = named("google", "reranking", "semantic-ranker-default-003", "{}");
         let body = Google.predict_request(&ranker, r#"{"query":"q"}"#).unwrap();
         assert_eq!(body, br#"{"model":"semantic-ranker-default-003","query":"q"}"#);
+    }
+
+    #[test]
+    fn images() {
+        let m = named("google", "multimodal_embedding", "multimodalembedding@001", r#"{"dimensions":128}"#);
+        let request = |image: &Image| String::from_utf8(Google.image_request(&m, image).unwrap()).unwrap();
+        assert_eq!(
+            request(&Image::read(b"GIF89a", None).unwrap()),
+            r#"{"instances":[{"image":{"bytesBase64Encoded":"R0lGODlh","mimeType":"image/gif"}}],"parameters":{"dimension":128}}"#
+        );
+        assert_eq!(
+            request(&Image::read(b"gs://b/cat.png", None).unwrap()),
+            r#"{"instances":[{"image":{"gcsUri":"gs://b/cat.png","mimeType":"image/png"}}],"parameters":{"dimension":128}}"#
+        );
+        let golden = br#"{"predictions":[{"imageEmbedding":[0.5,-1]}],"deployedModelId":"1"}"#;
+        assert_eq!(Google.read_image_embedding(&m, golden).unwrap().vectors, [[0.5, -1.0]]);
+        for bad in [&b"{}"[..], br#"{"predictions":[{"textEmbedding":[1]}]}"#, b"[]", b"x"] {
+            assert!(Google.read_image_embedding(&m, bad).is_err());
+        }
+        let text = named("google", "text_embedding", "text-embedding-005", "{}");
+        assert!(Google.image_request(&text, &Image::read(b"GIF89a", None).unwrap()).is_err());
+    }
+
+    #[test]
+    fn only_models_that_write_have_a_chat() {
+        let chat = |model_type: &str, name: &str| Google.chat(&named("google", model_type, name, "{}"));
+        assert_eq!(chat("llm", "gemini-2.5-flash"), Some(Chat::Gemini));
+        assert_eq!(chat("llm", "claude-3-haiku@20240307"), Some(Chat::Anthropic));
+        assert_eq!(chat("reranking", "semantic-ranker-default-003"), None);
     }
 
     #[test]

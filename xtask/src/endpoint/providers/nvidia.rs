@@ -1,5 +1,7 @@
 //! NVIDIA NIM under `/nim`.
 
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine as _;
 use serde_json::{json, Value};
 
 use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Violation};
@@ -60,6 +62,17 @@ fn check_length(texts: &[String], truncate: Option<&str>) -> Result<(), Violatio
     Ok(())
 }
 
+/// What NV-CLIP takes for an image: PNG or JPEG in base64. Everything else is a text to it.
+fn check_image(input: &str) -> Result<(), Violation> {
+    let Some(rest) = input.strip_prefix("data:") else { return Ok(()) };
+    let data = ["image/png;base64,", "image/jpeg;base64,"].iter().find_map(|kind| rest.strip_prefix(kind));
+    match data.map(|data| STANDARD.decode(data)) {
+        Some(Ok(bytes)) if !bytes.is_empty() => Ok(()),
+        Some(_) => Err(Violation::value("input", "Invalid base64 image")),
+        None => Err(Violation::value("input", "Unsupported image format, expected png or jpeg")),
+    }
+}
+
 fn embed(body: &Value) -> Result<Answer, Violation> {
     const MEMBERS: &[Member] = &[
         required("model", Kind::Text),
@@ -83,7 +96,9 @@ fn embed(body: &Value) -> Result<Answer, Violation> {
     if texts.is_empty() || texts.iter().any(String::is_empty) {
         return Err(Violation::value("input", "Input cannot be an empty list or contain empty strings"));
     }
-    if model != CLIP {
+    if model == CLIP {
+        texts.iter().try_for_each(|text| check_image(text))?;
+    } else {
         check_length(&texts, truncate)?;
     }
     let native = test_width(base.unwrap_or(model)).unwrap_or(WIDTH);

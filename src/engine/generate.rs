@@ -1,0 +1,83 @@
+//! `ml_generate`: a text for a prompt.
+
+use std::sync::Arc;
+
+use super::status::Activity;
+use super::{counted_as, tokens_in, Engine};
+use crate::error::{Error, Result};
+use crate::models::model::{check_id, Model, ModelType};
+use crate::models::settings::Settings;
+use crate::models::store::{ResolvedModel, Routine};
+use crate::providers::chat::{Chat, GenerateOptions};
+use crate::providers::{provider, usage};
+use crate::threads::interrupt::Interrupt;
+
+impl Engine {
+    /// The model's answer to a prompt, as text.
+    pub fn generate(
+        &self,
+        model_id: &str,
+        prompt: &str,
+        options: &GenerateOptions,
+        interrupt: &dyn Interrupt,
+    ) -> Result<String> {
+        check_id("model_id", model_id)?;
+        let settings = self.settings(interrupt)?;
+        let resolved = self.registry.model(self.store.as_ref(), Routine::GENERATE, model_id, &settings, interrupt)?;
+        let activity = self.status.of(counted_as(&resolved.model));
+        activity.called();
+        let generated = self.generated(&resolved, prompt, options, &settings, &activity, interrupt);
+        if let Err(error) = &generated {
+            activity.failed(error);
+        }
+        generated.map_err(|e| e.context(&format!("model '{model_id}'")))
+    }
+
+    fn generated(
+        &self,
+        resolved: &Arc<ResolvedModel>,
+        prompt: &str,
+        options: &GenerateOptions,
+        settings: &Arc<Settings>,
+        activity: &Activity,
+        interrupt: &dyn Interrupt,
+    ) -> Result<String> {
+        let model = &resolved.model;
+        if super::local::is_here(model) {
+            if options.system.is_some() {
+                return Err(Error::invalid(
+                    "T5 takes no system; leave the option system out, or write it into the prompt",
+                ));
+            }
+            return self.generate_locally(resolved, prompt, options, settings, activity, interrupt);
+        }
+        let chat = chat_of(model)?;
+        let body = chat.request(prompt, options)?;
+        let request = provider(model.speaks).predict_request(model, &body)?;
+        let (headers, _) = self.functions(resolved, None, &body, interrupt)?;
+        let request = self.request(resolved, headers, request, tokens_in(&body), settings)?;
+        self.send(request, activity, interrupt, move |answer| {
+            // Tokens are spent whether the answer is of use or not.
+            let usage =
+                usage::of_answer(&answer.body).map_err(|e| crate::providers::numbers::unreadable(&e, &answer.body))?;
+            activity.used(0, usage);
+            let tokens = match (usage.input, usage.output) {
+                (None, None) => None,
+                (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
+            };
+            Ok((chat.read(&answer.body)?, tokens))
+        })
+    }
+}
+
+/// How a model is asked for a text; an error where the library does not know.
+fn chat_of(model: &Model) -> Result<Chat> {
+    let generates = matches!(model.model_type, ModelType::Llm | ModelType::Generic);
+    provider(model.speaks).chat(model).filter(|_| generates && model.input.is_none()).ok_or_else(|| {
+        Error::invalid(format!(
+            "how a model of provider {} and model_type {} is asked for a text is not known; call ml_predict_row with its own JSON",
+            model.provider.as_str(),
+            model.model_type.as_str()
+        ))
+    })
+}

