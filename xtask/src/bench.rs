@@ -5,6 +5,7 @@ pub mod bulk;
 pub mod cache;
 pub mod call;
 pub mod distance;
+pub mod local;
 
 /// The middle value; of an even count the lower of the two.
 fn median(values: &[f64]) -> f64 {

@@ -7,5 +7,6 @@ pub mod fetch;
 pub mod library;
 pub mod mysqld;
 pub mod sqlscript;
+pub mod tiny_model;
 pub mod weights;
 pub mod xprotocol;

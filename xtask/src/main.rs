@@ -59,6 +59,8 @@ enum Bench {
     Distance,
     /// An embedding from memory, from disk and from the local endpoint
     Cache,
+    /// A model inside the server, against sentence-transformers and onnxruntime
+    Local,
 }
 
 fn main() -> Result<()> {
@@ -94,6 +96,7 @@ fn main() -> Result<()> {
         Command::Bench { what, write, rows, rounds } => {
             let rows = rows.unwrap_or(match what {
                 Bench::Call | Bench::Cache => 5000,
+                Bench::Local => 1000,
                 Bench::Bulk => 10_000,
                 Bench::Distance => 100_000,
             });
@@ -106,14 +109,21 @@ fn main() -> Result<()> {
             }
             let args = match what {
                 Bench::Call => Vec::new(),
-                Bench::Cache => Vec::new(),
+                Bench::Cache | Bench::Local => Vec::new(),
                 Bench::Bulk => bench::bulk::server_args(),
                 Bench::Distance => bench::distance::server_args(rows),
             };
-            let running = start(true, args, &progress)?;
+            let env = match what {
+                Bench::Local => {
+                    vec![("MYSQL_ML_MODELS_DIR".to_owned(), bench::local::models(&progress)?.display().to_string())]
+                }
+                _ => Vec::new(),
+            };
+            let running = start_with(true, args, env, &progress)?;
             let files = match what {
                 Bench::Call => vec![("call.md", bench::call::run(&running.server, rows, rounds, &progress)?)],
                 Bench::Bulk => vec![("bulk.md", bench::bulk::run(&running.server, rows, rounds, &progress)?)],
+                Bench::Local => vec![("local.md", bench::local::run(&running.server, rows, rounds, &progress)?)],
                 Bench::Cache => {
                     let (report, plot) = bench::cache::run(&running.server, rows, rounds, &progress)?;
                     vec![("cache.md", report), ("cache.svg", plot)]
@@ -166,13 +176,22 @@ impl Running {
 }
 
 fn start(release: bool, args: Vec<String>, progress: &dyn Fn(&str)) -> Result<Running> {
+    start_with(release, args, Vec::new(), progress)
+}
+
+fn start_with(
+    release: bool,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    progress: &dyn Fn(&str),
+) -> Result<Running> {
     progress("looking for a MySQL 9.7 server");
     let distribution = Distribution::find_or_fetch(progress)?;
     progress(&format!("MySQL {}", distribution.version()));
     let built = library::build(release, progress)?;
     progress("starting a private server");
     let server =
-        Server::start(&distribution, ServerOptions { library: Some(built), args, ..ServerOptions::default() })?;
+        Server::start(&distribution, ServerOptions { library: Some(built), args, env, ..ServerOptions::default() })?;
     progress("installing (install.sql)");
     let script = std::fs::read_to_string(library::workspace_root().join("install.sql")).context("install.sql")?;
     xtask::sqlscript::run(&mut server.connect("root")?, &script, "install.sql")?;
