@@ -25,11 +25,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use common::site::{self, Site};
-use common::{start_bare, ENV_KEY, FILE_KEY};
+use common::{start_bare, Running, ENV_KEY, FILE_KEY};
 use mysql::consts::ColumnFlags;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Value};
+use xtask::endpoint::hub::Hub;
 use xtask::endpoint::{Endpoint, Internet};
+use xtask::tiny_model;
 use xtask::xprotocol::XSession;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -51,6 +53,9 @@ struct Run<'a> {
 #[test]
 fn sql_suite() {
     let site = Site::start();
+    if let Site::Private(running) = &site {
+        put_tiny_models(running);
+    }
     let root = xtask::library::workspace_root();
     let folder = root.join("tests/sql");
     let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
@@ -65,6 +70,10 @@ fn sql_suite() {
     for file in files {
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
         if only.as_ref().is_some_and(|o| *o != name) {
+            continue;
+        }
+        if site::is_given() && name == "local_models" {
+            site::skip("tests/sql/local_models.sql needs a server whose folder of models is at hand");
             continue;
         }
         eprintln!("sql/{name}");
@@ -89,6 +98,21 @@ fn sql_suite() {
     }
     assert_eq!(site.errors_in_log(), Vec::<String>::new());
     assert!(failures.is_empty(), "{}\nMYSQL_ML_RECORD=1 records the new output", failures.join("\n\n"));
+}
+
+/// Made-up models where the server looks for them, and one that can be fetched.
+fn put_tiny_models(running: &Running) {
+    let models = running.models();
+    tiny_model::bert(&models.join("tiny")).unwrap();
+    tiny_model::static_embedding(&models.join("tiny-static")).unwrap();
+    tiny_model::bert(&models.join("cut")).unwrap();
+    let weights = models.join("cut/model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() - 4]).unwrap();
+    let outside = running.secrets.path().join("outside");
+    tiny_model::bert(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, models.join("link")).unwrap();
+    Hub::serve(&running.endpoint, "test/tiny", &models.join("tiny")).unwrap();
 }
 
 /// The documentation's SQL is run as it stands, the hosts that it names included: a proxy leads there (xtask's
@@ -137,6 +161,9 @@ fn documented_statements_work() {
     environment.extend(variables.iter().map(|name| (name.as_str(), FILE_KEY)));
     let running = start_bare(&[], &environment);
     running.install();
+    running.put_minilm();
+    put_tiny_models(&running);
+    Hub::serve(&world, "sentence-transformers/all-MiniLM-L6-v2", &running.models().join("tiny")).unwrap();
 
     let mut account = world.service_account_key();
     account["token_uri"] = "https://oauth2.googleapis.com/token".into();

@@ -6,6 +6,7 @@ pub mod bulk;
 pub mod cache;
 pub mod call;
 pub mod distance;
+pub mod local;
 pub mod memory;
 
 /// The middle value; of an even count the lower of the two.

@@ -79,6 +79,7 @@ use anyhow::Context;
 mod answer;
 mod connection;
 mod embedding;
+pub mod hub;
 mod internet;
 mod misbehave;
 mod ports;

@@ -11,5 +11,6 @@ pub mod library;
 pub mod mysqld;
 pub mod sqlscript;
 pub mod surroundings;
+pub mod tiny_model;
 pub mod weights;
 pub mod xprotocol;

@@ -88,6 +88,8 @@ enum Bench {
     Distance,
     /// An embedding from memory, from disk and from the local endpoint
     Cache,
+    /// A model inside the server, against sentence-transformers and onnxruntime
+    Local,
 }
 
 fn main() -> Result<()> {
@@ -132,6 +134,7 @@ fn main() -> Result<()> {
         Command::Bench { what, write, rows, rounds } => {
             let rows = rows.unwrap_or(match what {
                 Bench::Call | Bench::Cache => 5000,
+                Bench::Local => 1000,
                 Bench::Bulk => 10_000,
                 Bench::Distance => 100_000,
                 Bench::Memory => 1_000_000,
@@ -145,12 +148,18 @@ fn main() -> Result<()> {
             }
             let args = match what {
                 Bench::Call => Vec::new(),
-                Bench::Cache => Vec::new(),
+                Bench::Cache | Bench::Local => Vec::new(),
                 Bench::Bulk => bench::bulk::server_args(),
                 Bench::Distance => bench::distance::server_args(rows),
                 Bench::Memory => bench::memory::server_args(),
             };
-            let running = start(true, args, &progress)?;
+            let env = match what {
+                Bench::Local => {
+                    vec![("MYSQL_ML_MODELS_DIR".to_owned(), bench::local::models(&progress)?.display().to_string())]
+                }
+                _ => Vec::new(),
+            };
+            let running = start_with(true, args, env, &progress)?;
             let files = match what {
                 Bench::Call => {
                     let (report, plot) = bench::call::run(&running.server, rows, rounds, &progress)?;
@@ -161,6 +170,7 @@ fn main() -> Result<()> {
                     vec![("bulk.md", report), ("bulk.svg", plot)]
                 }
                 Bench::Memory => vec![("memory.md", bench::memory::run(&running.server, rows, &progress)?)],
+                Bench::Local => vec![("local.md", bench::local::run(&running.server, rows, rounds, &progress)?)],
                 Bench::Cache => {
                     let (report, plot) = bench::cache::run(&running.server, rows, rounds, &progress)?;
                     vec![("cache.md", report), ("cache.svg", plot)]
@@ -213,13 +223,22 @@ impl Running {
 }
 
 fn start(release: bool, args: Vec<String>, progress: &dyn Fn(&str)) -> Result<Running> {
+    start_with(release, args, Vec::new(), progress)
+}
+
+fn start_with(
+    release: bool,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    progress: &dyn Fn(&str),
+) -> Result<Running> {
     progress("looking for a MySQL 9.7 server");
     let distribution = Distribution::find_or_fetch(progress)?;
     progress(&format!("MySQL {}", distribution.version()));
     let built = library::build(release, progress)?;
     progress("starting a private server");
     let server =
-        Server::start(&distribution, ServerOptions { library: Some(built), args, ..ServerOptions::default() })?;
+        Server::start(&distribution, ServerOptions { library: Some(built), args, env, ..ServerOptions::default() })?;
     progress("installing (install.sql, install-ai.sql)");
     for name in library::INSTALL_SCRIPTS {
         let script = std::fs::read_to_string(library::workspace_root().join(name)).context(name)?;

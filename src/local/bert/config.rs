@@ -145,7 +145,7 @@ impl Config {
             ("num_attention_heads", self.heads),
             ("intermediate_size", self.intermediate),
             ("max_position_embeddings", self.positions),
-            ("vocab_size", self.vocabulary / 64),
+            ("vocab_size", self.vocabulary.div_ceil(64)),
         ];
         for (name, size) in sizes {
             if size == 0 || size > MOST {
