@@ -127,6 +127,8 @@ impl Given {
         let version: Option<String> =
             conn.query_first("SELECT mysql.ml_version()").expect("run install.sql there first");
         eprintln!("mysql-ml {} of the given server", version.unwrap());
+        // Installations have the schema ai only where somebody wants it.
+        xtask::sqlscript::run(&mut conn, &super::script("install-ai.sql"), "install-ai.sql").unwrap();
         // The folder of the sockets may have another name there.
         let x_socket = socket.with_file_name(PathBuf::from(x_socket).file_name().unwrap());
         Given {
