@@ -85,27 +85,29 @@ fn edit(path: &Path, from: &str, to: &str) {
 
 #[test]
 fn damaged_files_are_errors_that_name_them() {
-    let weights = "model.safetensors";
-    let bytes = move |dir: &Path| std::fs::read(dir.join(weights)).unwrap();
+    const WEIGHTS: &str = "model.safetensors";
+    fn bytes(dir: &Path) -> Vec<u8> {
+        std::fs::read(dir.join(WEIGHTS)).unwrap()
+    }
     type Change = Box<dyn FnOnce(&Path)>;
     let tensors = |change: fn(&mut Vec<tiny_model::Tensor>)| -> Change {
         Box::new(move |dir: &Path| {
             let mut tensors = bert_tensors();
             change(&mut tensors);
-            write_safetensors(&dir.join(weights), &tensors).unwrap();
+            write_safetensors(&dir.join(WEIGHTS), &tensors).unwrap();
         })
     };
     let cases: Vec<(Change, &[&str])> = vec![
         (
-            Box::new(move |d| std::fs::write(d.join(weights), &bytes(d)[..100]).unwrap()),
+            Box::new(move |d| std::fs::write(d.join(WEIGHTS), &bytes(d)[..100]).unwrap()),
             &["model.safetensors", "not complete"],
         ),
-        (Box::new(move |d| std::fs::write(d.join(weights), b"").unwrap()), &["model.safetensors", "no header"]),
+        (Box::new(move |d| std::fs::write(d.join(WEIGHTS), b"").unwrap()), &["model.safetensors", "no header"]),
         (
             Box::new(move |d| {
                 let mut b = bytes(d);
                 b.extend([0; 7]);
-                std::fs::write(d.join(weights), b).unwrap();
+                std::fs::write(d.join(WEIGHTS), b).unwrap();
             }),
             &["model.safetensors", "its header wants"],
         ),
@@ -113,14 +115,14 @@ fn damaged_files_are_errors_that_name_them() {
             Box::new(move |d| {
                 let mut b = bytes(d);
                 b[..8].copy_from_slice(&u64::MAX.to_le_bytes());
-                std::fs::write(d.join(weights), b).unwrap();
+                std::fs::write(d.join(WEIGHTS), b).unwrap();
             }),
             &["model.safetensors", "header"],
         ),
-        (Box::new(move |d| std::fs::remove_file(d.join(weights)).unwrap()), &["model.safetensors", "cannot be read"]),
+        (Box::new(move |d| std::fs::remove_file(d.join(WEIGHTS)).unwrap()), &["model.safetensors", "cannot be read"]),
         (
             Box::new(move |d| {
-                std::fs::remove_file(d.join(weights)).unwrap();
+                std::fs::remove_file(d.join(WEIGHTS)).unwrap();
                 std::fs::write(d.join("pytorch_model.bin"), "x").unwrap();
             }),
             &["pytorch_model.bin", "convert"],
@@ -378,6 +380,19 @@ fn a_changed_file_is_another_model_after_it_is_unloaded() {
     assert_eq!(ask(&mut root), first);
     root.query_drop("CALL mysql.ml_unload_model('tiny')").unwrap();
     assert_ne!(ask(&mut root), first);
+}
+
+#[test]
+fn the_demo_runs_with_real_weights() {
+    let running = start();
+    let weights = xtask::weights::minilm(&|step| eprintln!("{step}")).unwrap();
+    xtask::weights::copy(&weights, &running.models().join("all-MiniLM-L6-v2")).unwrap();
+    xtask::demo::run(&running.server, true).unwrap();
+    let closest: Option<String> = running
+        .root()
+        .query_first("SELECT category FROM shop.support ORDER BY cosine_distance(v, mysql.ml_query_embedding('minilm', 'I cannot log in')) LIMIT 1")
+        .unwrap();
+    assert!(matches!(closest.as_deref(), Some("Account" | "Passwords")), "{closest:?}");
 }
 
 /// A repository whose weights take several pieces.

@@ -743,7 +743,7 @@ fn an_answer_larger_than_a_packet_is_an_error_or_whole_never_cut() {
 #[test]
 fn the_demo_runs() {
     let running = start();
-    xtask::demo::run(&running.server).unwrap();
+    xtask::demo::run(&running.server, false).unwrap();
     let mut root = running.root();
     assert_eq!(root.query_first::<u64, _>("SELECT COUNT(v) FROM shop.support").unwrap(), Some(300));
 }

@@ -440,7 +440,7 @@ fn must_embed(model: &Model) -> Result<()> {
 fn check_width(bytes: &[u8], wanted: Option<u64>) -> Result<()> {
     match wanted {
         Some(wanted) if bytes.len() as u64 != wanted * 4 => Err(Error::response(format!(
-            "the endpoint answered with {} dimensions, but the model's option dimensions is {wanted}; correct one of them",
+            "the model answered with {} dimensions, but the model's option dimensions is {wanted}; correct one of them",
             bytes.len() / 4
         ))),
         _ => Ok(()),

@@ -94,7 +94,7 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, truncate: bool) -> Result<Tokens> {
         let looked_at = if text.len() > MAX_TEXT_BYTES {
             if !truncate {
-                return Err(self.too_long(None));
+                return Err(self.too_long());
             }
             let end = (0..4).map(|back| MAX_TEXT_BYTES - back).find(|end| text.is_char_boundary(*end));
             text.get(..end.unwrap_or_default()).unwrap_or_default()
@@ -105,11 +105,9 @@ impl Tokenizer {
             .inner
             .encode_fast(looked_at, self.special)
             .map_err(|e| Error::invalid(format!("the text cannot be made into tokens ({e})")))?;
+        // How many tokens it has is not known: the tokenizer stops when there are too many.
         if !truncate && !encoding.get_overflowing().is_empty() {
-            let real = |e: &tokenizers::Encoding| e.get_special_tokens_mask().iter().filter(|m| **m == 0).count();
-            let special = encoding.len() - real(&encoding).min(encoding.len());
-            let all = real(&encoding) + encoding.get_overflowing().iter().map(real).sum::<usize>() + special;
-            return Err(self.too_long(Some(all)));
+            return Err(self.too_long());
         }
         Ok(Tokens { ids: encoding.get_ids().to_vec(), types: encoding.get_type_ids().to_vec() })
     }
@@ -119,15 +117,11 @@ impl Tokenizer {
         self.inner.decode(ids, true).map_err(|e| Error::response(format!("the model's tokens are no text ({e})")))
     }
 
-    fn too_long(&self, tokens: Option<usize>) -> Error {
-        let has = match tokens {
-            Some(n) => format!("{n} tokens"),
-            None => format!("more than {MAX_TEXT_BYTES} bytes"),
-        };
+    fn too_long(&self) -> Error {
         Error::new(
             Kind::TooLarge,
             format!(
-                "the text has {has} and the model takes {} tokens; shorten it, or set the model's option truncate to true, which cuts the end off",
+                "the text has more than the {} tokens that the model takes; shorten it, or set the model's option truncate to true, which cuts the end off",
                 self.max_tokens
             ),
         )

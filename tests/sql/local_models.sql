@@ -41,8 +41,8 @@ SELECT VECTOR_DIM(mysql.ml_embedding('words', 'the cat')) AS dimensions, mysql.m
 SELECT mysql.ml_embedding('words', 'xyzzy');
 -- What these models do not do.
 SELECT mysql.ml_predict_row('tiny', '{}');
-SELECT mysql.ml_generate('tiny', 'say hello');
-SELECT mysql.ml_image_embedding('tiny', x'ffd8ff');
+SELECT mysql.ml_generate('tiny', 'say hello', NULL);
+SELECT mysql.ml_image_embedding('tiny', x'ffd8ff', 'image/jpeg');
 CALL mysql.ml_create_model_registration('x', 'https://example.com/', 'bert_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', 'tiny', 'bert_local', 'llm', NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('x', 'tiny', 't5_local', 'text_embedding', NULL, NULL, NULL, NULL, NULL, NULL);
@@ -71,8 +71,8 @@ CALL mysql.ml_set_setting('local_memory_mb', NULL);
 SELECT VECTOR_DIM(mysql.ml_embedding('tiny', 'too large')) AS dimensions;
 -- Names that are ready, without their weights.
 SELECT mysql.ml_embedding('bert_local', 'cat');
-SELECT mysql.ml_generate('t5_local', 'translate English to German: cat');
-SELECT mysql.ml_image_embedding('clip_local', x'ffd8ff');
+SELECT mysql.ml_generate('t5_local', 'translate English to German: cat', NULL);
+SELECT mysql.ml_image_embedding('clip_local', x'ffd8ff', 'image/jpeg');
 SELECT mysql.ml_list_registered_model('bert_local') AS listed;
 -- Weights come when they are called for.
 CALL mysql.ml_create_model_registration('fetched', 'hf:test/tiny@v1', 'bert_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL);

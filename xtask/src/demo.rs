@@ -11,28 +11,36 @@ use crate::mysqld::Server;
 /// The cells wider than this are cut in the output.
 const WIDTH: usize = 76;
 
-/// Runs the demo against a server with the library installed.
-pub fn run(server: &Server) -> Result<()> {
+/// Runs the demo against a server with the library installed. `minilm`: whether the server has the weights of
+/// all-MiniLM-L6-v2; without them a lexical embedding is shown.
+pub fn run(server: &Server, minilm: bool) -> Result<()> {
     let endpoint = Endpoint::start()?;
     let mut conn = server.connect("root")?;
     let mut show = |sql: &str| statement(&mut conn, sql);
 
     show("SELECT mysql.ml_version()")?;
-    println!("# A model that needs no endpoint: a lexical embedding, computed in the server.\n");
-    show("CALL mysql.ml_create_model_registration('words', NULL, 'dummy', 'text_embedding', NULL, NULL, NULL, NULL, NULL, NULL)")?;
+    if minilm {
+        println!("# A model that runs in the server: all-MiniLM-L6-v2, from the directory of models. No text leaves the machine.\n");
+        show("CALL mysql.ml_create_model_registration('minilm', 'all-MiniLM-L6-v2', 'bert_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL)")?;
+    } else {
+        println!("# A model that needs no endpoint: a lexical embedding, computed in the server. The weights of a real one\n# (all-MiniLM-L6-v2, with pip) could not be had here.\n");
+        show("CALL mysql.ml_create_model_registration('words', NULL, 'dummy', 'text_embedding', NULL, NULL, NULL, NULL, NULL, NULL)")?;
+    }
+    let model = if minilm { "minilm" } else { "words" };
     show("CREATE DATABASE shop")?;
     show("CREATE TABLE shop.support (\n  id INT PRIMARY KEY,\n  category VARCHAR(40),\n  question TEXT,\n  answer TEXT,\n  v VECTOR(384)\n)")?;
     let count = load(&mut conn)?;
     println!("# {count} questions and answers were loaded from demo/support.tsv.\n");
     let mut show = |sql: &str| statement(&mut conn, sql);
-    show("UPDATE shop.support SET v = mysql.ml_embedding('words', CONCAT(question, ' ', answer))")?;
+    show("ALTER TABLE shop.support ADD body TEXT AS (CONCAT(question, ' ', answer)) STORED")?;
+    show(&format!("CALL mysql.ml_embed_table('{model}', 'shop.support', 'body', 'v', NULL)"))?;
     println!("# Search: the closest texts first.\n");
     for query in [
         "I forgot my password and cannot sign in",
         "the parcel arrived broken, can I send it back?",
         "weak wifi signal in the bedroom",
     ] {
-        show(&format!("SET @query = mysql.ml_embedding('words', '{query}')"))?;
+        show(&format!("SET @query = mysql.ml_query_embedding('{model}', '{query}')"))?;
         show("SELECT ROUND(cosine_distance(v, @query), 3) AS distance, category, question\nFROM shop.support\nORDER BY cosine_distance(v, @query)\nLIMIT 3")?;
     }
     println!("# Any JSON endpoint: here a small local one that speaks OpenAI's chat API.\n");

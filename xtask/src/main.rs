@@ -96,8 +96,13 @@ fn main() -> Result<()> {
     let progress = |step: &str| eprintln!("-- {step}");
     match Cli::parse().command {
         Command::Demo { keep } => {
-            let running = start(true, Vec::new(), &progress)?;
-            demo::run(&running.server)?;
+            let models = xtask::weights::models(&progress);
+            if let Err(error) = &models {
+                progress(&format!("no weights of a real model: {error:#}"));
+            }
+            let env = models.iter().map(|m| ("MYSQL_ML_MODELS_DIR".to_owned(), m.display().to_string())).collect();
+            let running = start_with(true, Vec::new(), env, &progress)?;
+            demo::run(&running.server, models.is_ok())?;
             if keep {
                 stay(&running.server);
             } else {
@@ -155,7 +160,7 @@ fn main() -> Result<()> {
             };
             let env = match what {
                 Bench::Local => {
-                    vec![("MYSQL_ML_MODELS_DIR".to_owned(), bench::local::models(&progress)?.display().to_string())]
+                    vec![("MYSQL_ML_MODELS_DIR".to_owned(), xtask::weights::models(&progress)?.display().to_string())]
                 }
                 _ => Vec::new(),
             };

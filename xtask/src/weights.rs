@@ -23,6 +23,12 @@ pub fn minilm(progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
     Ok(folder.join("all-MiniLM-L6-v2"))
 }
 
+/// A directory of models that has all-MiniLM-L6-v2 under that name, for `MYSQL_ML_MODELS_DIR`.
+pub fn models(progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
+    let weights = minilm(progress)?;
+    Ok(weights.parent().context("the weights are nowhere")?.to_owned())
+}
+
 /// Puts a model's files elsewhere too: as the same files where the file system can, else as copies.
 pub fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(to)?;

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -33,12 +33,6 @@ const SESSIONS: usize = 8;
 
 /// Texts that are embedded one by one in a round.
 const ALONE: usize = 100;
-
-/// Where the server finds its models.
-pub fn models(progress: &dyn Fn(&str)) -> Result<PathBuf> {
-    let weights = weights::minilm(progress)?;
-    Ok(weights.parent().context("the weights are nowhere")?.to_owned())
-}
 
 struct Baseline {
     child: Child,
