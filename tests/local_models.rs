@@ -68,6 +68,24 @@ fn vectors_are_those_of_sentence_transformers() {
     println!("the least cosine is {worst}");
 }
 
+#[test]
+fn every_architecture_computes_what_transformers_does() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny_encoders");
+    for name in ["bert", "roberta", "distilbert", "mpnet"] {
+        let model = SentenceModel::open(&ModelDir::open(&root, name).unwrap()).unwrap();
+        let expected = std::fs::read(root.join(name).join("expected.json")).unwrap();
+        let expected: Vec<serde_json::Value> = serde_json::from_slice(&expected).unwrap();
+        let texts: Vec<&str> = expected.iter().map(|e| e["text"].as_str().unwrap()).collect();
+        let vectors = model.embed(&texts, CUT, &CancelToken::default()).unwrap();
+        for (e, got) in expected.iter().zip(vectors) {
+            let wanted = e["vector"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32);
+            for (got, wanted) in got.unwrap().iter().zip(wanted) {
+                assert!((got - wanted).abs() < 2e-5, "{name}: {got} and not {wanted} for {}", e["text"]);
+            }
+        }
+    }
+}
+
 /// The error of loading a made-up model after a change to its files.
 fn refused(change: impl FnOnce(&Path)) -> String {
     let root = tempfile::tempdir().unwrap();
