@@ -272,6 +272,13 @@ pub fn statement_api() -> &'static StatementApi {
     })
 }
 
+/// `MallocExtension_ReleaseFreeMemory` of tcmalloc (`gperftools/malloc_extension_c.h`), where the server is linked with it.
+pub fn tcmalloc_release() -> Option<unsafe extern "C" fn()> {
+    let address = lookup("MallocExtension_ReleaseFreeMemory")?;
+    // SAFETY: the type repeats the declaration of the symbol.
+    Some(unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn()>(address) })
+}
+
 fn lookup(symbol: &'static str) -> Option<*mut c_void> {
     let mut name = Vec::with_capacity(symbol.len() + 1);
     name.extend_from_slice(symbol.as_bytes());

@@ -196,26 +196,12 @@ impl Batcher {
     }
 
     fn push(&self, job: Job, threads: usize) -> Result<()> {
-        let spawn = {
-            let mut state = self.shared.lock();
-            state.limit = threads.max(1);
-            state.jobs.push_back(job);
-            let spawn = state.idle == 0 && state.threads < state.limit;
-            state.threads += usize::from(spawn);
-            spawn
-        };
-        self.shared.wake.notify_one();
-        if !spawn {
-            return Ok(());
-        }
-        let shared = Arc::clone(&self.shared);
-        let started = std::thread::Builder::new()
-            .name("mysql_ml-local".into())
-            .stack_size(STACK)
-            .spawn(move || while serve(&shared) {});
-        let Err(error) = started else { return Ok(()) };
         let mut state = self.shared.lock();
-        state.threads -= 1;
+        state.limit = threads.max(1);
+        state.jobs.push_back(job);
+        let error = wake_or_spawn(&self.shared, state);
+        let Some(error) = error else { return Ok(()) };
+        let mut state = self.shared.lock();
         if state.threads > 0 {
             return Ok(()); // another thread gets to it
         }
@@ -225,6 +211,24 @@ impl Batcher {
             format!("cannot start a thread ({error}); the server is at its limit of processes or memory"),
         ))
     }
+}
+
+/// Sees to it that a thread takes what waits, if one is idle or may be made; why none could be made.
+fn wake_or_spawn(shared: &Arc<Shared>, mut state: MutexGuard<'_, State>) -> Option<std::io::Error> {
+    // An idle thread may have been woken already and not have come so far: rather one thread more.
+    let spawn = state.idle < state.jobs.len() && state.threads < state.limit;
+    state.threads += usize::from(spawn);
+    drop(state);
+    shared.wake.notify_one();
+    if !spawn {
+        return None;
+    }
+    let own = Arc::clone(shared);
+    let started =
+        std::thread::Builder::new().name("mysql_ml-local".into()).stack_size(STACK).spawn(move || while serve(&own) {});
+    let error = started.err()?;
+    shared.lock().threads -= 1;
+    Some(error)
 }
 
 /// Tells the threads, also where a panic or an error ends the wait, that nobody waits any more.
@@ -276,7 +280,7 @@ enum Work {
 }
 
 /// Does one piece of work; `false` where the thread is to end.
-fn serve(shared: &Shared) -> bool {
+fn serve(shared: &Arc<Shared>) -> bool {
     let mut state = shared.lock();
     let (work, number, cancel) = loop {
         if state.threads > state.limit {
@@ -302,7 +306,12 @@ fn serve(shared: &Shared) -> bool {
             return false;
         }
     };
-    drop(state);
+    // What is left is for other threads. Where none can be made, this one gets to it.
+    if state.jobs.is_empty() {
+        drop(state);
+    } else {
+        let _ = wake_or_spawn(shared, state);
+    }
     // Whatever happens, the thread goes on; what it did not answer is told by channels that are closed.
     let _ = guard::catch(|| {
         match work {

@@ -3,6 +3,7 @@
 use tokenizers::{Tokenizer as HuggingFace, TruncationDirection, TruncationParams, TruncationStrategy};
 
 use super::files::ModelDir;
+use crate::abi::guard;
 use crate::error::{cut, Error, Kind, Result};
 
 /// The file with the tokenizer.
@@ -47,7 +48,13 @@ impl Tokenizer {
         let file_bytes = bytes.len() as u64;
         let unusable =
             |e: String| Error::invalid(format!("{} is no tokenizer ({}); fetch it anew", dir.name(FILE), cut(&e, 120)));
-        let mut inner = HuggingFace::from_bytes(bytes).map_err(|e| unusable(e.to_string()))?;
+        // The package panics at some files that are no JSON.
+        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|e| unusable(e.to_string()))?;
+        let parsed = guard::catch(|| Ok(HuggingFace::from_bytes(bytes)));
+        let mut inner = match parsed {
+            Ok(parsed) => parsed.map_err(|e| unusable(e.to_string()))?,
+            Err(_) => return Err(unusable("its reader fails".into())),
+        };
         inner.with_padding(None);
         let added = {
             use tokenizers::PostProcessor as _;
