@@ -78,7 +78,7 @@ fn bounds_on_tokens() {
     assert_eq!((short.tokens.len(), short.finished), (3, false));
     let long = "a table ".repeat(100);
     let error = model.generate(&long, &greedy(1), &CancelToken::default()).unwrap_err();
-    assert!(error.message().contains("the model takes 64 tokens"), "{error}");
+    assert!(error.message().contains("more than the 64 tokens"), "{error}");
     let options = GenerateOptions { truncate: true, ..greedy(1) };
     assert_eq!(model.write(&long, &options, &CancelToken::default()).unwrap().prompt_tokens, 64);
     assert!(model
