@@ -17,6 +17,7 @@ SELECT mysql.ml_image_embedding('mm', 'gs://bucket/shoes/red', NULL);
 CALL mysql.ml_set_model_options('mm', '{"dimensions": 128}');
 SELECT VECTOR_DIM(mysql.ml_image_embedding('mm', @png, NULL)) AS dimensions;
 -- What Google does not take, it says itself.
+--@ clear
 SELECT mysql.ml_image_embedding('mm', x'52494646000000005745425056503820', NULL);
 
 -- Bytes, base64, base64 in lines and a data: URL are one image, which is asked for once; so is a constant one.

@@ -20,7 +20,7 @@
 //! | `api.cohere.com`, `api.voyageai.com`, `api.mistral.ai` | `/cohere/...`, `/voyage/...`, `/mistral/...` |
 //! | `bedrock-runtime.REGION.amazonaws.com` | `/bedrock/...` |
 //! | `tei.[...].example`, `nim.[...].example`, `ollama.[...].example` | `/tei/...`, `/nim/...`, `/ollama/...`: servers of one's own |
-//! | `cymbal.com`, any other host under `example` | `...` |
+//! | `huggingface.co`, `cymbal.com`, any other host under `example` | `...` |
 //!
 //! For every other host CONNECT is answered with 502.
 
@@ -77,7 +77,7 @@ impl Host {
             "api.cohere.com" => "/cohere",
             "api.voyageai.com" => "/voyage",
             "api.mistral.ai" => "/mistral",
-            "cymbal.com" => "",
+            "cymbal.com" | "huggingface.co" => "",
             _ if between("", ".openai.azure.com") => "/azure",
             _ if between("", "-aiplatform.googleapis.com") => "/vertex",
             _ if between("secretmanager.", ".rep.googleapis.com") => "/secretmanager",
