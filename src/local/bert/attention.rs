@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-use crate::local::compute::{functions, tile, Left, Packed, Right, COLUMNS, ROWS};
+use crate::local::compute::{functions, multiply_block, Left, Packed, Right, COLUMNS, ROWS};
 
 /// Memory that is used again from text to text.
 #[derive(Default)]
@@ -13,6 +13,7 @@ pub struct Scratch {
     values: Vec<Right>,
     scores: Vec<f32>,
     weights: Vec<Left>,
+    product: Vec<f32>,
 }
 
 /// How attention is laid out.
@@ -46,56 +47,47 @@ pub fn attend(
     let key_panels = padded / COLUMNS;
     let value_panels = head.div_ceil(COLUMNS);
     for h in 0..layout.heads {
-        let part = |row: &mut dyn FnMut(usize, &[f32]), which: usize| {
-            for (i, projected) in projected.chunks_exact(3 * hidden).enumerate() {
-                row(i, projected.get(which * hidden + h * head..).and_then(|p| p.get(..head)).unwrap_or_default());
-            }
+        let part = |which: usize| {
+            let from = which * hidden + h * head;
+            projected.chunks_exact(3 * hidden).map(move |row| row.get(from..from + head).unwrap_or_default())
         };
         scratch.rows.clear();
-        part(&mut |_, query| scratch.rows.extend(query.iter().map(|x| x * scale)), 0);
+        for query in part(0) {
+            scratch.rows.extend(query.iter().map(|x| x * scale));
+        }
         scratch.queries.fill(&scratch.rows, head);
         // The keys as columns, a panel of them for each COLUMNS tokens; those behind the last token are 0.
         scratch.keys.clear();
         scratch.keys.resize(key_panels * head, [0.0; COLUMNS]);
-        let keys = &mut scratch.keys;
-        part(
-            &mut |i, key| {
-                let panel = keys.chunks_exact_mut(head).nth(i / COLUMNS);
-                for (place, x) in panel.into_iter().flatten().zip(key) {
-                    if let Some(place) = place.get_mut(i % COLUMNS) {
+        let mut keys = part(1);
+        for panel in scratch.keys.chunks_exact_mut(head) {
+            for (column, key) in keys.by_ref().take(COLUMNS).enumerate() {
+                for (place, x) in panel.iter_mut().zip(key) {
+                    if let Some(place) = place.get_mut(column) {
                         *place = *x;
                     }
                 }
-            },
-            1,
-        );
+            }
+        }
         // The values as they are, in panels of COLUMNS of their numbers.
         scratch.values.clear();
         scratch.values.resize(value_panels * tokens, [0.0; COLUMNS]);
-        let values = &mut scratch.values;
-        part(
-            &mut |i, value| {
-                for (p, numbers) in value.chunks(COLUMNS).enumerate() {
-                    if let Some(place) = values.get_mut(p * tokens + i) {
-                        place.iter_mut().zip(numbers).for_each(|(place, x)| *place = *x);
-                    }
+        for (p, panel) in scratch.values.chunks_exact_mut(tokens).enumerate() {
+            for (place, value) in panel.iter_mut().zip(part(2)) {
+                let numbers = value.get(p * COLUMNS..).unwrap_or_default();
+                match numbers.first_chunk() {
+                    Some(numbers) => *place = *numbers,
+                    None => place.iter_mut().zip(numbers).for_each(|(place, x)| *place = *x),
                 }
-            },
-            2,
-        );
+            }
+        }
         scratch.scores.resize(padded * ROWS, 0.0);
         scratch.weights.resize(tokens, [0.0; ROWS]);
+        scratch.product.resize(value_panels * COLUMNS * ROWS, 0.0);
         let bias = bias.and_then(|(all, zero)| Some((all.get(h)?, zero)));
         let blocks = scratch.queries.blocks().chunks_exact(head).zip(out.chunks_mut(hidden * ROWS));
         for (b, (queries, out)) in blocks.enumerate() {
-            for (p, keys) in scratch.keys.chunks_exact(head).enumerate() {
-                let product = tile!(queries, keys);
-                for (row, scores) in product.iter().zip(scratch.scores.chunks_exact_mut(padded)) {
-                    if let Some(place) = scores.as_chunks_mut().0.get_mut(p) {
-                        *place = *row;
-                    }
-                }
-            }
+            multiply_block(queries, &scratch.keys, &mut scratch.scores, padded);
             for (r, scores) in scratch.scores.chunks_exact_mut(padded).enumerate() {
                 let Some(scores) = scores.get_mut(..tokens) else { continue };
                 if let Some((bias, zero)) = bias {
@@ -103,19 +95,27 @@ pub fn attend(
                     scores.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias);
                 }
                 functions::softmax(scores);
-                for (place, weight) in scratch.weights.iter_mut().zip(scores.iter()) {
-                    if let Some(place) = place.get_mut(r) {
-                        *place = *weight;
-                    }
-                }
             }
-            for (p, values) in scratch.values.chunks_exact(tokens).enumerate() {
-                let product = tile!(&scratch.weights, values);
-                for (row, out) in product.iter().zip(out.chunks_mut(hidden)) {
-                    let place = out.get_mut(h * head..(h + 1) * head).and_then(|o| o.get_mut(p * COLUMNS..));
-                    place.into_iter().flatten().zip(row).for_each(|(place, x)| *place = *x);
+            side_by_side(&scratch.scores, padded, &mut scratch.weights);
+            multiply_block(&scratch.weights, &scratch.values, &mut scratch.product, value_panels * COLUMNS);
+            let products = scratch.product.chunks_exact(value_panels * COLUMNS);
+            for (row, out) in products.zip(out.chunks_mut(hidden)) {
+                if let (Some(place), Some(row)) = (out.get_mut(h * head..(h + 1) * head), row.get(..head)) {
+                    place.copy_from_slice(row);
                 }
             }
         }
+    }
+}
+
+/// Puts the rows side by side, as a left factor has them.
+#[inline(always)]
+fn side_by_side(rows: &[f32], width: usize, out: &mut [Left]) {
+    let mut rows = rows.chunks_exact(width);
+    let mut next = || rows.next().unwrap_or_default().iter();
+    let rows: [_; ROWS] = [next(), next(), next(), next(), next(), next()];
+    let [a, b, c, d, e, f] = rows;
+    for (place, (((((a, b), c), d), e), f)) in out.iter_mut().zip(a.zip(b).zip(c).zip(d).zip(e).zip(f)) {
+        *place = [*a, *b, *c, *d, *e, *f];
     }
 }

@@ -78,6 +78,28 @@ macro_rules! tile {
 }
 pub(crate) use tile;
 
+/// Writes the product of one block of rows with all panels to `out`, whose rows are `width` apart. What of a panel is beyond a
+/// row's end is left out.
+///
+/// A function of its own and not part of what calls it: inside of larger ones the compiler has been seen to keep the tile in
+/// memory, twenty times slower.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma", "x86_64+avx2+fma"))]
+pub fn multiply_block(left: &[Left], panels: &[Right], out: &mut [f32], width: usize) {
+    if left.is_empty() || width == 0 {
+        return;
+    }
+    for (j, panel) in panels.chunks_exact(left.len()).enumerate() {
+        let product = tile!(left, panel);
+        for (sums, row) in product.iter().zip(out.chunks_mut(width)) {
+            let Some(row) = row.get_mut(j * COLUMNS..) else { continue };
+            match row.first_chunk_mut() {
+                Some(place) => *place = *sums,
+                None => row.iter_mut().zip(sums).for_each(|(place, sum)| *place = *sum),
+            }
+        }
+    }
+}
+
 /// Rows of numbers as left factors: block after block of [`ROWS`] rows, each with the rows side by side for every place of
 /// the inner dimension.
 #[derive(Default)]
