@@ -1,5 +1,7 @@
 -- ml_image_embedding: images as bytes, as base64 and in Google's storage, by every provider that embeds them.
 CALL mysql.ml_create_sm_secret_registration('key', 'file:endpoint-key');
+-- Other files may have had a model of this name.
+DO ml_cache_clear('mm');
 SET @png = FROM_BASE64('iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGNgYPj/n4EBQgEAH+4D/Yf+4WUAAAAASUVORK5CYII=');
 SET @jpeg = x'FFD8FFE000104A464946';
 
