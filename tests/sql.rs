@@ -112,6 +112,15 @@ fn put_tiny_models(running: &Running) {
     let outside = running.secrets.path().join("outside");
     tiny_model::bert(&outside).unwrap();
     std::os::unix::fs::symlink(&outside, models.join("link")).unwrap();
+    let golden = xtask::library::workspace_root().join("tests/golden");
+    for (from, to) in [("clip", "tiny-clip"), ("t5_gated", "tiny-t5")] {
+        let target = models.join(to);
+        std::fs::create_dir(&target).unwrap();
+        for entry in std::fs::read_dir(golden.join(from)).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
+        }
+    }
     Hub::serve(&running.endpoint, "test/tiny", &models.join("tiny")).unwrap();
 }
 

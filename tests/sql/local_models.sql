@@ -92,6 +92,29 @@ CALL mysql.ml_set_setting('egress_allowlist', 'huggingface.co');
 CALL mysql.ml_fetch_model('fetched');
 CALL mysql.ml_set_setting('egress_allowlist', NULL);
 CALL mysql.ml_set_setting('huggingface_host', NULL);
+-- CLIP: texts and images in one space.
+CALL mysql.ml_create_model_registration('pictures', 'tiny-clip', 'clip_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+SET @png = FROM_BASE64('iVBORw0KGgoAAAANSUhEUgAAAAcAAAAFCAIAAAAG+GGPAAAAIklEQVR42mNkYGBgwYLYGBgYGNEQXJQJGSGLMsMRmijUWAAYpwB0f0EepgAAAABJRU5ErkJggg==');
+SELECT model_type FROM mysql.cloudsql_ml_models WHERE model_id = 'pictures';
+SELECT VECTOR_DIM(mysql.ml_image_embedding('pictures', @png, NULL)) AS image, VECTOR_DIM(mysql.ml_embedding('pictures', 'a photo of a cat')) AS text;
+SELECT ROUND(dot_product(mysql.ml_image_embedding('pictures', @png, 'image/png'), ml_image_embedding('pictures', @png)), 4) AS length;
+SELECT HEX(mysql.ml_image_embedding('pictures', TO_BASE64(@png), NULL)) = HEX(ml_image_embedding('pictures', @png)) AS base64;
+SELECT mysql.ml_image_embedding('pictures', NULL, NULL) IS NULL AS null_image;
+SELECT mysql.ml_image_embedding('pictures', x'474946383961', NULL);
+SELECT mysql.ml_image_embedding('pictures', LEFT(@png, 60), NULL);
+SELECT mysql.ml_image_embedding('pictures', 'gs://bucket/red.jpg', NULL);
+SELECT mysql.ml_generate('pictures', 'say hello', NULL);
+-- T5: text from text.
+CALL mysql.ml_create_model_registration('writer', 'tiny-t5', 't5_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+-- What transformers writes with the same made-up weights.
+SELECT LEFT(mysql.ml_generate('writer', 'translate English to German: the house is wonderful', NULL), 34) AS answer;
+SELECT mysql.ml_generate('writer', NULL, NULL) IS NULL AS null_prompt;
+SELECT mysql.ml_generate('writer', 'hello', '{"max_tokens": 3}');
+SELECT mysql.ml_generate('writer', 'hello', '{"no_such_option": 3}');
+SELECT mysql.ml_embedding('writer', 'hello');
+SELECT JSON_EXTRACT(mysql.ml_validate_model('pictures'), '$.ok', '$.dimensions') AS pictures, JSON_EXTRACT(mysql.ml_validate_model('writer'), '$.ok') AS writer;
+CALL mysql.ml_drop_model_registration('pictures');
+CALL mysql.ml_drop_model_registration('writer');
 -- As an account without rights.
 CREATE USER nobody;
 GRANT ml_user TO nobody;
