@@ -73,7 +73,12 @@ fn multiply(
     for (left, out) in groups {
         for (j, (panel, bias)) in panels.chunks_exact(inputs).zip(biases).enumerate() {
             for (block, rows) in left.chunks_exact(inputs).zip(out.chunks_mut(outputs * ROWS)) {
-                let product = tile!(block, panel);
+                // The last rows of a short text: of what is not there nothing is computed.
+                let product = match rows.len() / outputs {
+                    0..=2 => tile!(2, block, panel),
+                    3..=4 => tile!(4, block, panel),
+                    _ => tile!(6, block, panel),
+                };
                 for (sums, row) in product.iter().zip(rows.chunks_mut(outputs)) {
                     let mut values = [0.0; COLUMNS];
                     for ((value, sum), bias) in values.iter_mut().zip(sums).zip(bias) {

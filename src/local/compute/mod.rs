@@ -22,27 +22,29 @@ pub type Right = [f32; COLUMNS];
 /// The product of some rows with some columns.
 pub type Tile = [[f32; COLUMNS]; ROWS];
 
-/// A tile where there are registers for all of it at once: AVX-512.
+/// The first `N` rows of a tile where there are registers for all of it at once: AVX-512. The others are 0.
 #[inline(always)]
-pub fn tile_at_once(a: &[Left], b: &[Right]) -> Tile {
-    let mut tile = [[0.0; COLUMNS]; ROWS];
+pub fn tile_at_once<const N: usize>(a: &[Left], b: &[Right]) -> Tile {
+    let mut part = [[0.0; COLUMNS]; N];
     for (a, b) in a.iter().zip(b) {
-        for (row, x) in tile.iter_mut().zip(a) {
+        for (row, x) in part.iter_mut().zip(a) {
             for (sum, y) in row.iter_mut().zip(b) {
                 *sum = x.mul_add(*y, *sum);
             }
         }
     }
+    let mut tile = [[0.0; COLUMNS]; ROWS];
+    tile.iter_mut().zip(part).for_each(|(row, part)| *row = part);
     tile
 }
 
 /// A tile half by half. `FUSED`: whether the processor multiplies and adds in one instruction; elsewhere `mul_add` is a
 /// slow function.
 #[inline(always)]
-pub fn tile_by_halves<const FUSED: bool>(a: &[Left], b: &[Right]) -> Tile {
+pub fn tile_by_halves<const N: usize, const FUSED: bool>(a: &[Left], b: &[Right]) -> Tile {
     let mut tile = [[0.0; COLUMNS]; ROWS];
     for part in 0..2 {
-        let half = half::<FUSED>(a, b, part);
+        let half = half::<N, FUSED>(a, b, part);
         for (row, half) in tile.iter_mut().zip(half) {
             if let Some(place) = row.as_chunks_mut().0.get_mut(part) {
                 *place = half;
@@ -53,8 +55,8 @@ pub fn tile_by_halves<const FUSED: bool>(a: &[Left], b: &[Right]) -> Tile {
 }
 
 #[inline(always)]
-fn half<const FUSED: bool>(a: &[Left], b: &[Right], part: usize) -> [[f32; COLUMNS / 2]; ROWS] {
-    let mut tile = [[0.0; COLUMNS / 2]; ROWS];
+fn half<const N: usize, const FUSED: bool>(a: &[Left], b: &[Right], part: usize) -> [[f32; COLUMNS / 2]; N] {
+    let mut tile = [[0.0; COLUMNS / 2]; N];
     for (a, b) in a.iter().zip(b) {
         let Some(b) = b.as_chunks::<{ COLUMNS / 2 }>().0.get(part) else { continue };
         for (row, x) in tile.iter_mut().zip(a) {
@@ -66,13 +68,13 @@ fn half<const FUSED: bool>(a: &[Left], b: &[Right], part: usize) -> [[f32; COLUM
     tile
 }
 
-/// The tile in the way that suits the processor a function was compiled for.
+/// The first rows of a tile, in the way that suits the processor a function was compiled for.
 macro_rules! tile {
-    ($a:expr, $b:expr) => {
+    ($rows:literal, $a:expr, $b:expr) => {
         multiversion::target::match_target! {
-            "x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma" => $crate::local::compute::tile_at_once($a, $b),
-            "x86_64+avx2+fma" => $crate::local::compute::tile_by_halves::<true>($a, $b),
-            _ => $crate::local::compute::tile_by_halves::<{ cfg!(target_arch = "aarch64") }>($a, $b),
+            "x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma" => $crate::local::compute::tile_at_once::<$rows>($a, $b),
+            "x86_64+avx2+fma" => $crate::local::compute::tile_by_halves::<$rows, true>($a, $b),
+            _ => $crate::local::compute::tile_by_halves::<$rows, { cfg!(target_arch = "aarch64") }>($a, $b),
         }
     };
 }
@@ -89,7 +91,7 @@ pub fn multiply_block(left: &[Left], panels: &[Right], out: &mut [f32], width: u
         return;
     }
     for (j, panel) in panels.chunks_exact(left.len()).enumerate() {
-        let product = tile!(left, panel);
+        let product = tile!(6, left, panel);
         for (sums, row) in product.iter().zip(out.chunks_mut(width)) {
             let Some(row) = row.get_mut(j * COLUMNS..) else { continue };
             match row.first_chunk_mut() {
