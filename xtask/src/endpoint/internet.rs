@@ -20,6 +20,7 @@
 //! | `api.cohere.com`, `api.voyageai.com`, `api.mistral.ai` | `/cohere/...`, `/voyage/...`, `/mistral/...` |
 //! | `bedrock-runtime.REGION.amazonaws.com` | `/bedrock/...` |
 //! | `tei.[...].example`, `nim.[...].example`, `ollama.[...].example` | `/tei/...`, `/nim/...`, `/ollama/...`: servers of one's own |
+//! | `huggingface.co` | `...`: repositories of models, as [`hub`](super::hub) serves them |
 //! | `cymbal.com`, any other host under `example` | `...` |
 //!
 //! For every other host CONNECT is answered with 502.
@@ -77,7 +78,7 @@ impl Host {
             "api.cohere.com" => "/cohere",
             "api.voyageai.com" => "/voyage",
             "api.mistral.ai" => "/mistral",
-            "cymbal.com" => "",
+            "huggingface.co" | "cymbal.com" => "",
             _ if between("", ".openai.azure.com") => "/azure",
             _ if between("", "-aiplatform.googleapis.com") => "/vertex",
             _ if between("secretmanager.", ".rep.googleapis.com") => "/secretmanager",
