@@ -49,6 +49,7 @@ CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 
 CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'custom', 'generic', 'm', NULL, NULL, NULL, 'mysql.cloudsql_ml_text_embedding_input_transform', 'mysql.cloudsql_ml_text_embedding_output_transform');
 CALL mysql.ml_create_model_registration('x', NULL, 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, 'google_ml.openai_text_embedding_input_transform', 'path:$.data[0].embedding');
 CALL mysql.ml_create_model_registration('x', NULL, 'nim_clip', 'llm', NULL, NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('x', 'https://h.example/', 'bert_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_create_model_registration('edb', NULL, 'bert_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 CALL mysql.ml_drop_model_registration('edb');
 CALL mysql.ml_create_model_registration('edb', 'http://127.0.0.1:1/v1', 'nim_clip', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
