@@ -167,6 +167,7 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
     conn.query_drop("SELECT ml_embedding('bench', 'once')")?;
     let memory = (server.rss_kib()? - before) as f64 / 1024.0;
 
+    let load_before = load();
     let mut baseline = Baseline::start(progress)?;
     let mut texts = Texts::new()?;
     let names = ["sentence-transformers", "onnxruntime", "bert_local"];
@@ -205,11 +206,18 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
             }
         }
     }
+    let load = (load_before, load());
     let versions = baseline.versions.clone();
     drop(baseline);
     conn.query_drop("CALL mysql.ml_unload_model('bench')")?;
     let left = (server.rss_kib()? as f64 - before as f64) / 1024.0;
-    report(server, (rows, rounds), &names, &all, &versions, (median(&ready), memory, left))
+    report(server, (rows, rounds), &names, &all, &versions, (median(&ready), memory, left), load)
+}
+
+/// The machine's load average of the last minute.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// All texts in one array of `ml_embedding_batch`; the seconds.
@@ -259,6 +267,7 @@ fn report(
     all: &[Measured],
     versions: &Value,
     (ready, memory, left): (f64, f64, f64),
+    (load_before, load_after): (String, String),
 ) -> Result<String> {
     let mysql: Option<String> = server.connect("root")?.query_first("SELECT VERSION()")?;
     let [_, onnx, own] = all else { anyhow::bail!("not three") };
@@ -302,7 +311,7 @@ fn report(
     row(&format!("{SESSIONS} at once, p50 of a sentence in ms"), &|m| &m.in_sessions, 1)?;
     writeln!(
         out,
-        "\nThe last column is `bert_local` divided by onnxruntime: for texts/s more is better, for ms less.\n\nThe model is ready after {ready:.0} ms (`ml_load_model`, files in the page cache). mysqld's resident memory grew by {memory:.0} MiB when\nit was loaded and used; {left:.0} MiB of that and of what the runs needed are left after `ml_unload_model`."
+        "\nThe last column is `bert_local` divided by onnxruntime: for texts/s more is better, for ms less. The machine's load average was\n{load_before} at the beginning and {load_after} at the end, of which the benchmark itself makes about as much as there are cores: what runs beside it\nslows programs of several threads down more than one.\n\nThe model is ready after {ready:.0} ms (`ml_load_model`, files in the page cache). mysqld's resident memory grew by {memory:.0} MiB when\nit was loaded and used; {left:.0} MiB of that and of what the runs needed are left after `ml_unload_model`."
     )?;
     Ok(out)
 }
