@@ -169,8 +169,7 @@ fn set_up(s: &mut Session, layout: &Layout) -> Result<Option<&'static str>> {
         s.run(marking::create_trigger(layout)?.as_bytes()).map_err(advised)?;
     }
     let found = s.query(
-        "SELECT STATUS, @@GLOBAL.read_only, @@GLOBAL.event_scheduler FROM information_schema.EVENTS \
-         WHERE EVENT_SCHEMA = ? AND EVENT_NAME = ?",
+        "SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_SCHEMA = ? AND EVENT_NAME = ?",
         &[layout.schema.as_str().into(), name.as_str().into()],
     )?;
     let status = match found.rows.first() {
@@ -522,8 +521,7 @@ fn shown(state: &EmbedState, busy: bool) -> Value {
         None => "not started",
     };
     let percent = match (status, state.to_embed) {
-        ("finished", _) => Some(100.0),
-        (_, Some(0)) => Some(100.0),
+        ("finished", _) | (_, Some(0)) => Some(100.0),
         (_, Some(rows)) => Some((state.processed as f64 * 1000.0 / rows as f64).floor().min(1000.0) / 10.0),
         (_, None) => None,
     };
