@@ -104,6 +104,7 @@ CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_embed_progress (
   table_schema VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   embedding_column VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  account VARCHAR(288) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'whose job it was',
   model_id VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   status VARCHAR(16) NOT NULL COMMENT 'running, finished, stopped or failed',
   embedded BIGINT UNSIGNED NOT NULL,
@@ -112,19 +113,20 @@ CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_embed_progress (
   message TEXT NULL,
   started_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
   updated_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
-  PRIMARY KEY (table_schema, table_name, embedding_column)
-) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: the last ml_embed_table of each column';
+  PRIMARY KEY (table_schema, table_name, embedding_column, account)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: the last ml_embed_table of each column and account';
 
 CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_embed_failures (
   table_schema VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   embedding_column VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  account VARCHAR(288) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'whose job it was',
   row_key_hash BINARY(32) NOT NULL,
   row_key JSON NOT NULL,
   error TEXT NOT NULL,
   tries INT UNSIGNED NOT NULL DEFAULT 1,
   failed_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
-  PRIMARY KEY (table_schema, table_name, embedding_column, row_key_hash)
+  PRIMARY KEY (table_schema, table_name, embedding_column, account, row_key_hash)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: rows that ml_embed_table could not embed';
 
 -- Columns that are kept embedded; install-ai.sql makes the routines for them.
@@ -136,13 +138,30 @@ CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_embed_configs (
   model_id VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   batch_size INT UNSIGNED NULL,
   incremental_refresh_mode VARCHAR(16) NOT NULL COMMENT 'manual or transactional',
-  definer VARCHAR(288) NOT NULL COMMENT 'the account that initialized it',
+  definer VARCHAR(288) NOT NULL COMMENT 'the account that initialized it, as which all of it runs',
+  object_name VARCHAR(64) NOT NULL COMMENT 'of its trigger and event',
   rows_to_embed BIGINT UNSIGNED NULL COMMENT 'when somebody last asked for them',
   last_error TEXT NULL COMMENT 'of the event',
   created_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
   updated_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
   PRIMARY KEY (table_schema, table_name, embedding_column)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: columns that are kept embedded';
+
+-- Tables that an earlier version made. Notes of jobs whose account was not kept are nobody's and go.
+SET @mysql_ml_upgrade = IF(EXISTS (SELECT * FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'cloudsql_ml_embed_progress' AND COLUMN_NAME = 'account'), 'DO 0', 'ALTER TABLE mysql.cloudsql_ml_embed_progress ADD COLUMN account VARCHAR(288) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT ''whose job it was'' AFTER embedding_column, DROP PRIMARY KEY, ADD PRIMARY KEY (table_schema, table_name, embedding_column, account)');
+PREPARE mysql_ml_upgrade FROM @mysql_ml_upgrade;
+EXECUTE mysql_ml_upgrade;
+SET @mysql_ml_upgrade = IF(EXISTS (SELECT * FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'cloudsql_ml_embed_failures' AND COLUMN_NAME = 'account'), 'DO 0', 'ALTER TABLE mysql.cloudsql_ml_embed_failures ADD COLUMN account VARCHAR(288) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT ''whose job it was'' AFTER embedding_column, DROP PRIMARY KEY, ADD PRIMARY KEY (table_schema, table_name, embedding_column, account, row_key_hash)');
+PREPARE mysql_ml_upgrade FROM @mysql_ml_upgrade;
+EXECUTE mysql_ml_upgrade;
+SET @mysql_ml_upgrade = IF(EXISTS (SELECT * FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'cloudsql_ml_embed_configs' AND COLUMN_NAME = 'object_name'), 'DO 0', 'ALTER TABLE mysql.cloudsql_ml_embed_configs ADD COLUMN object_name VARCHAR(64) NOT NULL DEFAULT '''' COMMENT ''of its trigger and event'' AFTER definer');
+PREPARE mysql_ml_upgrade FROM @mysql_ml_upgrade;
+EXECUTE mysql_ml_upgrade;
+DEALLOCATE PREPARE mysql_ml_upgrade;
+DELETE FROM mysql.cloudsql_ml_embed_progress WHERE account = '';
+DELETE FROM mysql.cloudsql_ml_embed_failures WHERE account = '';
+-- The names that the earlier version gave.
+UPDATE mysql.cloudsql_ml_embed_configs SET object_name = CONCAT('ml_embeddings_', LEFT(SHA2(CONCAT(LOWER(table_name), CHAR(0), LOWER(embedding_column)), 256), 16)) WHERE object_name = '';
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_embed_configs TO `mysql_ml`@`localhost`;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_embed_progress TO `mysql_ml`@`localhost`;

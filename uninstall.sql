@@ -10,7 +10,7 @@ SET SESSION lock_wait_timeout = 10;
 
 -- Where the registrations go, the columns that are kept embedded lose their triggers and events. Otherwise those stay: the
 -- triggers take the vector of a changed row away, and the events do nothing until install.sql is run again.
-SET @mysql_ml_drop = IF(@mysql_ml_drop_registrations AND EXISTS (SELECT * FROM mysql.func WHERE name = 'ml_drop_embedding_config') AND EXISTS (SELECT * FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'cloudsql_ml_embed_configs'), 'DO ml_drop_embedding_config(NULL, NULL)', 'DO 0');
+SET @mysql_ml_drop = IF(@mysql_ml_drop_registrations AND EXISTS (SELECT * FROM mysql.func WHERE name = 'ml_drop_embedding_config') AND EXISTS (SELECT * FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'cloudsql_ml_embed_configs'), 'SELECT ml_drop_embedding_config(CONCAT(''`'', REPLACE(table_schema, ''`'', ''``''), ''`.`'', REPLACE(table_name, ''`'', ''``''), ''`''), embedding_column) AS dropped FROM mysql.cloudsql_ml_embed_configs', 'DO 0');
 PREPARE mysql_ml_drop FROM @mysql_ml_drop;
 EXECUTE mysql_ml_drop;
 

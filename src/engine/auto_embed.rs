@@ -10,24 +10,28 @@ use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
-use super::embed_table::{lock_of, must_fit, Options, Summary};
+use super::embed_table::{must_fit, Options, Summary};
 use super::Engine;
 use crate::error::{cut, Error, Kind, Result};
 use crate::models::embed_config_store::{self as store, EmbedConfig, EmbedState, Mode, Place};
 use crate::models::store::Routine;
-use crate::server::caller::current_account;
+use crate::server::caller::{current_account, Account};
 use crate::server::log;
-use crate::server::session::Session;
-use crate::server::sql::{with_session, As, Purpose, SQL_TIMEOUT};
+use crate::server::session::{Row, Session};
+use crate::server::sql::{check_may_call, with_session, As, Purpose, SQL_TIMEOUT};
 use crate::tables::layout::{parse_table, quoted, Layout};
 use crate::tables::{marking, statements};
 use crate::threads::interrupt::Interrupt;
 
 const ER_BAD_DB: u32 = 1049;
 const ER_BAD_FIELD: u32 = 1054;
+const ER_CANT_DROP_FIELD: u32 = 1091;
 const ER_LOCK_WAIT_TIMEOUT: u32 = 1205;
 const ER_NO_SUCH_TABLE: u32 = 1146;
+const ER_WRONG_OBJECT: u32 = 1347;
+const ER_TRIGGER_EXISTS: u32 = 1359;
 const ER_TRIGGER_NEEDS_SUPER: u32 = 1419;
+const ER_EVENT_EXISTS: u32 = 1537;
 
 /// How long the event leaves a column alone after a run that failed, doubled each time.
 const FIRST_REST: Duration = Duration::from_secs(10);
@@ -92,34 +96,62 @@ enum Found {
     Gone(Error),
 }
 
-impl EmbedConfig {
+impl Place {
+    /// As SQL.
     fn table_name(&self) -> String {
-        format!("{}.{}", quoted(&self.place.schema), quoted(&self.place.table))
+        format!("{}.{}", quoted(&self.schema), quoted(&self.table))
+    }
+
+    /// As the calls take it, without backquotes where none are needed.
+    fn shown(&self) -> String {
+        let plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '$');
+        if plain(&self.schema) && plain(&self.table) {
+            format!("{}.{}", self.schema, self.table)
+        } else {
+            self.table_name()
+        }
+    }
+
+    /// The call that puts right what can be put right.
+    fn refresh_call(&self) -> String {
+        let text = |t: &str| t.replace('\\', "\\\\").replace('\'', "''");
+        format!("CALL ai.refresh_embeddings('{}', '{}', NULL)", text(&self.shown()), text(&self.embedding))
     }
 }
 
-fn as_caller<T: Send + 'static>(
+fn as_account<T: Send + 'static>(
+    account: &As,
     interrupt: &dyn Interrupt,
     work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    with_session(&As::Caller, Purpose::Own, interrupt, Instant::now() + SQL_TIMEOUT, work)
+    with_session(account, Purpose::Own, interrupt, Instant::now() + SQL_TIMEOUT, work)
 }
 
-/// Looks whether the table is there; an error where the caller may not know.
+/// What is kept of a configuration is text of its definer's: whoever calls, it runs with the definer's rights.
+fn as_definer<T: Send + 'static>(
+    config: &EmbedConfig,
+    interrupt: &dyn Interrupt,
+    work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    as_account(&As::Owner(config.definer.clone()), interrupt, work)
+}
+
+/// Looks whether the table is there.
 fn look(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<Found> {
     let config = config.clone();
-    as_caller(interrupt, move |s| {
-        let probe = format!("SELECT {} FROM {} LIMIT 0", quoted(&config.place.embedding), config.table_name());
+    as_definer(&config.clone(), interrupt, move |s| {
+        let table = config.place.table_name();
+        let probe = format!("SELECT {} FROM {table} LIMIT 0", quoted(&config.place.embedding));
         match s.run(probe.as_bytes()).map_err(|e| (e.kind(), e)) {
             Ok(_) => {}
             Err((Kind::Server(ER_BAD_DB | ER_NO_SUCH_TABLE | ER_BAD_FIELD), e)) => return Ok(Found::Gone(e)),
             Err((_, e)) => return Err(e),
         }
-        match Layout::look_up(s, &config.table_name(), &config.content, &config.place.embedding, None) {
+        match Layout::look_up(s, &table, &config.content, &config.place.embedding, None) {
             Ok(layout) => Ok(Found::There(Box::new(layout))),
             // The text was looked at when the column was configured: what it names was there then.
             Err(e) => {
-                let probe = format!("SELECT (\n{}\n) FROM {} LIMIT 0", config.content, config.table_name());
+                let probe = format!("SELECT (\n{}\n) FROM {table} LIMIT 0", config.content);
                 match s.run(probe.as_bytes()).map_err(|e| (e.kind(), e)) {
                     Err((Kind::Server(ER_BAD_FIELD), gone)) => Ok(Found::Gone(gone)),
                     _ => Err(e),
@@ -129,14 +161,21 @@ fn look(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<Found> {
     })
 }
 
-/// The server's refusal where the caller may not write vectors.
-fn must_be_writable(s: &mut Session, layout: &Layout) -> Result<()> {
-    let v = quoted(&layout.embedding);
-    s.run(format!("UPDATE {} SET {v} = {v} WHERE FALSE", layout.name()).as_bytes()).map(|_| ())
+/// The server's refusal where the caller may not alter the table. The statement ends at a column that does not exist,
+/// after the server has looked at the rights and before it has looked at a row.
+fn must_be_alterable(place: &Place, interrupt: &dyn Interrupt) -> Result<()> {
+    let statement = format!("ALTER TABLE {} DROP COLUMN {}", place.table_name(), quoted(&marking::no_column()));
+    match as_account(&As::Caller, interrupt, move |s| s.run(statement.as_bytes())) {
+        Err(e) => match e.kind() {
+            Kind::Server(ER_CANT_DROP_FIELD | ER_NO_SUCH_TABLE | ER_BAD_DB | ER_WRONG_OBJECT) => Ok(()),
+            _ => Err(e),
+        },
+        Ok(_) => Err(Error::internal("a column that does not exist was dropped")),
+    }
 }
 
 /// Advice for what commonly keeps a trigger or event from being made.
-fn advised(error: Error) -> Error {
+fn advised(error: Error, name: &str) -> Error {
     match error.kind() {
         Kind::Server(ER_LOCK_WAIT_TIMEOUT) => Error::new(
             Kind::Busy,
@@ -146,65 +185,256 @@ fn advised(error: Error) -> Error {
             Kind::Denied,
             "with the binary log on, the server lets only accounts with SUPER make triggers; let one initialize the embeddings, or SET GLOBAL log_bin_trust_function_creators = 1",
         ),
+        Kind::Server(code @ (ER_TRIGGER_EXISTS | ER_EVENT_EXISTS)) => Error::new(
+            Kind::AlreadyExists,
+            format!(
+                "somebody else made the {what} {name}; DROP {} {name}, and call again",
+                if code == ER_EVENT_EXISTS { "EVENT" } else { "TRIGGER" },
+                what = if code == ER_EVENT_EXISTS { "event" } else { "trigger" },
+            ),
+        ),
         _ => error,
     }
 }
 
-/// Makes the trigger and the event, or puts them right; returns what keeps them from working.
-fn set_up(s: &mut Session, layout: &Layout) -> Result<Option<&'static str>> {
-    let name = marking::name_of(&layout.table, &layout.embedding);
-    let found = s.query(
-        "SELECT EVENT_OBJECT_TABLE, ACTION_STATEMENT FROM information_schema.TRIGGERS \
-         WHERE TRIGGER_SCHEMA = ? AND TRIGGER_NAME = ?",
-        &[layout.schema.as_str().into(), name.as_str().into()],
-    )?;
-    let body = marking::trigger_body(layout)?;
-    let right = match found.rows.first() {
-        Some(row) => row.get::<String>(0)? == layout.table && row.get::<String>(1)?.trim() == body,
-        None => false,
-    };
-    if !right {
-        let qualified = marking::qualified(&layout.schema, &layout.table, &layout.embedding);
-        s.run(format!("DROP TRIGGER IF EXISTS {qualified}").as_bytes()).map_err(advised)?;
-        s.run(marking::create_trigger(layout)?.as_bytes()).map_err(advised)?;
+/// A trigger as the server describes it.
+struct Trigger {
+    name: String,
+    table: String,
+    body: String,
+    /// `BEFORE UPDATE`.
+    when: String,
+    definer: String,
+}
+
+/// An event as the server describes it.
+struct Event {
+    name: String,
+    status: String,
+    body: String,
+    definer: String,
+    /// `10 SECOND`; `None` where it does not run for ever at regular times.
+    every: Option<String>,
+}
+
+impl Trigger {
+    fn read(row: &Row) -> Result<Self> {
+        Ok(Trigger {
+            name: row.get(0)?,
+            table: row.get(1)?,
+            body: row.get(2)?,
+            when: row.get(3)?,
+            definer: row.get(4)?,
+        })
     }
-    let found = s.query(
-        "SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_SCHEMA = ? AND EVENT_NAME = ?",
-        &[layout.schema.as_str().into(), name.as_str().into()],
-    )?;
-    let status = match found.rows.first() {
-        Some(row) => row.get::<String>(0)?,
-        None => {
-            s.run(marking::create_event(layout).as_bytes()).map_err(advised)?;
-            "ENABLED".to_owned()
-        }
+
+    /// Whether it is what the definer of the configuration would make now.
+    fn is_right(&self, config: &EmbedConfig, layout: &Layout) -> Result<bool> {
+        Ok(self.table == layout.table
+            && marking::is_body(&self.body, &marking::trigger_body(layout)?)
+            && self.when == "BEFORE UPDATE"
+            && self.definer == config.definer.to_string())
+    }
+}
+
+impl Event {
+    fn read(row: &Row) -> Result<Self> {
+        Ok(Event {
+            name: row.get(0)?,
+            status: row.get(1)?,
+            body: row.get(2)?,
+            definer: row.get(3)?,
+            every: row.get(4)?,
+        })
+    }
+
+    /// Whether it does what the definer of the configuration would have it do, and as that account.
+    fn is_right(&self, config: &EmbedConfig) -> bool {
+        marking::is_body(&self.body, &marking::event_body(&config.place))
+            && self.definer == config.definer.to_string()
+            && self.every.is_some()
+    }
+
+    fn came_by_replication(&self) -> bool {
+        self.status != "ENABLED" && self.status != "DISABLED"
+    }
+}
+
+/// The trigger of a column, and others that do the same to its table, as a dump that was restored leaves them.
+fn triggers_of(s: &mut Session, config: &EmbedConfig) -> Result<(Option<Trigger>, Vec<Trigger>)> {
+    let Place { schema, table, embedding } = &config.place;
+    let rows = s
+        .query(
+            "SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE, ACTION_STATEMENT, CONCAT(ACTION_TIMING, ' ', EVENT_MANIPULATION), \
+             DEFINER FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = ? AND (TRIGGER_NAME = ? OR \
+             (EVENT_OBJECT_TABLE = ? AND LEFT(TRIGGER_NAME, 14) = ?))",
+            &[
+                schema.as_str().into(),
+                config.object.as_str().into(),
+                table.as_str().into(),
+                marking::PREFIX.into(),
+            ],
+        )?
+        .rows;
+    let found = rows.iter().map(Trigger::read).collect::<Result<Vec<_>>>()?;
+    let (mine, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|t| t.name == config.object);
+    let same = others.into_iter().filter(|t| marking::looks_like_ours(&t.body, embedding)).collect();
+    Ok((mine.into_iter().next(), same))
+}
+
+fn events_of(s: &mut Session, config: &EmbedConfig) -> Result<(Option<Event>, Vec<Event>)> {
+    let rows = s
+        .query(
+            "SELECT EVENT_NAME, STATUS, EVENT_DEFINITION, DEFINER, IF(EVENT_TYPE = 'RECURRING' AND ENDS IS NULL, \
+             CONCAT(QUOTE(INTERVAL_VALUE), ' ', INTERVAL_FIELD), NULL) FROM information_schema.EVENTS \
+             WHERE EVENT_SCHEMA = ? AND (EVENT_NAME = ? OR LEFT(EVENT_NAME, 14) = ?)",
+            &[config.place.schema.as_str().into(), config.object.as_str().into(), marking::PREFIX.into()],
+        )?
+        .rows;
+    let found = rows.iter().map(Event::read).collect::<Result<Vec<_>>>()?;
+    let (mine, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|e| e.name == config.object);
+    let same = others.into_iter().filter(|e| marking::calls_for(&e.body, &config.place)).collect();
+    Ok((mine.into_iter().next(), same))
+}
+
+/// Makes the trigger and the event as the definer, or puts them right. What is found under their names counts for what it
+/// is, never by its name alone; what is not right is dropped and made anew, never altered, because whoever alters an
+/// event becomes the account it runs as. Returns what there is to tell.
+fn set_up(s: &mut Session, config: &EmbedConfig, layout: &Layout) -> Result<Option<String>> {
+    let name = marking::qualified(&layout.schema, &config.object);
+    let drop = |s: &mut Session, what: &str, object: &str| {
+        let qualified = marking::qualified(&layout.schema, object);
+        s.run(format!("DROP {what} IF EXISTS {qualified}").as_bytes()).map(|_| ()).map_err(|e| advised(e, &name))
     };
-    // On a server that was a replica: events that came by replication do not run until somebody says so.
-    if status != "ENABLED" && status != "DISABLED" {
-        let qualified = marking::qualified(&layout.schema, &layout.table, &layout.embedding);
-        s.run(format!("ALTER EVENT {qualified} ENABLE").as_bytes()).map_err(advised)?;
+    let mut foreign = None;
+    let (trigger, same) = triggers_of(s, config)?;
+    for other in &same {
+        drop(s, "TRIGGER", &other.name)?;
+    }
+    if !trigger.as_ref().map_or(Ok(false), |t| t.is_right(config, layout))? {
+        if let Some(t) = trigger.filter(|t| t.definer != config.definer.to_string()) {
+            foreign = Some(format!("the trigger {name} was one of {}, and is replaced", t.definer));
+        }
+        drop(s, "TRIGGER", &config.object)?;
+        s.run(marking::create_trigger(layout, &config.object)?.as_bytes()).map_err(|e| advised(e, &name))?;
+    }
+    let (event, same) = events_of(s, config)?;
+    for other in &same {
+        drop(s, "EVENT", &other.name)?;
+    }
+    let right = event.as_ref().is_some_and(|e| e.is_right(config));
+    if !right || event.as_ref().is_some_and(Event::came_by_replication) {
+        let every = event.as_ref().filter(|_| right).and_then(|e| e.every.clone());
+        if let Some(e) = event.filter(|e| e.definer != config.definer.to_string()) {
+            foreign = Some(format!("the event {name} was one of {}, and is replaced", e.definer));
+        }
+        drop(s, "EVENT", &config.object)?;
+        let create = marking::create_event(&config.place, &config.object, every.as_deref().unwrap_or(marking::EVERY));
+        s.run(create.as_bytes()).map_err(|e| advised(e, &name))?;
+    }
+    if let Some(what) = &foreign {
+        log::write(true, &format!("mysql-ml: {what}"));
+    }
+    Ok(foreign.or(obstacle(s, config, layout)?))
+}
+
+/// What keeps a configuration from working by itself. Reads what the server knows, no table.
+fn obstacle(s: &mut Session, config: &EmbedConfig, layout: &Layout) -> Result<Option<String>> {
+    if config.mode != Mode::Transactional {
+        return Ok(None);
+    }
+    let call = config.place.refresh_call();
+    let name = marking::qualified(&config.place.schema, &config.object);
+    match triggers_of(s, config)?.0 {
+        None => {
+            return Ok(Some(format!("its trigger is missing, so that changed rows keep their old vectors; {call}")))
+        }
+        Some(t) if !t.is_right(config, layout)? => {
+            return Ok(Some(format!("the trigger {name}, of {}, is not the one that was made; {call}", t.definer)))
+        }
+        Some(_) => {}
     }
     let scheduler = s.query("SELECT @@GLOBAL.event_scheduler", &[])?;
     let scheduler: Option<String> = scheduler.rows.first().map(|row| row.get(0)).transpose()?;
-    Ok(match (status.as_str(), scheduler.as_deref()) {
-        (_, Some("OFF" | "DISABLED")) => {
-            Some("the event scheduler is off; SET GLOBAL event_scheduler = ON, or call ai.refresh_embeddings")
+    Ok(match (events_of(s, config)?.0, scheduler.as_deref()) {
+        (None, _) => Some(format!("its event is missing, so that nothing is embedded by itself; {call}")),
+        (Some(e), _) if !e.is_right(config) => {
+            Some(format!("the event {name}, of {}, is not the one that was made; {call}", e.definer))
         }
-        ("DISABLED", _) => Some("its event is disabled; ALTER EVENT ... ENABLE, or call ai.refresh_embeddings"),
+        (Some(e), _) if e.came_by_replication() => Some(format!(
+            "its event came by replication and does not run on this server; where this is the source now, {call}"
+        )),
+        (_, Some("OFF" | "DISABLED")) => Some(
+            "the event scheduler is off; SET GLOBAL event_scheduler = ON, or call ai.refresh_embeddings".to_owned(),
+        ),
+        (Some(e), _) if e.status == "DISABLED" => {
+            Some("its event is disabled; ALTER EVENT ... ENABLE, or call ai.refresh_embeddings".to_owned())
+        }
         _ => None,
     })
 }
 
 /// Removes trigger and event. They are gone with their schema.
-fn take_down(s: &mut Session, place: &Place) -> Result<()> {
-    let qualified = marking::qualified(&place.schema, &place.table, &place.embedding);
+fn take_down(s: &mut Session, config: &EmbedConfig) -> Result<()> {
+    let qualified = marking::qualified(&config.place.schema, &config.object);
     let mut drop = |what| match s.run(format!("DROP {what} IF EXISTS {qualified}").as_bytes()) {
         Err(e) if e.kind() == Kind::Server(ER_BAD_DB) => Ok(()),
-        result => result.map(|_| ()).map_err(advised),
+        result => result.map(|_| ()).map_err(|e| advised(e, &qualified)),
     };
-    // Both, also where the caller may drop one of them only.
+    // Both, also where the account may drop one of them only.
     let (event, trigger) = (drop("EVENT"), drop("TRIGGER"));
     event.and(trigger)
+}
+
+/// Removes the events that call for a column without a configuration, and its triggers: those of the account in force, as
+/// a schema brings them that is restored into a server which does not know it. A trigger that takes vectors away must not
+/// stay where nobody gives them back. Returns whether there were any.
+fn take_down_orphans(s: &mut Session, place: &Place, account: &Account) -> Result<bool> {
+    let account = account.to_string();
+    let events = s
+        .query(
+            "SELECT EVENT_SCHEMA, EVENT_NAME, EVENT_DEFINITION FROM information_schema.EVENTS \
+             WHERE LEFT(EVENT_NAME, 14) = ? AND DEFINER = ?",
+            &[marking::PREFIX.into(), account.as_str().into()],
+        )?
+        .rows;
+    let body = marking::event_body(place);
+    let calls = |row: &Row| row.get::<String>(2).map(|shown| marking::is_body(&shown, &body));
+    let mut found = Vec::new();
+    for row in events {
+        if calls(&row)? {
+            found.push(row);
+        }
+    }
+    let events = found;
+    if events.is_empty() {
+        return Ok(false);
+    }
+    let triggers = s
+        .query(
+            "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, ACTION_STATEMENT FROM information_schema.TRIGGERS \
+             WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? AND DEFINER = ? AND LEFT(TRIGGER_NAME, 14) = ?",
+            &[
+                place.schema.as_str().into(),
+                place.table.as_str().into(),
+                account.as_str().into(),
+                marking::PREFIX.into(),
+            ],
+        )?
+        .rows;
+    let mut drop = |what: &str, row: &Row| {
+        let qualified = marking::qualified(&row.get::<String>(0)?, &row.get::<String>(1)?);
+        s.run(format!("DROP {what} IF EXISTS {qualified}").as_bytes())
+    };
+    for row in &triggers {
+        if marking::looks_like_ours(&row.get::<String>(2)?, &place.embedding) {
+            drop("TRIGGER", row)?;
+        }
+    }
+    for row in &events {
+        drop("EVENT", row)?;
+    }
+    Ok(true)
 }
 
 impl Engine {
@@ -230,16 +460,19 @@ impl Engine {
             model_id: model_id.to_owned(),
             batch_size,
             mode,
+            definer: current_account()?,
+            object: marking::new_name(),
             last_error: None,
         };
         let (layout, count) = {
             let config = config.clone();
-            as_caller(interrupt, move |s| {
-                let layout = Layout::look_up(s, &config.table_name(), &config.content, &config.place.embedding, None)?;
+            as_definer(&config.clone(), interrupt, move |s| {
+                let Place { embedding, .. } = &config.place;
+                let layout = Layout::look_up(s, &config.place.table_name(), &config.content, embedding, None)?;
                 if mode == Mode::Transactional {
-                    marking::create_trigger(&layout)?;
+                    marking::create_trigger(&layout, &config.object)?;
                 }
-                must_be_writable(s, &layout)?;
+                layout.must_be_writable(s)?;
                 let count = rows_to_embed(s, &layout)?;
                 Ok((layout, count))
             })?
@@ -247,22 +480,26 @@ impl Engine {
         if let Some(wanted) = resolved.model.options.dimensions {
             must_fit(&layout, usize::try_from(wanted).unwrap_or(usize::MAX))?;
         }
-        config.place.embedding.clone_from(&layout.embedding);
-        store::create(&config, &current_account()?.to_string(), count, interrupt)?;
+        // As the server writes the names.
+        config.place =
+            Place { schema: layout.schema.clone(), table: layout.table.clone(), embedding: layout.embedding.clone() };
+        if let Err(e) = store::create(&config, count, interrupt) {
+            return self.repaired(&config, e, interrupt);
+        }
         let note = if mode == Mode::Transactional {
             let made = {
-                let (layout, place) = (layout.clone(), config.place.clone());
-                as_caller(interrupt, move |s| {
-                    set_up(s, &layout).inspect_err(|_| {
+                let (layout, config) = (layout.clone(), config.clone());
+                as_definer(&config.clone(), interrupt, move |s| {
+                    set_up(s, &config, &layout).inspect_err(|_| {
                         // What was made of it goes again; the first error is the one to tell.
-                        let _ = take_down(s, &place);
+                        let _ = take_down(s, &config);
                     })
                 })
             };
             match made {
                 Ok(note) => note,
                 Err(e) => {
-                    store::delete(&config.place, interrupt)?;
+                    store::delete(&config, interrupt)?;
                     return Err(e);
                 }
             }
@@ -272,10 +509,36 @@ impl Engine {
         let summary = self.embed_configured(&config, HashSet::new(), None, interrupt).map_err(|e| {
             e.context("the embeddings are initialized, and ai.refresh_embeddings goes on with them, but not all rows are embedded")
         })?;
-        Ok(told(&summary, note))
+        Ok(told(&summary, note.as_deref()))
     }
 
-    /// Embeds what lacks a vector in configured columns: of a column, of a table, or of all that the caller can see.
+    /// Where the same was initialized by the same account and its trigger or event are gone since, as a schema that was
+    /// restored or made anew lacks them: they are made again. Otherwise the error that it is there already.
+    fn repaired(&self, wanted: &EmbedConfig, exists: Error, interrupt: &dyn Interrupt) -> Result<String> {
+        if exists.kind() != Kind::AlreadyExists {
+            return Err(exists);
+        }
+        let found = store::all(interrupt)?.into_iter().map(|s| s.config).find(|c| c.place == wanted.place);
+        let same = |c: &EmbedConfig| {
+            (&c.definer, &c.content, &c.model_id, c.mode)
+                == (&wanted.definer, &wanted.content, &wanted.model_id, wanted.mode)
+        };
+        let Some(config) = found.filter(same) else { return Err(exists) };
+        if self.state(&config, interrupt)?.is_none() {
+            return Err(exists);
+        }
+        let (summary, note) = self.refresh(&config, wanted.batch_size, interrupt)?;
+        let again = "it was initialized before; its trigger and event are put right";
+        Ok(told(&summary, Some(&note.map_or_else(|| again.to_owned(), |note| format!("{again}; {note}")))))
+    }
+
+    /// What keeps a configuration from working, as its definer sees it.
+    fn state(&self, config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<Option<String>> {
+        let config = config.clone();
+        as_definer(&config.clone(), interrupt, move |s| state_in(s, &config))
+    }
+
+    /// Embeds what lacks a vector in configured columns: of a column, of a table, or of all that the caller configured.
     pub fn refresh_embeddings(
         &self,
         table: Option<&str>,
@@ -284,6 +547,7 @@ impl Engine {
         interrupt: &dyn Interrupt,
     ) -> Result<String> {
         let batch_size = batch_size.map(read_batch_size).transpose()?;
+        check_may_call(Routine::EMBED_TABLE.name, Routine::EMBED_TABLE.parameters, interrupt)?;
         let chosen = self.chosen(table, embedding, interrupt)?;
         let (mut sum, mut note, mut failure) = (Summary::default(), None, None);
         for config in chosen {
@@ -302,7 +566,7 @@ impl Engine {
         }
         match failure {
             Some(e) => Err(e),
-            None => Ok(told(&sum, note)),
+            None => Ok(told(&sum, note.as_deref())),
         }
     }
 
@@ -311,7 +575,7 @@ impl Engine {
         config: &EmbedConfig,
         batch_size: Option<u64>,
         interrupt: &dyn Interrupt,
-    ) -> Result<(Summary, Option<&'static str>)> {
+    ) -> Result<(Summary, Option<String>)> {
         let layout = match look(config, interrupt)? {
             Found::There(layout) => *layout,
             Found::Gone(e) => {
@@ -322,22 +586,27 @@ impl Engine {
                 ));
             }
         };
-        let transactional = config.mode == Mode::Transactional;
-        let (note, count) = as_caller(interrupt, move |s| {
-            let note = if transactional { set_up(s, &layout)? } else { None };
-            Ok((note, rows_to_embed(s, &layout)?))
-        })?;
-        store::set_rows_to_embed(&config.place, Some(count), interrupt)?;
+        let (note, count) = {
+            let config = config.clone();
+            as_definer(&config.clone(), interrupt, move |s| {
+                let transactional = config.mode == Mode::Transactional;
+                let note = if transactional { set_up(s, &config, &layout)? } else { None };
+                Ok((note, rows_to_embed(s, &layout)?))
+            })?
+        };
+        store::set_rows_to_embed(config, Some(count), interrupt)?;
         self.watches.forget(&config.place);
         let summary = self.embed_configured(config, HashSet::new(), batch_size, interrupt)?;
         if config.last_error.is_some() {
-            store::set_last_error(&config.place, None, interrupt)?;
+            store::set_last_error(config, None, interrupt)?;
         }
         Ok((summary, note))
     }
 
     /// What the event of a column calls: quick where there is nothing to do, and patient where something fails. There is
     /// nobody to tell an error, so it is noted for the view of the progress.
+    ///
+    /// Nothing is done where the account in force is not the configuration's definer: the event is another's then.
     pub fn refresh_by_event(&self, table: &str, embedding: &str, interrupt: &dyn Interrupt) -> Result<String> {
         let (schema, table) = parse_table(table)?;
         let place = Place { schema, table, embedding: embedding.to_owned() };
@@ -345,24 +614,40 @@ impl Engine {
         if self.watches.rests(&place, Instant::now()) {
             return nothing();
         }
-        let Some(config) = store::all(interrupt)?.into_iter().map(|s| s.config).find(|c| c.place == place) else {
-            // As when a schema is restored into a server that does not know it: a trigger that takes vectors away must
-            // not stay where nobody gives them back.
-            log::write(
-                true,
-                &format!(
-                    "mysql-ml: {}.{} has no automatic embeddings; its event and trigger are removed",
-                    place.schema, place.table
-                ),
-            );
-            as_caller(interrupt, move |s| take_down(s, &place))?;
+        let account = current_account()?;
+        let all = match store::all(interrupt) {
+            // The library is being uninstalled.
+            Err(e) if e.kind() == Kind::NotFound => return nothing(),
+            all => all?,
+        };
+        let Some(config) = all.into_iter().map(|s| s.config).find(|c| c.place == place) else {
+            let orphan = place.clone();
+            let removed = as_account(&As::Caller, interrupt, move |s| take_down_orphans(s, &orphan, &account))?;
+            if removed {
+                log::write(
+                    true,
+                    &format!(
+                        "mysql-ml: {}.{} has no automatic embeddings; its event and trigger are removed",
+                        place.schema, place.table
+                    ),
+                );
+            }
             return nothing();
         };
+        if account != config.definer {
+            // Told to whoever calls it. What is wrong with the event itself the view of the progress tells.
+            let note = format!(
+                "nothing is done: the embeddings of {} are those of {}, and this runs as {account}",
+                place.shown(),
+                config.definer
+            );
+            return Ok(told(&Summary::default(), Some(&note)));
+        }
         let result = self.run_by_event(&config, interrupt);
         match result {
             Ok(()) => {
                 if config.last_error.is_some() {
-                    store::set_last_error(&place, None, interrupt)?;
+                    store::set_last_error(&config, None, interrupt)?;
                 }
             }
             // Another job is at it.
@@ -370,7 +655,7 @@ impl Engine {
             Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
             Err(e) => {
                 self.watches.failed(&place, Instant::now());
-                store::set_last_error(&place, Some(e.message()), interrupt)?;
+                store::set_last_error(&config, Some(e.message()), interrupt)?;
             }
         }
         nothing()
@@ -388,7 +673,7 @@ impl Engine {
         let (schema, table) = (place.schema.clone(), place.table.clone());
         // What the server says of the table before the run: a change during it is seen by the next one. A change in the
         // same second as the reading might be missed, so one that is so young is not remembered.
-        let (change, settled, read_only) = as_caller(interrupt, move |s| {
+        let (change, settled, read_only) = as_definer(config, interrupt, move |s| {
             s.query("SET SESSION information_schema_stats_expiry = 0", &[])?;
             let rows = s
                 .query(
@@ -406,10 +691,13 @@ impl Engine {
         if read_only || self.watches.has_seen(place, change.as_deref(), now) {
             return Ok(());
         }
-        as_caller(interrupt, move |s| set_up(s, &layout))?;
-        let resting: HashSet<String> = store::resting(place, interrupt)?.into_iter().collect();
+        {
+            let config = config.clone();
+            as_definer(&config.clone(), interrupt, move |s| set_up(s, &config, &layout))?;
+        }
+        let resting: HashSet<String> = store::resting(config, interrupt)?.into_iter().collect();
         let rest = !resting.is_empty();
-        store::set_rows_to_embed(place, None, interrupt)?;
+        store::set_rows_to_embed(config, None, interrupt)?;
         let summary = self.embed_configured(config, resting, None, interrupt)?;
         let change = change.filter(|_| settled && summary.embedded == 0 && summary.skipped == 0);
         self.watches.succeeded(place, change, rest || summary.failed > 0, now);
@@ -424,11 +712,11 @@ impl Engine {
         interrupt: &dyn Interrupt,
     ) -> Result<Summary> {
         let options = Options::of(batch_size.or(config.batch_size), resting);
-        let table = config.table_name();
+        let table = config.place.table_name();
         let arguments = [config.model_id.as_str(), &table, &config.content, &config.place.embedding];
-        let summary = self.embed_rows(arguments, options, interrupt);
+        let summary = self.embed_rows(As::Owner(config.definer.clone()), arguments, options, interrupt);
         // A run that was stopped is tidied up by the next one.
-        let tidied = store::tidy(&config.place, interrupt);
+        let tidied = store::tidy(config, interrupt);
         summary.and_then(|summary| tidied.map(|()| summary))
     }
 
@@ -441,9 +729,6 @@ impl Engine {
     ) -> Result<u64> {
         let mut removed = 0;
         for config in self.chosen(table, embedding, interrupt)? {
-            if let Found::There(layout) = look(&config, interrupt)? {
-                as_caller(interrupt, move |s| must_be_writable(s, &layout))?;
-            }
             self.remove(&config, interrupt)?;
             removed += 1;
         }
@@ -452,14 +737,22 @@ impl Engine {
 
     fn remove(&self, config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<()> {
         if config.mode == Mode::Transactional {
-            let place = config.place.clone();
-            as_caller(interrupt, move |s| take_down(s, &place))?;
+            let own = config.clone();
+            if let Err(e) = as_definer(config, interrupt, move |s| take_down(s, &own)) {
+                // The definer may be gone, or may not any more; whoever may alter the table may have the right.
+                if matches!(e.kind(), Kind::Interrupted(_)) || current_account()? == config.definer {
+                    return Err(e);
+                }
+                let own = config.clone();
+                as_account(&As::Caller, interrupt, move |s| take_down(s, &own))?;
+            }
         }
         self.watches.forget(&config.place);
-        store::delete(&config.place, interrupt)
+        store::delete(config, interrupt)
     }
 
-    /// The columns that are meant; without a table all those that the caller can see. An error where there is none of
+    /// The columns that are meant: without a table those that the caller configured. With one, also those of others where
+    /// the caller may alter the table; the server's refusal where that is all there is. An error where there is none of
     /// that name.
     fn chosen(
         &self,
@@ -467,55 +760,92 @@ impl Engine {
         embedding: Option<&str>,
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<EmbedConfig>> {
+        let account = current_account()?;
         let all = store::all(interrupt)?.into_iter().map(|s| s.config);
         let Some(name) = table else {
             if embedding.is_some() {
                 return Err(Error::invalid("argument table_name is NULL, but embedding_column is not; name the table"));
             }
-            return Ok(all.filter(|config| look(config, interrupt).is_ok()).collect());
+            return Ok(all.filter(|config| config.definer == account).collect());
         };
         let (schema, table) = parse_table(name)?;
-        let chosen: Vec<EmbedConfig> = all
+        let mut chosen: Vec<EmbedConfig> = all
             .filter(|c| c.place.schema == schema && c.place.table == table)
             .filter(|c| embedding.is_none_or(|e| e.trim().trim_matches('`').eq_ignore_ascii_case(&c.place.embedding)))
             .collect();
-        if chosen.is_empty() {
+        let Some(first) = chosen.first() else {
             let column = embedding.map(|e| format!("column {} of ", cut(e, 64))).unwrap_or_default();
             return Err(Error::new(
                 Kind::NotFound,
                 format!("{column}{schema}.{table} has no automatic embeddings; CALL ai.initialize_embeddings first"),
             ));
+        };
+        if chosen.iter().any(|c| c.definer != account) {
+            if let Err(e) = must_be_alterable(&first.place, interrupt) {
+                chosen.retain(|c| c.definer == account);
+                if chosen.is_empty() {
+                    return Err(e);
+                }
+            }
         }
         Ok(chosen)
     }
 
-    /// How far the configured columns are, of tables that the caller can see, as a JSON array.
+    /// How far the configured columns are, of tables that the caller can see and those that the caller configured, as a
+    /// JSON array. What the server knows is read, and no table of a user's.
     pub fn embedding_progress(&self, interrupt: &dyn Interrupt) -> Result<String> {
+        let account = current_account()?;
+        let states = store::all(interrupt)?;
+        let places: Vec<Place> = states.iter().map(|state| state.config.place.clone()).collect();
+        let visible = as_account(&As::Caller, interrupt, move |s| {
+            places.iter().map(|place| sees(s, place)).collect::<Result<Vec<bool>>>()
+        })?;
         let mut rows = Vec::new();
-        for state in store::all(interrupt)? {
-            // A table of somebody else's, or one that is gone.
-            if let Ok(Found::There(_)) = look(&state.config, interrupt) {
-                let busy = is_busy(&state.config.place, interrupt)?;
-                rows.push(shown(&state, busy));
+        for (state, visible) in states.iter().zip(visible) {
+            if visible || state.config.definer == account {
+                let note = match self.state(&state.config, interrupt) {
+                    Ok(note) => note,
+                    Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
+                    Err(e) => Some(e.message().to_owned()),
+                };
+                let busy = self.at_work.has(&state.config.place, &state.config.definer.to_string());
+                rows.push(shown(state, busy, note));
             }
         }
         Ok(Value::Array(rows).to_string())
     }
 }
 
-/// Whether a job is at the column now. What died with the server left its progress as it was.
-fn is_busy(place: &Place, interrupt: &dyn Interrupt) -> Result<bool> {
-    let lock = lock_of(&place.schema, &place.table, &place.embedding);
-    as_caller(interrupt, move |s| {
-        let rows = s.query("SELECT IS_FREE_LOCK(?)", &[lock.as_str().into()])?.rows;
-        Ok(rows.first().map_or(Ok(None), |row| row.get::<Option<u64>>(0))? == Some(0))
-    })
+/// Whether the session's account may see the column.
+fn sees(s: &mut Session, place: &Place) -> Result<bool> {
+    let rows = s
+        .query(
+            "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND COLUMN_NAME = ?",
+            &[place.schema.as_str().into(), place.table.as_str().into(), place.embedding.as_str().into()],
+        )?
+        .rows;
+    Ok(rows.first().map_or(Ok(0), |row| row.get::<u64>(0))? > 0)
 }
 
-fn shown(state: &EmbedState, busy: bool) -> Value {
+/// What keeps a configuration from working, in a session of its definer's.
+fn state_in(s: &mut Session, config: &EmbedConfig) -> Result<Option<String>> {
+    if !sees(s, &config.place)? {
+        return Ok(Some(format!(
+            "its table or column is gone, or {} may not see it; CALL ai.drop_embedding_config, or initialize it again",
+            config.definer
+        )));
+    }
+    let Place { embedding, .. } = &config.place;
+    let layout = Layout::describe(s, &config.place.table_name(), &config.content, embedding, None)?;
+    obstacle(s, config, &layout)
+}
+
+fn shown(state: &EmbedState, busy: bool, note: Option<String>) -> Value {
     let config = &state.config;
     let status = match state.status.as_deref() {
         Some("running") if !busy => "stopped",
+        // What does not go on by itself is not finished.
+        Some("finished") if note.is_some() => "stopped",
         Some(status) => status,
         None if busy => "running",
         None => "not started",
@@ -526,7 +856,7 @@ fn shown(state: &EmbedState, busy: bool) -> Value {
         (_, None) => None,
     };
     json!({
-        "table_name": format!("{}.{}", config.place.schema, config.place.table),
+        "table_name": config.place.shown(),
         "content_column": config.content,
         "embedding_column": config.place.embedding,
         "model_id": config.model_id,
@@ -536,6 +866,7 @@ fn shown(state: &EmbedState, busy: bool) -> Value {
         "rows_processed": state.processed,
         "incremental_refresh_mode": config.mode.as_str(),
         "last_error": config.last_error.as_deref().or(state.message.as_deref()),
+        "note": note,
     })
 }
 
@@ -610,6 +941,8 @@ mod tests {
                 model_id: "m".into(),
                 batch_size: None,
                 mode: Mode::Manual,
+                definer: Account::library(),
+                object: "ml_embeddings_0".into(),
                 last_error: None,
             },
             to_embed: Some(300),
@@ -618,10 +951,11 @@ mod tests {
             seconds: Some(1.5),
             message: None,
         };
-        assert_eq!(shown(&state, true)["status"], "running");
-        assert_eq!(shown(&state, true)["percent_progress"], 33.3);
-        assert_eq!(shown(&state, false)["status"], "stopped");
+        assert_eq!(shown(&state, true, None)["status"], "running");
+        assert_eq!(shown(&state, true, None)["percent_progress"], 33.3);
+        assert_eq!(shown(&state, false, None)["status"], "stopped");
         state.status = Some("finished".into());
-        assert_eq!(shown(&state, false)["percent_progress"], 100.0);
+        assert_eq!(shown(&state, false, None)["percent_progress"], 100.0);
+        assert_eq!(shown(&state, false, Some("its event is missing".into()))["status"], "stopped");
     }
 }

@@ -10,18 +10,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{json, Map, Value};
-use sha2::{Digest, Sha256};
 
+use super::at_work::Held;
 use super::bulk::Bulk;
 use super::Engine;
 use crate::error::{cut, Error, Kind, Result};
-use crate::models::bulk_store::{self, FailedRow, Progress};
+use crate::models::bulk_store::{self, FailedRow, Notes, Progress};
+use crate::models::embed_config_store::Place;
 use crate::models::model::check_id;
 use crate::models::options::parse_object;
 use crate::models::store::Routine;
 use crate::providers::Role;
+use crate::server::caller::current_account;
 use crate::server::session::Session;
-use crate::server::sql::{start_session, with_session, As, Purpose, SessionJob, SQL_TIMEOUT};
+use crate::server::sql::{check_account_may_call, start_session, with_session, As, Purpose, SessionJob, SQL_TIMEOUT};
 use crate::server::statement::ProgressState;
 use crate::tables::layout::Layout;
 use crate::tables::statements::{self, Found, Key};
@@ -138,14 +140,15 @@ struct Line<Q, A> {
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Line<Q, A> {
-    /// Opens it with the caller's rights.
+    /// Opens it with the rights of `account`.
     fn open(
+        account: &As,
         mut begin: impl FnMut(&mut Session) -> Result<()> + Send + 'static,
         mut answer: impl FnMut(&mut Session, Q) -> A + Send + 'static,
     ) -> Result<Self> {
         let (questions, inbox) = sync_channel::<Q>(8);
         let (outbox, answers) = sync_channel::<A>(8);
-        let job = start_session(&As::Caller, Purpose::Own, move |s| {
+        let job = start_session(account, Purpose::Own, move |s| {
             begin(s)?;
             while let Ok(question) = inbox.recv() {
                 if outbox.send(answer(s, question)).is_err() {
@@ -204,6 +207,7 @@ type Written = (Result<u64>, Vec<Found>);
 /// Embeds a table. The state of one call.
 struct Job<'e> {
     layout: Arc<Layout>,
+    notes: Notes,
     model_id: String,
     options: Options,
     bulk: Bulk<'e>,
@@ -237,12 +241,14 @@ impl Engine {
         options: Option<&str>,
         interrupt: &dyn Interrupt,
     ) -> Result<String> {
-        self.embed_rows(arguments, Options::read(options)?, interrupt).map(|summary| summary.to_json().to_string())
+        self.embed_rows(As::Caller, arguments, Options::read(options)?, interrupt)
+            .map(|summary| summary.to_json().to_string())
     }
 
-    /// The same, for the options as they were read.
+    /// The same for the options as they were read, with the rights of `account`. Whoever calls needs the right to call too.
     pub(super) fn embed_rows(
         &self,
+        account: As,
         arguments: [&str; 4],
         options: Options,
         interrupt: &dyn Interrupt,
@@ -253,13 +259,24 @@ impl Engine {
         let resolved =
             self.registry.model(self.store.as_ref(), Routine::EMBED_TABLE, model_id, &settings, interrupt)?;
         super::must_embed(&resolved.model)?;
+        let caller = current_account()?;
+        let owner = match &account {
+            As::Owner(owner) => owner.to_string(),
+            _ => caller.to_string(),
+        };
+        if owner != caller.to_string() {
+            let Routine { name, parameters, .. } = Routine::EMBED_TABLE;
+            check_account_may_call(&account, name, parameters, interrupt)?;
+        }
         let started = Instant::now();
         let layout = {
             let (table, content, embedding) = (table.to_owned(), content.to_owned(), embedding.to_owned());
             let hash = options.hash_column.clone();
             let until = Instant::now() + SQL_TIMEOUT;
-            let found = with_session(&As::Caller, Purpose::Own, interrupt, until, move |s| {
-                Layout::look_up(s, &table, &content, &embedding, hash.as_deref())
+            let found = with_session(&account, Purpose::Own, interrupt, until, move |s| {
+                let layout = Layout::look_up(s, &table, &content, &embedding, hash.as_deref())?;
+                layout.must_be_writable(s)?;
+                Ok(layout)
             })?;
             Arc::new(found)
         };
@@ -276,11 +293,16 @@ impl Engine {
             // As long as the provider asks for: the work is not lost by waiting, and KILL ends it.
             None,
         );
-        let old_failures = bulk_store::clear_failures(&layout, Vec::new(), interrupt)?;
+        let Layout { schema, table, embedding, .. } = layout.as_ref();
+        let place = Place { schema: schema.clone(), table: table.clone(), embedding: embedding.clone() };
+        let held = self.at_work.hold(&place, &owner, interrupt)?;
+        let notes = Notes { place, account: owner };
+        let old_failures = bulk_store::clear_failures(&notes, Vec::new(), interrupt)?;
         let mut job = Job {
-            reader: reader(&layout)?,
-            writers: Writers::open(&layout)?,
+            reader: reader(&account, &layout)?,
+            writers: Writers::open(&account, &layout, &held)?,
             layout,
+            notes,
             model_id: model_id.to_owned(),
             options,
             bulk,
@@ -301,7 +323,7 @@ impl Engine {
             told: Instant::now(),
             state: ProgressState::begin(),
         };
-        bulk_store::write_progress(&job.layout, model_id, &job.progress, true, interrupt)?;
+        bulk_store::write_progress(&job.notes, model_id, &job.progress, true, interrupt)?;
         let result = job.run(interrupt);
         job.end(result, started, interrupt)
     }
@@ -317,23 +339,16 @@ pub(super) fn must_fit(layout: &Layout, dimensions: usize) -> Result<()> {
     )))
 }
 
-fn reader(layout: &Arc<Layout>) -> Result<Line<String, Result<Vec<Found>>>> {
+fn reader(account: &As, layout: &Arc<Layout>) -> Result<Line<String, Result<Vec<Found>>>> {
     let layout = Arc::clone(layout);
     Line::open(
+        account,
         |s| s.query("SET time_zone = '+00:00'", &[]).map(|_| ()),
         move |s, sql: String| {
             let rows = s.run(sql.as_bytes())?.rows;
             rows.iter().map(|row| statements::read(&layout, row)).collect()
         },
     )
-}
-
-/// The name of the lock that the job on a column holds.
-pub(super) fn lock_of(schema: &str, table: &str, embedding: &str) -> String {
-    let name = format!("{schema}.{table}.{embedding}").to_lowercase();
-    let digest = Sha256::digest(name.as_bytes());
-    let digest: String = digest.iter().take(24).map(|b| format!("{b:02x}")).collect();
-    format!("mysql_ml:{digest}")
 }
 
 /// The sessions that write. The second one works only where the first does not keep up.
@@ -351,9 +366,8 @@ const WRITE_TRIES: u32 = 5;
 const ER_LOCK_DEADLOCK: u32 = 1213;
 
 impl Writers {
-    fn open(layout: &Arc<Layout>) -> Result<Self> {
-        let lock = lock_of(&layout.schema, &layout.table, &layout.embedding);
-        Ok(Writers((0..WRITERS).map(|i| writer(layout, (i == 0).then(|| lock.clone()))).collect::<Result<_>>()?))
+    fn open(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<Self> {
+        Ok(Writers((0..WRITERS).map(|_| writer(account, layout, held)).collect::<Result<_>>()?))
     }
 
     /// Groups that are being written or wait for it.
@@ -386,27 +400,14 @@ impl Writers {
     }
 }
 
-/// A session that writes, and with `lock` holds it.
-fn writer(layout: &Arc<Layout>, lock: Option<String>) -> Result<Line<Group, Written>> {
-    let (table, column) = (layout.name(), layout.embedding.clone());
-    let layout = Arc::clone(layout);
+/// A session that writes. The column stays held until it has ended, also where the job has ended before.
+fn writer(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<Line<Group, Written>> {
+    let (layout, held) = (Arc::clone(layout), Arc::clone(held));
     Line::open(
-        move |s| {
-            s.query("SET time_zone = '+00:00'", &[])?;
-            let Some(lock) = &lock else { return Ok(()) };
-            // Held until the session ends, however it ends: two jobs on one column would send every row twice.
-            let got = s.query("SELECT GET_LOCK(?, 1)", &[lock.as_str().into()])?;
-            if got.rows.first().map_or(Ok(None), |row| row.get::<Option<u64>>(0))? == Some(1) {
-                return Ok(());
-            }
-            Err(Error::new(
-                Kind::Busy,
-                format!(
-                    "column {column} of {table} is being embedded by another session; wait for its end, or KILL it"
-                ),
-            ))
-        },
+        account,
+        |s| s.query("SET time_zone = '+00:00'", &[]).map(|_| ()),
         move |s, group: Group| {
+            let _held = &held;
             if group.rows.is_empty() {
                 return (Ok(0), Vec::new());
             }
@@ -426,7 +427,7 @@ fn writer(layout: &Arc<Layout>, lock: Option<String>) -> Result<Line<Group, Writ
 
 impl Job<'_> {
     fn run(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
-        // Nothing is sent before the lock is held: an empty group comes back once it is.
+        // Nothing is sent before there is a session that writes: an empty group comes back once there is.
         self.writers.ask(Group { rows: Vec::new() }, interrupt)?;
         while self.writers.answer(interrupt)?.is_none() {
             interrupt.check()?;
@@ -548,7 +549,7 @@ impl Job<'_> {
             self.failed_keys.insert(found.key);
         }
         if self.failures.len() >= 100 {
-            bulk_store::write_failures(&self.layout, std::mem::take(&mut self.failures), interrupt)?;
+            bulk_store::write_failures(&self.notes, std::mem::take(&mut self.failures), interrupt)?;
         }
         Ok(())
     }
@@ -576,7 +577,7 @@ impl Job<'_> {
         self.changed_in_pass += changed;
         if self.old_failures > 0 {
             let keys = rows.iter().map(|found| statements::shown(&self.layout, found)).collect();
-            self.old_failures = bulk_store::clear_failures(&self.layout, keys, interrupt)?;
+            self.old_failures = bulk_store::clear_failures(&self.notes, keys, interrupt)?;
         }
         Ok(())
     }
@@ -588,8 +589,8 @@ impl Job<'_> {
         self.told = Instant::now();
         let p = &self.progress;
         self.state.show(&format!("ml_embed_table: {} rows embedded, {} failed", p.embedded, p.failed));
-        bulk_store::write_failures(&self.layout, std::mem::take(&mut self.failures), interrupt)?;
-        bulk_store::write_progress(&self.layout, &self.model_id, &self.progress, false, interrupt)
+        bulk_store::write_failures(&self.notes, std::mem::take(&mut self.failures), interrupt)?;
+        bulk_store::write_progress(&self.notes, &self.model_id, &self.progress, false, interrupt)
     }
 
     fn end(mut self, result: Result<()>, started: Instant, interrupt: &dyn Interrupt) -> Result<Summary> {
@@ -605,8 +606,8 @@ impl Job<'_> {
             self.progress.status = if stopped { "stopped" } else { "failed" };
             self.progress.message = Some(error.message().to_owned());
             // The statement ends with its own error; that the end is noted too is worth a try.
-            let _ = bulk_store::write_failures(&self.layout, std::mem::take(&mut self.failures), &Briefly::begin());
-            let _ = bulk_store::write_progress(&self.layout, &self.model_id, &self.progress, false, &Briefly::begin());
+            let _ = bulk_store::write_failures(&self.notes, std::mem::take(&mut self.failures), &Briefly::begin());
+            let _ = bulk_store::write_progress(&self.notes, &self.model_id, &self.progress, false, &Briefly::begin());
             let p = &self.progress;
             return Err(error.context(&format!(
                 "model '{}', {} rows embedded and kept, {} failed",

@@ -2,6 +2,7 @@
 //!
 //! Runs without a server: the registry is a trait ([`crate::models::store::Store`]), so unit tests need no mysqld.
 
+mod at_work;
 mod auto_embed;
 mod batch;
 pub mod bulk;
@@ -29,6 +30,7 @@ use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 use ureq::http::{header, HeaderName};
 
+use self::at_work::AtWork;
 use self::auto_embed::Watches;
 pub use self::local::no_local_models;
 #[cfg(feature = "local")]
@@ -72,6 +74,7 @@ pub struct Engine {
     status: Status,
     gates: Gates,
     watches: Watches,
+    at_work: AtWork,
     #[cfg(feature = "local")]
     local: Local,
 }
@@ -103,6 +106,7 @@ impl Engine {
             status: Status::default(),
             gates: Gates::default(),
             watches: Watches::default(),
+            at_work: AtWork::default(),
             #[cfg(feature = "local")]
             local: Local::default(),
         }

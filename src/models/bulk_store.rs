@@ -1,11 +1,12 @@
-//! What bulk embedding leaves for people to look at: progress and failed rows, in tables of the library.
+//! What bulk embedding leaves for people to look at: progress and failed rows, in tables of the library. They belong to
+//! the account whose job it was, so that nobody's job touches what another's noted.
 
 use std::time::Instant;
 
+use super::embed_config_store::Place;
 use crate::error::Result;
 use crate::server::session::{Param, Session};
 use crate::server::sql::{with_session, As, Purpose, SQL_TIMEOUT};
-use crate::tables::layout::Layout;
 use crate::threads::interrupt::Interrupt;
 
 /// How far a table is.
@@ -32,6 +33,24 @@ pub struct FailedRow {
     pub error: String,
 }
 
+/// Whose notes of which column.
+#[derive(Debug, Clone)]
+pub struct Notes {
+    /// The column.
+    pub place: Place,
+    /// The account, as `user@host`.
+    pub account: String,
+}
+
+/// The condition of [`Notes::params`].
+const OF_NOTES: &str = "table_schema = ? AND table_name = ? AND embedding_column = ? AND account = ?";
+
+impl Notes {
+    fn params(&self) -> [Param<'_>; 4] {
+        [&self.place.schema, &self.place.table, &self.place.embedding, &self.account].map(|text| Param::Text(text))
+    }
+}
+
 fn library<T: Send + 'static>(
     interrupt: &dyn Interrupt,
     work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
@@ -41,88 +60,74 @@ fn library<T: Send + 'static>(
 
 /// Writes how far a table is; a `start` begins anew.
 pub fn write_progress(
-    layout: &Layout,
+    notes: &Notes,
     model_id: &str,
     progress: &Progress,
     start: bool,
     interrupt: &dyn Interrupt,
 ) -> Result<()> {
-    let (layout, model_id, p) = (layout.clone(), model_id.to_owned(), progress.clone());
+    let (notes, model_id, p) = (notes.clone(), model_id.to_owned(), progress.clone());
     library(interrupt, move |s| {
         let started = if start { "CURRENT_TIMESTAMP(6)" } else { "started_at" };
-        let numbers = [p.embedded.to_string(), p.failed.to_string(), p.skipped.to_string()];
-        let [embedded, failed, skipped] = &numbers;
-        s.query(
-            &format!(
-                "INSERT INTO mysql.cloudsql_ml_embed_progress (table_schema, table_name, embedding_column, model_id, status, \
-                 embedded, failed, skipped, message) VALUES (?, ?, ?, ?, ?, {embedded}, {failed}, {skipped}, ?) AS new \
-                 ON DUPLICATE KEY UPDATE model_id = new.model_id, status = new.status, embedded = new.embedded, \
-                 failed = new.failed, skipped = new.skipped, message = new.message, started_at = {started}, \
-                 updated_at = CURRENT_TIMESTAMP(6)"
-            ),
+        let mut params = notes.params().to_vec();
+        params.extend([model_id.as_str(), p.status].map(Param::Text));
+        params.extend([p.embedded, p.failed, p.skipped].map(Param::Number));
+        params.push(p.message.as_deref().into());
+        s.query_pieces(
             &[
-                layout.schema.as_str().into(),
-                layout.table.as_str().into(),
-                layout.embedding.as_str().into(),
-                model_id.as_str().into(),
-                p.status.into(),
-                p.message.as_deref().into(),
+                "INSERT INTO mysql.cloudsql_ml_embed_progress (table_schema, table_name, embedding_column, account, \
+                 model_id, status, embedded, failed, skipped, message) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS new \
+                 ON DUPLICATE KEY UPDATE model_id = new.model_id, status = new.status, embedded = new.embedded, \
+                 failed = new.failed, skipped = new.skipped, message = new.message, \
+                 updated_at = CURRENT_TIMESTAMP(6), started_at = ",
+                started,
             ],
-        )
-        .map(|_| ())
-    })
-}
-
-/// Writes rows that failed.
-pub fn write_failures(layout: &Layout, rows: Vec<FailedRow>, interrupt: &dyn Interrupt) -> Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let layout = layout.clone();
-    library(interrupt, move |s| {
-        let mut params: Vec<Param<'_>> = Vec::new();
-        for row in &rows {
-            params.extend([
-                Param::Text(&layout.schema),
-                Param::Text(&layout.table),
-                Param::Text(&layout.embedding),
-                Param::Text(&row.key),
-                Param::Text(&row.key),
-                Param::Text(&row.error),
-            ]);
-        }
-        let values = vec!["(?, ?, ?, UNHEX(SHA2(?, 256)), ?, ?)"; rows.len()].join(", ");
-        s.query(
-            &format!(
-                "INSERT INTO mysql.cloudsql_ml_embed_failures (table_schema, table_name, embedding_column, row_key_hash, \
-                 row_key, error) VALUES {values} AS new ON DUPLICATE KEY UPDATE error = new.error, \
-                 tries = tries + 1, failed_at = CURRENT_TIMESTAMP(6)"
-            ),
             &params,
         )
         .map(|_| ())
     })
 }
 
-/// Forgets rows that failed before and have their vector now. Returns how many are left.
-pub fn clear_failures(layout: &Layout, keys: Vec<String>, interrupt: &dyn Interrupt) -> Result<u64> {
-    let layout = layout.clone();
+/// Writes rows that failed.
+pub fn write_failures(notes: &Notes, rows: Vec<FailedRow>, interrupt: &dyn Interrupt) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let notes = notes.clone();
     library(interrupt, move |s| {
-        let place = [Param::Text(&layout.schema), Param::Text(&layout.table), Param::Text(&layout.embedding)];
-        let of_table = "table_schema = ? AND table_name = ? AND embedding_column = ?";
-        if !keys.is_empty() {
-            let mut params = place.to_vec();
-            params.extend(keys.iter().map(|k| Param::Text(k)));
-            let digests = vec!["UNHEX(SHA2(?, 256))"; keys.len()].join(", ");
-            s.query(
-                &format!(
-                    "DELETE FROM mysql.cloudsql_ml_embed_failures WHERE {of_table} AND row_key_hash IN ({digests})"
-                ),
-                &params,
-            )?;
+        let mut params: Vec<Param<'_>> = Vec::new();
+        let mut pieces = vec![
+            "INSERT INTO mysql.cloudsql_ml_embed_failures (table_schema, table_name, embedding_column, account, \
+             row_key_hash, row_key, error) VALUES ",
+        ];
+        for (i, row) in rows.iter().enumerate() {
+            pieces.push(if i == 0 { "" } else { ", " });
+            pieces.push("(?, ?, ?, ?, UNHEX(SHA2(?, 256)), ?, ?)");
+            params.extend(notes.params());
+            params.extend([&row.key, &row.key, &row.error].map(|text| Param::Text(text)));
         }
-        let left =
-            s.query(&format!("SELECT COUNT(*) FROM mysql.cloudsql_ml_embed_failures WHERE {of_table}"), &place)?;
+        pieces.push(
+            " AS new ON DUPLICATE KEY UPDATE error = new.error, tries = tries + 1, failed_at = CURRENT_TIMESTAMP(6)",
+        );
+        s.query_pieces(&pieces, &params).map(|_| ())
+    })
+}
+
+/// Forgets rows that failed before and have their vector now. Returns how many are left.
+pub fn clear_failures(notes: &Notes, keys: Vec<String>, interrupt: &dyn Interrupt) -> Result<u64> {
+    let notes = notes.clone();
+    library(interrupt, move |s| {
+        if !keys.is_empty() {
+            let mut params = notes.params().to_vec();
+            params.extend(keys.iter().map(|k| Param::Text(k)));
+            let mut pieces =
+                vec!["DELETE FROM mysql.cloudsql_ml_embed_failures WHERE ", OF_NOTES, " AND row_key_hash IN (NULL"];
+            pieces.extend(keys.iter().map(|_| ", UNHEX(SHA2(?, 256))"));
+            pieces.push(")");
+            s.query_pieces(&pieces, &params)?;
+        }
+        let count = ["SELECT COUNT(*) FROM mysql.cloudsql_ml_embed_failures WHERE ", OF_NOTES];
+        let left = s.query_pieces(&count, &notes.params())?;
         left.rows.first().map_or(Ok(0), |row| row.get(0))
     })
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::error::{Error, Kind, Result};
+use crate::server::caller::Account;
 use crate::server::session::{Param, Row, Session};
 use crate::server::sql::{with_session, As, Purpose, SQL_TIMEOUT};
 use crate::threads::interrupt::Interrupt;
@@ -62,6 +63,10 @@ pub struct EmbedConfig {
     pub batch_size: Option<u64>,
     /// When.
     pub mode: Mode,
+    /// Who configured it: the account as which everything of it runs.
+    pub definer: Account,
+    /// The name of its trigger and event. Nobody can guess it before they are there, and so take it.
+    pub object: String,
     /// Why the last run by the event failed.
     pub last_error: Option<String>,
 }
@@ -86,7 +91,10 @@ pub struct EmbedState {
 const ER_DUP_ENTRY: u32 = 1062;
 const ER_NO_SUCH_TABLE: u32 = 1146;
 
-const OF_PLACE: &str = "table_schema = ? AND table_name = ? AND embedding_column = ?";
+/// The condition of [`of_config`]: what another account put in the place of a configuration is another one.
+const OF_CONFIG: &str = "table_schema = ? AND table_name = ? AND embedding_column = ? AND definer = ?";
+/// The same for what jobs noted.
+const OF_NOTES: &str = "table_schema = ? AND table_name = ? AND embedding_column = ? AND account = ?";
 
 fn library<T: Send + 'static>(
     interrupt: &dyn Interrupt,
@@ -99,8 +107,8 @@ fn library<T: Send + 'static>(
     })
 }
 
-fn of_place(place: &Place) -> [Param<'_>; 3] {
-    [Param::Text(&place.schema), Param::Text(&place.table), Param::Text(&place.embedding)]
+fn of_config<'a>(place: &'a Place, definer: &'a str) -> [Param<'a>; 4] {
+    [&place.schema, &place.table, &place.embedding, definer].map(Param::Text)
 }
 
 fn read(row: &Row) -> Result<EmbedState> {
@@ -111,6 +119,12 @@ fn read(row: &Row) -> Result<EmbedState> {
             model_id: row.get(4)?,
             batch_size: row.get(5)?,
             mode: Mode::parse(&row.get::<String>(6)?)?,
+            definer: {
+                let text: String = row.get(13)?;
+                // What is no account's name is nobody's.
+                Account::parse(&text).unwrap_or(Account { user: text, host: String::new() })
+            },
+            object: row.get(14)?,
             last_error: row.get(7)?,
         },
         to_embed: row.get(8)?,
@@ -125,11 +139,13 @@ fn read(row: &Row) -> Result<EmbedState> {
 pub fn all(interrupt: &dyn Interrupt) -> Result<Vec<EmbedState>> {
     library(interrupt, |s| {
         let rows = s.query(
-            "SELECT table_schema, table_name, embedding_column, c.content_column, c.model_id, c.batch_size, \
+            "SELECT c.table_schema, c.table_name, c.embedding_column, c.content_column, c.model_id, c.batch_size, \
              c.incremental_refresh_mode, c.last_error, c.rows_to_embed, p.status, p.embedded + p.failed, \
              TIMESTAMPDIFF(MICROSECOND, p.started_at, IF(p.status = 'running', CURRENT_TIMESTAMP(6), p.updated_at)) / 1e6, \
-             p.message FROM mysql.cloudsql_ml_embed_configs c LEFT JOIN mysql.cloudsql_ml_embed_progress p \
-             USING (table_schema, table_name, embedding_column) ORDER BY table_schema, table_name, embedding_column",
+             p.message, c.definer, c.object_name FROM mysql.cloudsql_ml_embed_configs c \
+             LEFT JOIN mysql.cloudsql_ml_embed_progress p ON p.table_schema = c.table_schema \
+             AND p.table_name = c.table_name AND p.embedding_column = c.embedding_column AND p.account = c.definer \
+             ORDER BY c.table_schema, c.table_name, c.embedding_column",
             &[],
         )?;
         rows.rows.iter().map(read).collect()
@@ -137,18 +153,21 @@ pub fn all(interrupt: &dyn Interrupt) -> Result<Vec<EmbedState>> {
 }
 
 /// Adds a column.
-pub fn create(config: &EmbedConfig, definer: &str, to_embed: u64, interrupt: &dyn Interrupt) -> Result<()> {
-    let (config, definer) = (config.clone(), definer.to_owned());
+pub fn create(config: &EmbedConfig, to_embed: u64, interrupt: &dyn Interrupt) -> Result<()> {
+    let config = config.clone();
     library(interrupt, move |s| {
-        let batch_size = config.batch_size.map_or_else(|| "NULL".to_owned(), |n| n.to_string());
-        let sql = format!(
-            "INSERT INTO mysql.cloudsql_ml_embed_configs (table_schema, table_name, embedding_column, content_column, \
-             model_id, batch_size, incremental_refresh_mode, definer, rows_to_embed) \
-             VALUES (?, ?, ?, ?, ?, {batch_size}, ?, ?, {to_embed})"
+        let definer = config.definer.to_string();
+        let mut params = of_config(&config.place, &definer).to_vec();
+        params
+            .extend([config.content.as_str(), &config.model_id, config.mode.as_str(), &config.object].map(Param::Text));
+        params.extend([number(config.batch_size), Param::Number(to_embed)]);
+        let inserted = s.query(
+            "INSERT INTO mysql.cloudsql_ml_embed_configs (table_schema, table_name, embedding_column, definer, \
+             content_column, model_id, incremental_refresh_mode, object_name, batch_size, rows_to_embed) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            &params,
         );
-        let mut params = of_place(&config.place).to_vec();
-        params.extend([config.content.as_str(), &config.model_id, config.mode.as_str(), &definer].map(Param::Text));
-        s.query(&sql, &params).map(|_| ()).map_err(|e| match e.kind() {
+        inserted.map(|_| ()).map_err(|e| match e.kind() {
             Kind::Server(ER_DUP_ENTRY) => Error::new(
                 Kind::AlreadyExists,
                 format!(
@@ -161,68 +180,79 @@ pub fn create(config: &EmbedConfig, definer: &str, to_embed: u64, interrupt: &dy
     })
 }
 
+fn number(value: Option<u64>) -> Param<'static> {
+    value.map_or(Param::Null, Param::Number)
+}
+
 /// Notes how many rows lack a vector; `None` where nobody counted.
-pub fn set_rows_to_embed(place: &Place, rows: Option<u64>, interrupt: &dyn Interrupt) -> Result<()> {
-    let place = place.clone();
+pub fn set_rows_to_embed(config: &EmbedConfig, rows: Option<u64>, interrupt: &dyn Interrupt) -> Result<()> {
+    let (place, definer) = (config.place.clone(), config.definer.to_string());
     library(interrupt, move |s| {
-        let rows = rows.map_or_else(|| "NULL".to_owned(), |n| n.to_string());
-        let sql = format!("UPDATE mysql.cloudsql_ml_embed_configs SET rows_to_embed = {rows} WHERE {OF_PLACE}");
-        s.query(&sql, &of_place(&place)).map(|_| ())
+        let mut params = vec![number(rows)];
+        params.extend(of_config(&place, &definer));
+        let set = "UPDATE mysql.cloudsql_ml_embed_configs SET rows_to_embed = ? WHERE ";
+        s.query_pieces(&[set, OF_CONFIG], &params).map(|_| ())
     })
 }
 
 /// Notes why a run by the event failed, or that it did not.
-pub fn set_last_error(place: &Place, error: Option<&str>, interrupt: &dyn Interrupt) -> Result<()> {
-    let (place, error) = (place.clone(), error.map(str::to_owned));
+pub fn set_last_error(config: &EmbedConfig, error: Option<&str>, interrupt: &dyn Interrupt) -> Result<()> {
+    let (place, definer, error) = (config.place.clone(), config.definer.to_string(), error.map(str::to_owned));
     library(interrupt, move |s| {
         let mut params = vec![Param::from(error.as_deref())];
-        params.extend(of_place(&place));
-        let sql = format!(
-            "UPDATE mysql.cloudsql_ml_embed_configs SET last_error = ?, updated_at = CURRENT_TIMESTAMP(6) WHERE {OF_PLACE}"
-        );
-        s.query(&sql, &params).map(|_| ())
+        params.extend(of_config(&place, &definer));
+        let set = "UPDATE mysql.cloudsql_ml_embed_configs SET last_error = ?, updated_at = CURRENT_TIMESTAMP(6) WHERE ";
+        s.query_pieces(&[set, OF_CONFIG], &params).map(|_| ())
     })
 }
 
-/// Removes a column, and what is known of its last run.
-pub fn delete(place: &Place, interrupt: &dyn Interrupt) -> Result<()> {
-    let place = place.clone();
-    library(interrupt, move |s| delete_in(s, &place))
+/// Removes a configuration, and what is known of its last run.
+pub fn delete(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<()> {
+    let (place, definer) = (config.place.clone(), config.definer.to_string());
+    library(interrupt, move |s| {
+        s.query_pieces(
+            &["DELETE FROM mysql.cloudsql_ml_embed_configs WHERE ", OF_CONFIG],
+            &of_config(&place, &definer),
+        )?;
+        delete_notes(s, &place, &definer)
+    })
 }
 
-fn delete_in(s: &mut Session, place: &Place) -> Result<()> {
-    for table in ["cloudsql_ml_embed_configs", "cloudsql_ml_embed_failures", "cloudsql_ml_embed_progress"] {
-        s.query(&format!("DELETE FROM mysql.{table} WHERE {OF_PLACE}"), &of_place(place))?;
+fn delete_notes(s: &mut Session, place: &Place, account: &str) -> Result<()> {
+    for delete in
+        ["DELETE FROM mysql.cloudsql_ml_embed_failures WHERE ", "DELETE FROM mysql.cloudsql_ml_embed_progress WHERE "]
+    {
+        s.query_pieces(&[delete, OF_NOTES], &of_config(place, account))?;
     }
     Ok(())
 }
 
-/// Removes what a run wrote of a column that somebody dropped meanwhile.
-pub fn tidy(place: &Place, interrupt: &dyn Interrupt) -> Result<()> {
-    let place = place.clone();
+/// Removes what a run wrote of a configuration that somebody dropped meanwhile.
+pub fn tidy(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<()> {
+    let (place, definer) = (config.place.clone(), config.definer.to_string());
     library(interrupt, move |s| {
-        let rows = s.query(
-            &format!("SELECT COUNT(*) FROM mysql.cloudsql_ml_embed_configs WHERE {OF_PLACE}"),
-            &of_place(&place),
-        )?;
+        let count = ["SELECT COUNT(*) FROM mysql.cloudsql_ml_embed_configs WHERE ", OF_CONFIG];
+        let rows = s.query_pieces(&count, &of_config(&place, &definer))?;
         if rows.rows.first().map_or(Ok(1), |row| row.get::<u64>(0))? > 0 {
             return Ok(());
         }
-        delete_in(s, &place)
+        delete_notes(s, &place, &definer)
     })
 }
 
 /// The keys of rows that failed and should rest: a minute after the first failure, and each time twice as long, up to
 /// an hour.
-pub fn resting(place: &Place, interrupt: &dyn Interrupt) -> Result<Vec<String>> {
-    let place = place.clone();
+pub fn resting(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<Vec<String>> {
+    let (place, definer) = (config.place.clone(), config.definer.to_string());
     library(interrupt, move |s| {
-        let rows = s.query(
-            &format!(
-                "SELECT CAST(row_key AS CHAR) FROM mysql.cloudsql_ml_embed_failures WHERE {OF_PLACE} AND \
-                 failed_at > CURRENT_TIMESTAMP(6) - INTERVAL LEAST(3600, 60 * POW(2, LEAST(tries, 10) - 1)) SECOND LIMIT 100000"
-            ),
-            &of_place(&place),
+        let rows = s.query_pieces(
+            &[
+                "SELECT CAST(row_key AS CHAR) FROM mysql.cloudsql_ml_embed_failures WHERE ",
+                OF_NOTES,
+                " AND failed_at > CURRENT_TIMESTAMP(6) - INTERVAL LEAST(3600, 60 * POW(2, LEAST(tries, 10) - 1)) SECOND \
+                 LIMIT 100000",
+            ],
+            &of_config(&place, &definer),
         )?;
         // The server writes JSON in its own way.
         let shown = |key: String| serde_json::from_str::<serde_json::Value>(&key).map_or(key, |v| v.to_string());

@@ -134,6 +134,19 @@ impl Registration {
             .collect()
     }
 
+    /// The stored functions of `stored` that this change of it keeps.
+    pub fn kept_functions<'a>(&self, stored: &'a Registration) -> Vec<&'a str> {
+        let keep = |new: &Option<String>, old: &Option<String>| old.clone().filter(|_| new.is_none());
+        let kept = Registration {
+            header_fn: keep(&self.header_fn, &stored.header_fn),
+            input_fn: keep(&self.input_fn, &stored.input_fn),
+            output_fn: keep(&self.output_fn, &stored.output_fn),
+            ..Registration::default()
+        };
+        let kept = kept.function_texts();
+        stored.function_texts().into_iter().filter(|text| kept.contains(text)).collect()
+    }
+
     /// An error where a text that everybody may read who may call the model holds what looks like a key. It is not
     /// repeated. The URL is looked at when it is read.
     pub fn check_for_keys(&self) -> Result<()> {

@@ -113,11 +113,9 @@ impl Store for SqlStore {
         }
         let id = model_id.to_owned();
         let (found, similar) = session(&As::Library, interrupt, move |s| {
-            let sql = format!(
-                "{SELECT_MODEL}, s.secret_path, CAST(s.options AS CHAR) FROM mysql.cloudsql_ml_models m \
-                 LEFT JOIN mysql.cloudsql_ml_secrets s ON s.secret_id = m.model_auth_id WHERE m.model_id = ?"
-            );
-            let rows = s.query(&sql, &[id.as_str().into()])?.rows;
+            let with_secret = ", s.secret_path, CAST(s.options AS CHAR) FROM mysql.cloudsql_ml_models m \
+                 LEFT JOIN mysql.cloudsql_ml_secrets s ON s.secret_id = m.model_auth_id WHERE m.model_id = ?";
+            let rows = s.query_pieces(&[SELECT_MODEL, with_secret], &[id.as_str().into()])?.rows;
             let found = rows
                 .first()
                 .map(|row| Ok((read_model(row)?, row.get::<Option<String>>(13)?, row.get::<Option<String>>(14)?)))
@@ -284,8 +282,11 @@ pub fn qualified_name_of(model_id: &str, interrupt: &dyn Interrupt) -> Result<Op
 pub fn audit_secrets(interrupt: &dyn Interrupt) -> Result<String> {
     check_may_execute("ml_audit_secrets", 0, interrupt)?;
     let models = session(&As::Library, interrupt, |s| {
-        let sql = format!("{SELECT_MODEL} FROM mysql.cloudsql_ml_models m ORDER BY m.model_id");
-        s.query(&sql, &[])?.rows.iter().map(read_model).collect::<Result<Vec<Stored>>>()
+        s.query_pieces(&[SELECT_MODEL, " FROM mysql.cloudsql_ml_models m ORDER BY m.model_id"], &[])?
+            .rows
+            .iter()
+            .map(read_model)
+            .collect::<Result<Vec<Stored>>>()
     })?;
     let mut findings = Vec::new();
     for model in &models {
@@ -563,8 +564,8 @@ fn duplicate(error: Error, what: &str, id: &str, alter: &str) -> Error {
 
 fn stored_model(s: &mut Session, model_id: &str) -> Result<Stored> {
     // The lock matters where the caller began a transaction.
-    let sql = format!("{SELECT_MODEL} FROM mysql.cloudsql_ml_models m WHERE m.model_id = ? FOR UPDATE");
-    let rows = s.query(&sql, &[model_id.into()])?.rows;
+    let of_model = " FROM mysql.cloudsql_ml_models m WHERE m.model_id = ? FOR UPDATE";
+    let rows = s.query_pieces(&[SELECT_MODEL, of_model], &[model_id.into()])?.rows;
     rows.first().map(read_model).transpose()?.ok_or_else(|| no_such_model(model_id))
 }
 
@@ -585,6 +586,21 @@ pub fn alter_model(
     let id = change.model_id.clone();
     let stored = session(&As::Library, interrupt, move |s| stored_model(s, &id))?;
     let read_at = stored.updated_at.clone();
+    // A function that another account chose runs as that account or not at all.
+    let kept = change.kept_functions(&stored.registration);
+    if let Some(function) =
+        kept.first().filter(|_| stored.definer != current_account().map_or(String::new(), |a| a.to_string()))
+    {
+        return Err(Error::new(
+            Kind::Denied,
+            format!(
+                "function {} of model '{}' was chosen by {} and would run as you from now on; name all functions of the model anew, or clear them with ''",
+                cut(function, 100),
+                cut(&change.model_id, 100),
+                cut(&stored.definer, 100)
+            ),
+        ));
+    }
     let mut r = change.over(stored.registration);
     let (definer, url) = complete(&mut r, true, stored.options.as_deref(), settings, interrupt)?;
     session(&As::Library, interrupt, move |s| {
@@ -776,8 +792,8 @@ pub fn set_secret_options(secret_id: &str, patch: &str, settings: &Settings, int
 
 /// An error that names the first model which sends the secret elsewhere than below `prefix`.
 fn check_users(s: &mut Session, secret_id: &str, prefix: &Url, settings: &Settings) -> Result<()> {
-    let sql = format!("{SELECT_MODEL} FROM mysql.cloudsql_ml_models m WHERE m.model_auth_id = ? ORDER BY m.model_id");
-    for row in &s.query(&sql, &[secret_id.into()])?.rows {
+    let of_secret = " FROM mysql.cloudsql_ml_models m WHERE m.model_auth_id = ? ORDER BY m.model_id";
+    for row in &s.query_pieces(&[SELECT_MODEL, of_secret], &[secret_id.into()])?.rows {
         let stored = read_model(row)?;
         let definer = parse_definer(&stored.definer);
         // What does not work anyhow is not broken by this.

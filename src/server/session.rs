@@ -24,6 +24,8 @@ pub enum RunAs {
     Library,
     /// Another account, with its default roles.
     Account(Account),
+    /// Another account, with all roles that were granted to it, as a caller has them.
+    Owner(Account),
     /// Whoever's rights counted where the copy was made.
     Caller(CallerContext),
 }
@@ -39,6 +41,8 @@ pub enum Param<'a> {
     Bytes(&'a [u8]),
     /// A backquoted identifier.
     Identifier(&'a str),
+    /// Digits.
+    Number(u64),
 }
 
 impl<'a> From<&'a str> for Param<'a> {
@@ -55,7 +59,7 @@ impl<'a> From<Option<&'a str>> for Param<'a> {
 
 /// Replaces each `?` of `sql` by a parameter. Values become hexadecimal literals: nothing in them can end the
 /// literal, and no user text can appear in an error message of the statement.
-pub fn bind(sql: &str, params: &[Param<'_>]) -> Result<String> {
+fn bind(sql: &str, params: &[Param<'_>]) -> Result<String> {
     let mut out = String::with_capacity(sql.len() + 64);
     let mut params = params.iter();
     for (i, piece) in sql.split('?').enumerate() {
@@ -72,6 +76,7 @@ pub fn bind(sql: &str, params: &[Param<'_>]) -> Result<String> {
                     out.push_str("_binary ");
                     push_hex(&mut out, bytes);
                 }
+                Some(Param::Number(number)) => out.push_str(&number.to_string()),
                 Some(Param::Identifier(name)) => {
                     out.push('`');
                     out.push_str(&name.replace('`', "``"));
@@ -167,6 +172,7 @@ impl Session {
     }
 
     fn enter(&mut self, run_as: RunAs) -> Result<()> {
+        let mut all_roles = false;
         // SAFETY: a session's THD and its context live until the session is closed in Drop.
         unsafe {
             self.charset = (self.api.get_charset_by_name)(c"utf8mb4_0900_ai_ci".as_ptr(), 0);
@@ -178,14 +184,22 @@ impl Session {
             }
             match run_as {
                 RunAs::Caller(caller) => {
+                    all_roles = true;
                     let failed = (self.api.thd_set_security_context)(thd, caller.as_ptr()) != 0;
                     self._caller = Some(caller);
                     if failed {
                         return Err(Error::internal("the server did not take over the caller's privileges"));
                     }
                 }
-                RunAs::Library => self.become_account(Account::library())?,
-                RunAs::Account(account) => self.become_account(account)?,
+                RunAs::Library => self.become_account(Account::library(), "run install.sql")?,
+                RunAs::Account(account) => self.become_account(
+                    account,
+                    "create it again, or let another account run ml_alter_model_registration",
+                )?,
+                RunAs::Owner(account) => {
+                    all_roles = true;
+                    self.become_account(account, "create it again, or drop what it configured")?;
+                }
             }
         }
         // Short lock waits: nothing here may hold up the waiting statement for long. The mode is fixed because
@@ -196,7 +210,7 @@ impl Session {
              SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO'",
             &[],
         )?;
-        if self._caller.is_some() {
+        if all_roles {
             // The server does not copy active roles, nor tells which they are. The account may activate every
             // role that was granted to it, so all of them count.
             self.query("SET ROLE ALL", &[])?;
@@ -204,7 +218,7 @@ impl Session {
         Ok(())
     }
 
-    fn become_account(&mut self, account: Account) -> Result<()> {
+    fn become_account(&mut self, account: Account, hint: &str) -> Result<()> {
         let c = |text: &str| {
             CString::new(text).map_err(|_| Error::invalid(format!("account {account} has an impossible name")))
         };
@@ -225,11 +239,6 @@ impl Session {
         // A login matches the most specific host; ours must be exactly the one that is meant.
         let matched = account_of(self.own_context)?;
         if failed != 0 || matched != account {
-            let hint = if account == Account::library() {
-                "run install.sql".to_owned()
-            } else {
-                "create it again, or let another account run ml_alter_model_registration".to_owned()
-            };
             return Err(Error::new(Kind::NotFound, format!("the account {account} does not exist; {hint}")));
         }
         Ok(())
@@ -241,12 +250,19 @@ impl Session {
         unsafe { (self.api.srv_session_info_get_session_id)(self.raw) }
     }
 
-    /// Runs one statement. Each `?` in `sql` is replaced by a parameter (see [`bind`]).
-    pub fn query(&mut self, sql: &str, params: &[Param<'_>]) -> Result<ResultSet> {
+    /// Runs one statement, in which each `?` is replaced by a parameter (see [`bind`]). It is text of the library's, so
+    /// that no `?` of a user's can be taken for a placeholder.
+    pub fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<ResultSet> {
         self.run(bind(sql, params)?.as_bytes())
     }
 
-    /// Runs one statement as it is. It may hold bytes that are no text, in literals with the introducer `_binary`.
+    /// The same for a statement in pieces.
+    pub fn query_pieces(&mut self, pieces: &[&'static str], params: &[Param<'_>]) -> Result<ResultSet> {
+        self.run(bind(&pieces.concat(), params)?.as_bytes())
+    }
+
+    /// Runs one statement as it is, without placeholders: what is made of users' names and expressions. It may hold bytes
+    /// that are no text, in literals with the introducer `_binary`.
     pub fn run(&mut self, statement: &[u8]) -> Result<ResultSet> {
         let length = c_uint::try_from(statement.len())
             .map_err(|_| Error::new(Kind::TooLarge, "a statement of more than 4 GiB cannot be run"))?;
@@ -474,10 +490,10 @@ mod tests {
     #[test]
     fn values_become_literals_that_nothing_can_leave() {
         let sql = bind(
-            "SELECT ?, ?, ?, ?",
-            &["'; --é".into(), Param::Null, Param::Bytes(&[0, 255]), Param::Identifier("a`b")],
+            "SELECT ?, ?, ?, ?, ?",
+            &["'; --é".into(), Param::Null, Param::Bytes(&[0, 255]), Param::Identifier("a`b"), Param::Number(7)],
         );
-        assert_eq!(sql.unwrap(), "SELECT _utf8mb4 x'273b202d2dc3a9', NULL, _binary x'00ff', `a``b`");
+        assert_eq!(sql.unwrap(), "SELECT _utf8mb4 x'273b202d2dc3a9', NULL, _binary x'00ff', `a``b`, 7");
     }
 
     #[test]

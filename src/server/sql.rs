@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::caller::{Account, CallerContext};
-use super::session::{RunAs, Session};
+use super::session::{Param, RunAs, Session};
 use crate::abi::symbols::server_api;
 use crate::error::{Error, Kind, Result};
 use crate::threads::interrupt::{CancelToken, Interrupt};
@@ -27,6 +27,8 @@ pub enum As {
     Caller,
     /// Another account, with its default roles.
     Account(Account),
+    /// The account that stored what is run, with all roles that were granted to it, as a caller has them.
+    Owner(Account),
 }
 
 impl As {
@@ -35,6 +37,7 @@ impl As {
             As::Library => RunAs::Library,
             As::Caller => RunAs::Caller(CallerContext::copy_current()?),
             As::Account(account) => RunAs::Account(account.clone()),
+            As::Owner(account) => RunAs::Owner(account.clone()),
         })
     }
 }
@@ -207,7 +210,7 @@ fn kill(account: &As, id: u32) {
     let Ok(run_as) = account.resolve() else { return };
     let killing = workers(Purpose::Own).run(move || {
         let mut session = Session::open(run_as, |_| {})?;
-        session.query(&format!("KILL QUERY {id}"), &[])?;
+        session.query("KILL QUERY ?", &[Param::Number(id.into())])?;
         Ok(())
     });
     // A kill that fails leaves a statement that ends by its own lock wait timeout.
@@ -220,19 +223,29 @@ fn kill(account: &As, id: u32) {
 /// The server is asked by calling the procedure with NULLs in an internal session where the library's functions
 /// do nothing.
 pub fn check_may_call(name: &'static str, parameters: usize, interrupt: &dyn Interrupt) -> Result<()> {
+    check_account_may_call(&As::Caller, name, parameters, interrupt)
+}
+
+/// The same for another account.
+pub fn check_account_may_call(
+    account: &As,
+    name: &'static str,
+    parameters: usize,
+    interrupt: &dyn Interrupt,
+) -> Result<()> {
     let nulls = vec!["NULL"; parameters].join(", ");
-    probe(format!("CALL mysql.{name}({nulls})"), interrupt)
+    probe(account, format!("CALL mysql.{name}({nulls})"), interrupt)
 }
 
 /// The same for the stored function `mysql.<name>`.
 pub fn check_may_execute(name: &'static str, parameters: usize, interrupt: &dyn Interrupt) -> Result<()> {
     let nulls = vec!["NULL"; parameters].join(", ");
-    probe(format!("DO mysql.{name}({nulls})"), interrupt)
+    probe(&As::Caller, format!("DO mysql.{name}({nulls})"), interrupt)
 }
 
-fn probe(statement: String, interrupt: &dyn Interrupt) -> Result<()> {
+fn probe(account: &As, statement: String, interrupt: &dyn Interrupt) -> Result<()> {
     let deadline = Instant::now() + SQL_TIMEOUT;
-    with_session(&As::Caller, Purpose::PrivilegeProbe, interrupt, deadline, move |session| {
-        session.query(&statement, &[]).map(|_| ())
+    with_session(account, Purpose::PrivilegeProbe, interrupt, deadline, move |session| {
+        session.run(statement.as_bytes()).map(|_| ())
     })
 }

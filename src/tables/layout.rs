@@ -116,15 +116,29 @@ pub fn parse_table(text: &str) -> Result<(String, String)> {
     loop {
         let (part, after) = match rest.strip_prefix('`') {
             Some(quoted) => {
-                let (name, after) = quoted.split_once('`').ok_or_else(bad)?;
-                (name, after)
+                // A backquote of the name itself is doubled.
+                let (mut name, mut rest) = (String::new(), quoted);
+                loop {
+                    let (piece, after) = rest.split_once('`').ok_or_else(bad)?;
+                    name.push_str(piece);
+                    rest = after;
+                    match after.strip_prefix('`') {
+                        Some(more) => rest = more,
+                        None => break,
+                    }
+                    name.push('`');
+                }
+                (name, rest)
             }
-            None => rest.split_at(rest.find('.').unwrap_or(rest.len())),
+            None => {
+                let (name, after) = rest.split_at(rest.find('.').unwrap_or(rest.len()));
+                (name.to_owned(), after)
+            }
         };
         if part.is_empty() || part.len() > 256 || part.chars().any(char::is_control) {
             return Err(bad());
         }
-        parts.push(part.to_owned());
+        parts.push(part);
         match after.strip_prefix('.') {
             Some(next) => rest = next,
             None if after.is_empty() => break,
@@ -148,7 +162,7 @@ impl Layout {
         format!("{}.{}", quoted(&self.schema), quoted(&self.table))
     }
 
-    /// Looks a table up with the rights of the session. `content` is a column or an expression.
+    /// Looks a table up with the rights of the session, and tries the expression. `content` is a column or an expression.
     pub fn look_up(
         s: &mut Session,
         table: &str,
@@ -156,24 +170,37 @@ impl Layout {
         embedding: &str,
         hash_column: Option<&str>,
     ) -> Result<Self> {
-        let (schema, table) = parse_table(table)?;
-        let columns: Vec<Column> = s
+        let layout = Self::describe(s, table, content, embedding, hash_column)?;
+        layout.probe(s)?;
+        Ok(layout)
+    }
+
+    /// What the server knows of a table, with the rights of the session. Neither the table nor the expression is touched.
+    pub fn describe(
+        s: &mut Session,
+        table: &str,
+        content: &str,
+        embedding: &str,
+        hash_column: Option<&str>,
+    ) -> Result<Self> {
+        let (mut schema, mut table) = parse_table(table)?;
+        let rows = s
             .query(
                 "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_OCTET_LENGTH, CHARACTER_SET_NAME, COLLATION_NAME, IS_NULLABLE, \
-                 IFNULL(GENERATION_EXPRESSION, ''), COLUMN_TYPE FROM information_schema.COLUMNS \
+                 IFNULL(GENERATION_EXPRESSION, ''), COLUMN_TYPE, TABLE_SCHEMA, TABLE_NAME FROM information_schema.COLUMNS \
                  WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
                 &[schema.as_str().into(), table.as_str().into()],
             )?
-            .rows
-            .iter()
-            .map(read_column)
-            .collect::<Result<_>>()?;
-        if columns.is_empty() {
+            .rows;
+        let Some(row) = rows.first() else {
             return Err(Error::new(
                 Kind::NotFound,
                 format!("table {schema}.{table} does not exist, or you may not see it; check its name and your rights"),
             ));
-        }
+        };
+        // As the server writes the names, where it does not tell upper from lower case.
+        (schema, table) = (row.get(8)?, row.get(9)?);
+        let columns: Vec<Column> = rows.iter().map(read_column).collect::<Result<_>>()?;
         let find = |name: &str| columns.iter().find(|c| c.name.eq_ignore_ascii_case(name.trim().trim_matches('`')));
         let missing = |name: &str| {
             Error::new(
@@ -202,19 +229,26 @@ impl Layout {
         };
         let sources = sources_of(&content, &columns);
         let (embedding, nullable) = (target.name.clone(), target.nullable);
-        let layout = Layout { schema, table, key, index, embedding, width, hash, content, sources, nullable };
-        // Whatever is wrong with the expression is told before anything is sent.
-        s.query(
-            &format!("SELECT CAST({} AS CHAR CHARACTER SET utf8mb4) FROM {} LIMIT 0", layout.content, layout.name()),
-            &[],
-        )
-        .map_err(|e| match e.kind() {
+        Ok(Layout { schema, table, key, index, embedding, width, hash, content, sources, nullable })
+    }
+
+    /// Whatever is wrong with the expression is told before anything is sent.
+    fn probe(&self, s: &mut Session) -> Result<()> {
+        let probe = format!("SELECT CAST({} AS CHAR CHARACTER SET utf8mb4) FROM {} LIMIT 0", self.content, self.name());
+        s.run(probe.as_bytes()).map(|_| ()).map_err(|e| match e.kind() {
             Kind::Server(_) => {
                 Error::invalid(format!("content_column: {}; give a column or an expression", e.message()))
             }
             _ => e,
-        })?;
-        Ok(layout)
+        })
+    }
+
+    /// The server's refusal where the session may not write vectors; no row is touched.
+    pub fn must_be_writable(&self, s: &mut Session) -> Result<()> {
+        let hash = self.hash.as_ref().map(|hash| hash.name.as_str());
+        let columns = std::iter::once(self.embedding.as_str()).chain(hash).map(quoted);
+        let sets: Vec<String> = columns.map(|column| format!("{column} = {column}")).collect();
+        s.run(format!("UPDATE {} SET {} WHERE FALSE", self.name(), sets.join(", ")).as_bytes()).map(|_| ())
     }
 }
 
@@ -379,6 +413,7 @@ mod tests {
         ok("shop.docs", "shop", "docs");
         ok("`my shop`.`a.b`", "my shop", "a.b");
         ok(" shop.`docs` ", "shop", "docs");
+        ok("`a``b`.```c```", "a`b", "`c`");
         for bad in ["docs", "", "a.b.c", "a.", ".b", "`a.b", "`a`b.c"] {
             assert!(parse_table(bad).is_err(), "{bad}");
         }

@@ -4,27 +4,34 @@
 //! Both are in the table's own schema and go with it. The trigger holds plain SQL, so that the table can be written to
 //! whatever becomes of the library, and does nothing once a column that it names is gone.
 
-use sha2::{Digest, Sha256};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 
 use super::layout::{quoted, Layout};
 use crate::error::{Error, Result};
+use crate::models::embed_config_store::Place;
 
-/// How often the event looks for rows, in seconds.
-const EVERY: u32 = 10;
+/// How often the event looks for rows, unless somebody changed that.
+pub const EVERY: &str = "10 SECOND";
 
-/// The name of a column's trigger and event.
-pub fn name_of(table: &str, embedding: &str) -> String {
-    let mut hash = Sha256::new();
-    hash.update(table.to_lowercase());
-    hash.update([0]);
-    hash.update(embedding.to_lowercase());
-    let digest: String = hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
-    format!("ml_embeddings_{digest}")
+/// How the names of triggers and events begin.
+pub const PREFIX: &str = "ml_embeddings_";
+
+/// A name for a column's trigger and event that nobody can guess: one that could be computed might be taken by another
+/// account, on a table of its own, before it is needed.
+pub fn new_name() -> String {
+    // Keys of the hash are the operating system's random numbers.
+    format!("{PREFIX}{:016x}", RandomState::new().hash_one(std::time::SystemTime::now()))
+}
+
+/// A name that no column has: a statement about it ends after the server has looked at the caller's rights.
+pub fn no_column() -> String {
+    format!("mysql_ml_none_{:016x}", RandomState::new().hash_one(std::time::SystemTime::now()))
 }
 
 /// Trigger or event, as SQL.
-pub fn qualified(schema: &str, table: &str, embedding: &str) -> String {
-    format!("{}.{}", quoted(schema), quoted(&name_of(table, embedding)))
+pub fn qualified(schema: &str, object: &str) -> String {
+    format!("{}.{}", quoted(schema), quoted(object))
 }
 
 /// The trigger's body: a row whose text is made of other values than before, and whose vector was not replaced, loses it.
@@ -62,25 +69,67 @@ pub fn trigger_body(layout: &Layout) -> Result<String> {
 }
 
 /// The statement that makes the trigger.
-pub fn create_trigger(layout: &Layout) -> Result<String> {
+pub fn create_trigger(layout: &Layout, object: &str) -> Result<String> {
     Ok(format!(
         "CREATE TRIGGER {} BEFORE UPDATE ON {} FOR EACH ROW {}",
-        qualified(&layout.schema, &layout.table, &layout.embedding),
+        qualified(&layout.schema, object),
         layout.name(),
         trigger_body(layout)?
     ))
 }
 
-/// The statement that makes the event. Once the library is uninstalled it does nothing.
-pub fn create_event(layout: &Layout) -> String {
+/// What the event does. Once the library is uninstalled it does nothing.
+pub fn event_body(place: &Place) -> String {
+    // Named arguments: the server takes them for loadable functions only. Otherwise somebody's stored function of this
+    // name in the schema would run as the event's definer once the library is uninstalled. Prepared, because without the
+    // library the server does not even parse them (error 1584).
+    let call = format!(
+        "DO ml_refresh_embeddings({} AS table_name, {} AS embedding_column, NULL AS batch_size, 'event' AS caller)",
+        literal(&format!("{}.{}", quoted(&place.schema), quoted(&place.table))),
+        literal(&place.embedding)
+    );
     format!(
-        "CREATE EVENT {} ON SCHEDULE EVERY {EVERY} SECOND ON COMPLETION PRESERVE \
-         COMMENT 'mysql-ml: embeds new and changed rows; CALL ai.drop_embedding_config removes it' \
-         DO BEGIN DECLARE EXIT HANDLER FOR 1305 BEGIN END; DO ml_refresh_embeddings({}, {}, NULL, 'event'); END",
-        qualified(&layout.schema, &layout.table, &layout.embedding),
-        literal(&layout.name()),
-        literal(&layout.embedding)
+        "BEGIN DECLARE EXIT HANDLER FOR 1305, 1584 BEGIN END; PREPARE mysql_ml FROM {}; EXECUTE mysql_ml; END",
+        literal(&call)
     )
+}
+
+/// The statement that makes the event.
+pub fn create_event(place: &Place, object: &str, every: &str) -> String {
+    format!(
+        "CREATE EVENT {} ON SCHEDULE EVERY {every} ON COMPLETION PRESERVE \
+         COMMENT 'mysql-ml: embeds new and changed rows; CALL ai.drop_embedding_config removes it' DO {}",
+        qualified(&place.schema, object),
+        event_body(place)
+    )
+}
+
+/// A body without what the server shows otherwise than it was written: it takes one level of escapes out of literals.
+/// Only bodies of the same definer are compared, who could say what else they do in plainer ways.
+fn bare(body: &str) -> String {
+    body.trim().chars().filter(|c| !matches!(c, '\'' | '`' | '\\')).collect()
+}
+
+/// Whether the server shows this of a trigger or event that was made with the body `made`.
+pub fn is_body(shown: &str, made: &str) -> bool {
+    bare(shown) == bare(made)
+}
+
+/// Whether a trigger is one that [`trigger_body`] may have made, of whatever columns.
+pub fn looks_like_ours(shown: &str, embedding: &str) -> bool {
+    let (shown, v) = (bare(shown), bare(embedding));
+    let begin = format!("BEGIN DECLARE EXIT HANDLER FOR 1054 BEGIN END; IF NEW.{v} <=> OLD.{v} AND NOT (");
+    shown.starts_with(&begin) && shown.ends_with(&format!(") THEN SET NEW.{v} = NULL; END IF; END"))
+}
+
+/// Whether an event is one that [`event_body`] made for a column of this name in a table of this name, of whatever
+/// schema: a schema that was restored under another name has the events of the first.
+pub fn calls_for(shown: &str, place: &Place) -> bool {
+    let shown = bare(shown);
+    let made = |schema: &str| bare(&event_body(&Place { schema: schema.to_owned(), ..place.clone() }));
+    let (begin, end) = (made(""), made(""));
+    let point = begin.find('.').unwrap_or(0);
+    shown.starts_with(begin.get(..point).unwrap_or_default()) && shown.ends_with(end.get(point..).unwrap_or_default())
 }
 
 /// A name as a literal that people can read. For the fixed `sql_mode` of the library's sessions.
@@ -121,17 +170,31 @@ mod tests {
              THEN SET NEW.`v` = NULL; END IF; END"
         );
         l.nullable = false;
-        assert!(create_trigger(&l).is_err());
-        assert!(create_trigger(&layout(Vec::new())).is_err());
+        assert!(create_trigger(&l, "x").is_err());
+        assert!(create_trigger(&layout(Vec::new()), "x").is_err());
     }
 
     #[test]
-    fn names_are_those_of_the_column() {
-        assert_eq!(name_of("T", "v"), name_of("t", "V"));
-        assert_ne!(name_of("t", "v"), name_of("t2", "v"));
-        assert_ne!(name_of("tv", "w"), name_of("t", "vw"));
+    fn no_two_names_are_the_same() {
+        assert_ne!(new_name(), new_name());
+        assert_eq!(new_name().len(), PREFIX.len() + 16);
+    }
+
+    #[test]
+    fn the_event_calls_for_its_column() {
+        let place = Place { schema: "s".into(), table: "it's".into(), embedding: "v".into() };
+        assert!(create_event(&place, "x", EVERY).contains(
+            "'DO ml_refresh_embeddings(''`s`.`it''''s`'' AS table_name, ''v'' AS embedding_column, NULL AS batch_size, ''event'' AS caller)'"
+        ));
+        let l = layout(vec![SourceColumn { name: "body".into(), text: true }]);
+        assert!(looks_like_ours(&trigger_body(&l).unwrap(), "v"));
+        assert!(!looks_like_ours(&trigger_body(&l).unwrap(), "w"));
+        let elsewhere = Place { schema: "other".into(), ..place.clone() };
+        assert!(calls_for(&event_body(&elsewhere), &place) && !is_body(&event_body(&elsewhere), &event_body(&place)));
         assert!(
-            create_event(&layout(Vec::new())).contains("DO ml_refresh_embeddings('`s`.`it''s`', 'v', NULL, 'event')")
+            !calls_for("DO 0", &place) && !calls_for(&event_body(&Place { table: "u".into(), ..elsewhere }), &place)
         );
+        // As the server shows a literal.
+        assert!(is_body("PREPARE x FROM 'DO f('a')'", "PREPARE x FROM 'DO f(''a'')'"));
     }
 }

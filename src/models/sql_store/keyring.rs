@@ -39,8 +39,8 @@ fn turn() -> Result<MutexGuard<'static, ()>> {
 /// The path of a registered secret; with `lock` it stays so until the end of the transaction.
 fn stored_path(s: &mut Session, secret_id: &str, lock: bool) -> Result<Option<String>> {
     let lock = if lock { " FOR UPDATE" } else { "" };
-    let sql = format!("SELECT secret_path FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?{lock}");
-    let rows = s.query(&sql, &[secret_id.into()])?;
+    let pieces = ["SELECT secret_path FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?", lock];
+    let rows = s.query_pieces(&pieces, &[secret_id.into()])?;
     rows.rows.first().map(|row| row.get(0)).transpose()
 }
 

@@ -1,0 +1,98 @@
+//! Which columns are being embedded: two jobs on one column would send every row twice.
+//!
+//! Kept in the process, of which a server has one: a named lock of the server's could be taken by whoever knows its name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Kind, Result};
+use crate::models::embed_config_store::Place;
+use crate::tables::layout::quoted;
+use crate::threads::interrupt::{Interrupt, POLL};
+
+/// How long a job waits for one that is just ending.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The columns, and whose jobs are at them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AtWork(Arc<Mutex<HashMap<Place, String>>>);
+
+/// A column that a job is at, until the last copy is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    columns: AtWork,
+    place: Place,
+}
+
+impl AtWork {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Place, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a column for a job of `account`; an error that names whose job is at it.
+    pub fn hold(&self, place: &Place, account: &str, interrupt: &dyn Interrupt) -> Result<Arc<Held>> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let holder = {
+                let mut columns = self.lock();
+                match columns.get(place) {
+                    None => {
+                        columns.insert(place.clone(), account.to_owned());
+                        return Ok(Arc::new(Held { columns: self.clone(), place: place.clone() }));
+                    }
+                    Some(holder) => holder.clone(),
+                }
+            };
+            if Instant::now() >= end {
+                return Err(Error::new(
+                    Kind::Busy,
+                    format!(
+                        "column {} of {}.{} is being embedded by another session, of {holder}; wait for its end, or KILL it",
+                        place.embedding,
+                        quoted(&place.schema),
+                        quoted(&place.table)
+                    ),
+                ));
+            }
+            interrupt.check()?;
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Whether a job of `account` is at the column.
+    pub fn has(&self, place: &Place, account: &str) -> bool {
+        self.lock().get(place).is_some_and(|holder| holder == account)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.columns.lock().remove(&self.place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::threads::interrupt::Never;
+
+    #[test]
+    fn a_column_is_free_again_however_its_job_ends() {
+        let columns = AtWork::default();
+        let place = Place { schema: "s".into(), table: "t".into(), embedding: "v".into() };
+        let held = columns.hold(&place, "a@b", &Never).unwrap();
+        let error = columns.hold(&place, "c@d", &Never).unwrap_err();
+        assert!(error.message().contains("by another session, of a@b"), "{error}");
+        assert!(columns.has(&place, "a@b") && !columns.has(&place, "c@d"));
+        let writer = Arc::clone(&held);
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _held = held;
+            panic!("the job");
+        }));
+        assert!(ended.is_err());
+        assert!(columns.hold(&place, "c@d", &Never).is_err(), "a session of it still writes");
+        drop(writer);
+        assert!(columns.hold(&place, "c@d", &Never).is_ok());
+    }
+}
