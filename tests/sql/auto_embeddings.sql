@@ -118,6 +118,9 @@ CALL ai.drop_embedding_config(NULL, NULL);
 GRANT UPDATE ON e.* TO app@localhost;
 --@ user app
 CALL ai.drop_embedding_config('e.t', 'v');
+--@ user root
+CALL ai.drop_embedding_config('e.t', 'v');
+--@ user app
 SELECT JSON_REMOVE(ml_initialize_embeddings('m', 'e.t', 'body', 'v'), '$.seconds') AS done;
 CALL ai.drop_embedding_config(NULL, NULL);
 CALL ai.initialize_embeddings('m', 'e.t', 'body', 'v', NULL, 'transactional');
