@@ -333,7 +333,7 @@ fn set_up(s: &mut Session, config: &EmbedConfig, layout: &Layout) -> Result<Opti
         s.run(create.as_bytes()).map_err(|e| advised(e, &name))?;
     }
     if let Some(what) = &foreign {
-        log::write(true, &format!("mysql-ml: {what}"));
+        log::write(true, what, &format!("mysql-ml: {what}"));
     }
     Ok(foreign.or(obstacle(s, config, layout)?))
 }
@@ -621,16 +621,15 @@ impl Engine {
             all => all?,
         };
         let Some(config) = all.into_iter().map(|s| s.config).find(|c| c.place == place) else {
+            // An account that may not embed tables has no event of ours, and would only write names to the log.
+            check_may_call(Routine::EMBED_TABLE.name, Routine::EMBED_TABLE.parameters, interrupt)?;
             let orphan = place.clone();
             let removed = as_account(&As::Caller, interrupt, move |s| take_down_orphans(s, &orphan, &account))?;
             if removed {
-                log::write(
-                    true,
-                    &format!(
-                        "mysql-ml: {}.{} has no automatic embeddings; its event and trigger are removed",
-                        place.schema, place.table
-                    ),
-                );
+                let name = format!("{}.{}", place.schema, place.table);
+                let shown = cut(&name, 150);
+                let text = format!("mysql-ml: {shown} has no automatic embeddings; its event and trigger are removed");
+                log::write(true, &name, &text);
             }
             return nothing();
         };
@@ -666,7 +665,9 @@ impl Engine {
         let layout = match look(config, interrupt)? {
             Found::There(layout) => *layout,
             Found::Gone(e) => {
-                log::write(true, &format!("mysql-ml: {}; its automatic embeddings are removed", cut(e.message(), 200)));
+                let name = format!("{}.{}", place.schema, place.table);
+                let text = format!("mysql-ml: {}; its automatic embeddings are removed", cut(e.message(), 200));
+                log::write(true, &name, &text);
                 return self.remove(config, interrupt);
             }
         };

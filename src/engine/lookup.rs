@@ -243,7 +243,7 @@ impl Engine {
         let in_force = self.disk.follow(reading, settings.cache_disk, || self.store.data_directory(interrupt));
         if self.disk.has_notices() {
             for notice in self.disk.take_notices() {
-                crate::server::log::write(notice.warning, &notice.text);
+                crate::server::log::write(notice.warning, &notice.text, &notice.text);
             }
         }
         Ok((settings, in_force))

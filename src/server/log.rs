@@ -1,9 +1,18 @@
 //! The server's error log.
+//!
+//! What is written there may quote names that an account chose, and whoever reads or parses the log trusts it. So a line
+//! is one line, bounded, without control characters, and no name fills the log.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use once_cell::sync::Lazy;
 
 use crate::abi::service::ServiceRef;
 use crate::abi::symbols::ErrorLog;
+use crate::error::cut;
 
 /// `ER_LOG_PRINTF_MSG`: a message of any text.
 const ANY_TEXT: i32 = 11071;
@@ -11,14 +20,62 @@ const ANY_TEXT: i32 = 11071;
 const WARNING: i32 = 2;
 const NOTE: i32 = 3;
 
-/// Writes a line, as a warning or a note. For the threads of statements: while one runs, the log is there.
-pub fn write(warning: bool, text: &str) {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+/// The longest line, bytes.
+const LONGEST: usize = 400;
+
+/// For so long one name has one line, and all names together [`LINES`].
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// The lines of all names together.
+const LINES: usize = 30;
+
+static WRITTEN: Lazy<Mutex<Written>> = Lazy::new(Mutex::default);
+
+/// What was written of late.
+#[derive(Default)]
+struct Written {
+    names: HashMap<String, Instant>,
+    left_out: usize,
+}
+
+impl Written {
+    /// Whether a line about `name` may be written now, and how many others were left out since the last one.
+    fn may(&mut self, name: &str, now: Instant) -> Option<usize> {
+        self.names.retain(|_, at| now.saturating_duration_since(*at) < PERIOD);
+        if self.names.len() >= LINES || self.names.contains_key(name) {
+            self.left_out = self.left_out.saturating_add(1);
+            return None;
+        }
+        self.names.insert(cut(name, LONGEST).into_owned(), now);
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+/// The text as one bounded line. Characters that end lines or change the direction of text become spaces.
+fn line(text: &str) -> String {
+    let breaks = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let clean: String = cut(text, LONGEST).chars().map(|c| if breaks(c) { ' ' } else { c }).collect();
+    clean
+}
+
+/// Writes a line about `name`, as a warning or a note: one a name and minute, and [`LINES`] of all names. For the
+/// threads of statements: while one runs, the log is there.
+pub fn write(warning: bool, name: &str, text: &str) {
+    let may = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).may(cut(name, LONGEST).as_ref(), Instant::now());
+    let Some(left_out) = may else { return };
+    let mut line = line(text);
+    if left_out > 0 {
+        line.push_str(&format!(" (lines left out before this one: {left_out})"));
+    }
     let Ok(message) = CString::new(line) else { return };
     // SAFETY: the type is the layout of this service.
     let Some(service) = (unsafe { ServiceRef::<ErrorLog>::acquire(c"mysql_simple_error_log") }) else {
         // Not a server, or one without the service: its standard error is the log, or beside it.
-        eprintln!("[{}] [mysql_ml] {text}", if warning { "Warning" } else { "Note" });
+        let kind = if warning { "Warning" } else { "Note" };
+        eprintln!("[{kind}] [mysql_ml] {}", message.to_string_lossy());
         return;
     };
     let file: &CStr = c"mysql_ml";
@@ -33,5 +90,30 @@ pub fn write(warning: bool, text: &str) {
             ANY_TEXT,
             message.as_ptr(),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line_and_bounded() {
+        assert_eq!(line("a\nb\rc\0d\u{2028}e\u{202e}f\u{85}g\tü"), "a b c d e f g ü");
+        let long = line(&"é\n".repeat(5000));
+        assert!(long.len() <= LONGEST && !long.contains('\n'), "{}", long.len());
+    }
+
+    #[test]
+    fn a_name_has_one_line_a_minute_and_all_names_a_bounded_number() {
+        let (mut written, now) = (Written::default(), Instant::now());
+        assert_eq!(written.may("a", now), Some(0));
+        assert_eq!(written.may("a", now + Duration::from_secs(59)), None);
+        assert_eq!(written.may("a", now + Duration::from_secs(60)), Some(1));
+        let lines =
+            (0..1000).filter(|i| written.may(&format!("n{i}"), now + Duration::from_secs(61)).is_some()).count();
+        assert_eq!(lines, LINES - 1);
+        assert!(written.names.len() <= LINES);
+        assert_eq!(written.may("z", now + Duration::from_secs(200)), Some(1000 - LINES + 1));
     }
 }
