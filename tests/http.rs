@@ -70,6 +70,32 @@ fn errors_tell_the_fact_and_the_kind() {
 }
 
 #[test]
+fn nothing_is_sent_to_metadata_addresses_in_whatever_form() {
+    for host in [
+        "169.254.169.254",
+        "2852039166",
+        "[::ffff:169.254.169.254]",
+        "[64:ff9b::a9fe:a9fe]",
+        "[64:ff9b:1::a9fe:a9fe]",
+        "[64:ff9b:1:a9fe:a9:fe00::]",
+        "[2002:a9fe:a9fe::1]",
+        "[2001:0:a9fe:a9fe::1]",
+        "[2001:db8::5efe:a9fe:a9fe]",
+        "[fd00:ec2::23]",
+        "[fd00:c1::a9fe:a9fe]",
+        "metadata.google.internal",
+    ] {
+        let error = send(&call(&format!("https://{host}/"))).unwrap_err();
+        assert_eq!(error.kind(), Kind::Denied, "{host}: {error}");
+        assert!(error.message().contains("never sent"), "{host}: {error}");
+    }
+    let e = Endpoint::start().unwrap();
+    let error = send(&call(&format!("http://0.0.0.0:{}/v1/embeddings", e.port()))).unwrap_err();
+    assert!(error.kind() == Kind::Denied && error.message().contains("write 127.0.0.1"), "{error}");
+    assert_eq!(e.count(), 0);
+}
+
+#[test]
 fn a_refusal_without_retry_after_is_waited_out_as_the_reset_headers_say() {
     let e = Endpoint::start().unwrap();
     let first = |answer: fn() -> Answer| {

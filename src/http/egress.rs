@@ -1,7 +1,7 @@
 //! Where requests may go.
 //!
-//! Without an allowlist: https everywhere, plain http only to this machine. Never to link-local addresses, where
-//! cloud machines offer their credentials. An allowlist narrows the hosts and can allow plain http to some.
+//! Without an allowlist: https everywhere, plain http only to this machine. Never to addresses where cloud machines offer
+//! their credentials, by whatever form of address. An allowlist narrows the hosts and can allow plain http to some.
 //! Names are checked before they are resolved, addresses after.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -128,18 +128,92 @@ fn in_net(address: IpAddr, net: IpAddr, bits: u8) -> bool {
 const GOOGLE_METADATA_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 const GOOGLE_METADATA_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254));
 
-/// Where clouds serve credentials to their machines besides the link-local addresses: Amazon, Google, Alibaba,
-/// Azure, Oracle.
-const METADATA: [IpAddr; 5] = [
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    GOOGLE_METADATA_V6,
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
-    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+/// Where clouds serve credentials or the like to their machines, besides the link-local addresses.
+const METADATA: [(IpAddr, u8); 11] = [
+    // Amazon: instance metadata, credentials of pods (`::23`), names, time.
+    v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0], 32),
+    // Google.
+    v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0], 32),
+    // Oracle, and its older cloud.
+    v6([0xfd00, 0xc1, 0, 0, 0, 0, 0, 0], 32),
+    v4([192, 0, 0, 192], 32),
+    // Scaleway.
+    v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0], 32),
+    // Akamai (Linode).
+    v6([0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 0], 48),
+    // Alibaba.
+    v6([0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200], 128),
+    v4([100, 100, 100, 200], 32),
+    // Azure.
+    v4([168, 63, 129, 16], 32),
+    // Volcano Engine and BytePlus.
+    v4([100, 96, 0, 96], 32),
+    // UCloud.
+    v4([100, 80, 80, 80], 32),
 ];
 
-/// The IPv4 address that a NAT64 address (64:ff9b::/96) stands for.
-fn embedded_v4(address: IpAddr) -> IpAddr {
+/// Names under which clouds serve the same, for requests whose names a proxy resolves.
+const METADATA_NAMES: [&str; 7] = [
+    "metadata",
+    "metadata.google.internal",
+    "metadata.goog",
+    "instance-data",
+    "instance-data.ec2.internal",
+    "metadata.tencentyun.com",
+    "metadata.platformequinix.com",
+];
+
+const fn v4(address: [u8; 4], bits: u8) -> (IpAddr, u8) {
+    let [a, b, c, d] = address;
+    (IpAddr::V4(Ipv4Addr::new(a, b, c, d)), bits)
+}
+
+const fn v6(address: [u16; 8], bits: u8) -> (IpAddr, u8) {
+    let [a, b, c, d, e, f, g, h] = address;
+    (IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h)), bits)
+}
+
+/// The IPv4 addresses that an IPv6 address may stand for, by the ways to write one in the other that networks translate.
+fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
+    let bits = u128::from(address);
+    let octets = address.octets();
+    let part = |from: u32| Ipv4Addr::from_bits(((bits >> (96 - from)) & 0xffff_ffff) as u32);
+    let of = |places: [usize; 4]| Ipv4Addr::from(places.map(|i| octets.get(i).copied().unwrap_or_default()));
+    match address.segments() {
+        // Compatible (::/96), mapped, translated (SIIT), NAT64.
+        [0, 0, 0, 0, 0, 0, ..] if bits > 1 => vec![part(96)],
+        [0, 0, 0, 0, 0, 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => vec![part(96)],
+        // NAT64 within a network, whose prefix may have any of four lengths (RFC 6052); octet 8 is left out.
+        [0x64, 0xff9b, 1, ..] => vec![of([6, 7, 9, 10]), of([7, 9, 10, 11]), of([9, 10, 11, 12]), part(96)],
+        // 6to4.
+        [0x2002, ..] => vec![part(16)],
+        // Teredo: the server's, and the client's with its bits turned over.
+        [0x2001, 0, ..] => vec![part(32), Ipv4Addr::from_bits(!(bits as u32))],
+        // ISATAP, under any prefix.
+        [_, _, _, _, 0 | 0x200, 0x5efe, ..] => vec![part(96)],
+        _ => Vec::new(),
+    }
+}
+
+/// Whether nothing is ever sent to this very address.
+fn is_forbidden(address: IpAddr) -> bool {
+    let own = match address {
+        IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
+        IpAddr::V6(a) => a.is_unicast_link_local(),
+    };
+    own || address.is_unspecified()
+        || address.is_multicast()
+        || is_metadata(address)
+        // "This network": Linux takes its first address for this machine, and nothing else is there.
+        || in_net(address, IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8)
+}
+
+fn is_metadata(address: IpAddr) -> bool {
+    METADATA.iter().any(|(net, bits)| in_net(address, *net, *bits))
+}
+
+/// The IPv4 address for which rules of IPv4 hold too: where a network reaches IPv4 by NAT64, names resolve to such.
+fn of_nat64(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(a) if a.segments().get(..6) == Some(&[0x64, 0xff9b, 0, 0, 0, 0]) => {
             IpAddr::V4(Ipv4Addr::from_bits((u128::from(a) & 0xffff_ffff) as u32))
@@ -180,6 +254,11 @@ impl Allowlist {
         if let Some(address) = address {
             return self.check(&destination, address);
         }
+        if !self.metadata && METADATA_NAMES.contains(&name) {
+            return Err(denied(format!(
+                "{name} is where cloud machines serve their credentials; requests there are never sent"
+            )));
+        }
         let local_name = name == "localhost" || name.ends_with(".localhost");
         let by_name = |http: bool| self.rules.iter().any(|r| r.matches_name(name, port) && (!http || r.plain_http));
         let by_address = |http: bool| {
@@ -200,24 +279,32 @@ impl Allowlist {
     }
 
     fn check(&self, to: &Destination<'_>, address: IpAddr) -> Result<()> {
-        let address = embedded_v4(address.to_canonical());
-        let link_local = match address {
-            IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
-            IpAddr::V6(a) => a.is_unicast_link_local(),
-        };
-        let meant = self.metadata && matches!(address, GOOGLE_METADATA_V4 | GOOGLE_METADATA_V6);
-        if meant {
+        let address = address.to_canonical();
+        if self.metadata && matches!(address, GOOGLE_METADATA_V4 | GOOGLE_METADATA_V6) {
             return Ok(());
         }
-        if link_local || METADATA.contains(&address) || address.is_unspecified() || address.is_multicast() {
+        if let Some(advice) = where_a_server_listens(address) {
             return Err(denied(format!(
-                "{} is at {address}, where cloud machines serve their credentials or nothing at all; requests there are never sent",
+                "{} is where a server listens, on all addresses of its machine, and no address to reach it at; {advice}",
+                to.name
+            )));
+        }
+        let meant = match address {
+            IpAddr::V6(a) => embedded(a).into_iter().find(|a| a.is_link_local() || is_metadata(IpAddr::V4(*a))),
+            IpAddr::V4(_) => None,
+        };
+        if meant.is_some() || is_forbidden(address) {
+            let stands_for = meant.map(|a| format!(" (which stands for {a})")).unwrap_or_default();
+            return Err(denied(format!(
+                "{} is at {address}{stands_for}, where cloud machines serve their credentials or nothing at all; requests there are never sent",
                 to.name
             )));
         }
         let listed = |http: bool| {
             self.rules.iter().any(|r| {
-                (r.matches_address(address, to.port) || (to.address.is_none() && r.matches_name(to.name, to.port)))
+                (r.matches_address(address, to.port)
+                    || r.matches_address(of_nat64(address), to.port)
+                    || (to.address.is_none() && r.matches_name(to.name, to.port)))
                     && (!http || r.plain_http)
             })
         };
@@ -238,6 +325,16 @@ impl Allowlist {
     fn not_listed(&self, name: &str) -> Error {
         denied(format!("{name} is not in the setting egress_allowlist; add it there to allow requests to it"))
     }
+}
+
+/// What to write in place of `0.0.0.0` or `::`, which logs of servers show and people copy.
+fn where_a_server_listens(address: IpAddr) -> Option<&'static str> {
+    let advice = match address {
+        IpAddr::V4(a) if a.is_unspecified() => "write 127.0.0.1 for this machine",
+        IpAddr::V6(a) if a.is_unspecified() => "write [::1] or 127.0.0.1 for this machine",
+        _ => return None,
+    };
+    Some(advice)
 }
 
 fn plain_http_denied(name: &str, port: u16) -> Error {
@@ -278,11 +375,118 @@ mod tests {
         assert!(!url_ok("http://169.254.169.254", "http://169.254.169.254/"));
         assert!(!address_ok("", "innocent.example", false, "169.254.169.254"));
         assert!(!address_ok("", "innocent.example", false, "::ffff:169.254.169.254"));
-        for metadata in ["fd00:ec2::254", "64:ff9b::169.254.169.254", "100.100.100.200", "168.63.129.16"] {
-            assert!(!address_ok("", "innocent.example", false, metadata), "{metadata}");
+    }
+
+    /// Link-local and metadata addresses, and one public address, in every form that a network may translate.
+    fn forms(v4: &str) -> Vec<String> {
+        let [a, b, c, d] = v4.parse::<Ipv4Addr>().unwrap().octets();
+        let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        vec![
+            v4.to_owned(),
+            format!("::ffff:{v4}"),
+            format!("::{v4}"),
+            format!("::ffff:0:{v4}"),
+            format!("64:ff9b::{v4}"),
+            format!("64:ff9b:1::{v4}"),
+            format!("64:ff9b:1:{high:x}:{c:x}:{d:02x}00::"),
+            format!("64:ff9b:1:ab{a:02x}:{b:x}:{low:x}::"),
+            format!("64:ff9b:1:abcd:{a:x}:{:x}:{d:02x}00:0", u16::from_be_bytes([b, c])),
+            format!("64:ff9b:1:2:3:4:{v4}"),
+            format!("2002:{high:x}:{low:x}::1"),
+            format!("2002:{high:x}:{low:x}:1:2:3:4:5"),
+            format!("2001:0:{high:x}:{low:x}::1"),
+            format!("2001:0:c000:201:0:0:{:x}:{:x}", !high, !low),
+            format!("2001:db8::5efe:{v4}"),
+            format!("2001:db8:1:2:200:5efe:{v4}"),
+        ]
+    }
+
+    #[test]
+    fn metadata_addresses_are_never_reached_in_whatever_form() {
+        let lists = ["", "::/0 0.0.0.0/0", "http://::/0 http://0.0.0.0/0", "innocent.example"];
+        let v4 = [
+            "169.254.169.254",
+            "169.254.170.2",
+            "169.254.170.23",
+            "169.254.0.23",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "100.96.0.96",
+            "100.80.80.80",
+        ];
+        let nowhere = ["0.0.0.0", "0.1.2.3", "255.255.255.255", "224.0.0.1", "::ffff:0.0.0.0", "::ffff:224.0.0.1"];
+        let v6 = [
+            "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd00:ec2:0:0:1::123",
+            "fd20:ce::254",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:42::42",
+            "fd00:a9fe:a9fe::1",
+            "fd00:100::100:200",
+            "fe80::1",
+            "fe80::a9fe:a9fe",
+            "febf::1",
+            "ff02::1",
+            "::",
+        ];
+        let as_they_are = v6.iter().chain(&nowhere).map(|a| (*a).to_owned());
+        let all = v4.iter().flat_map(|a| forms(a)).chain(as_they_are);
+        for address in all {
+            for list in lists {
+                assert!(!address_ok(list, "innocent.example", false, &address), "{address} with '{list}'");
+                assert!(!address_ok(list, "innocent.example", true, &address), "{address} with '{list}', http");
+                let host = if address.contains(':') { format!("[{address}]") } else { address.clone() };
+                let url = Url::parse(&format!("https://{host}/")).unwrap();
+                for proxied in [false, true] {
+                    assert!(Allowlist::parse(list).unwrap().check_url(&url, proxied).is_err(), "{url} with '{list}'");
+                }
+            }
+            let proxy = Allowlist::check_proxy_address("p", 3128, address.parse().unwrap());
+            assert!(proxy.is_err(), "{address} as a proxy's");
         }
-        assert!(address_ok("", "innocent.example", false, "64:ff9b::8.8.8.8"));
-        assert!(!url_ok("", "http://0.0.0.0/"));
+        for address in forms("8.8.8.8") {
+            assert!(address_ok("", "innocent.example", false, &address), "{address}");
+        }
+        for address in ["fd00:ec3::254", "fd12::1", "2001:db8::1", "2600::a9fe:a9fe", "::1"] {
+            assert!(address_ok("", "innocent.example", false, address), "{address}");
+        }
+        for number in ["0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "169.16689662", "169.254.169.254."] {
+            assert!(!url_ok("", &format!("https://{number}/")), "{number}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_itself_takes_plain_http_without_a_rule() {
+        for address in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(address_ok("", "localhost", true, address), "{address}");
+        }
+        for address in &forms("127.0.0.1")[2..] {
+            assert!(!address_ok("", "localhost", true, address), "{address}");
+        }
+        assert!(address_ok("10.0.0.0/8", "h", false, "64:ff9b::10.1.2.3"), "by NAT64, as DNS64 tells it");
+        for address in &forms("10.1.2.3")[5..] {
+            assert!(!address_ok("10.0.0.0/8", "h", false, address), "{address}");
+        }
+    }
+
+    #[test]
+    fn metadata_names_are_refused_where_a_proxy_would_resolve_them() {
+        for name in METADATA_NAMES {
+            for list in ["", name] {
+                let url = Url::parse(&format!("https://{}./x", name.to_uppercase())).unwrap();
+                assert!(Allowlist::parse(list).unwrap().check_url(&url, true).is_err(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_address_that_a_server_listens_on_is_told_from_one_to_call() {
+        let told = |url: &str| Allowlist::default().check_url(&Url::parse(url).unwrap(), false).unwrap_err();
+        assert!(told("http://0.0.0.0:11434/").message().contains("write 127.0.0.1"));
+        assert!(told("http://[::]:8080/").message().contains("write [::1]"));
+        assert!(told("http://[::ffff:0.0.0.0]/").message().contains("write 127.0.0.1"));
     }
 
     #[test]
