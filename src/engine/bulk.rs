@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use secrecy::SecretString;
 
 use super::pacing::{Budget, Gate, Outcome, Permit};
-use super::send::{exchange, without_secret, Request, Tried};
+use super::send::{exchange, failure_in, must_not_be_zero, without_secret, Request, Tried};
 use super::status::Activity;
 use super::{tokens_in, Engine};
 use crate::error::{Error, Kind, Result};
@@ -577,13 +577,19 @@ fn one_try(
                 latency,
             ))
         }
-        Err(e) => return Ok(Came::Unreadable(e, latency)),
+        Err(e) => {
+            return Ok(match failure_in(&answer, &e) {
+                Some(failure) => Came::Failed(failure, None),
+                None => Came::Unreadable(e, latency),
+            })
+        }
     };
     let normalize = resolved.model.options.normalize == Some(true);
     let vectors = read
         .vectors
         .into_iter()
         .map(|mut v| {
+            must_not_be_zero(&v)?;
             if normalize {
                 vector::normalize(&mut v);
             }

@@ -1,6 +1,8 @@
 //! `ml_generate`: a text for a prompt.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::status::Activity;
 use super::{counted_as, tokens_in, Engine};
@@ -11,6 +13,27 @@ use crate::models::store::{ResolvedModel, Routine};
 use crate::providers::chat::{Chat, GenerateOptions};
 use crate::providers::{provider, usage};
 use crate::threads::interrupt::Interrupt;
+
+/// More registrations than this are forgotten and learnt again.
+const MAX_LEARNT: usize = 4096;
+
+/// The shapes that endpoints want otherwise than their hosts let expect, by the fingerprint of the registration.
+#[derive(Default)]
+pub struct Learnt(Mutex<HashMap<[u8; 32], Chat>>);
+
+impl Learnt {
+    fn of(&self, fingerprint: &[u8; 32]) -> Option<Chat> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint).copied()
+    }
+
+    fn keep(&self, fingerprint: [u8; 32], chat: Chat) {
+        let mut learnt = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if learnt.len() >= MAX_LEARNT {
+            learnt.clear();
+        }
+        learnt.insert(fingerprint, chat);
+    }
+}
 
 impl Engine {
     /// The model's answer to a prompt, as text.
@@ -51,22 +74,42 @@ impl Engine {
             }
             return self.generate_locally(resolved, prompt, options, settings, activity, interrupt);
         }
-        let chat = chat_of(model)?;
-        let body = chat.request(prompt, options)?;
-        let request = provider(model.speaks).predict_request(model, &body)?;
-        let (headers, _) = self.functions(resolved, None, &body, interrupt)?;
-        let request = self.request(resolved, headers, request, tokens_in(&body), settings)?;
-        self.send(request, activity, interrupt, move |answer| {
-            // Tokens are spent whether the answer is of use or not.
-            let usage =
-                usage::of_answer(&answer.body).map_err(|e| crate::providers::numbers::unreadable(&e, &answer.body))?;
-            activity.used(0, usage);
-            let tokens = match (usage.input, usage.output) {
-                (None, None) => None,
-                (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
-            };
-            Ok((chat.read(&answer.body)?, tokens))
-        })
+        let chat = match self.learnt.of(&model.fingerprint) {
+            Some(learnt) => learnt,
+            None => chat_of(model)?,
+        };
+        let ask = |chat: Chat, limit: Option<Instant>| -> Result<(Result<String>, Instant)> {
+            let body = chat.request(prompt, options)?;
+            let request = provider(model.speaks).predict_request(model, &body)?;
+            let (headers, _) = self.functions(resolved, None, &body, interrupt)?;
+            let mut request = self.request(resolved, headers, request, tokens_in(&body), settings)?;
+            request.deadline = limit.unwrap_or(request.deadline);
+            let deadline = request.deadline;
+            let answered = self.send(request, activity, interrupt, |answer| {
+                // Tokens are spent whether the answer is of use or not.
+                let usage = usage::of_answer(&answer.body)
+                    .map_err(|e| crate::providers::numbers::unreadable(&e, &answer.body))?;
+                activity.used(0, usage);
+                let tokens = match (usage.input, usage.output) {
+                    (None, None) => None,
+                    (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
+                };
+                Ok((chat.read(&answer.body)?, tokens))
+            });
+            Ok((answered, deadline))
+        };
+        let (answered, deadline) = ask(chat, None)?;
+        // A gateway hides which model is behind it, and so by which name it wants the limit of tokens.
+        let other = answered.as_ref().err().filter(|_| options.max_tokens.is_some());
+        let Some(other) = other.and_then(|error| chat.with_other_limit(error)) else { return answered };
+        let (again, _) = ask(other, Some(deadline))?;
+        match &again {
+            Err(error) if other.with_other_limit(error).is_some() => answered,
+            _ => {
+                self.learnt.keep(model.fingerprint, other);
+                again
+            }
+        }
     }
 }
 

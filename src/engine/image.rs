@@ -67,6 +67,7 @@ impl Engine {
                 activity.used(1, Usage { input: read.tokens, output: None });
                 let vector = read.vectors.into_iter().next();
                 let mut vector = vector.ok_or_else(|| Error::response("the endpoint answered without a vector"))?;
+                super::send::must_not_be_zero(&vector)?;
                 if model.options.normalize == Some(true) {
                     vector::normalize(&mut vector);
                 }

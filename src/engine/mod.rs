@@ -32,6 +32,7 @@ use ureq::http::{header, HeaderName};
 
 use self::at_work::AtWork;
 use self::auto_embed::Watches;
+use self::generate::Learnt;
 pub use self::local::no_local_models;
 #[cfg(feature = "local")]
 use self::local::Local;
@@ -45,6 +46,7 @@ use crate::cache::memory::MemoryCache;
 use crate::error::{cut, Error, Kind, Result};
 use crate::models::endpoint_url::{cloud_of, url_of};
 use crate::models::function_name::FunctionName;
+use crate::models::leaked_key;
 use crate::models::model::{check_id, InputTransform, Model, OutputTransform, ProviderId};
 use crate::models::registration::Registration;
 use crate::models::settings::Settings;
@@ -75,6 +77,7 @@ pub struct Engine {
     gates: Gates,
     watches: Watches,
     at_work: AtWork,
+    learnt: Learnt,
     #[cfg(feature = "local")]
     local: Local,
 }
@@ -107,6 +110,7 @@ impl Engine {
             gates: Gates::default(),
             watches: Watches::default(),
             at_work: AtWork::default(),
+            learnt: Learnt::default(),
             #[cfg(feature = "local")]
             local: Local::default(),
         }
@@ -243,9 +247,13 @@ impl Engine {
                 }
                 match output_fn {
                     Some(output) => {
-                        let answer = self.send(request, activity, interrupt, |answer| Ok((answer, None)))?;
+                        let answer = self.send(request, activity, interrupt, |answer| {
+                            send::must_not_be_an_error(answer, model)?;
+                            Ok((std::mem::take(&mut answer.body), None))
+                        })?;
                         activity.used(1, Usage::default());
-                        let bytes = self.output(resolved, output, &answer.body, interrupt)?;
+                        let bytes = self.output(resolved, output, &answer, interrupt)?;
+                        send::must_not_be_zero(&vector::from_bytes(&bytes))?;
                         if normalize {
                             to_bytes(vector::from_bytes(&bytes))?
                         } else {
@@ -257,6 +265,7 @@ impl Engine {
                         activity.used(1, Usage { input: read.tokens, output: None });
                         let vector = read.vectors.into_iter().next();
                         let vector = vector.ok_or_else(|| Error::response("the endpoint answered without a vector"))?;
+                        send::must_not_be_zero(&vector)?;
                         Ok((to_bytes(vector)?, read.tokens))
                     })?,
                 }
@@ -355,8 +364,12 @@ impl Engine {
             self.send(request, activity, interrupt, |answer| {
                 let usage = usage::of_answer(&answer.body)
                     .map_err(|e| crate::providers::numbers::unreadable(&e, &answer.body))?;
+                // What a service of one's own means by a member called error is for its caller to say.
+                if resolved.model.speaks != ProviderId::Custom {
+                    send::must_not_be_an_error(answer, &resolved.model)?;
+                }
                 activity.used(0, usage);
-                let text = String::from_utf8(answer.body)
+                let text = String::from_utf8(std::mem::take(&mut answer.body))
                     .map_err(|_| Error::response("the endpoint's answer is not valid UTF-8"))?;
                 let tokens = match (usage.input, usage.output) {
                     (None, None) => None,
@@ -497,7 +510,10 @@ fn read_headers(json: &str) -> Result<Vec<(HeaderName, SecretString)>> {
                 _ => return Err(shape()),
             };
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
-                Error::invalid(format!("the header function returned '{}', which is not a header name", cut(&name, 60)))
+                Error::invalid(format!(
+                    "the header function returned '{}', which is not a header name",
+                    leaked_key::shown(&name, 60)
+                ))
             })?;
             let reserved = [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];
             let method = ["x-http-method-override", "x-http-method", "x-method-override"].contains(&name.as_str());

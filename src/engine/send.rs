@@ -12,12 +12,13 @@ use super::status::Activity;
 use super::Engine;
 use crate::credentials::{Credentials, Http};
 use crate::error::{cut, Error, Kind, Result};
-use crate::http::{Answer, Call, Client, Failure, Method, Tries};
+use crate::http::{dressed, redact, Answer, Call, Client, Failure, Method, Tries};
 use crate::models::endpoint_url::{cloud_of, google_hosts, url_of};
-use crate::models::model::{AuthType, ProviderId};
+use crate::models::model::{AuthType, Model, ModelType, ProviderId};
 use crate::models::settings::Settings;
 use crate::models::store::ResolvedModel;
 use crate::providers::google::target;
+use crate::providers::tidy::tidy;
 use crate::providers::{provider, KeyHeader};
 use crate::threads::interrupt::{CancelToken, Interrupt, POLL};
 
@@ -61,13 +62,14 @@ pub struct Outside {
 }
 
 impl Engine {
-    /// Sends a request and waits for its answer, of which `read` says how many tokens it cost.
+    /// Sends a request and waits for its answer, of which `read` says how many tokens it cost. An answer that cannot be
+    /// read and in which an error stands is a failure as if it had come with that error's status.
     pub(super) fn send<T>(
         &self,
         request: Request,
         activity: &Activity,
         interrupt: &dyn Interrupt,
-        read: impl FnOnce(Answer) -> Result<(T, Option<u64>)>,
+        read: impl Fn(&mut Answer) -> Result<(T, Option<u64>)>,
     ) -> Result<T> {
         let request = Arc::new(request);
         let options = &request.resolved.model.options;
@@ -84,13 +86,17 @@ impl Engine {
             again = true;
             let tried = self.try_once(&request, rejected.as_ref().map(|(key, _)| key.clone()), interrupt)?;
             let (failure, key) = match tried {
-                Tried::Answered(answer, latency) => {
+                Tried::Answered(mut answer, latency) => {
                     activity.answered(latency);
-                    let pause = answer.pause;
-                    let result = read(answer);
-                    let tokens = result.as_ref().ok().and_then(|(_, tokens)| *tokens);
-                    permit.finish(&Outcome::Answered { tokens, pause });
-                    return result.map(|(value, _)| value);
+                    let result = read(&mut answer);
+                    match result.as_ref().err().and_then(|e| failure_in(&answer, e)) {
+                        Some(failure) => (failure, None),
+                        None => {
+                            let tokens = result.as_ref().ok().and_then(|(_, tokens)| *tokens);
+                            permit.finish(&Outcome::Answered { tokens, pause: answer.pause });
+                            return result.map(|(value, _)| value);
+                        }
+                    }
                 }
                 Tried::Unsent(error) => {
                     activity.not_sent(tries.made() > 0 || rejected.is_some());
@@ -180,6 +186,30 @@ impl Engine {
     }
 }
 
+/// The failure that stands in an answer which could not be used for the reason of `error`.
+pub(super) fn failure_in(answer: &Answer, error: &Error) -> Option<Failure> {
+    matches!(error.kind(), Kind::Response).then(|| answer.dressed())?
+}
+
+/// An error for an answer that is nothing but an error: it becomes the failure that it tells of.
+pub(super) fn must_not_be_an_error(answer: &Answer, model: &Model) -> Result<()> {
+    let known = model.speaks != ProviderId::Custom && matches!(model.model_type, ModelType::Llm | ModelType::Reranking);
+    if dressed::is_error_alone(&answer.body, known) {
+        return Err(Error::response("the endpoint answered with an error"));
+    }
+    Ok(())
+}
+
+/// An error for a vector that no model gives: it has no direction, and is as near to one text as to another.
+pub(super) fn must_not_be_zero(vector: &[f32]) -> Result<()> {
+    if !vector.is_empty() && vector.iter().all(|x| *x == 0.0) {
+        return Err(Error::response(
+            "the endpoint answered with a vector of zeros, which is no embedding; check the model and its server",
+        ));
+    }
+    Ok(())
+}
+
 /// The error of a refusal, with what is the matter where no key was sent because the model has none.
 pub(super) fn without_secret(error: Error, resolved: &ResolvedModel, key: Option<&SecretString>) -> Error {
     match error.kind() {
@@ -232,9 +262,16 @@ pub(super) fn exchange(
     call.ca_file = options.ca_file.clone().unwrap_or_default();
     call.proxy = options.proxy.clone().unwrap_or_default();
     call.private.extend(key.clone());
+    call.private.extend(rejected.cloned());
+    let model = &request.resolved.model;
+    let known = [model.model_id.as_str(), model.qualified_name.as_deref().unwrap_or_default()];
+    call.private.extend(redact::secrets_of_function(&request.headers, &known));
     let started = Instant::now();
     Ok(match outside.client.try_once(&call, settings, cancel) {
-        Ok(answer) => Tried::Answered(answer, started.elapsed()),
+        Ok(mut answer) => {
+            answer.body = tidy(std::mem::take(&mut answer.body));
+            Tried::Answered(answer, started.elapsed())
+        }
         Err(failure) => Tried::Failed(failure, key),
     })
 }

@@ -1,9 +1,10 @@
 //! The only user of ureq: one pooled agent, one deadline over all tries of a call, a bounded body.
 
+pub mod dressed;
 pub mod egress;
 pub mod proxy;
 pub mod rate_limit;
-mod redact;
+pub mod redact;
 pub mod retry;
 mod transport;
 
@@ -21,6 +22,7 @@ use ureq::{Agent, Proxy};
 use url::{Host, Url};
 
 use self::egress::Allowlist;
+use self::redact::Redactor;
 use self::transport::{CallContext, CancelConnector, CheckedResolver};
 use crate::error::{cut, Error, Kind, Result};
 use crate::models::settings::Settings;
@@ -58,7 +60,7 @@ pub struct Call {
     pub proxy: String,
     /// Whether this asks the cloud's metadata server, which models never may: link-local, plain http, no proxy.
     pub metadata: bool,
-    /// What must not be seen in an answer, besides the keys among the headers.
+    /// What must not be seen in an answer, besides the keys among the headers and in the URL's query.
     pub private: Vec<SecretString>,
     /// Whether a refusal is told with advice for models.
     pub hints: bool,
@@ -108,6 +110,25 @@ pub struct Answer {
     pub metadata_flavor: bool,
     /// Where a redirect leads.
     pub location: Option<String>,
+    /// Where it came from, for errors.
+    place: String,
+}
+
+impl Answer {
+    /// The failure that it is in truth, where an error stands in it. For answers that could not be used.
+    pub fn dressed(&self) -> Option<Failure> {
+        let dressed::Dressed { status, body } = dressed::error_in(&self.body)?;
+        let advice = retry::advice(status, |_| None, &body, SystemTime::now());
+        Some(Failure {
+            wait: advice.wait,
+            place: self.place.clone(),
+            ..Failure::new(
+                Kind::Provider(status),
+                format!("it answered 200 with an error: {}", refusal(status, &body, true)),
+                advice.again,
+            )
+        })
+    }
 }
 
 /// Sends calls. One per process; agents are made for each set of certificate authorities.
@@ -181,14 +202,17 @@ impl Client {
         let agent = configured.agent(if call.ca_file.is_empty() { &settings.ca_file } else { &call.ca_file })?;
         let mut secrets = redact::secrets_of(&call.headers);
         secrets.extend(call.private.iter().cloned());
+        secrets.extend(redact::secrets_in_query(&call.url));
+        secrets.extend(proxy.into_iter().flat_map(redact::secrets_of_proxy));
+        let redactor = Redactor::new(&secrets);
         let context = CallContext {
             cancel: cancel.clone(),
             allowlist,
             proxy: proxy.map(|p| format!("{}:{}", p.host().trim_matches(['[', ']']), p.port())),
         };
-        transport::with_context(context, || {
+        let result = transport::with_context(context, || {
             for _ in 0..MAX_STALE {
-                let (result, opened) = transport::noting_connections(|| exchange(&agent, call, proxy, &secrets));
+                let (result, opened) = transport::noting_connections(|| exchange(&agent, call, proxy, &redactor));
                 if cancel.is_cancelled() {
                     return Err(Error::interrupted(1317).into());
                 }
@@ -198,7 +222,13 @@ impl Client {
                     result => return result,
                 }
             }
-            exchange(&agent, call, proxy, &secrets)
+            exchange(&agent, call, proxy, &redactor)
+        });
+        // Whatever found its way into a message: names in certificates, a proxy's words.
+        result.map_err(|failure| Failure {
+            error: Error::new(failure.error.kind(), redactor.text(failure.error.message()).into_owned()),
+            place: redactor.text(&failure.place).into_owned(),
+            ..failure
         })
     }
 }
@@ -382,7 +412,7 @@ fn exchange(
     agent: &Agent,
     call: &Call,
     proxy: Option<&Proxy>,
-    secrets: &[SecretString],
+    redactor: &Redactor,
 ) -> std::result::Result<Answer, Failure> {
     let place = |failure: Failure| Failure { place: shown(&call.url), ..failure };
     let left = call.deadline.saturating_duration_since(Instant::now());
@@ -418,29 +448,28 @@ fn exchange(
             with_headers(request, &call.headers).map_err(place)?.send(body)
         }
     }
-    .map_err(|e| place(failed(&e, call)))?;
+    .map_err(|e| place(failed(&e, call, redactor)))?;
     let status = response.status().as_u16();
     let headers = response.headers().clone();
     let get = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
     let now = SystemTime::now();
     let mut body = read_bounded(&mut response, call.max_response);
     if let Ok(body) = &mut body {
-        redact::blot_out(body, secrets);
+        redactor.blot_out(body);
     }
+    let location = get("location").map(|location| redactor.text(location).into_owned());
     match (status, body) {
         (200..=299, Ok(body)) => Ok(Answer {
             body,
             pause: rate_limit::exhausted(get, now),
             metadata_flavor: get("metadata-flavor") == Some("Google"),
             location: None,
+            place: shown(&call.url),
         }),
-        (301 | 302 | 303 | 307 | 308, _) if call.redirects && get("location").is_some() => Ok(Answer {
-            body: Vec::new(),
-            pause: None,
-            metadata_flavor: false,
-            location: get("location").map(str::to_owned),
-        }),
-        (200..=299, Err(e)) => Err(place(Failure { broken: false, ..failed(&e, call) })),
+        (301 | 302 | 303 | 307 | 308, _) if call.redirects && location.is_some() => {
+            Ok(Answer { body: Vec::new(), pause: None, metadata_flavor: false, location, place: shown(&call.url) })
+        }
+        (200..=299, Err(e)) => Err(place(Failure { broken: false, ..failed(&e, call, redactor) })),
         (300..=399, _) if headers.contains_key(header::LOCATION) => Err(place(Failure::new(
             Kind::Provider(status),
             format!("it answered with a redirect ({status}), which is not followed; register the final URL"),
@@ -448,14 +477,13 @@ fn exchange(
         ))),
         (_, body) => {
             let body = body.unwrap_or_default();
-            let retryable = retry::should_retry(get("x-should-retry"), status, &body);
+            let advice = retry::advice(status, get, &body, now);
             Err(place(Failure {
-                wait: retry::asked_wait(get("retry-after-ms"), get("retry-after"), now)
-                    .or_else(|| rate_limit::exhausted(get, now)),
+                wait: advice.wait,
                 ..Failure::new(
                     Kind::Provider(status),
-                    format!("it answered {status} {}", refusal(status, &body, call.hints)),
-                    retryable,
+                    format!("it answered {}", refusal(status, &body, call.hints)),
+                    advice.again,
                 )
             }))
         }
@@ -509,7 +537,7 @@ fn timed_out() -> Failure {
 }
 
 /// Turns ureq's error into ours. None of its texts holds a header or a body.
-fn failed(error: &ureq::Error, call: &Call) -> Failure {
+fn failed(error: &ureq::Error, call: &Call, redactor: &Redactor) -> Failure {
     let (kind, message, retryable) = match error {
         ureq::Error::Timeout(ureq::Timeout::Connect) => {
             (Kind::Connection, "no connection in time; check the host and the network".to_owned(), true)
@@ -540,6 +568,9 @@ fn failed(error: &ureq::Error, call: &Call) -> Failure {
             };
             (Kind::Connection, text, !tls)
         }
+        ureq::Error::Protocol(e) if e.to_string().contains("too many headers") => {
+            (Kind::TooLarge, "its answer has more than 128 lines of headers".to_owned(), false)
+        }
         ureq::Error::Protocol(e) => (Kind::Response, format!("it does not speak HTTP as expected: {e}"), false),
         ureq::Error::Decompress(..) => (Kind::Response, "its compressed answer is damaged".to_owned(), false),
         ureq::Error::ConnectProxyFailed(text) => (Kind::Connection, format!("the proxy refused: {text}"), false),
@@ -560,7 +591,7 @@ fn failed(error: &ureq::Error, call: &Call) -> Failure {
         e.kind(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof | ErrorKind::ConnectionAborted
     ));
-    Failure { broken, ..Failure::new(kind, cut(&message, 300), retryable) }
+    Failure { broken, ..Failure::new(kind, cut(&redactor.text(&message), 300), retryable) }
 }
 
 /// Whether a provider complains that a text is too long.
@@ -580,7 +611,8 @@ fn refusal(status: u16, body: &[u8], hints: bool) -> String {
         400 | 413 | 422 if is_about_length(&words) => {
             "; shorten the text, or set the model's option truncate where its provider has it"
         }
-        404 => "; check the request URL and the model's name",
+        404 if words.to_ascii_lowercase().contains("model") => "; check the request URL and the model's name",
+        404 => "; check the request URL (that of the call, or a base that ends in a version such as /v1) and the model's name",
         429 if retry::is_out_of_money(body) => "; the account's quota or budget is used up, waiting does not help",
         429 => "; the provider limits the rate: set the model's options requests_per_minute or max_in_flight",
         _ => "",
@@ -588,14 +620,19 @@ fn refusal(status: u16, body: &[u8], hints: bool) -> String {
     let reason = ureq::http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("");
     let space = if reason.is_empty() { "" } else { " " };
     if words.is_empty() {
-        format!("{reason}{space}without an explanation{hint}")
+        format!("{status} {reason}{space}without an explanation{hint}")
     } else {
-        format!("{reason}{space}\"{}\"{hint}", cut(&words, 220))
+        format!("{status} {reason}{space}\"{}\"{hint}", cut(&words, 220))
     }
 }
 
 /// Finds the message in the error bodies that providers send.
 fn provider_message(body: &[u8]) -> String {
+    message_in(body, true)
+}
+
+/// `wrapped`: whether to look for the words of a provider behind this one.
+fn message_in(body: &[u8], wrapped: bool) -> String {
     let text = String::from_utf8_lossy(body.get(..body.len().min(64 * 1024)).unwrap_or_default());
     let value: serde_json::Value = match serde_json::from_str(&text) {
         Ok(serde_json::Value::Array(mut items)) if !items.is_empty() => items.swap_remove(0),
@@ -606,15 +643,39 @@ fn provider_message(body: &[u8]) -> String {
     if let (Some(error), Some(description)) = (oauth("error"), oauth("error_description")) {
         return format!("{error}: {}", description.trim());
     }
-    let found = ["/error/message", "/error", "/message", "/detail", "/error_description", "/errors/0/message"]
-        .iter()
-        .find_map(|path| value.pointer(path).and_then(serde_json::Value::as_str));
+    let text =
+        |path: &str| value.pointer(path).and_then(serde_json::Value::as_str).filter(|text| !text.trim().is_empty());
+    let found = MESSAGES.iter().find_map(|path| text(path));
     match found {
-        Some(message) => message.trim().to_owned(),
+        // OpenRouter wraps what the provider behind it said.
+        Some(message) => match text("/error/metadata/raw").filter(|_| wrapped) {
+            Some(raw) => format!("{}: {}", message.trim(), message_in(raw.as_bytes(), false)),
+            None => message.trim().to_owned(),
+        },
         None if value.as_object().is_some_and(serde_json::Map::is_empty) => String::new(),
         None => value.to_string(),
     }
 }
+
+/// Where services put the words of an error.
+const MESSAGES: [&str; 16] = [
+    "/error/message",
+    "/error/0/message",
+    "/error/0",
+    "/error",
+    "/message",
+    "/detail",
+    "/detail/message",
+    "/detail/0/msg",
+    "/error_description",
+    "/errors/0/message",
+    "/errors/0",
+    "/error_msg",
+    "/msg",
+    "/base_resp/status_msg",
+    "/Response/Error/Message",
+    "/Output/__type",
+];
 
 /// A URL without its query, which may hold a key.
 pub fn shown(url: &Url) -> String {
@@ -673,6 +734,12 @@ mod tests {
             (r#"{"error":"model not found"}"#, "model not found"),
             (r#"{"message":"too many texts"}"#, "too many texts"),
             (r#"[{"error":{"message":"quota"}}]"#, "quota"),
+            (r#"{"error":["a","b"]}"#, "a"),
+            (r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#, "field required"),
+            (
+                r#"{"error":{"message":"Provider returned error","code":429,"metadata":{"raw":"{\"error\":{\"message\":\"busy\"}}"}}}"#,
+                "Provider returned error: busy",
+            ),
             ("<html>\n Bad   Gateway</html>", "<html> Bad Gateway</html>"),
             ("", ""),
             ("{}", ""),

@@ -30,8 +30,32 @@ pub fn exhausted<'h>(get: impl Fn(&str) -> Option<&'h str>, now: SystemTime) -> 
         .max()
 }
 
+/// When a limit is reset, by the headers of services that do not tell what is left: `x-ratelimit-reset-after`,
+/// `ratelimit-reset` and `ratelimit` (the IETF's drafts), `x-ratelimit-reset`, in which a time may stand.
+pub fn reset<'h>(get: impl Fn(&str) -> Option<&'h str>, now: SystemTime) -> Option<Duration> {
+    let in_parameter = || get("ratelimit")?.split(';').find_map(|part| part.trim().strip_prefix("t="));
+    let told = get("x-ratelimit-reset-after").or_else(|| get("ratelimit-reset")).or_else(in_parameter);
+    let wait = told.or_else(|| get("x-ratelimit-reset")).and_then(|text| until(text.trim(), now))?;
+    Some(wait).filter(|wait| !wait.is_zero())
+}
+
+/// A duration, or a time: seconds or milliseconds since 1970, RFC 3339.
+fn until(text: &str, now: SystemTime) -> Option<Duration> {
+    let at = match text.parse::<f64>() {
+        Ok(ms) if ms > 1e11 => SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(ms / 1000.0).ok()?)?,
+        Ok(seconds) if seconds > 1e8 => {
+            SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)?
+        }
+        _ => match humantime::parse_rfc3339_weak(text) {
+            Ok(at) => at,
+            Err(_) => return duration(text),
+        },
+    };
+    at.duration_since(now).ok()
+}
+
 /// A duration as Go prints it (`6m0s`, `7.66s`, `20ms`), or plain seconds.
-fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     if let Ok(seconds) = rest.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();

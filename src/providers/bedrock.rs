@@ -19,6 +19,13 @@ pub struct Bedrock;
 /// The region where neither URL nor option names one.
 const REGION: &str = "us-east-1";
 
+/// The region in the ARN of a model, an inference profile or the like.
+fn region_of(name: &str) -> Option<&str> {
+    let region = name.strip_prefix("arn:")?.split(':').nth(2)?;
+    let plain = !region.is_empty() && region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    plain.then_some(region)
+}
+
 /// Whose request an embedding model wants.
 enum Family {
     Titan { can_shorten: bool },
@@ -88,10 +95,11 @@ impl Provider for Bedrock {
 
     fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {
         let call = if model.model_type.embeds() { "invoke" } else { "converse" };
-        let region = model.options.location.as_deref().unwrap_or(REGION);
+        let region = model.options.location.as_deref().or(region_of(name_of(model))).unwrap_or(REGION);
+        let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
         let path = || format!("/model/{}/{call}", name_of(model).replace('/', "%2F"));
         Ok(match &model.request_url {
-            None => format!("https://bedrock-runtime.{region}.amazonaws.com{}", path()),
+            None => format!("https://bedrock-runtime.{region}.amazonaws.com{suffix}{}", path()),
             Some(url) => match url::Url::parse(url) {
                 Ok(mut base) if base.path().trim_end_matches('/').is_empty() => {
                     base.set_path(&path());
@@ -183,6 +191,19 @@ mod tests {
         );
         assert!(Bedrock.check(&named("bedrock", "text_embedding", "meta.llama3", "{}")).is_err());
         let llm = named("bedrock", "llm", "anthropic.claude-3-haiku-20240307-v1:0", "{}");
+        for (arn, wanted) in [
+            (
+                "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.anthropic.claude-3-haiku-20240307-v1:0",
+                "https://bedrock-runtime.eu-west-1.amazonaws.com/model/arn:aws:bedrock:eu-west-1:123456789012:inference-profile%2Feu.",
+            ),
+            ("arn:aws-cn:bedrock:cn-north-1:1:x/y", "https://bedrock-runtime.cn-north-1.amazonaws.com.cn/model/arn:"),
+            ("arn:aws:bedrock::1:x/y", "https://bedrock-runtime.us-east-1.amazonaws.com/model/arn:"),
+            ("arn:aws:bedrock:evil.example/:1:x", "https://bedrock-runtime.us-east-1.amazonaws.com/model/arn:"),
+        ] {
+            assert!(endpoint(&named("bedrock", "llm", arn, "{}")).starts_with(wanted), "{arn}");
+        }
+        let option = named("bedrock", "llm", "arn:aws:bedrock:eu-west-1:1:x/y", r#"{"location":"us-west-2"}"#);
+        assert!(endpoint(&option).starts_with("https://bedrock-runtime.us-west-2."));
         assert!(endpoint(&llm).ends_with("/model/anthropic.claude-3-haiku-20240307-v1:0/converse"));
     }
 

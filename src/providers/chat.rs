@@ -2,11 +2,12 @@
 //!
 //! A shape is a provider's own chat API, cut down to one prompt. Follows the references that the providers' files name.
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::{json, Map, Value};
 
 use super::numbers::start_of;
-use crate::error::{cut, Error, Result};
+use crate::error::{cut, Error, Kind, Result};
 
 /// Tokens of an answer where the API wants to be told and the options do not tell.
 const MAX_TOKENS: u64 = 4096;
@@ -16,7 +17,7 @@ const MAX_TOKENS: u64 = 4096;
 #[serde(deny_unknown_fields)]
 pub struct GenerateOptions {
     /// The most tokens of the answer.
-    #[serde(default, alias = "max_new_tokens")]
+    #[serde(default, alias = "max_new_tokens", alias = "max_completion_tokens")]
     pub max_tokens: Option<u64>,
     /// 0 for the most likely words, more for surprises.
     #[serde(default)]
@@ -178,27 +179,56 @@ impl Chat {
         Ok(body.to_string())
     }
 
+    /// The same with the other name of the limit of tokens, where `error` is a refusal of the one that was used.
+    pub fn with_other_limit(self, error: &Error) -> Option<Chat> {
+        const OTHER: (&str, &str) = ("max_tokens", "max_completion_tokens");
+        const REFUSALS: [&str; 9] = [
+            "support",
+            "unknown",
+            "unrecogni",
+            "unexpected",
+            "not permitted",
+            "not allowed",
+            "extra",
+            "additional",
+            "deprecated",
+        ];
+        let Chat::OpenAi { limit, seed } = self else { return None };
+        if !matches!(error.kind(), Kind::Provider(400 | 422)) {
+            return None;
+        }
+        let words = error.message().to_ascii_lowercase();
+        // The longer name has the shorter one's end in it, but not its beginning.
+        let refused = words.contains(OTHER.1) && REFUSALS.iter().any(|word| words.contains(word));
+        let limit = match limit {
+            "max_tokens" => OTHER.1,
+            _ => OTHER.0,
+        };
+        refused.then_some(Chat::OpenAi { limit, seed })
+    }
+
     /// The text in an answer. One that was cut, refused or left empty is an error.
     pub fn read(self, answer: &[u8]) -> Result<String> {
-        let (text, end) = match self {
+        let (said, end) = match self {
             Chat::OpenAi { .. } => {
                 let Completion { choices: [choice, ..] } = parse(answer)?;
-                if let Some(refusal) = choice.message.refusal.filter(|r| !r.is_empty()) {
-                    return Err(refused(&refusal));
+                if let Some(refusal) = choice.message.refusal.as_deref().filter(|r| !r.is_empty()) {
+                    return Err(refused(refusal));
                 }
-                (choice.message.content.map(Parts::text), choice.finish_reason)
+                (choice.message.said(), choice.finish_reason)
             }
             Chat::Anthropic => {
-                let message: Message = parse(answer)?;
-                (message.content.map(Parts::text), message.stop_reason)
+                let mut message: Message = parse(answer)?;
+                let end = message.stop_reason.take();
+                (message.said(), end)
             }
             Chat::Cohere => {
                 let CohereAnswer { message, finish_reason } = parse(answer)?;
-                (message.content.map(Parts::text), finish_reason)
+                (message.said(), finish_reason)
             }
             Chat::Ollama => {
                 let OllamaAnswer { message, done_reason } = parse(answer)?;
-                (message.content.map(Parts::text), done_reason)
+                (message.said(), done_reason)
             }
             Chat::Gemini => {
                 let GeminiAnswer { candidates, prompt_feedback } = parse(answer)?;
@@ -208,36 +238,52 @@ impl Chat {
                 let Some(candidate) = candidates.into_iter().next() else {
                     return Err(unknown(answer));
                 };
-                let parts = candidate.content.unwrap_or_default().parts;
-                (Some(Parts::Many(parts).text()), candidate.finish_reason)
+                let parts = Parts::Many(candidate.content.unwrap_or_default().parts);
+                (Said { reasoned: parts.reasoned(), text: Some(parts.text()) }, candidate.finish_reason)
             }
             Chat::Converse => {
                 let ConverseAnswer { output, stop_reason } = parse(answer)?;
-                (output.message.content.map(Parts::text), stop_reason)
+                (output.message.said(), stop_reason)
             }
             Chat::TextGeneration => {
                 let text = match parse(answer)? {
                     TextGenerated::Many(mut all) => all.drain(..).next().ok_or_else(|| unknown(answer))?,
                     TextGenerated::One(one) => one,
                 };
-                (Some(text.generated_text), text.details.and_then(|d| d.finish_reason))
+                let said = Said { reasoned: false, text: Some(text.generated_text) };
+                (said, text.details.and_then(|d| d.finish_reason))
             }
         };
-        check_end(end.as_deref())?;
+        let Said { text, reasoned } = said;
+        let text = text.filter(|text| !text.trim().is_empty());
+        check_end(end.as_deref(), reasoned && text.is_none())?;
         match text {
-            Some(text) if !text.trim().is_empty() => Ok(text),
+            Some(text) => Ok(text),
+            None if reasoned => Err(Error::response(
+                "the model answered with its reasoning only and no text; raise max_tokens, or have it reason less",
+            )),
             _ => Err(Error::response("the model answered with an empty text; change the prompt, or raise max_tokens")),
         }
     }
 }
 
-/// Reasons for which an answer is not the model's whole one.
-fn check_end(reason: Option<&str>) -> Result<()> {
+/// What a message holds.
+struct Said {
+    text: Option<String>,
+    /// Whether the model's reasoning stands beside the text, or in its place.
+    reasoned: bool,
+}
+
+/// Reasons for which an answer is not the model's whole one; `reasoning` where nothing but that was answered.
+fn check_end(reason: Option<&str>, reasoning: bool) -> Result<()> {
     let Some(reason) = reason else { return Ok(()) };
     match reason.to_ascii_lowercase().as_str() {
         "stop" | "end_turn" | "stop_sequence" | "complete" | "eos_token" | "eos" | "finish_reason_unspecified" | "" => {
             Ok(())
         }
+        "length" | "max_tokens" | "model_length" | "model_context_window_exceeded" if reasoning => Err(Error::response(
+            "the answer was cut at the limit of tokens before the model's reasoning came to a text; raise max_tokens in the options, or have it reason less",
+        )),
         "length" | "max_tokens" | "model_length" | "model_context_window_exceeded" => Err(Error::response(
             "the answer was cut at the limit of tokens; raise max_tokens in the options, or ask for less",
         )),
@@ -256,10 +302,41 @@ fn unknown(answer: &[u8]) -> Error {
     Error::response(format!("the endpoint's answer holds no text; it begins: {}", start_of(answer)))
 }
 
-fn parse<'a, T: Deserialize<'a>>(answer: &'a [u8]) -> Result<T> {
-    serde_json::from_slice(answer).map_err(|e| match e.classify() {
+fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T> {
+    super::numbers::read(answer).map_err(|e| match e.classify() {
         serde_json::error::Category::Data => unknown(answer),
         _ => super::numbers::unreadable(&e, answer),
+    })
+}
+
+/// A word, such as why an answer ended; a number that some servers give in its place says nothing, except Google's.
+fn word<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => Some(text),
+        _ => None,
+    })
+}
+
+/// The names of Google's `FinishReason`, which some send as their numbers.
+fn googles_word<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
+    const NAMES: [&str; 6] = ["FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER"];
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => Some(text),
+        Value::Number(n) => {
+            let name = n.as_u64().and_then(|n| NAMES.get(usize::try_from(n).ok()?));
+            Some(name.map_or_else(|| format!("reason {n}"), |name| (*name).to_owned()))
+        }
+        _ => None,
+    })
+}
+
+/// Whether a member is there and says something, whatever it is.
+fn filled<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<bool, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        _ => true,
     })
 }
 
@@ -269,6 +346,7 @@ fn parse<'a, T: Deserialize<'a>>(answer: &'a [u8]) -> Result<T> {
 enum Parts {
     One(String),
     Many(Vec<Part>),
+    Only(Part),
 }
 
 #[derive(Deserialize)]
@@ -277,19 +355,38 @@ struct Part {
     kind: Option<String>,
     #[serde(default)]
     text: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "filled")]
     thought: bool,
+    /// Bedrock's.
+    #[serde(default, rename = "reasoningContent", deserialize_with = "filled")]
+    reasoning: bool,
+}
+
+impl Part {
+    fn is_text(&self) -> bool {
+        !self.thought && self.kind.as_deref().is_none_or(|kind| matches!(kind, "text" | "output_text"))
+    }
+
+    fn is_thought(&self) -> bool {
+        let kind = self.kind.as_deref().unwrap_or_default();
+        self.thought || self.reasoning || kind.contains("thinking") || kind.contains("reasoning")
+    }
 }
 
 impl Parts {
     fn text(self) -> String {
         match self {
             Parts::One(text) => text,
-            Parts::Many(parts) => parts
-                .into_iter()
-                .filter(|part| !part.thought && part.kind.as_deref().is_none_or(|kind| kind == "text"))
-                .filter_map(|part| part.text)
-                .collect(),
+            Parts::Many(parts) => parts.into_iter().filter(Part::is_text).filter_map(|part| part.text).collect(),
+            Parts::Only(part) => Some(part).filter(Part::is_text).and_then(|part| part.text).unwrap_or_default(),
+        }
+    }
+
+    fn reasoned(&self) -> bool {
+        match self {
+            Parts::One(_) => false,
+            Parts::Many(parts) => parts.iter().any(Part::is_thought),
+            Parts::Only(part) => part.is_thought(),
         }
     }
 }
@@ -309,7 +406,7 @@ fn first<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Resu
 #[derive(Deserialize)]
 struct Choice {
     message: Message,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     finish_reason: Option<String>,
 }
 
@@ -317,23 +414,38 @@ struct Choice {
 struct Message {
     #[serde(default)]
     content: Option<Parts>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     refusal: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     stop_reason: Option<String>,
+    /// The reasoning, by the names of DeepSeek and vLLM, OpenRouter, Ollama.
+    #[serde(default, deserialize_with = "filled")]
+    reasoning_content: bool,
+    #[serde(default, deserialize_with = "filled")]
+    reasoning: bool,
+    #[serde(default, deserialize_with = "filled")]
+    thinking: bool,
+}
+
+impl Message {
+    fn said(self) -> Said {
+        let beside = self.reasoning_content || self.reasoning || self.thinking;
+        let reasoned = beside || self.content.as_ref().is_some_and(Parts::reasoned);
+        Said { text: self.content.map(Parts::text), reasoned }
+    }
 }
 
 #[derive(Deserialize)]
 struct CohereAnswer {
     message: Message,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     finish_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct OllamaAnswer {
     message: Message,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     done_reason: Option<String>,
 }
 
@@ -351,7 +463,7 @@ struct GeminiAnswer {
 struct Candidate {
     #[serde(default)]
     content: Option<Content>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "googles_word")]
     finish_reason: Option<String>,
 }
 
@@ -372,7 +484,7 @@ struct Feedback {
 #[serde(rename_all = "camelCase")]
 struct ConverseAnswer {
     output: ConverseOutput,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     stop_reason: Option<String>,
 }
 
@@ -397,7 +509,7 @@ struct GeneratedText {
 
 #[derive(Deserialize)]
 struct Details {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     finish_reason: Option<String>,
 }
 
@@ -518,7 +630,10 @@ mod tests {
             assert!(error.message().contains(&format!("refused to answer ({why})")), "{shape:?}: {error}");
         }
         for (shape, answer) in SHAPES.into_iter().zip(answers(" ", [""; 8])) {
-            assert!(shape.read(answer.as_bytes()).unwrap_err().message().contains("empty"), "{shape:?}");
+            let error = shape.read(answer.as_bytes()).unwrap_err();
+            let says =
+                if answer.contains("think") || answer.contains("thought") { "its reasoning only" } else { "empty" };
+            assert!(error.message().contains(says), "{shape:?}: {error}");
         }
         for (shape, answer, says) in [
             (
@@ -538,6 +653,89 @@ mod tests {
                 assert!(shape.read(answer.as_bytes()).is_err(), "{shape:?} {answer}");
             }
         }
+    }
+
+    #[test]
+    fn reasoning_without_a_text_is_told() {
+        for (shape, answer) in [
+            (
+                Chat::COMPATIBLE,
+                r#"{"choices":[{"message":{"content":null,"reasoning_content":"hm"},"finish_reason":"END"}]}"#,
+            ),
+            (
+                Chat::COMPATIBLE,
+                r#"{"choices":[{"message":{"content":"","reasoning":"hm","reasoning_content":"hm"},"finish_reason":"END"}]}"#,
+            ),
+            (
+                Chat::COMPATIBLE,
+                r#"{"choices":[{"message":{"content":[{"type":"thinking","thinking":[]}]},"finish_reason":"END"}]}"#,
+            ),
+            (Chat::Ollama, r#"{"message":{"content":"","thinking":"hm"},"done_reason":"END"}"#),
+            (Chat::Anthropic, r#"{"content":[{"type":"thinking","thinking":"hm"}],"stop_reason":"END"}"#),
+            (
+                Chat::Gemini,
+                r#"{"candidates":[{"content":{"parts":[{"text":"hm","thought":true}]},"finishReason":"END"}]}"#,
+            ),
+            (Chat::Cohere, r#"{"message":{"content":[{"type":"thinking","thinking":"hm"}]},"finish_reason":"END"}"#),
+            (
+                Chat::Converse,
+                r#"{"output":{"message":{"content":[{"reasoningContent":{"reasoningText":{"text":"hm"}}}]}},"stopReason":"END"}"#,
+            ),
+        ] {
+            for (end, says) in
+                [("stop", "its reasoning only"), ("max_tokens", "before the model's reasoning came to a text")]
+            {
+                let answer = answer.replace("END", end);
+                let error = shape.read(answer.as_bytes()).unwrap_err();
+                assert!(error.message().contains(says), "{answer}: {error}");
+            }
+        }
+        let both = br#"{"choices":[{"message":{"content":"Paris","reasoning":"hm"},"finish_reason":"stop"}]}"#;
+        assert_eq!(Chat::COMPATIBLE.read(both).unwrap(), "Paris");
+    }
+
+    #[test]
+    fn odd_answers_whose_meaning_is_plain_are_read() {
+        for (shape, answer) in [
+            (Chat::COMPATIBLE, r#"{"choices":[{"message":{"content":"hi"},"finish_reason":1}]}"#),
+            (
+                Chat::COMPATIBLE,
+                r#"{"id":"1","id":"2","choices":[{"message":{"content":"hi","content":"hi"}}],"choices":[{"message":{"content":"hi"}}]}"#,
+            ),
+            (
+                Chat::COMPATIBLE,
+                r#"{"choices":[{"message":{"content":"hi","refusal":false},"finish_reason":{"type":"stop"}}]}"#,
+            ),
+            (Chat::COMPATIBLE, r#"{"choices":[{"message":{"content":{"type":"text","text":"hi"}},"logprobs":1e999}]}"#),
+            (Chat::Gemini, r#"{"candidates":[{"content":{"parts":[{"text":"hi","thought":null}]},"finishReason":1}]}"#),
+            (Chat::Ollama, r#"{"message":{"content":"hi"},"done_reason":null}"#),
+        ] {
+            assert_eq!(shape.read(answer.as_bytes()).unwrap(), "hi", "{answer}");
+        }
+        let cut = r#"{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":2}]}"#;
+        assert!(Chat::Gemini.read(cut.as_bytes()).unwrap_err().message().contains("cut at the limit"));
+    }
+
+    #[test]
+    fn the_other_name_of_the_limit_is_learnt_from_a_refusal() {
+        let newer = Chat::OpenAi { limit: "max_completion_tokens", seed: "seed" };
+        let refusal = |status, words: &str| Error::new(Kind::Provider(status), words.to_owned());
+        let openai = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+        assert_eq!(Chat::COMPATIBLE.with_other_limit(&refusal(400, openai)), Some(newer));
+        for words in [
+            "Unrecognized request argument supplied: max_completion_tokens",
+            "max_completion_tokens: Extra inputs are not permitted",
+        ] {
+            assert_eq!(newer.with_other_limit(&refusal(422, words)), Some(Chat::COMPATIBLE));
+        }
+        for (status, words) in [
+            (400, "max_tokens is too large: 100000. This model supports at most 4096 completion tokens"),
+            (400, "the prompt is too long"),
+            (500, openai),
+        ] {
+            assert_eq!(Chat::COMPATIBLE.with_other_limit(&refusal(status, words)), None, "{words}");
+        }
+        assert_eq!(Chat::Anthropic.with_other_limit(&refusal(400, openai)), None);
     }
 
     #[test]

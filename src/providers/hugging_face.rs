@@ -12,8 +12,8 @@ use super::numbers::{parse, Numbers};
 use super::open_ai::CHAT_PROBE;
 use super::scan::Scan;
 use super::{
-    complete, name_of, probe_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider,
-    Role,
+    complete, is_base, name_of, probe_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings,
+    Provider, Role,
 };
 use crate::error::{Error, Result};
 use crate::models::model::{Model, ModelType};
@@ -66,6 +66,7 @@ impl Provider for HuggingFace {
         // The base of a server is a Text Embeddings Inference; other URLs are whole.
         Ok(match model.model_type {
             ModelType::TextEmbedding | ModelType::MultimodalEmbedding => complete(url, "", "/embed"),
+            ModelType::Reranking if is_base(url) => complete(url, "/v1", "/rerank"),
             ModelType::Reranking => complete(url, "", "/rerank"),
             ModelType::Generic if is_dedicated(url) => url.clone(),
             ModelType::Llm | ModelType::Generic => complete(url, "/v1", "/chat/completions"),

@@ -20,6 +20,7 @@ pub mod ollama;
 pub mod open_ai;
 pub mod scan;
 pub mod template;
+pub mod tidy;
 pub mod usage;
 pub mod voyage;
 
@@ -253,14 +254,27 @@ fn require_ability(model: &Model, abilities: Abilities) -> Result<()> {
     )))
 }
 
-/// A registered URL whose path is empty, a version (`/v1`), or ends with one, is the API's base and gets `path`
-/// behind `version`; any other is taken as it is.
+/// Whether a URL ends as the bases of APIs do: in a version (`/v1`, `/api/paas/v4`, `/compatible-mode/v1`), or in
+/// `/openai`, under which some serve OpenAI's API (`/v1beta/openai`).
+fn is_base(url: &str) -> bool {
+    let Ok(parsed) = Url::parse(url) else { return false };
+    let last = parsed.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let version = last.strip_prefix('v').is_some_and(|number| {
+        number.starts_with(|c: char| c.is_ascii_digit())
+            && number.len() <= 8
+            && number.bytes().all(|b| b.is_ascii_alphanumeric())
+    });
+    version || last == "openai"
+}
+
+/// A registered URL whose path is empty, a version (`/v1`), or ends as the bases of APIs do, is the API's base and gets
+/// `path`, behind `version` where there is no path; any other is taken as it is.
 fn complete(url: &str, version: &str, path: &str) -> String {
     let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
     let base = parsed.path().trim_end_matches('/').to_owned();
     if base.is_empty() {
         parsed.set_path(&format!("{version}{path}"));
-    } else if !version.is_empty() && base.ends_with(version) {
+    } else if !version.is_empty() && (base.ends_with(version) || is_base(url)) {
         parsed.set_path(&format!("{base}{path}"));
     } else {
         return url.to_owned();
@@ -321,6 +335,30 @@ pub(crate) mod tests {
         assert_eq!(e("https://h/openai/v1/"), "https://h/openai/v1/embeddings");
         assert_eq!(e("https://h/v1/embeddings?api-version=2"), "https://h/v1/embeddings?api-version=2");
         assert_eq!(e("https://h/v1?x=1"), "https://h/v1/embeddings?x=1");
+        for base in [
+            "https://generativelanguage.googleapis.com/v1beta/openai",
+            "https://open.bigmodel.cn/api/paas/v4",
+            "https://ark.cn-beijing.volces.com/api/v3",
+            "https://api.groq.com/openai/v1",
+            "https://dashscope.aliyuncs.com/compatible-mode/v1",
+            "https://openrouter.ai/api/v1",
+            "https://h/v2",
+        ] {
+            assert_eq!(e(base), format!("{base}/embeddings"));
+            let slash = format!("{base}/");
+            assert_eq!(complete(&slash, "/v1", "/embeddings"), format!("{base}/embeddings"));
+        }
+        for whole in [
+            "https://h/x",
+            "https://h/v1/embed",
+            "https://h/api/v3x/run",
+            "https://h/vision",
+            "https://h/v",
+            "https://h/openai/x",
+        ] {
+            assert_eq!(e(whole), whole);
+        }
+        assert_eq!(complete("http://h:8000/v1", "/v2", "/rerank"), "http://h:8000/v1/rerank");
         assert_eq!(complete("https://h/", "", "/embed"), "https://h/embed");
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::error::{cut, Error, Result};
 use crate::vector::MAX_DIMENSIONS;
 use base64::prelude::{Engine as _, BASE64_STANDARD};
-use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// A vector in an answer: an array of numbers, or base64 of little-endian 32-bit floats.
@@ -29,7 +29,9 @@ impl<'de> Visitor<'de> for NumbersVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Numbers, A::Error> {
         let mut numbers = Vec::with_capacity(seq.size_hint().unwrap_or(1536).min(MAX_DIMENSIONS));
-        while let Some(x) = seq.next_element::<f32>()? {
+        while let Some(x) = seq.next_element::<Option<f32>>()? {
+            let x =
+                x.ok_or_else(|| A::Error::custom("a vector holds null, or NaN or Infinity, in a number's place"))?;
             if numbers.len() == MAX_DIMENSIONS {
                 return Err(A::Error::custom(format!("more than {MAX_DIMENSIONS} numbers in a vector")));
             }
@@ -48,13 +50,33 @@ impl<'de> Visitor<'de> for NumbersVisitor {
     }
 }
 
+/// Answers up to this size are read in a way that takes more memory where the usual one fails.
+const SMALL: usize = 1 << 20;
+
 /// Reads a whole answer.
-pub fn parse<'de, T: Deserialize<'de>>(answer: &'de [u8]) -> Result<T> {
-    serde_json::from_slice(answer).map_err(|e| unreadable(&e, answer))
+pub fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T> {
+    read(answer).map_err(|e| unreadable(&e, answer))
+}
+
+/// Reads a whole answer. Of members that are repeated the last one counts, as in most readers of JSON.
+pub fn read<T: DeserializeOwned>(answer: &[u8]) -> serde_json::Result<T> {
+    match serde_json::from_slice(answer) {
+        Err(e) if e.is_data() && answer.len() <= SMALL => {
+            let document = serde_json::from_slice::<serde_json::Value>(answer);
+            document.and_then(serde_json::from_value).map_err(|_| e)
+        }
+        read => read,
+    }
 }
 
 /// An answer that is not what was expected: where it goes wrong and how it begins.
 pub fn unreadable(error: &serde_json::Error, answer: &[u8]) -> Error {
+    if crate::http::dressed::is_stream(answer) {
+        return Error::response(format!(
+            "the endpoint answered with a stream of events or lines, which is not read; leave the request's member stream out, or set it to false. It begins: {}",
+            start_of(answer)
+        ));
+    }
     let what = if error.is_data() { "has an unexpected shape" } else { "is not valid JSON" };
     let detail = error.to_string();
     Error::response(format!("the endpoint's answer {what} ({}); it begins: {}", cut(&detail, 120), start_of(answer)))
@@ -130,9 +152,13 @@ mod tests {
 
     #[test]
     fn damage_is_an_error() {
-        for bad in ["[1,NaN]", "[1,", "[\"a\"]", "\"####\"", "\"AAAA\"", "{}", "null"] {
+        for bad in ["[1,NaN]", "[1,null]", "[1,", "[\"a\"]", "\"####\"", "\"AAAA\"", "{}", "null"] {
             assert!(parse::<Numbers>(bad.as_bytes()).is_err(), "{bad}");
         }
+        let twice = parse::<std::collections::BTreeMap<String, Numbers>>(br#"{"a":[1],"a":[2]}"#).unwrap();
+        assert_eq!(twice.get("a").unwrap().0, [2.0]);
+        let stream = parse::<Numbers>(b"data: [1]\n\n").unwrap_err();
+        assert!(stream.message().contains("a stream"), "{stream}");
         let long = format!("[{}]", vec!["0"; MAX_DIMENSIONS + 1].join(","));
         assert!(parse::<Numbers>(long.as_bytes()).is_err());
     }

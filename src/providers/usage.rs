@@ -19,7 +19,14 @@ pub struct Usage {
 /// Reads the usage out of a JSON answer and thereby checks that it is JSON. Of a streamed array of answers the last
 /// one counts, which sums up.
 pub fn of_answer(answer: &[u8]) -> serde_json::Result<Usage> {
-    serde_json::from_slice::<AnyAnswer>(answer).map(|a| a.0)
+    match serde_json::from_slice::<AnyAnswer>(answer) {
+        Ok(AnyAnswer(usage)) => Ok(usage),
+        // A number beyond all bounds, in what is not worth an error.
+        Err(e) if e.to_string().contains("number out of range") => {
+            serde_json::from_slice::<IgnoredAny>(answer).map(|_| Usage::default())
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// The member `usage` of an embedding answer: OpenAI's, Voyage's, Mistral's and NVIDIA's.
@@ -181,7 +188,16 @@ mod tests {
 
     #[test]
     fn other_documents_have_none_and_damage_is_told() {
-        for answer in ["[[1,2]]", "\"x\"", "1", "null", "{}", r#"{"usage":"x","meta":[1]}"#, r#"{"usage":null}"#] {
+        for answer in [
+            r#"{"usage":{"prompt_tokens":1e999}}"#,
+            "[[1,2]]",
+            "\"x\"",
+            "1",
+            "null",
+            "{}",
+            r#"{"usage":"x","meta":[1]}"#,
+            r#"{"usage":null}"#,
+        ] {
             assert_eq!(usage(answer), (None, None), "{answer}");
         }
         assert!(of_answer(b"{").is_err() && of_answer(b"[1").is_err() && of_answer(b"{} x").is_err());

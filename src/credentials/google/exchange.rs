@@ -55,7 +55,7 @@ pub fn service_account(account: &ServiceAccount, http: &Http<'_>) -> Result<Mint
     let assertion = SecretString::from(jsonwebtoken::encode(&header, &claims, &key).map_err(|_| unusable())?);
     let form =
         [("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", assertion.expose_secret())];
-    post_form(token_uri, &form, vec![assertion.clone()], http)
+    post_form(token_uri, &form, vec![assertion.clone(), account.private_key.clone()], http)
 }
 
 /// A user's refresh token (RFC 6749).

@@ -1,0 +1,239 @@
+//! Answers as they come in life, made into the JSON that they were meant to be.
+//!
+//! One odd character must not cost a whole answer that was paid for. Only what has one meaning is mended; the rest is left
+//! for the readers, which have the errors.
+
+use std::ops::Range;
+
+use memchr::{memchr, memchr2};
+
+/// An answer with more oddities than this is none.
+const MOST: usize = 100_000;
+
+/// What a half of a surrogate pair becomes, which no text can hold.
+const REPLACEMENT: &[u8] = b"\\ufffd";
+
+/// An answer without a byte order mark and without NULs at its end, in UTF-8 (what is not becomes U+FFFD), in whose
+/// strings no half of a surrogate pair and no bare control character stands, and `null` for `NaN` and `Infinity`.
+pub fn tidy(mut body: Vec<u8>) -> Vec<u8> {
+    if let Some(text) = utf16(&body) {
+        body = text.into_bytes();
+    }
+    if body.starts_with(b"\xef\xbb\xbf") {
+        body.drain(..3);
+    }
+    let end = body.iter().rposition(|b| *b != 0 && !b.is_ascii_whitespace()).map_or(0, |last| last + 1);
+    body.truncate(end);
+    if std::str::from_utf8(&body).is_err() {
+        body = String::from_utf8_lossy(&body).into_owned().into_bytes();
+    }
+    let is_json = body.trim_ascii_start().first().is_some_and(|b| matches!(b, b'{' | b'[' | b'"'));
+    match is_json.then(|| mended(&body)).flatten() {
+        Some(mended) => mended,
+        None => body,
+    }
+}
+
+/// The text of an answer in UTF-16, which a byte order mark tells.
+fn utf16(body: &[u8]) -> Option<String> {
+    let (mark, rest) = body.split_at_checked(2)?;
+    let (pairs, _) = rest.as_chunks::<2>();
+    let units: Vec<u16> = match mark {
+        b"\xff\xfe" => pairs.iter().map(|b| u16::from_le_bytes(*b)).collect(),
+        b"\xfe\xff" => pairs.iter().map(|b| u16::from_be_bytes(*b)).collect(),
+        _ => return None,
+    };
+    Some(String::from_utf16_lossy(&units))
+}
+
+/// What was mended so far.
+struct Mending<'a> {
+    body: &'a [u8],
+    out: Vec<u8>,
+    copied: usize,
+    count: usize,
+}
+
+impl Mending<'_> {
+    /// Puts something in the place of a range; ranges come in their order.
+    fn replace(&mut self, range: Range<usize>, with: &[u8]) {
+        self.out.extend_from_slice(self.body.get(self.copied..range.start).unwrap_or_default());
+        self.out.extend_from_slice(with);
+        self.copied = range.end;
+        self.count += 1;
+    }
+}
+
+/// A document with its oddities mended; `None` where there are none, or more than can be meant.
+fn mended(body: &[u8]) -> Option<Vec<u8>> {
+    let mut mending = Mending { body, out: Vec::new(), copied: 0, count: 0 };
+    let mut at = 0;
+    while mending.count <= MOST {
+        let rest = body.get(at..)?;
+        let Some(quote) = memchr(b'"', rest) else {
+            not_numbers(&mut mending, at..body.len());
+            break;
+        };
+        not_numbers(&mut mending, at..at + quote);
+        match string(&mut mending, at + quote + 1) {
+            Some(end) => at = end,
+            None => break,
+        }
+    }
+    if mending.count == 0 || mending.count > MOST {
+        return None;
+    }
+    mending.out.extend_from_slice(body.get(mending.copied..)?);
+    Some(mending.out)
+}
+
+/// `NaN` and `Infinity` between strings, which JSON has no numbers for.
+fn not_numbers(mending: &mut Mending<'_>, range: Range<usize>) {
+    let body = mending.body;
+    let mut at = range.start;
+    while let Some(found) = body.get(at..range.end).and_then(|rest| memchr2(b'N', b'I', rest)) {
+        let begin = at + found;
+        let rest = body.get(begin..range.end).unwrap_or_default();
+        let word = [&b"NaN"[..], b"Infinity"].into_iter().find(|word| rest.starts_with(word));
+        at = begin + word.map_or(1, <[u8]>::len);
+        if word.is_some() {
+            let signed = begin > range.start && body.get(begin - 1) == Some(&b'-');
+            mending.replace(begin - usize::from(signed)..at, b"null");
+        }
+    }
+}
+
+/// Mends a string whose first character stands at `at`; returns where what follows it begins.
+fn string(mending: &mut Mending<'_>, mut at: usize) -> Option<usize> {
+    let body = mending.body;
+    loop {
+        let rest = body.get(at..)?;
+        let special = memchr2(b'"', b'\\', rest)?;
+        let plain = rest.get(..special)?;
+        if plain.iter().any(|b| *b < 0x20) {
+            for (i, b) in plain.iter().enumerate().filter(|(_, b)| **b < 0x20) {
+                let escaped = match b {
+                    b'\n' => "\\n".to_owned(),
+                    b'\t' => "\\t".to_owned(),
+                    b'\r' => "\\r".to_owned(),
+                    b => format!("\\u{b:04x}"),
+                };
+                mending.replace(at + i..at + i + 1, escaped.as_bytes());
+            }
+        }
+        at += special;
+        if body.get(at) == Some(&b'"') {
+            return Some(at + 1);
+        }
+        let length = match (unicode(body, at), unicode(body, at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                mending.replace(at..at + 6, REPLACEMENT);
+                6
+            }
+            _ => {
+                if body.get(at + 1) == Some(&b'\'') {
+                    mending.replace(at..at + 2, b"'");
+                }
+                2
+            }
+        };
+        at += length;
+        if mending.count > MOST {
+            return None;
+        }
+    }
+}
+
+/// The number of a `\u` escape at a place.
+fn unicode(body: &[u8], at: usize) -> Option<u16> {
+    let digits = body.get(at..)?.strip_prefix(b"\\u")?.get(..4)?;
+    let digits = std::str::from_utf8(digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tidied(body: &[u8]) -> String {
+        String::from_utf8(tidy(body.to_vec())).unwrap()
+    }
+
+    #[test]
+    fn half_a_pair_becomes_the_replacement_character() {
+        for (body, tidy) in [
+            (r#"{"a":"x \ud83d y"}"#, r#"{"a":"x \ufffd y"}"#),
+            (r#"{"a":"\ude00"}"#, r#"{"a":"\ufffd"}"#),
+            (r#"{"a":"\uD83D\uDE00"}"#, r#"{"a":"\uD83D\uDE00"}"#),
+            (r#"{"a":"\ud83d\ud83d\ude00"}"#, r#"{"a":"\ufffd\ud83d\ude00"}"#),
+            (r#"{"a":"\ud83d\n"}"#, r#"{"a":"\ufffd\n"}"#),
+            (r#"{"a":"\\ud83d"}"#, r#"{"a":"\\ud83d"}"#),
+            (r#"{"a\udfff":"\\\ud83d"}"#, r#"{"a\ufffd":"\\\ufffd"}"#),
+            (r#"["\ud83d"#, r#"["\ufffd"#),
+        ] {
+            assert_eq!(tidied(body.as_bytes()), tidy, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_stands_around_a_document_goes() {
+        for body in [
+            &b"\xef\xbb\xbf{\"a\":1}"[..],
+            b"{\"a\":1}\0\0\0",
+            b"{\"a\":1} \r\n\0\n",
+            b"\xff\xfe{\0\"\0a\0\"\0:\01\0}\0",
+            b"\xfe\xff\0{\0\"\0a\0\"\0:\01\0}",
+        ] {
+            assert_eq!(tidied(body), "{\"a\":1}", "{body:?}");
+        }
+        assert_eq!(tidied(b"\0\0"), "");
+        assert_eq!(tidied(b"{\"a\":\"\xf0\x9f\x98\"}"), "{\"a\":\"\u{fffd}\"}");
+    }
+
+    #[test]
+    fn what_json_has_no_words_for_is_null_or_escaped() {
+        assert_eq!(
+            tidied(b"{\"a\":[NaN,-Infinity,Infinity,1],\"NaN\":\"NaN -Infinity\"}"),
+            "{\"a\":[null,null,null,1],\"NaN\":\"NaN -Infinity\"}"
+        );
+        assert_eq!(tidied(b"{\"a\":\"x\ny\tz\x01 it\\'s\"}"), "{\"a\":\"x\\ny\\tz\\u0001 it's\"}");
+        for same in
+            ["NaN", "text \u{1}", "{\"a\":\"", "[1,2.5e3]", "{\"a\":\"\\u12", "<html>Infinity</html>", "{\"I\":No}"]
+        {
+            assert_eq!(tidied(same.as_bytes()), same);
+        }
+    }
+
+    #[test]
+    fn valid_documents_stay_and_mended_ones_mean_the_same() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let pieces =
+            ["\"", "\\", "\\u", "d83d", "ude00", "NaN", "-", "{", "}", "[", "]", ":", ",", "1", "a", "\n", "é", "\\\""];
+        for _ in 0..50_000 {
+            let text: String = (0..rng.usize(1..14)).map(|_| pieces[rng.usize(..pieces.len())]).collect();
+            let after = tidied(text.as_bytes());
+            if serde_json::from_str::<serde_json::Value>(&text).is_ok() {
+                assert_eq!(after.trim_end(), text.trim_end());
+            }
+        }
+    }
+
+    /// What it costs. Run with `--ignored --nocapture`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn eight_megabytes() {
+        let numbers = "-0.01234567,".repeat((8 << 20) / 12);
+        let prose = "He said \\\"no\\\".\\nThen é nothing. ".repeat((8 << 20) / 34);
+        let bodies = [
+            ("numbers", format!("[{numbers}1]")),
+            ("prose", format!("[\"{prose}\"]")),
+            ("halves of pairs", format!("[\"{}\"]", "\\ud83d plain text ".repeat(50_000))),
+        ];
+        for (name, body) in bodies {
+            let began = std::time::Instant::now();
+            let length = tidy(body.into_bytes()).len();
+            println!("{name}: {length} bytes in {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
+        }
+    }
+}
