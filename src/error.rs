@@ -30,6 +30,8 @@ pub enum Kind {
     TooLarge,
     /// The library ran out of a bounded resource (threads).
     Busy,
+    /// So many jobs are under way that the turn of this one did not come.
+    NoTurn,
     /// The statement was killed or timed out; holds the server's error number.
     Interrupted(u32),
     /// The server refused a statement of ours; holds its error number.

@@ -312,7 +312,7 @@ impl Store for Shelf {
     fn caller(&self) -> Result<Account> {
         Ok(Account { user: "app".into(), host: "%".into() })
     }
-    fn load(&self, _: Routine, model_id: &str, _: &dyn Interrupt) -> Result<ResolvedModel> {
+    fn load(&self, model_id: &str, _: &dyn Interrupt) -> Result<ResolvedModel> {
         self.models
             .lock()
             .unwrap()

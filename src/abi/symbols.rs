@@ -163,6 +163,13 @@ server_api! {
     get_charset_by_name = "_Z19get_charset_by_namePKci": unsafe extern "C" fn(*const c_char, c_int) -> *const Charset;
 }
 
+/// `EXECUTE_ACL`.
+pub const EXECUTE_ACL: c_uint = 1 << 18;
+/// `Acl_type::FUNCTION` and `Acl_type::PROCEDURE`.
+pub const ACL_FUNCTION: c_int = 1;
+/// See [`ACL_FUNCTION`].
+pub const ACL_PROCEDURE: c_int = 2;
+
 /// `COM_QUERY` of `enum_server_command`.
 pub const COM_QUERY: c_int = 3;
 /// `CS_TEXT_REPRESENTATION`.
@@ -188,6 +195,10 @@ pub struct StatementApi {
     /// `set_thd_proc_info`: the state column of `SHOW PROCESSLIST`. Keeps the pointer to the text.
     pub set_thd_proc_info:
         Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char, *const c_char, c_uint) -> *const c_char>,
+    /// `check_routine_access(thd, privileges, schema, routine, kind, no errors)`: true where the account in force, with its
+    /// active roles, lacks them. Not there in releases whose last parameters differ.
+    pub check_routine_access:
+        Option<unsafe extern "C" fn(*mut Thd, c_uint, *const c_char, *const c_char, c_int, bool) -> bool>,
     /// `mysql_plugin_registry_acquire`.
     pub registry_acquire: Option<unsafe extern "C" fn() -> *mut Registry>,
     /// `mysql_plugin_registry_release`.
@@ -264,6 +275,8 @@ pub fn statement_api() -> &'static StatementApi {
                 my_message: lookup("_Z10my_messagejPKci").map(|a| std::mem::transmute(a)),
                 thd_killed: lookup("thd_killed").map(|a| std::mem::transmute(a)),
                 set_thd_proc_info: lookup("set_thd_proc_info").map(|a| std::mem::transmute(a)),
+                check_routine_access: lookup("_Z20check_routine_accessP3THDjPKcS2_8Acl_typeb")
+                    .map(|a| std::mem::transmute(a)),
                 registry_acquire: lookup("_Z29mysql_plugin_registry_acquirev").map(|a| std::mem::transmute(a)),
                 registry_release: lookup("_Z29mysql_plugin_registry_releasePK16s_mysql_registry")
                     .map(|a| std::mem::transmute(a)),

@@ -124,7 +124,7 @@ fn as_account<T: Send + 'static>(
     interrupt: &dyn Interrupt,
     work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    with_session(account, Purpose::Own, interrupt, Instant::now() + SQL_TIMEOUT, work)
+    with_session(account, Purpose::Caller, interrupt, Instant::now() + SQL_TIMEOUT, work)
 }
 
 /// What is kept of a configuration is text of its definer's: whoever calls, it runs with the definer's rights.
@@ -506,7 +506,7 @@ impl Engine {
         } else {
             None
         };
-        let summary = self.embed_configured(&config, HashSet::new(), None, interrupt).map_err(|e| {
+        let summary = self.embed_configured(&config, HashSet::new(), None, false, interrupt).map_err(|e| {
             e.context("the embeddings are initialized, and ai.refresh_embeddings goes on with them, but not all rows are embedded")
         })?;
         Ok(told(&summary, note.as_deref()))
@@ -596,7 +596,7 @@ impl Engine {
         };
         store::set_rows_to_embed(config, Some(count), interrupt)?;
         self.watches.forget(&config.place);
-        let summary = self.embed_configured(config, HashSet::new(), batch_size, interrupt)?;
+        let summary = self.embed_configured(config, HashSet::new(), batch_size, false, interrupt)?;
         if config.last_error.is_some() {
             store::set_last_error(config, None, interrupt)?;
         }
@@ -651,6 +651,8 @@ impl Engine {
             }
             // Another job is at it.
             Err(e) if e.kind() == Kind::Busy => {}
+            // The next run looks again.
+            Err(e) if e.kind() == Kind::NoTurn => store::set_last_error(&config, Some(e.message()), interrupt)?,
             Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
             Err(e) => {
                 self.watches.failed(&place, Instant::now());
@@ -699,7 +701,7 @@ impl Engine {
         let resting: HashSet<String> = store::resting(config, interrupt)?.into_iter().collect();
         let rest = !resting.is_empty();
         store::set_rows_to_embed(config, None, interrupt)?;
-        let summary = self.embed_configured(config, resting, None, interrupt)?;
+        let summary = self.embed_configured(config, resting, None, true, interrupt)?;
         let change = change.filter(|_| settled && summary.embedded == 0 && summary.skipped == 0);
         self.watches.succeeded(place, change, rest || summary.failed > 0, now);
         Ok(())
@@ -710,9 +712,10 @@ impl Engine {
         config: &EmbedConfig,
         resting: HashSet<String>,
         batch_size: Option<u64>,
+        by_event: bool,
         interrupt: &dyn Interrupt,
     ) -> Result<Summary> {
-        let options = Options::of(batch_size.or(config.batch_size), resting);
+        let options = Options::of(batch_size.or(config.batch_size), resting, by_event);
         let table = config.place.table_name();
         let arguments = [config.model_id.as_str(), &table, &config.content, &config.place.embedding];
         let summary = self.embed_rows(As::Owner(config.definer.clone()), arguments, options, interrupt);

@@ -21,6 +21,7 @@ use crate::models::store::ResolvedModel;
 use crate::providers::usage::Usage;
 use crate::providers::{provider, BatchLimits, Role};
 use crate::threads::interrupt::{CancelToken, Interrupt, POLL};
+use crate::threads::shares::Share;
 use crate::threads::workers::Owed;
 use crate::vector;
 
@@ -101,6 +102,7 @@ pub struct Bulk<'e> {
     settings: Arc<Settings>,
     activity: Arc<Activity>,
     gate: Arc<Gate>,
+    share: Share,
     budget: Budget,
     role: Role,
     limits: BatchLimits,
@@ -144,8 +146,9 @@ impl<'e> Bulk<'e> {
         concurrency: Option<u64>,
         batch_size: Option<u64>,
         patience: Option<Duration>,
-    ) -> Self {
+    ) -> Result<Self> {
         let model = &resolved.model;
+        let share = engine.share(model)?;
         let activity = engine.status.of(super::counted_as(model));
         let (sender, receiver) = channel();
         activity.paced_by(&engine.gates.of(&model.fingerprint));
@@ -153,8 +156,9 @@ impl<'e> Bulk<'e> {
         let mut limits = provider(model.speaks).batch(model);
         limits.texts = size.map_or(limits.texts, |n| n.min(limits.most)).max(1);
         let concurrency = concurrency.or(model.options.concurrency).unwrap_or(CONCURRENCY).max(1);
-        Bulk {
+        Ok(Bulk {
             gate: engine.gates.of(&model.fingerprint),
+            share,
             budget: Budget::of(&model.options),
             engine,
             activity,
@@ -175,7 +179,7 @@ impl<'e> Bulk<'e> {
             receiver,
             resolved,
             settings,
-        }
+        })
     }
 
     /// How many texts a request takes.
@@ -259,6 +263,12 @@ impl<'e> Bulk<'e> {
             match self.gate.try_now(self.budget, tokens) {
                 Ok(permit) if super::local::is_here(&self.resolved.model) => {
                     self.compute(batch, permit, interrupt)?;
+                }
+                Ok(permit) if !self.engine.workers.has_room(&self.share) => {
+                    // It waits here, where KILL is heard, and not in the queue of single calls.
+                    permit.finish(&Outcome::NotSent);
+                    self.again.push_front(batch);
+                    return Ok(());
                 }
                 Ok(permit) => self.spawn(batch, permit)?,
                 Err(until) => {
@@ -376,7 +386,7 @@ impl<'e> Bulk<'e> {
         self.activity.requested(batch.is_again());
         let (outside, cancel) = (Arc::clone(&self.engine.outside), self.cancel.clone());
         let (sender, resolved) = (self.sender.clone(), Arc::clone(&self.resolved));
-        self.engine.workers.run_to(sender, move || {
+        self.engine.workers.run_to(&self.share, &self.cancel, sender, move || {
             let came = one_try(&outside, &request, &batch, &resolved, api, &cancel)?;
             Ok(Returned { batch, permit, came })
         })?;

@@ -23,11 +23,14 @@ use crate::models::store::Routine;
 use crate::providers::Role;
 use crate::server::caller::current_account;
 use crate::server::session::Session;
-use crate::server::sql::{check_account_may_call, start_session, with_session, As, Purpose, SessionJob, SQL_TIMEOUT};
+use crate::server::sql::{
+    check_account_may_call, job_turn, start_session, with_session, As, Purpose, SessionJob, SQL_TIMEOUT,
+};
 use crate::server::statement::ProgressState;
 use crate::tables::layout::Layout;
 use crate::tables::statements::{self, Found, Key};
 use crate::threads::interrupt::{Interrupt, POLL};
+use crate::threads::shares::Turn;
 
 /// A page of rows is read in about this many bytes of text.
 const PAGE_BYTES: usize = 4 << 20;
@@ -59,6 +62,8 @@ pub(super) struct Options {
     hash_column: Option<String>,
     /// Rows that are passed over, by their keys as they are shown: no option of users.
     resting: HashSet<String>,
+    /// Whether too many other jobs end this one at once, because it comes again by itself: no option of users.
+    impatient: bool,
 }
 
 /// What was done.
@@ -82,8 +87,9 @@ impl Summary {
 
 impl Options {
     /// For requests of so many texts, which pass over the rows whose keys are shown as these.
-    pub fn of(batch_size: Option<u64>, resting: HashSet<String>) -> Self {
-        Options { batch_size, resting, ..Self::default() }
+    /// An `impatient` job ends at once where its turn has not come.
+    pub fn of(batch_size: Option<u64>, resting: HashSet<String>, impatient: bool) -> Self {
+        Options { batch_size, resting, impatient, ..Self::default() }
     }
 
     fn read(text: Option<&str>) -> Result<Self> {
@@ -148,7 +154,7 @@ impl<Q: Send + 'static, A: Send + 'static> Line<Q, A> {
     ) -> Result<Self> {
         let (questions, inbox) = sync_channel::<Q>(8);
         let (outbox, answers) = sync_channel::<A>(8);
-        let job = start_session(account, Purpose::Own, move |s| {
+        let job = start_session(account, Purpose::Job, move |s| {
             begin(s)?;
             while let Ok(question) = inbox.recv() {
                 if outbox.send(answer(s, question)).is_err() {
@@ -230,6 +236,7 @@ struct Job<'e> {
     progress: Progress,
     told: Instant,
     state: ProgressState,
+    _turn: Turn<'static>,
 }
 
 impl Engine {
@@ -273,7 +280,7 @@ impl Engine {
             let (table, content, embedding) = (table.to_owned(), content.to_owned(), embedding.to_owned());
             let hash = options.hash_column.clone();
             let until = Instant::now() + SQL_TIMEOUT;
-            let found = with_session(&account, Purpose::Own, interrupt, until, move |s| {
+            let found = with_session(&account, Purpose::Caller, interrupt, until, move |s| {
                 let layout = Layout::look_up(s, &table, &content, &embedding, hash.as_deref())?;
                 layout.must_be_writable(s)?;
                 Ok(layout)
@@ -283,6 +290,7 @@ impl Engine {
         if let Some(wanted) = resolved.model.options.dimensions {
             must_fit(&layout, usize::try_from(wanted).unwrap_or(usize::MAX))?;
         }
+        let share = self.share(&resolved.model)?;
         let bulk = Bulk::new(
             self,
             resolved,
@@ -292,10 +300,11 @@ impl Engine {
             options.batch_size,
             // As long as the provider asks for: the work is not lost by waiting, and KILL ends it.
             None,
-        );
+        )?;
         let Layout { schema, table, embedding, .. } = layout.as_ref();
         let place = Place { schema: schema.clone(), table: table.clone(), embedding: embedding.clone() };
         let held = self.at_work.hold(&place, &owner, interrupt)?;
+        let turn = job_turn(share, !options.impatient, interrupt)?;
         let notes = Notes { place, account: owner };
         let old_failures = bulk_store::clear_failures(&notes, Vec::new(), interrupt)?;
         let mut job = Job {
@@ -322,6 +331,7 @@ impl Engine {
             progress: Progress { status: "running", ..Progress::default() },
             told: Instant::now(),
             state: ProgressState::begin(),
+            _turn: turn,
         };
         bulk_store::write_progress(&job.notes, model_id, &job.progress, true, interrupt)?;
         let result = job.run(interrupt);
@@ -343,7 +353,7 @@ fn reader(account: &As, layout: &Arc<Layout>) -> Result<Line<String, Result<Vec<
     let layout = Arc::clone(layout);
     Line::open(
         account,
-        |s| s.query("SET time_zone = '+00:00'", &[]).map(|_| ()),
+        |_| Ok(()),
         move |s, sql: String| {
             let rows = s.run(sql.as_bytes())?.rows;
             rows.iter().map(|row| statements::read(&layout, row)).collect()
@@ -405,7 +415,7 @@ fn writer(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<Line<G
     let (layout, held) = (Arc::clone(layout), Arc::clone(held));
     Line::open(
         account,
-        |s| s.query("SET time_zone = '+00:00'", &[]).map(|_| ()),
+        |_| Ok(()),
         move |s, group: Group| {
             let _held = &held;
             if group.rows.is_empty() {

@@ -54,7 +54,7 @@ impl<'e> Gather<'e> {
         super::must_embed(&resolved.model)?;
         let on_error = resolved.model.options.on_error.unwrap_or(OnError::Fail);
         let patience = resolved.model.options.timeout_ms.map_or(settings.timeout, Duration::from_millis);
-        let bulk = Bulk::new(engine, resolved, settings, Role::Document, None, None, Some(patience));
+        let bulk = Bulk::new(engine, resolved, settings, Role::Document, None, None, Some(patience))?;
         let model_id = model_id.to_owned();
         Ok(Gather { model_id, on_error, bulk, numbers: HashMap::new(), answers: Vec::new(), bytes: 0, failed: None })
     }

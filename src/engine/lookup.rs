@@ -14,6 +14,7 @@ use crate::models::settings::Settings;
 use crate::models::store::ResolvedModel;
 use crate::providers::image::Image;
 use crate::providers::Role;
+use crate::server::caller::Account;
 use crate::threads::interrupt::{Interrupt, POLL};
 
 /// How long a change of the cache's size is waited for, until it has happened on disk.
@@ -25,7 +26,8 @@ const IMAGE: u8 = 2;
 /// What is under way, and how often something was cleared.
 #[derive(Default)]
 pub(super) struct Lookups {
-    flights: Flights<(Key, u64), Arc<[u8]>>,
+    /// By account too: who leads may be waiting for a place of its account's share.
+    flights: Flights<(Account, Key, u64), Arc<[u8]>>,
     /// Counts clears. What was asked for before one is not kept after it, nor given to those who ask after it. Read
     /// while something is put into the caches.
     epoch: RwLock<u64>,
@@ -100,7 +102,8 @@ impl Engine {
         }
         let time = model.options.timeout_ms.map_or(settings.timeout, Duration::from_millis);
         let mut leads = false;
-        let shared = self.lookups.flights.share(&(wanted.key, wanted.epoch), time, interrupt, |limit| {
+        let flight = (self.store.caller()?, wanted.key, wanted.epoch);
+        let shared = self.lookups.flights.share(&flight, time, interrupt, |limit| {
             leads = true;
             // Another call may have ended between the look into memory and now.
             if let Some(hit) = self.in_memory(wanted) {

@@ -58,11 +58,15 @@ use crate::providers::usage::{self, Usage};
 use crate::providers::{provider, Role};
 use crate::server::caller::Account;
 use crate::threads::interrupt::Interrupt;
+use crate::threads::shares::Share;
 use crate::threads::workers::{Config, Workers};
 use crate::vector;
 
-/// Calls in progress at once; more queue until their deadline.
-const MAX_HTTP_THREADS: usize = 256;
+/// Requests in progress at once. One model has a quarter for each account, half for all; more queue until their deadline.
+const MAX_HTTP_THREADS: usize = 1024;
+
+/// Requests that wait for a thread.
+const MAX_WAITING_REQUESTS: usize = 8192;
 
 /// The engine: one per process.
 pub struct Engine {
@@ -98,6 +102,7 @@ impl Engine {
             workers: Workers::new(Config {
                 name: "mysql_ml-http",
                 max_threads: MAX_HTTP_THREADS,
+                max_waiting: MAX_WAITING_REQUESTS,
                 idle: Duration::from_secs(10),
                 stack: 2 << 20,
                 on_start: || Ok(()),
@@ -116,9 +121,21 @@ impl Engine {
         }
     }
 
+    /// The share that work of the account in force with a model has of threads and other places, here and for models
+    /// inside the server: one account's slow model holds up neither its other models nor other accounts.
+    fn share(&self, model: &Model) -> Result<Share> {
+        let account = self.store.caller()?.to_string().into();
+        Ok(Share { account: Some(account), source: Some(format!("model '{}'", counted_as(model)).into()) })
+    }
+
     /// The registry's cache, for what changes registrations.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The server's own error where the account in force may not execute the routine.
+    pub fn may_call(&self, routine: Routine, interrupt: &dyn Interrupt) -> Result<()> {
+        self.store.check(routine, interrupt)
     }
 
     /// The settings in force.

@@ -8,25 +8,21 @@ use std::time::Instant;
 use crate::error::Result;
 use crate::models::settings::Settings;
 use crate::models::store::{ResolvedModel, Routine, Store};
-use crate::server::caller::Account;
 use crate::threads::interrupt::Interrupt;
 
 /// More entries than this are dropped all at once: they are cheap to read again.
 const MAX_ENTRIES: usize = 4096;
 
-/// What was read of the registry, by account and function: each account was asked for its right to the function.
+/// What was read of the registry. Rights are not among it: they are asked for with each call.
 #[derive(Default)]
 pub struct Registry {
     /// Counts changes made through this library, which are seen at once.
     generation: AtomicU64,
-    models: RwLock<HashMap<Key, Read<ResolvedModel>>>,
+    models: RwLock<HashMap<String, Read<ResolvedModel>>>,
     settings: RwLock<Option<(Read<Settings>, u64)>>,
     /// Numbers the readings of the settings.
     readings: AtomicU64,
 }
-
-/// Account, function, model id.
-type Key = (Account, Routine, String);
 
 struct Read<T> {
     at: Instant,
@@ -40,7 +36,7 @@ impl Registry {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A model, read at most `registry_ttl` ago for the account in force, which may execute the function.
+    /// A model, read at most `registry_ttl` ago, for the account in force, which may execute the function now.
     pub fn model(
         &self,
         store: &dyn Store,
@@ -49,18 +45,20 @@ impl Registry {
         settings: &Settings,
         interrupt: &dyn Interrupt,
     ) -> Result<Arc<ResolvedModel>> {
-        let key = (store.caller()?, function, model_id.to_owned());
+        store.check(function, interrupt)?;
         let generation = self.generation.load(Ordering::Acquire);
         let fresh = |r: &Read<ResolvedModel>| r.generation == generation && r.at.elapsed() < settings.registry_ttl;
-        if let Some(read) = self.models.read().unwrap_or_else(PoisonError::into_inner).get(&key).filter(|r| fresh(r)) {
+        if let Some(read) =
+            self.models.read().unwrap_or_else(PoisonError::into_inner).get(model_id).filter(|r| fresh(r))
+        {
             return Ok(Arc::clone(&read.value));
         }
-        let value = Arc::new(store.load(function, model_id, interrupt)?);
+        let value = Arc::new(store.load(model_id, interrupt)?);
         let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
         if models.len() >= MAX_ENTRIES {
             models.clear();
         }
-        models.insert(key, Read { at: Instant::now(), generation, value: Arc::clone(&value) });
+        models.insert(model_id.to_owned(), Read { at: Instant::now(), generation, value: Arc::clone(&value) });
         Ok(value)
     }
 

@@ -21,6 +21,7 @@ use crate::providers::google::target;
 use crate::providers::tidy::tidy;
 use crate::providers::{provider, KeyHeader};
 use crate::threads::interrupt::{CancelToken, Interrupt, POLL};
+use crate::threads::shares::Share;
 
 /// How much longer than its deadline a call is waited for, so that the worker's own error is the one shown.
 const GRACE: Duration = Duration::from_millis(500);
@@ -144,9 +145,10 @@ impl Engine {
         interrupt: &dyn Interrupt,
     ) -> Result<Tried> {
         let cancel = CancelToken::default();
+        let share = self.share(&request.resolved.model)?;
         let pending = {
-            let (outside, request, cancel) = (Arc::clone(&self.outside), Arc::clone(request), cancel.clone());
-            self.workers.run(move || exchange(&outside, &request, rejected.as_ref(), &cancel))?
+            let (outside, request, token) = (Arc::clone(&self.outside), Arc::clone(request), cancel.clone());
+            self.workers.run(&share, &cancel, move || exchange(&outside, &request, rejected.as_ref(), &token))?
         };
         let result = pending.wait(interrupt, request.deadline + GRACE);
         if result.is_err() {
@@ -165,13 +167,14 @@ impl Engine {
     ) -> Result<T> {
         let cancel = CancelToken::default();
         let deadline = Instant::now() + settings.timeout;
+        let share = Share { account: Some(self.store.caller()?.to_string().into()), source: None };
         let pending = {
-            let (outside, settings, cancel) = (Arc::clone(&self.outside), Arc::clone(settings), cancel.clone());
-            self.workers.run(move || {
+            let (outside, settings, token) = (Arc::clone(&self.outside), Arc::clone(settings), cancel.clone());
+            self.workers.run(&share, &cancel, move || {
                 let http = Http {
                     client: &outside.client,
                     settings: &settings,
-                    cancel: &cancel,
+                    cancel: &token,
                     deadline,
                     hosts: google_hosts(),
                 };

@@ -172,7 +172,7 @@ fn kind_name(kind: Kind) -> String {
         Kind::Provider(status) => return format!("http_{status}"),
         Kind::Response => "response",
         Kind::TooLarge => "too_large",
-        Kind::Busy => "busy",
+        Kind::Busy | Kind::NoTurn => "busy",
         Kind::Interrupted(_) => "interrupted",
         Kind::Server(_) => "server",
         Kind::Unsupported => "unsupported",

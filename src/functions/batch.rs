@@ -6,6 +6,7 @@ use super::model_call::ModelCall;
 use crate::abi::args::Setup;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::models::store::Routine;
 use crate::threads::interrupt::Interrupt;
 
 /// `ml_embedding_batch(model_id, contents)`: the embeddings of the texts in a JSON array, as utf8mb4 JSON text: an
@@ -16,6 +17,7 @@ pub struct EmbeddingBatch;
 
 impl ModelCall for EmbeddingBatch {
     const NAME: &'static str = "ml_embedding_batch";
+    const ROUTINE: Routine = Routine::EMBEDDING_BATCH;
     const PARAMETERS: &'static [&'static [&'static str]] = &[&["model_id"], &["contents", "content"]];
     const STATE: &'static CStr = c"waiting for a model: ml_embedding_batch";
     const REPEATABLE: bool = true;

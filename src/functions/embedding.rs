@@ -18,6 +18,7 @@ pub struct Embedding;
 
 impl ModelCall for Embedding {
     const NAME: &'static str = "ml_embedding";
+    const ROUTINE: Routine = Routine::EMBEDDING;
     const PARAMETERS: &'static [&'static [&'static str]] = &[&["model_id"], &["content", "contents"]];
     const STATE: &'static CStr = c"waiting for a model: ml_embedding";
     const REPEATABLE: bool = true;
@@ -39,6 +40,7 @@ pub struct QueryEmbedding;
 
 impl ModelCall for QueryEmbedding {
     const NAME: &'static str = "ml_query_embedding";
+    const ROUTINE: Routine = Routine::QUERY_EMBEDDING;
     const PARAMETERS: &'static [&'static [&'static str]] = Embedding::PARAMETERS;
     const STATE: &'static CStr = c"waiting for a model: ml_query_embedding";
     const REPEATABLE: bool = true;

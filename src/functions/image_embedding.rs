@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use super::model_call::Right;
 use super::named::{bind_with_bytes, Bound};
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::models::store::Routine;
 use crate::providers::image::Image;
 use crate::server::sql::{purpose, refuse_inside_user_functions, Purpose};
 use crate::server::statement::{ProcessState, StatementInterrupt};
@@ -23,6 +25,7 @@ pub struct ImageEmbedding {
     bound: Bound,
     /// The statement's last call: a constant one is evaluated for each row.
     last: Option<Done>,
+    right: Right,
 }
 
 struct Done {
@@ -38,7 +41,7 @@ impl SqlFunction for ImageEmbedding {
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         let bound = bind_with_bytes(setup, PARAMETERS, 2, IMAGE)?;
         setup.returns_binary((MAX_DIMENSIONS * 4) as u32);
-        Ok(ImageEmbedding { bound, last: None })
+        Ok(ImageEmbedding { bound, last: None, right: Right::default() })
     }
 }
 
@@ -53,7 +56,10 @@ impl BytesFunction for ImageEmbedding {
         refuse_inside_user_functions()?;
         let same = |l: &Done| l.model_id == model_id && l.mime_type.as_deref() == mime_type && l.image == image;
         let done = match self.last.take().filter(same) {
-            Some(done) => done,
+            Some(done) => {
+                self.right.ask(Routine::IMAGE_EMBEDDING, &StatementInterrupt::current())?;
+                done
+            }
             None => {
                 let _state = ProcessState::set(c"waiting for a model: ml_image_embedding");
                 let read = Image::read(image, mime_type)?;

@@ -1,20 +1,44 @@
 //! What the functions that call a model share: two texts, NULL rules, and the statement's memory of its last call.
 
 use std::ffi::CStr;
+use std::time::{Duration, Instant};
 
 use super::named::{bind, Bound};
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::models::store::Routine;
 use crate::server::sql::{purpose, refuse_inside_user_functions, Purpose};
 use crate::server::statement::{ProcessState, StatementInterrupt};
 use crate::threads::interrupt::Interrupt;
+
+/// The right to go on with what a statement remembers: a prepared one remembers it from one execution to the next, and
+/// the right may be gone by then.
+#[derive(Default)]
+pub struct Right(Option<(Instant, Duration)>);
+
+impl Right {
+    /// Asks for it. Where that takes long, because only a role has it that is not active, not for each of many rows.
+    pub fn ask(&mut self, routine: Routine, interrupt: &dyn Interrupt) -> Result<()> {
+        let now = Instant::now();
+        if self.0.is_some_and(|(at, cost)| now.saturating_duration_since(at) < cost * 4) {
+            return Ok(());
+        }
+        self.0 = None;
+        Engine::global().may_call(routine, interrupt)?;
+        let end = Instant::now();
+        self.0 = Some((end, end.saturating_duration_since(now)));
+        Ok(())
+    }
+}
 
 /// A function of a model's id and an input.
 pub trait ModelCall {
     /// Its name.
     const NAME: &'static str;
+    /// What the caller must be allowed to execute.
+    const ROUTINE: Routine;
     /// Its two parameters, each with the names it goes by.
     const PARAMETERS: &'static [&'static [&'static str]];
     /// What `SHOW PROCESSLIST` shows while it waits.
@@ -37,6 +61,7 @@ pub struct ModelFunction<C: ModelCall> {
     /// The statement's last call: a constant one in a SELECT list is evaluated for each row. It also keeps the
     /// result alive until the next call.
     last: Option<Done<C::Output>>,
+    right: Right,
 }
 
 struct Done<T> {
@@ -51,7 +76,7 @@ impl<C: ModelCall> SqlFunction for ModelFunction<C> {
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         let bound = bind(setup, C::PARAMETERS, 2, false)?;
         C::declare(setup)?;
-        Ok(ModelFunction { bound, last: None })
+        Ok(ModelFunction { bound, last: None, right: Right::default() })
     }
 }
 
@@ -67,7 +92,10 @@ impl<C: ModelCall> BytesFunction for ModelFunction<C> {
         refuse_inside_user_functions()?;
         let same = |l: &Done<C::Output>| C::REPEATABLE && l.model_id == model_id && l.input == input;
         let done = match self.last.take().filter(same) {
-            Some(done) => done,
+            Some(done) => {
+                self.right.ask(C::ROUTINE, &StatementInterrupt::current())?;
+                done
+            }
             None => {
                 let _state = ProcessState::set(C::STATE);
                 let output = C::call(Engine::global(), model_id, input, &StatementInterrupt::current())?;

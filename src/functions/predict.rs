@@ -6,6 +6,7 @@ use super::model_call::ModelCall;
 use crate::abi::args::Setup;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::models::store::Routine;
 use crate::threads::interrupt::Interrupt;
 
 /// `ml_predict_row(model_id, request_body)`: sends a JSON document to a model and returns its answer as utf8mb4
@@ -14,6 +15,7 @@ pub struct PredictRow;
 
 impl ModelCall for PredictRow {
     const NAME: &'static str = "ml_predict_row";
+    const ROUTINE: Routine = Routine::PREDICT_ROW;
     const PARAMETERS: &'static [&'static [&'static str]] = &[&["model_id"], &["request_body"]];
     const STATE: &'static CStr = c"waiting for a model: ml_predict_row";
     const REPEATABLE: bool = false; // a language model may answer differently each time

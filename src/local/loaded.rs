@@ -16,7 +16,8 @@ use super::weights::Weights;
 use super::LocalModel;
 use crate::error::{Error, Kind, Result};
 use crate::models::model::ProviderId;
-use crate::threads::interrupt::{Interrupt, POLL};
+use crate::threads::interrupt::{CancelToken, Interrupt, POLL};
+use crate::threads::shares::Share;
 use crate::threads::workers::{Config, Workers};
 
 /// Models that are loaded at once; more wait.
@@ -90,6 +91,7 @@ impl Default for Loaded {
             loaders: Workers::new(Config {
                 name: "mysql_ml-load",
                 max_threads: LOADERS,
+                max_waiting: 1024,
                 idle: Duration::from_secs(5),
                 stack: 2 << 20,
                 on_start: || Ok(()),
@@ -172,7 +174,7 @@ impl Loaded {
         let slots = Arc::clone(&self.slots);
         let mut loading = Loading { slots, key: key.clone(), slot: Arc::clone(slot), end: None };
         self.loaders
-            .run(move || {
+            .run(&Share::default(), &CancelToken::default(), move || {
                 let loaded = load(&loading.key, |bytes| reserve(&loading, bytes, limit));
                 loading.ends(match loaded {
                     Ok(entry) => {

@@ -41,7 +41,17 @@ fn session<T: Send + 'static>(
     interrupt: &dyn Interrupt,
     work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    with_session(account, Purpose::Own, interrupt, Instant::now() + SQL_TIMEOUT, work).map_err(|e| match e.kind() {
+    let purpose = if matches!(account, As::Library) { Purpose::Own } else { Purpose::Caller };
+    session_for(purpose, account, interrupt, work)
+}
+
+fn session_for<T: Send + 'static>(
+    purpose: Purpose,
+    account: &As,
+    interrupt: &dyn Interrupt,
+    work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    with_session(account, purpose, interrupt, Instant::now() + SQL_TIMEOUT, work).map_err(|e| match e.kind() {
         Kind::Server(ER_NO_SUCH_TABLE) => Error::new(Kind::NotFound, format!("{}; run install.sql", e.message())),
         _ => e,
     })
@@ -105,12 +115,12 @@ impl Store for SqlStore {
         current_account()
     }
 
-    fn load(&self, function: Routine, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel> {
-        if function.procedure {
-            check_may_call(function.name, function.parameters, interrupt)?;
-        } else {
-            check_may_execute(function.name, function.parameters, interrupt)?;
-        }
+    fn check(&self, routine: Routine, interrupt: &dyn Interrupt) -> Result<()> {
+        let check = if routine.procedure { check_may_call } else { check_may_execute };
+        check(routine.name, routine.parameters, interrupt)
+    }
+
+    fn load(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel> {
         let id = model_id.to_owned();
         let (found, similar) = session(&As::Library, interrupt, move |s| {
             let with_secret = ", s.secret_path, CAST(s.options AS CHAR) FROM mysql.cloudsql_ml_models m \
@@ -823,7 +833,7 @@ pub fn drop_secret(secret_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_drop_sm_secret_registration", 1, interrupt)?;
     check_id("secret_id", secret_id)?;
     let id = secret_id.to_owned();
-    session(&As::Library, interrupt, move |s| {
+    session_for(Purpose::Keyring, &As::Library, interrupt, move |s| {
         let users = s.query(
             "SELECT model_id FROM mysql.cloudsql_ml_models WHERE model_auth_id = ? ORDER BY model_id LIMIT 1",
             &[id.as_str().into()],

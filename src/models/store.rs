@@ -62,9 +62,13 @@ pub trait Store: Send + Sync {
     /// The account whose rights count for the calling thread right now.
     fn caller(&self) -> Result<Account>;
 
-    /// Reads a model for a caller who may execute the stored function; the server's own error where the caller may
-    /// not, and one that names the model where there is none.
-    fn load(&self, function: Routine, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel>;
+    /// Whether the caller may execute the routine; the server's own error where not.
+    fn check(&self, _routine: Routine, _interrupt: &dyn Interrupt) -> Result<()> {
+        Ok(())
+    }
+
+    /// Reads a model; an error that names it where there is none.
+    fn load(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel>;
 
     /// Reads the settings.
     fn settings(&self, interrupt: &dyn Interrupt) -> Result<Settings>;

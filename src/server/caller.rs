@@ -3,7 +3,10 @@
 use std::ffi::{c_void, CStr};
 use std::fmt;
 
-use crate::abi::symbols::{server_api, LexCString, SecurityContext};
+use super::statement::ProcessState;
+use crate::abi::symbols::{
+    server_api, statement_api, LexCString, SecurityContext, ACL_FUNCTION, ACL_PROCEDURE, EXECUTE_ACL,
+};
 use crate::error::{Error, Result};
 
 /// A MySQL account, as `user@host` in the grant tables.
@@ -77,6 +80,23 @@ fn option(context: *mut SecurityContext, name: &CStr) -> Result<String> {
         let bytes = std::slice::from_raw_parts(value.str.cast::<u8>(), value.length);
         Ok(String::from_utf8_lossy(bytes).into_owned())
     }
+}
+
+/// Whether the account in force, with the roles that are active, may execute the routine `mysql.<name>`, as the server
+/// itself answers at the begin of a statement; `false` also where it cannot be asked. It looks into its memory only,
+/// raises nothing and leaves the statement as it is.
+pub fn may_execute_now(name: &CStr, procedure: bool) -> bool {
+    let (Ok(api), Some(check)) = (server_api(), statement_api().check_routine_access) else { return false };
+    // SAFETY: takes no argument, and is NULL on a thread without a statement.
+    let thd = unsafe { (api.thd_get_current_thd)() };
+    if thd.is_null() {
+        return false;
+    }
+    // The server tells the process list that it checks.
+    let _state = ProcessState::set(c"checking permissions");
+    let kind = if procedure { ACL_PROCEDURE } else { ACL_FUNCTION };
+    // SAFETY: the calling thread's own THD, and NUL-terminated names that outlive the call; told to raise no error.
+    !unsafe { check(thd, EXECUTE_ACL, c"mysql".as_ptr(), name.as_ptr(), kind, true) }
 }
 
 /// A copy of the current security context that another thread may use. It has no active roles.

@@ -18,6 +18,29 @@ use crate::error::{Error, Kind, Result};
 /// A result set larger than this is refused.
 const MAX_RESULT_BYTES: usize = 256 << 20;
 
+/// What brings a session into a known state: a new one has the server's GLOBAL values, and some of them change what
+/// statements mean or return. No variable of these needs a privilege.
+///
+/// - Lock waits are short: nothing here may hold up the waiting statement for long.
+/// - The mode decides what a literal means.
+/// - Whatever cuts, rounds, hides, refuses or stops early has its default, or no limit where a limit is not ours to set.
+const KNOWN_STATE: &str = "SET NAMES utf8mb4 COLLATE utf8mb4_0900_ai_ci, \
+     SESSION autocommit = 1, SESSION completion_type = 'NO_CHAIN', \
+     SESSION transaction_isolation = 'REPEATABLE-READ', SESSION transaction_read_only = 0, \
+     SESSION lock_wait_timeout = 3, SESSION innodb_lock_wait_timeout = 3, SESSION max_execution_time = 0, \
+     SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO', \
+     SESSION sql_select_limit = 18446744073709551615, SESSION sql_safe_updates = 0, \
+     SESSION sql_big_selects = 1, SESSION max_join_size = 18446744073709551615, \
+     SESSION sql_auto_is_null = 0, SESSION sql_buffer_result = 0, \
+     SESSION group_concat_max_len = 1048576, SESSION cte_max_recursion_depth = 1000, \
+     SESSION sort_buffer_size = 262144, SESSION max_sort_length = 1024, \
+     SESSION time_zone = '+00:00', SESSION lc_time_names = 'en_US', SESSION lc_messages = 'en_US', \
+     SESSION default_week_format = 0, SESSION div_precision_increment = 4, \
+     SESSION windowing_use_high_precision = 1, SESSION optimizer_switch = 'default', \
+     SESSION information_schema_stats_expiry = 86400, \
+     SESSION show_gipk_in_create_table_and_information_schema = 1, \
+     SESSION terminology_use_previous = 'NONE', SESSION updatable_views_with_limit = 'YES', SESSION block_encryption_mode = 'aes-128-ecb', SESSION use_secondary_engine = 'ON'";
+
 /// Whose rights a session has.
 pub enum RunAs {
     /// The library's own locked account.
@@ -202,14 +225,7 @@ impl Session {
                 }
             }
         }
-        // Short lock waits: nothing here may hold up the waiting statement for long. The mode is fixed because
-        // the server's own may change what a literal means.
-        self.query(
-            "SET NAMES utf8mb4, SESSION autocommit = 1, SESSION lock_wait_timeout = 3, \
-             SESSION innodb_lock_wait_timeout = 3, SESSION group_concat_max_len = 1048576, \
-             SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO'",
-            &[],
-        )?;
+        self.run(KNOWN_STATE.as_bytes())?;
         if all_roles {
             // The server does not copy active roles, nor tells which they are. The account may activate every
             // role that was granted to it, so all of them count.

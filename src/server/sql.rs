@@ -4,15 +4,18 @@
 //! for X Protocol clients, whose thread holds a session already, it would be refused.
 
 use std::cell::Cell;
+use std::ffi::CString;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::caller::{Account, CallerContext};
+use super::caller::{current_account, may_execute_now, Account, CallerContext};
 use super::session::{Param, RunAs, Session};
+use super::statement::ProcessState;
 use crate::abi::symbols::server_api;
 use crate::error::{Error, Kind, Result};
 use crate::threads::interrupt::{CancelToken, Interrupt};
+use crate::threads::shares::{Share, Turn, Turns};
 use crate::threads::workers::{Config, Pending, Workers};
 
 /// How long internal statements may take together, unless the caller sets a shorter deadline.
@@ -42,13 +45,18 @@ impl As {
     }
 }
 
-/// What an internal session is for: decides what functions of ours may do when a statement in it calls them.
+/// What an internal session is for: decides which pool it runs in, and what functions of ours may do when a statement
+/// in it calls them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Not inside an internal session.
     None,
-    /// Statements of ours.
+    /// A short statement on tables of ours.
     Own,
+    /// A short statement that holds text of the caller's, or reads what others may lock.
+    Caller,
+    /// A job that was admitted ([`job_turn`]) holds the session until its end.
+    Job,
     /// Asks the keyring, which may be a service on the network.
     Keyring,
     /// Calls functions that users wrote, which may take their time.
@@ -76,47 +84,100 @@ pub fn refuse_inside_user_functions() -> Result<()> {
     ))
 }
 
-/// The threads for a purpose. Users' functions and the keyring have their own, so that slow ones do not keep the
-/// registry from being read.
+/// Jobs under way at once. One account has at most half of them, and for one model half of that.
+pub const MAX_JOBS: usize = 128;
+
+/// Sessions that a job may need at once, with those of an ended one that are still being closed.
+const SESSIONS_OF_JOB: usize = 6;
+
+/// How long a job waits for its turn.
+const TURN_WITHIN: Duration = Duration::from_secs(60);
+
+/// Waits for the turn of a job, which then has its sessions at once; without `patience` it only looks whether it is.
+pub fn job_turn(share: Share, patience: bool, interrupt: &dyn Interrupt) -> Result<Turn<'static>> {
+    static TURNS: OnceLock<Turns> = OnceLock::new();
+    let turns = TURNS.get_or_init(|| Turns::new(MAX_JOBS));
+    let _state = ProcessState::set(c"waiting for other jobs to end");
+    let end = Instant::now() + if patience { TURN_WITHIN } else { Duration::ZERO };
+    turns.take(share.clone(), end, interrupt)?.ok_or_else(|| {
+        Error::new(
+            Kind::NoTurn,
+            format!(
+                "too many jobs {share}are under way: of {MAX_JOBS} an account may have half of what others leave, and for one model half of that; wait for one to end, or KILL one"
+            ),
+        )
+    })
+}
+
+/// The threads for a purpose. What holds a place, and what its holders wait for, never share a pool: jobs, users' text
+/// and functions, and a keyring that is slow keep nobody from the registry, nor from stopping them.
 fn workers(purpose: Purpose) -> &'static Workers {
-    static OWN: OnceLock<Workers> = OnceLock::new();
-    static USER_FUNCTIONS: OnceLock<Workers> = OnceLock::new();
-    static KEYRING: OnceLock<Workers> = OnceLock::new();
-    let config = Config {
-        name: "mysql_ml-sql",
-        max_threads: 64,
-        idle: Duration::from_secs(10),
-        // More than any @@thread_stack in use: the server measures stack use against that variable.
-        stack: 16 << 20,
-        on_start: || {
-            let api = server_api()?;
-            let _turn = THREAD_CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
-            // SAFETY: a fresh thread of ours; the argument is a static name.
-            match unsafe { (api.srv_session_init_thread)(std::ptr::from_ref(&THREAD_NAME).cast()) } {
-                0 => Ok(()),
-                _ => Err(Error::new(Kind::Busy, "the server did not accept a thread of the library")),
-            }
-        },
-        on_stop: || {
-            let Ok(api) = server_api() else { return };
-            let _turn = THREAD_CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
-            // SAFETY: undoes on_start on the same thread; no session is open. While the server shuts down its lists
-            // of threads and sessions may be gone already, so the thread then just ends.
-            unsafe {
-                if (api.srv_session_server_is_available)() != 0 {
-                    (api.srv_session_deinit_thread)();
-                }
-            }
-        },
+    static POOLS: OnceLock<[Workers; 5]> = OnceLock::new();
+    let pool = |name, max_threads| {
+        Workers::new(Config {
+            name,
+            max_threads,
+            max_waiting: 8192,
+            idle: Duration::from_secs(10),
+            // More than any @@thread_stack in use: the server measures stack use against that variable.
+            stack: 16 << 20,
+            on_start: begin_thread,
+            on_stop: end_thread,
+        })
     };
+    let [own, caller, job, functions, keyring] = POOLS.get_or_init(|| {
+        [
+            pool("mysql_ml-sql", 128),
+            pool("mysql_ml-caller", 128),
+            pool("mysql_ml-job", MAX_JOBS * SESSIONS_OF_JOB),
+            pool("mysql_ml-user", 256),
+            pool("mysql_ml-keys", 16),
+        ]
+    });
     match purpose {
-        Purpose::UserFunctions => {
-            USER_FUNCTIONS.get_or_init(|| Workers::new(Config { name: "mysql_ml-user", ..config }))
+        Purpose::None | Purpose::Own | Purpose::PrivilegeProbe => own,
+        Purpose::Caller => caller,
+        Purpose::Job => job,
+        Purpose::UserFunctions => functions,
+        Purpose::Keyring => keyring,
+    }
+}
+
+/// The threads that stop statements nobody waits for any more.
+fn stoppers() -> &'static Workers {
+    static STOPPERS: OnceLock<Workers> = OnceLock::new();
+    STOPPERS.get_or_init(|| {
+        Workers::new(Config {
+            name: "mysql_ml-kill",
+            max_threads: 16,
+            max_waiting: 8192,
+            idle: Duration::from_secs(10),
+            stack: 16 << 20,
+            on_start: begin_thread,
+            on_stop: end_thread,
+        })
+    })
+}
+
+fn begin_thread() -> Result<()> {
+    let api = server_api()?;
+    let _turn = THREAD_CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: a fresh thread of ours; the argument is a static name.
+    match unsafe { (api.srv_session_init_thread)(std::ptr::from_ref(&THREAD_NAME).cast()) } {
+        0 => Ok(()),
+        _ => Err(Error::new(Kind::Busy, "the server did not accept a thread of the library")),
+    }
+}
+
+fn end_thread() {
+    let Ok(api) = server_api() else { return };
+    let _turn = THREAD_CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: undoes begin_thread on the same thread; no session is open. While the server shuts down its lists of
+    // threads and sessions may be gone already, so the thread then just ends.
+    unsafe {
+        if (api.srv_session_server_is_available)() != 0 {
+            (api.srv_session_deinit_thread)();
         }
-        Purpose::Keyring => {
-            KEYRING.get_or_init(|| Workers::new(Config { name: "mysql_ml-keys", max_threads: 8, ..config }))
-        }
-        _ => OWN.get_or_init(|| Workers::new(config)),
     }
 }
 
@@ -186,7 +247,19 @@ pub fn start_session<T: Send + 'static>(
     let id = Arc::new(AtomicU32::new(0));
     let abandoned = CancelToken::default();
     let (session_id, cancelled) = (Arc::clone(&id), abandoned.clone());
-    let pending = workers(purpose).run(move || {
+    let share = match (purpose, account) {
+        // Admitted as a whole.
+        (Purpose::Job, _) => Share::default(),
+        (_, account) => Share {
+            // Threads of ours that ask for something have none.
+            account: current_account().ok().map(|a| a.to_string().into()),
+            source: match account {
+                As::Account(other) | As::Owner(other) => Some(format!("what {other} stored").into()),
+                As::Library | As::Caller => None,
+            },
+        },
+    };
+    let pending = workers(purpose).run(&share, &abandoned, move || {
         if cancelled.is_cancelled() {
             return Err(Error::interrupted(1317)); // it was queued, and nobody waits any more
         }
@@ -208,7 +281,7 @@ fn kill(account: &As, id: u32) {
         return;
     }
     let Ok(run_as) = account.resolve() else { return };
-    let killing = workers(Purpose::Own).run(move || {
+    let killing = stoppers().run(&Share::default(), &CancelToken::default(), move || {
         let mut session = Session::open(run_as, |_| {})?;
         session.query("KILL QUERY ?", &[Param::Number(id.into())])?;
         Ok(())
@@ -219,11 +292,8 @@ fn kill(account: &As, id: u32) {
 
 /// Whether the account in force may execute the stored procedure `mysql.<name>` with `parameters` parameters:
 /// the server's own error 1370 where it may not.
-///
-/// The server is asked by calling the procedure with NULLs in an internal session where the library's functions
-/// do nothing.
 pub fn check_may_call(name: &'static str, parameters: usize, interrupt: &dyn Interrupt) -> Result<()> {
-    check_account_may_call(&As::Caller, name, parameters, interrupt)
+    check_right(name, parameters, true, interrupt)
 }
 
 /// The same for another account.
@@ -233,17 +303,34 @@ pub fn check_account_may_call(
     parameters: usize,
     interrupt: &dyn Interrupt,
 ) -> Result<()> {
-    let nulls = vec!["NULL"; parameters].join(", ");
-    probe(account, format!("CALL mysql.{name}({nulls})"), interrupt)
+    probe(account, name, parameters, true, interrupt)
 }
 
 /// The same for the stored function `mysql.<name>`.
 pub fn check_may_execute(name: &'static str, parameters: usize, interrupt: &dyn Interrupt) -> Result<()> {
-    let nulls = vec!["NULL"; parameters].join(", ");
-    probe(&As::Caller, format!("DO mysql.{name}({nulls})"), interrupt)
+    check_right(name, parameters, false, interrupt)
 }
 
-fn probe(account: &As, statement: String, interrupt: &dyn Interrupt) -> Result<()> {
+/// The answer is never kept: a REVOKE is in force with the next call. Active roles are looked at in memory; where they do
+/// not have it, the server is asked for all roles that are granted to the account.
+fn check_right(name: &'static str, parameters: usize, procedure: bool, interrupt: &dyn Interrupt) -> Result<()> {
+    let c_name = CString::new(name).map_err(|_| Error::internal("a routine's name has a NUL"))?;
+    if purpose() == Purpose::None && may_execute_now(&c_name, procedure) {
+        return Ok(());
+    }
+    probe(&As::Caller, name, parameters, procedure, interrupt)
+}
+
+/// Asks the server by calling the routine with NULLs in an internal session, where the library's functions do nothing.
+fn probe(
+    account: &As,
+    name: &'static str,
+    parameters: usize,
+    procedure: bool,
+    interrupt: &dyn Interrupt,
+) -> Result<()> {
+    let statement = if procedure { "CALL" } else { "DO" };
+    let statement = format!("{statement} mysql.{name}({})", vec!["NULL"; parameters].join(", "));
     let deadline = Instant::now() + SQL_TIMEOUT;
     with_session(account, Purpose::PrivilegeProbe, interrupt, deadline, move |session| {
         session.run(statement.as_bytes()).map(|_| ())

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::abi::symbols::statement_api;
+use crate::abi::symbols::{server_api, statement_api};
 use crate::error::{cut, Error, Result};
 use crate::threads::interrupt::Interrupt;
 
@@ -28,9 +28,19 @@ impl Interrupt for StatementInterrupt {
         // SAFETY: NULL means the calling thread's own statement; without one the server answers 0.
         match unsafe { thd_killed(std::ptr::null()) } {
             0 => Ok(()),
+            // Also the number of a connection that is to end, of which only clients hear that are still there (X Protocol).
+            ER_SERVER_SHUTDOWN if is_running() => Err(Error::interrupted(1317)),
             code => Err(Error::interrupted(u32::try_from(code).unwrap_or(1317))),
         }
     }
+}
+
+const ER_SERVER_SHUTDOWN: std::ffi::c_int = 1053;
+
+/// Whether the server is neither starting nor stopping.
+fn is_running() -> bool {
+    // SAFETY: takes nothing and only reads a state of the server.
+    server_api().is_ok_and(|api| unsafe { (api.srv_session_server_is_available)() } != 0)
 }
 
 /// Shows `state` in the processlist while it lives, then what was there before.

@@ -1,17 +1,17 @@
 //! Elastic worker threads with a bound: blocking work runs here while the statement's thread waits and listens.
 //!
-//! Threads are made when work arrives and end after some seconds without any, so that an idle server carries none.
+//! Threads are made when work arrives and end after some seconds without any, so that an idle server carries none. Work
+//! beyond its [`Share`] of them waits in a queue, which is bounded and shared in the same way, and whose shares take turns.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::interrupt::{Interrupt, POLL};
+use super::interrupt::{CancelToken, Interrupt, POLL};
+use super::shares::{Places, Share};
 use crate::abi::guard;
 use crate::error::{Error, Kind, Result};
-
-type Job = Box<dyn FnOnce() + Send>;
 
 /// What a pool is made of.
 #[derive(Clone, Copy)]
@@ -20,6 +20,8 @@ pub struct Config {
     pub name: &'static str,
     /// The most threads at once; further work queues.
     pub max_threads: usize,
+    /// The most pieces of work that wait for a thread; further ones are refused.
+    pub max_waiting: usize,
     /// How long a thread waits for work before it ends.
     pub idle: Duration,
     /// Stack bytes.
@@ -41,11 +43,98 @@ struct Shared {
     wake: Condvar,
 }
 
-#[derive(Default)]
+/// A piece of work.
+struct Job {
+    share: Share,
+    /// Says that nobody wants it any more.
+    cancel: CancelToken,
+    work: Box<dyn FnOnce() + Send>,
+}
+
 struct State {
-    queue: VecDeque<Job>,
+    /// Work that has a place, and a thread as soon as one is free.
+    ready: VecDeque<Job>,
+    /// The places of what is ready or runs.
+    places: Places,
+    /// Work that has none yet, by its share.
+    waiting: HashMap<Share, VecDeque<Job>>,
+    /// Whose turn it is to get a place.
+    turns: VecDeque<Share>,
+    /// The places of what waits.
+    queue: Places,
     threads: usize,
     idle: usize,
+}
+
+impl State {
+    /// Gives places that are free to what waits, share after share.
+    fn promote(&mut self) {
+        let mut refused = 0;
+        while refused < self.turns.len() {
+            let Some(share) = self.turns.pop_front() else { return };
+            if !self.places.has_room(&share) {
+                refused += 1;
+                self.turns.push_back(share);
+                continue;
+            }
+            refused = 0;
+            let Some(jobs) = self.waiting.get_mut(&share) else { continue };
+            while let Some(job) = jobs.pop_front() {
+                self.queue.give(&share);
+                if !job.cancel.is_cancelled() {
+                    self.places.take(&share);
+                    self.ready.push_back(job);
+                    break;
+                }
+            }
+            if jobs.is_empty() {
+                self.waiting.remove(&share);
+            } else {
+                self.turns.push_back(share);
+            }
+        }
+    }
+
+    /// Takes work that nobody wants any more out of the queue.
+    fn sweep(&mut self) {
+        let (waiting, queue) = (&mut self.waiting, &mut self.queue);
+        for (share, jobs) in waiting.iter_mut() {
+            jobs.retain(|job| {
+                let wanted = !job.cancel.is_cancelled();
+                if !wanted {
+                    queue.give(share);
+                }
+                wanted
+            });
+        }
+        waiting.retain(|_, jobs| !jobs.is_empty());
+        self.turns.retain(|share| waiting.contains_key(share));
+    }
+
+    /// Counts a thread that is to be made, where one is needed.
+    fn wants_thread(&mut self, config: &Config) -> bool {
+        let wanted = self.idle < self.ready.len() && self.threads < config.max_threads;
+        self.threads += usize::from(wanted);
+        wanted
+    }
+
+    /// A thread could not be made: the newest work is dropped, and whoever waits for it is told; others may need all their
+    /// time before they get to it. All of it where no thread is left.
+    fn thread_failed(&mut self) {
+        self.threads -= 1;
+        let kept = if self.threads == 0 { 0 } else { self.ready.len().saturating_sub(1) };
+        for job in self.ready.drain(kept..) {
+            self.places.give(&job.share);
+        }
+        if self.threads == 0 {
+            self.turns.clear();
+            for (share, jobs) in self.waiting.drain() {
+                jobs.iter().for_each(|_| self.queue.give(&share));
+            }
+        } else {
+            self.promote();
+        }
+    }
 }
 
 impl Shared {
@@ -57,85 +146,128 @@ impl Shared {
 impl Workers {
     /// A pool without threads yet.
     pub fn new(config: Config) -> Self {
-        Workers { shared: Arc::new(Shared { config, state: Mutex::default(), wake: Condvar::new() }) }
+        let state = State {
+            ready: VecDeque::new(),
+            places: Places::new(config.max_threads),
+            waiting: HashMap::new(),
+            turns: VecDeque::new(),
+            queue: Places::new(config.max_waiting),
+            threads: 0,
+            idle: 0,
+        };
+        Workers { shared: Arc::new(Shared { config, state: Mutex::new(state), wake: Condvar::new() }) }
     }
 
-    /// Hands `work` to a thread. The result is fetched with [`Pending::wait`]; dropping it abandons the work.
-    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<Pending<T>> {
+    /// Whether work of this share would get a thread at once.
+    pub fn has_room(&self, share: &Share) -> bool {
+        self.shared.lock().places.has_room(share)
+    }
+
+    /// Hands `work` to a thread. The result is fetched with [`Pending::wait`]. Work that waits is dropped once `cancel` says
+    /// so; what runs has to look itself.
+    pub fn run<T: Send + 'static>(
+        &self,
+        share: &Share,
+        cancel: &CancelToken,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<Pending<T>> {
         let (sender, receiver) = channel();
-        self.run_to(sender, work)?;
+        self.run_to(share, cancel, sender, work)?;
         Ok(Pending { receiver })
     }
 
     /// Hands `work` to a thread; what comes of it is sent to `results`, an error also where it panics or is never begun.
     pub fn run_to<T: Send + 'static>(
         &self,
+        share: &Share,
+        cancel: &CancelToken,
         results: Sender<Result<T>>,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<()> {
         let owed = Owed::new(results);
-        let job: Job = Box::new(move || owed.tell(guard::catch(work)));
+        let work = Box::new(move || owed.tell(guard::catch(work)));
+        let job = Job { share: share.clone(), cancel: cancel.clone(), work };
         let spawn = {
             let mut state = self.shared.lock();
-            state.queue.push_back(job);
-            let spawn = state.idle < state.queue.len() && state.threads < self.shared.config.max_threads;
-            if spawn {
-                state.threads += 1;
+            // Those of its own share that came before go first.
+            if !state.waiting.contains_key(share) && state.places.has_room(share) {
+                state.places.take(share);
+                state.ready.push_back(job);
+            } else {
+                if !state.queue.has_room(share) {
+                    state.sweep();
+                }
+                if !state.queue.has_room(share) {
+                    return Err(self.refused(share));
+                }
+                state.queue.take(share);
+                if !state.waiting.contains_key(share) {
+                    state.turns.push_back(share.clone());
+                }
+                state.waiting.entry(share.clone()).or_default().push_back(job);
             }
-            spawn
+            state.wants_thread(&self.shared.config)
         };
         self.shared.wake.notify_one();
         if spawn {
-            self.spawn()?;
+            spawn_thread(&self.shared)?;
         }
         Ok(())
     }
 
-    fn spawn(&self) -> Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let config = shared.config;
-        let started =
-            std::thread::Builder::new().name(config.name.into()).stack_size(config.stack).spawn(move || serve(&shared));
-        let Err(error) = started else { return Ok(()) };
-        let mut state = self.shared.lock();
-        state.threads -= 1;
-        if state.threads > 0 {
-            return Ok(()); // another thread gets to it
-        }
-        state.queue.clear();
-        Err(Error::new(
+    fn refused(&self, share: &Share) -> Error {
+        let Config { max_waiting, max_threads, .. } = self.shared.config;
+        Error::new(
             Kind::Busy,
-            format!("cannot start a thread ({error}); the server is at its limit of processes or memory"),
-        ))
+            format!(
+                "too much work {share}waits already: its share of {max_threads} threads and {max_waiting} places in their queue is used up; send less at once, or try later"
+            ),
+        )
     }
 }
 
-fn serve(shared: &Shared) {
-    let started = guard::catch(shared.config.on_start);
-    if started.is_err() {
-        // Whoever waits for a job that is dropped is told that it was not done.
-        let mut state = shared.lock();
-        state.threads -= 1;
-        if state.threads == 0 {
-            state.queue.clear();
-        } else {
-            state.queue.pop_front();
-        }
+fn spawn_thread(shared: &Arc<Shared>) -> Result<()> {
+    let (own, config) = (Arc::clone(shared), shared.config);
+    let started =
+        std::thread::Builder::new().name(config.name.into()).stack_size(config.stack).spawn(move || serve(&own));
+    let Err(error) = started else { return Ok(()) };
+    shared.lock().thread_failed();
+    Err(Error::new(
+        Kind::Busy,
+        format!("cannot start a thread ({error}); the server is at its limit of processes or memory"),
+    ))
+}
+
+fn serve(shared: &Arc<Shared>) {
+    if guard::catch(shared.config.on_start).is_err() {
+        shared.lock().thread_failed();
         return;
     }
     let mut state = shared.lock();
     loop {
-        if let Some(job) = state.queue.pop_front() {
+        if let Some(job) = state.ready.pop_front() {
             drop(state);
-            job();
+            (job.work)();
             state = shared.lock();
+            state.places.give(&job.share);
+            state.promote();
+            // This thread takes one of those that are ready now; where there are more, others have to.
+            if state.ready.len() > 1 {
+                shared.wake.notify_all();
+                if state.wants_thread(&shared.config) {
+                    drop(state);
+                    // What cannot be served by a thread more is served by this one.
+                    let _ = spawn_thread(shared);
+                    state = shared.lock();
+                }
+            }
             continue;
         }
         state.idle += 1;
         let (guard, wait) = shared.wake.wait_timeout(state, shared.config.idle).unwrap_or_else(PoisonError::into_inner);
         state = guard;
         state.idle -= 1;
-        if wait.timed_out() && state.queue.is_empty() {
+        if wait.timed_out() && state.ready.is_empty() {
             state.threads -= 1;
             break;
         }
@@ -208,6 +340,7 @@ mod tests {
         Workers::new(Config {
             name: "test",
             max_threads,
+            max_waiting: 1000,
             idle: Duration::from_millis(50),
             stack: 256 * 1024,
             on_start: || Ok(()),
@@ -222,7 +355,8 @@ mod tests {
     #[test]
     fn work_beyond_the_bound_queues_and_is_done() {
         let pool = pool(2);
-        let all: Vec<_> = (0..50).map(|i| pool.run(move || Ok(i)).unwrap()).collect();
+        let all: Vec<_> =
+            (0..50).map(|i| pool.run(&Share::default(), &CancelToken::default(), move || Ok(i)).unwrap()).collect();
         let sum: i32 = all.iter().map(|p| p.wait(&Never, soon()).unwrap()).sum();
         assert_eq!(sum, 49 * 50 / 2);
         assert!(pool.shared.lock().threads <= 2);
@@ -232,9 +366,54 @@ mod tests {
     #[allow(clippy::panic)]
     fn a_panic_is_an_error_and_the_thread_lives() {
         let pool = pool(1);
-        let failed = pool.run::<()>(|| panic!("x")).unwrap();
+        let failed = pool.run::<()>(&Share::default(), &CancelToken::default(), || panic!("x")).unwrap();
         assert_eq!(failed.wait(&Never, soon()).unwrap_err().kind(), Kind::Internal);
-        assert_eq!(pool.run(|| Ok(7)).unwrap().wait(&Never, soon()).unwrap(), 7);
+        assert_eq!(
+            pool.run(&Share::default(), &CancelToken::default(), || Ok(7)).unwrap().wait(&Never, soon()).unwrap(),
+            7
+        );
+    }
+
+    #[test]
+    fn a_share_that_is_slow_waits_for_itself_only() {
+        let pool = pool(8);
+        let (slow, other) = (Share { account: Some("a".into()), source: None }, Share::default());
+        let (release, held) = channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        let cancel = CancelToken::default();
+        let all: Vec<_> = (0..20)
+            .map(|_| {
+                let held = Arc::clone(&held);
+                let work = move || held.lock().unwrap_or_else(PoisonError::into_inner).recv().map_err(|_| not_done());
+                pool.run(&slow, &cancel, work).unwrap()
+            })
+            .collect();
+        assert!(!pool.has_room(&slow) && pool.has_room(&other));
+        assert_eq!(pool.run(&other, &cancel, || Ok(7)).unwrap().wait(&Never, soon()).unwrap(), 7);
+        assert_eq!(pool.shared.lock().queue.taken(), 16, "half of eight are at work");
+        // What nobody wants any more is not begun.
+        cancel.cancel();
+        drop(release);
+        assert!(all.iter().all(|p| p.wait(&Never, soon()).is_err()));
+        assert_eq!(pool.shared.lock().queue.taken(), 0);
+    }
+
+    #[test]
+    fn a_queue_is_bounded_and_room_in_it_is_shared() {
+        let pool = Workers::new(Config { max_waiting: 4, ..pool(1).shared.config });
+        let (slow, other) = (Share { account: Some("a".into()), source: None }, Share::default());
+        let (_release, held) = channel::<()>();
+        let run = |share: &Share, cancel: &CancelToken| pool.run(share, cancel, || Ok(()));
+        let (first, cancel) = (CancelToken::default(), CancelToken::default());
+        pool.run(&slow, &first, move || held.recv().map_err(|_| not_done())).unwrap();
+        let queued = [run(&slow, &cancel).unwrap(), run(&slow, &cancel).unwrap()];
+        let refused = run(&slow, &cancel).err().unwrap();
+        assert_eq!(refused.kind(), Kind::Busy);
+        assert!(refused.message().contains("of account a "), "{refused}");
+        assert!(run(&other, &cancel).is_ok());
+        cancel.cancel();
+        assert!(run(&slow, &CancelToken::default()).is_ok(), "those that nobody wants give their room");
+        assert!(queued.iter().all(|p| p.wait(&Never, soon()).is_err()));
     }
 
     #[test]
@@ -242,7 +421,7 @@ mod tests {
         let pool = pool(1);
         let (release, held) = channel::<()>();
         let slow = pool
-            .run(move || {
+            .run(&Share::default(), &CancelToken::default(), move || {
                 let _ = held.recv();
                 Ok(())
             })
@@ -255,7 +434,14 @@ mod tests {
     #[test]
     fn a_failing_start_fails_the_work() {
         let pool = Workers::new(Config { on_start: || Err(Error::internal("no")), ..pool(1).shared.config });
-        assert_eq!(pool.run(|| Ok(())).unwrap().wait(&Never, soon()).unwrap_err().kind(), Kind::Busy);
+        assert_eq!(
+            pool.run(&Share::default(), &CancelToken::default(), || Ok(()))
+                .unwrap()
+                .wait(&Never, soon())
+                .unwrap_err()
+                .kind(),
+            Kind::Busy
+        );
     }
 
     #[test]
@@ -263,12 +449,12 @@ mod tests {
     fn one_receiver_of_many_results_is_told_of_those_that_never_come() {
         let (sender, receiver) = channel::<Result<u32>>();
         let next = || receiver.recv_timeout(Duration::from_secs(20)).unwrap();
-        pool(1).run_to(sender.clone(), || panic!("x")).unwrap();
+        pool(1).run_to(&Share::default(), &CancelToken::default(), sender.clone(), || panic!("x")).unwrap();
         assert_eq!(next().unwrap_err().kind(), Kind::Internal);
         let failing = Workers::new(Config { on_start: || Err(Error::internal("no")), ..pool(1).shared.config });
-        failing.run_to(sender.clone(), || Ok(1)).unwrap();
+        failing.run_to(&Share::default(), &CancelToken::default(), sender.clone(), || Ok(1)).unwrap();
         assert_eq!(next().unwrap_err().kind(), Kind::Busy);
-        pool(1).run_to(sender, || Ok(2)).unwrap();
+        pool(1).run_to(&Share::default(), &CancelToken::default(), sender, || Ok(2)).unwrap();
         assert_eq!(next().unwrap(), 2);
     }
 }

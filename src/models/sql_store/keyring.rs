@@ -5,7 +5,7 @@
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::{duplicate, no_such_secret, session, Param, ER_DUP_ENTRY};
+use super::{duplicate, no_such_secret, session_for, Param, ER_DUP_ENTRY};
 use crate::credentials;
 use crate::error::{cut, Error, Kind, Result};
 use crate::models::leaked_key;
@@ -14,7 +14,7 @@ use crate::models::secret::{check_new_id, keyring_name, SecretPath};
 use crate::server::caller::current_account;
 use crate::server::keyring;
 use crate::server::session::Session;
-use crate::server::sql::{check_may_call, As};
+use crate::server::sql::{check_may_call, As, Purpose};
 use crate::threads::interrupt::Interrupt;
 
 /// How long a change waits for another one, which waits for the keyring.
@@ -61,7 +61,7 @@ pub fn create_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) ->
     let value = credentials::given(value)?;
     let definer = current_account()?.to_string();
     let (id, name) = (secret_id.to_owned(), keyring_name(secret_id));
-    session(&As::Library, interrupt, move |s| {
+    session_for(Purpose::Keyring, &As::Library, interrupt, move |s| {
         let _turn = turn()?;
         let exists = |e| duplicate(e, "secret", &id, "ml_alter_secret");
         if stored_path(s, &id, false)?.is_some() {
@@ -96,7 +96,7 @@ pub fn alter_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) -> 
     check_id("secret_id", secret_id)?;
     let value = credentials::given(value)?;
     let id = secret_id.to_owned();
-    session(&As::Library, interrupt, move |s| {
+    session_for(Purpose::Keyring, &As::Library, interrupt, move |s| {
         let _turn = turn()?;
         let path = stored_path(s, &id, false)?.ok_or_else(|| {
             Error::new(

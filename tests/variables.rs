@@ -1,0 +1,261 @@
+//! What sessions inside the server inherit: the GLOBAL values of session variables change no result of the library.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod common;
+
+use common::{start, Running};
+use mysql::prelude::Queryable;
+use mysql::{Conn, Row};
+
+/// Another value for variables that are neither numbers nor switches.
+const OTHERS: &[(&str, &[&str])] = &[
+    ("binlog_format", &["STATEMENT"]),
+    ("binlog_row_image", &["MINIMAL"]),
+    ("binlog_row_value_options", &["PARTIAL_JSON"]),
+    ("block_encryption_mode", &["aes-256-cbc"]),
+    ("character_set_client", &["latin1"]),
+    ("character_set_connection", &["latin1"]),
+    ("character_set_database", &["latin1"]),
+    ("character_set_filesystem", &["latin1"]),
+    ("character_set_results", &["latin1"]),
+    ("character_set_server", &["latin1"]),
+    ("collation_connection", &["latin1_bin", "utf8mb4_bin"]),
+    ("collation_database", &["latin1_bin"]),
+    ("collation_server", &["latin1_bin"]),
+    ("completion_type", &["CHAIN", "RELEASE"]),
+    ("default_collation_for_utf8mb4", &["utf8mb4_general_ci"]),
+    ("default_storage_engine", &["MyISAM"]),
+    ("default_tmp_storage_engine", &["MyISAM"]),
+    ("explain_format", &["JSON"]),
+    ("innodb_tmpdir", &["/tmp"]),
+    ("internal_tmp_mem_storage_engine", &["MEMORY"]),
+    ("lc_messages", &["de_DE"]),
+    ("lc_time_names", &["de_DE"]),
+    ("myisam_stats_method", &["nulls_equal"]),
+    ("optimizer_trace", &["enabled=on"]),
+    ("optimizer_trace_features", &["greedy_search=off"]),
+    ("session_track_gtids", &["ALL_GTIDS"]),
+    ("session_track_system_variables", &["*"]),
+    ("session_track_transaction_info", &["CHARACTERISTICS"]),
+    (
+        "sql_mode",
+        &[
+            "",
+            "ANSI,TRADITIONAL",
+            "ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,IGNORE_SPACE,HIGH_NOT_PRECEDENCE,REAL_AS_FLOAT,\
+             NO_UNSIGNED_SUBTRACTION,PAD_CHAR_TO_FULL_LENGTH,TIME_TRUNCATE_FRACTIONAL,ALLOW_INVALID_DATES",
+        ],
+    ),
+    ("terminology_use_previous", &["BEFORE_8_0_26"]),
+    ("time_zone", &["+05:30"]),
+    ("transaction_isolation", &["SERIALIZABLE", "READ-UNCOMMITTED"]),
+    ("updatable_views_with_limit", &["NO"]),
+    ("use_secondary_engine", &["FORCED"]),
+];
+
+/// What is not tried, and why.
+const NOT_TRIED: &[(&str, &str)] = &[
+    ("max_allowed_packet", "read-only in a session; the server's own bound on what a function may return"),
+    (
+        "connection_memory_limit",
+        "the server's own bound, which ends connections of ordinary accounts; not theirs to change",
+    ),
+    ("external_table_secondary_storage_engine", "has one value"),
+    ("external_table_storage_engine", "has one value"),
+    ("group_replication_consistency", "waits for a group"),
+    ("innodb_ft_user_stopword_table", "names a table of full-text indexes"),
+];
+
+/// `ER_LOCAL_VARIABLE`, `ER_INCORRECT_GLOBAL_LOCAL_VAR`: there is no GLOBAL value, or none that can be set.
+const CANNOT_BE_SET: [u16; 2] = [1228, 1238];
+
+fn prepare(running: &Running) -> Conn {
+    let mut root = running.root();
+    let url = running.endpoint.url("/v1/embeddings");
+    root.query_drop("SET GLOBAL log_bin_trust_function_creators = 1").unwrap();
+    root.query_drop("CREATE DATABASE f").unwrap();
+    root.query_drop("CREATE USER owner@localhost").unwrap();
+    root.query_drop("GRANT ml_admin TO owner@localhost").unwrap();
+    root.query_drop("SET DEFAULT ROLE ALL TO owner@localhost").unwrap();
+    root.query_drop("GRANT ALL ON f.* TO owner@localhost").unwrap();
+    let mut owner = running.server.connect("owner").unwrap();
+    for statement in [
+        "CREATE TABLE f.many (n INT PRIMARY KEY, s VARCHAR(20), KEY (s))",
+        "INSERT INTO f.many VALUES (1, 'a'), (2, 'B'), (3, 'b'), (4, NULL), (5, 'e')",
+        "CREATE TABLE f.t (id DECIMAL(6,2) PRIMARY KEY, body VARCHAR(200), at DATETIME, v VECTOR(8))",
+        "INSERT INTO f.t (id, body, at) VALUES (1, 'one', '2024-01-05'), (2.5, 'two \\\\ \\'x\\'', '2024-02-05'), \
+         (3, 'thr\u{e9}\u{e9} \u{1F600}', NULL), (4, 'four', '2024-12-31 23:59:59')",
+        "CREATE TABLE f.auto (id INT PRIMARY KEY, body TEXT, v VECTOR(8))",
+        "INSERT INTO f.auto VALUES (1, 'a', NULL), (2, 'b', NULL), (3, 'c', NULL)",
+        // Its results go out in a header, where they are seen.
+        "CREATE FUNCTION f.headers(m VARCHAR(100), t TEXT) RETURNS JSON READS SQL DATA RETURN JSON_OBJECT('x-seen', \
+         CONCAT_WS(',', 1 / 3, DATE_FORMAT('2024-01-05', '%W'), WEEK('2008-02-20'), (SELECT COUNT(*) FROM f.many), \
+         (SELECT GROUP_CONCAT(REPEAT(IFNULL(s, '-'), 300) ORDER BY n) FROM f.many), \
+         (SELECT COUNT(*) FROM f.many a JOIN f.many b JOIN f.many c), HEX('\u{e9}' COLLATE utf8mb4_bin)))",
+    ] {
+        owner.query_drop(statement).unwrap();
+    }
+    let mut register = |id: &str, url: &str, headers: Option<&str>| {
+        owner
+            .exec_drop(
+                "CALL mysql.ml_create_model_registration(?, ?, 'open_ai', 'text_embedding', 'test-8', NULL, NULL, ?, NULL, NULL)",
+                (id, url, headers),
+            )
+            .unwrap();
+    };
+    register("good", &url, None);
+    register("computed", &url, Some("f.headers"));
+    register("forbidden", "https://example.com/v1/embeddings", None);
+    for (name, value) in [
+        ("egress_allowlist", "api.openai.com, http://127.0.0.0/8"),
+        ("max_retries", "0"),
+        ("timeout_ms", "20000"),
+        ("registry_ttl_ms", "0"),
+    ] {
+        owner.exec_drop("CALL mysql.ml_set_setting(?, ?)", (name, value)).unwrap();
+    }
+    owner
+}
+
+/// A result as text.
+fn told(conn: &mut Conn, statement: &str) -> String {
+    let value = |value: mysql::Value| match value {
+        mysql::Value::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        other => other.as_sql(true),
+    };
+    match conn.query::<Row, _>(statement) {
+        Ok(rows) => {
+            let row = |row: Row| row.unwrap().into_iter().map(value).collect::<Vec<_>>().join(" | ");
+            rows.into_iter().map(row).collect::<Vec<_>>().join("\n")
+        }
+        Err(e) => e.to_string(),
+    }
+}
+
+/// What the library's calls give, with what they are.
+fn results(running: &Running, conn: &mut Conn) -> Vec<(&'static str, String)> {
+    let mut all = Vec::new();
+    for statement in [
+        "SELECT mysql.ml_list_settings()",
+        "SELECT JSON_REMOVE(mysql.ml_list_registered_model('good'), '$.x')",
+        "SELECT ml_model_qualified_name_of('good')",
+        "CALL mysql.ml_cache_clear(NULL)",
+        "SELECT HEX(mysql.ml_embedding('good', 'text')), HEX(ml_embedding('good', 'th\u{e9}'))",
+        "SELECT ml_embedding('forbidden', 'text')",
+        "SELECT ml_embedding('unknown', 'text')",
+        "SELECT ml_embedding('Good', 'text')",
+        "SELECT mysql.ml_audit_secrets()",
+        "CALL mysql.ml_create_sm_secret_registration('s\u{e9}cret', 'env:OPENAI_API_KEY')",
+        "CALL mysql.ml_set_secret_options('s\u{e9}cret', '{\"url_prefix\": \"https://api.openai.com/\"}')",
+        "SELECT secret_id, secret_path, options FROM mysql.cloudsql_ml_secrets",
+        "CALL mysql.ml_drop_sm_secret_registration('s\u{e9}cret')",
+        "CALL mysql.ml_create_model_registration('headless', 'https://api.openai.com/v1/embeddings', 'open_ai', NULL, 'x', NULL, NULL, 'f.nothing', NULL, NULL)",
+        "UPDATE f.t SET v = NULL",
+        "CALL mysql.ml_embed_table('good', 'f.t', 'CONCAT(id / 3, \" \", body, IFNULL(at, \"never\"), WEEK(\"2008-02-20\"))', 'v', '{\"where\": \"id > 0.5 OR body LIKE CONCAT(\\'x\\', \\'%\\')\"}')",
+        "SELECT id, HEX(v) FROM f.t",
+        "UPDATE f.auto SET v = NULL",
+        "CALL ai.initialize_embeddings('good', 'f.auto', 'body', 'v', 2, 'manual')",
+        "SELECT table_name, embedding_column, status, rows_processed, percent_progress, last_error FROM ai.embedding_progress_view",
+        "INSERT INTO f.auto VALUES (4, 'd', NULL)",
+        "CALL ai.refresh_embeddings('f.auto', 'v', NULL)",
+        "SELECT id, HEX(v) FROM f.auto",
+        "DELETE FROM f.auto WHERE id = 4",
+        "CALL ai.drop_embedding_config('f.auto', 'v')",
+    ] {
+        let mut result = told(conn, statement);
+        // How long it took.
+        if statement.starts_with("CALL mysql.ml_embed_table") {
+            result.truncate(result.rfind(" | ").unwrap_or(result.len()));
+        }
+        if let (true, Some(at)) = (statement.starts_with("CALL ai."), result.find("seconds")) {
+            result.truncate(at);
+        }
+        all.push((statement, result));
+    }
+    running.endpoint.clear();
+    all.push(("the call of a computed header", told(conn, "SELECT HEX(ml_embedding('computed', UUID())) = ''")));
+    let seen = running.endpoint.requests().last().and_then(|r| r.header("x-seen").map(str::to_owned));
+    all.push(("the computed header", seen.unwrap_or_default()));
+    all
+}
+
+#[test]
+fn whatever_the_global_values_of_session_variables_are_the_library_gives_the_same_results() {
+    let running = start();
+    let mut owner = prepare(&running);
+    let mut root = running.root();
+    let expected = results(&running, &mut owner);
+    assert!(expected.iter().any(|(_, r)| r.contains("egress_allowlist")), "{expected:?}");
+    assert!(expected.iter().any(|(s, r)| s.contains("forbidden") && r.contains("allowlist")), "{expected:?}");
+    assert_eq!(expected, results(&running, &mut owner), "the same twice");
+    let variables: Vec<(String, String, String, String)> = root
+        .query(
+            "SELECT VARIABLE_NAME, s.VARIABLE_VALUE, MIN_VALUE, MAX_VALUE FROM performance_schema.session_variables s \
+             JOIN performance_schema.variables_info USING (VARIABLE_NAME) ORDER BY VARIABLE_NAME",
+        )
+        .unwrap();
+    let (mut wrong, mut tried, mut strange) = (Vec::new(), 0, Vec::new());
+    for (name, _, min, max) in &variables {
+        if NOT_TRIED.iter().any(|(n, _)| n == name) {
+            continue;
+        }
+        // One that a session has of its own: setting it there is no error of "GLOBAL only".
+        let in_session = root.query_drop(format!("SET SESSION `{name}` = DEFAULT"));
+        if matches!(in_session, Err(mysql::Error::MySqlError(ref e)) if CANNOT_BE_SET.contains(&e.code) || e.code == 1229)
+        {
+            continue;
+        }
+        let before: Option<Option<String>> = match root.query_first(format!("SELECT @@GLOBAL.`{name}`")) {
+            Ok(value) => value,
+            Err(mysql::Error::MySqlError(e)) if CANNOT_BE_SET.contains(&e.code) => continue,
+            Err(e) => panic!("{name}: {e}"),
+        };
+        let before = before.flatten().unwrap_or_default();
+        let named = OTHERS.iter().find(|(n, _)| n == name).map(|(_, values)| *values);
+        let quote = |value: &str| format!("'{}'", value.replace('\'', "''"));
+        let is_number = before.parse::<f64>().is_ok();
+        let flipped = if before == "0" { "1" } else { "0" };
+        let values: Vec<String> = match named {
+            Some(values) => values.iter().map(|v| quote(v)).collect(),
+            None if name == "optimizer_switch" => {
+                let switch = |s: &str| match s.split_once('=') {
+                    Some((n, "on")) => format!("{n}=off"),
+                    Some((n, _)) if n == "hypergraph_optimizer" => format!("{n}=off"),
+                    Some((n, _)) => format!("{n}=on"),
+                    None => s.to_owned(),
+                };
+                vec![quote(&before.split(',').map(switch).collect::<Vec<_>>().join(","))]
+            }
+            // Switches have no bounds.
+            None if is_number && min == "0" && max == "0" => vec![flipped.to_owned()],
+            None if is_number && *min != before => vec![min.clone()],
+            None if is_number => vec![max.clone()],
+            None => {
+                strange.push(format!("{name} = '{before}'"));
+                continue;
+            }
+        };
+        for value in values {
+            match root.query_drop(format!("SET GLOBAL `{name}` = {value}")) {
+                Ok(()) => {}
+                Err(mysql::Error::MySqlError(e)) if CANNOT_BE_SET.contains(&e.code) => continue,
+                Err(e) => {
+                    strange.push(format!("{name} = {value}: {e}"));
+                    continue;
+                }
+            }
+            tried += 1;
+            for ((what, want), (_, got)) in expected.iter().zip(results(&running, &mut owner)) {
+                if *want != got {
+                    wrong.push(format!("{name} = {value}: {what}\n  {want}\n  {got}"));
+                }
+            }
+            let back = if is_number && named.is_none() { before.clone() } else { quote(&before) };
+            root.query_drop(format!("SET GLOBAL `{name}` = {back}")).unwrap_or_else(|e| panic!("{name} = {back}: {e}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(strange.is_empty(), "not set; name them in OTHERS or NOT_TRIED: {strange:#?}");
+    assert!(tried > 100, "{tried}");
+}
