@@ -106,7 +106,7 @@ fn prepare(running: &Running) -> Conn {
     };
     register("good", &url, None);
     register("computed", &url, Some("f.headers"));
-    register("forbidden", "https://example.com/v1/embeddings", None);
+    register("forbidden", "https://10.1.2.3/v1/embeddings", None);
     for (name, value) in [
         ("egress_allowlist", "api.openai.com, http://127.0.0.0/8"),
         ("max_retries", "0"),
@@ -140,7 +140,7 @@ fn results(running: &Running, conn: &mut Conn) -> Vec<(&'static str, String)> {
         "SELECT mysql.ml_list_settings()",
         "SELECT JSON_REMOVE(mysql.ml_list_registered_model('good'), '$.x')",
         "SELECT ml_model_qualified_name_of('good')",
-        "CALL mysql.ml_cache_clear(NULL)",
+        "DO ml_cache_clear(NULL)",
         "SELECT HEX(mysql.ml_embedding('good', 'text')), HEX(ml_embedding('good', 'th\u{e9}'))",
         "SELECT ml_embedding('forbidden', 'text')",
         "SELECT ml_embedding('unknown', 'text')",
