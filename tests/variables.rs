@@ -165,11 +165,9 @@ fn results(running: &Running, conn: &mut Conn) -> Vec<(&'static str, String)> {
     ] {
         let mut result = told(conn, statement);
         // How long it took.
-        if statement.starts_with("CALL mysql.ml_embed_table") {
-            result.truncate(result.rfind(" | ").unwrap_or(result.len()));
-        }
-        if let (true, Some(at)) = (statement.starts_with("CALL ai."), result.find("seconds")) {
-            result.truncate(at);
+        if statement.contains("embed_table(") || statement.contains("itialize_emb") || statement.contains("refresh_") {
+            let columns: Vec<&str> = result.split(" | ").collect();
+            result = columns.iter().enumerate().filter(|(i, _)| *i != 3).map(|(_, c)| *c).collect::<Vec<_>>().join(" | ");
         }
         all.push((statement, result));
     }
