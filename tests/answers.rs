@@ -322,6 +322,22 @@ fn an_error_inside_a_200_is_that_error() {
         assert!(text.starts_with("[\""), "{error}: {text}");
         assert_eq!(asked.load(Ordering::SeqCst), 2, "{error}: the batch was split");
     }
+    // A job over a table goes on as well, and nothing is noted as failed.
+    root.query_drop("CREATE DATABASE jobs").unwrap();
+    root.query_drop("CREATE TABLE jobs.rows_ (id INT PRIMARY KEY, body TEXT, v VECTOR(2))").unwrap();
+    for error in [r#"{"error":{"message":"slow","code":429,"metadata":{"retry_after":0.2}}}"#, "", r#"{"data":[]}"#] {
+        root.query_drop("DELETE FROM jobs.rows_").unwrap();
+        root.query_drop("INSERT INTO jobs.rows_ (id, body) VALUES (1, UUID()), (2, UUID())").unwrap();
+        let asked = first(&running, embed, 1, error, vectors);
+        said(&mut root, "CALL mysql.ml_embed_table('embed', 'jobs.rows_', 'body', 'v', NULL)");
+        let done = said(&mut root, "SELECT CAST(COUNT(v) AS CHAR) FROM jobs.rows_");
+        assert_eq!((done.as_str(), asked.load(Ordering::SeqCst)), ("2", 2), "{error}");
+        assert_eq!(
+            said(&mut root, "SELECT CAST(COUNT(*) AS CHAR) FROM mysql.cloudsql_ml_embed_failures"),
+            "0",
+            "{error}"
+        );
+    }
     first(&running, "/o/api/embed", 9, r#"{"error":"model \"m\" not found, try pulling it first"}"#, "{}");
     let error = said(&mut root, "SELECT mysql.ml_embedding('ollama', 'x')");
     assert!(error.contains("404 Not Found") && error.contains("try pulling it first"), "{error}");

@@ -96,6 +96,42 @@ fn nothing_is_sent_to_metadata_addresses_in_whatever_form() {
 }
 
 #[test]
+fn what_was_sent_is_in_no_answer_and_no_error() {
+    let e = Endpoint::start().unwrap();
+    let secret = "form+5ecret/0001=x";
+    let login = "cGFzcy13b3JkOmlz";
+    // Repeats all that it was sent, each thing in another notation.
+    let told = move |r: &Recorded| {
+        let header = r.header("authorization").unwrap().replace('c', "\\u0063");
+        let form = r.text().replace('%', "%25");
+        format!("{{\"message\":\"{header}; {form}; {}; {}\"}}", r.query, secret.replace('/', "\\/"))
+    };
+    e.on("/refuses", move |r: &Recorded| Answer::raw_json(400, told(r)));
+    e.on("/answers", move |r: &Recorded| Answer::raw_json(200, told(r)));
+    e.on("/redirects", move |r: &Recorded| {
+        Answer::raw_json(307, "").with_header("Location", &format!("/?q={}", r.query))
+    });
+    let form = url::form_urlencoded::Serializer::new(String::new()).append_pair("assertion", secret).finish();
+    for path in ["/refuses", "/answers", "/redirects"] {
+        let mut c = call(&e.url(&format!("{path}?api-version=2024-10-21&code=url-5ecret-0002")));
+        c.method = Method::Form(SecretString::from(form.clone()));
+        c.headers = vec![("authorization".parse().unwrap(), SecretString::from(format!("Basic {login}")))];
+        c.private = vec![SecretString::from(secret)];
+        c.redirects = true;
+        let said = match Client::default().send(&c, 0, &Settings::default(), &CancelToken::default()) {
+            Ok(answer) => {
+                format!("{} {}", String::from_utf8(answer.body).unwrap(), answer.location.unwrap_or_default())
+            }
+            Err(error) => error.message().to_owned(),
+        };
+        assert!(said.contains("api-version=2024-10-21"), "{said}");
+        for part in ["5ecret", "0001", "0002", login] {
+            assert!(!said.contains(part), "{path}: {part} in {said}");
+        }
+    }
+}
+
+#[test]
 fn a_refusal_without_retry_after_is_waited_out_as_the_reset_headers_say() {
     let e = Endpoint::start().unwrap();
     let first = |answer: fn() -> Answer| {

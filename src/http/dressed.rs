@@ -16,17 +16,27 @@ const MAX_EVENTS: usize = 1000;
 pub struct Dressed {
     /// The status that it should have come with; 500 where it does not tell.
     pub status: u16,
-    /// The error in the shape of a refusal's body.
+    /// The error in the shape of a refusal's body; nothing where nothing was answered.
     pub body: Vec<u8>,
 }
 
-/// The error in an answer: of a document, an array of documents, a stream of events or lines.
+/// The error in an answer: of a document, an array of documents, a stream of events or lines. An answer without anything
+/// in it is one that did not come through.
 pub fn error_in(answer: &[u8]) -> Option<Dressed> {
     let answer = answer.get(..answer.len().min(LARGEST))?;
-    documents(answer).iter().find_map(|document| match document {
+    let documents = documents(answer);
+    let error = documents.iter().find_map(|document| match document {
         Value::Array(items) => items.iter().find_map(error_of),
         document => error_of(document),
-    })
+    });
+    let nothing = || match documents.as_slice() {
+        [] => answer.trim_ascii().is_empty(),
+        [document] if !is_stream(answer) => ["data", "embeddings", "predictions", "choices"]
+            .iter()
+            .any(|name| document.get(name).and_then(Value::as_array).is_some_and(Vec::is_empty)),
+        _ => false,
+    };
+    error.or_else(|| nothing().then(|| Dressed { status: 502, body: Vec::new() }))
 }
 
 /// Whether an answer holds an error and nothing else, also where nobody looks for more in it. `anyhow`: whatever it is
@@ -257,7 +267,7 @@ mod tests {
             (400, ": PROCESSING\n\nevent: error\ndata: {\"error\":{\"type\":\"invalid_request_error\"}}\n"),
             (429, "{\"message\":{\"content\":\"a\"}}\n{\"error\":\"rate limit\"}\n"),
         ] {
-            let found = error_in(answer.as_bytes()).unwrap_or_else(|| panic!("{answer}"));
+            let found = error_in(answer.as_bytes()).expect(answer);
             assert_eq!(found.status, status, "{answer}");
             assert!(serde_json::from_slice::<Value>(&found.body).is_ok(), "{answer}");
         }
@@ -266,19 +276,18 @@ mod tests {
     #[test]
     fn answers_are_no_errors() {
         for answer in [
-            "",
             "x",
             "[]",
             "{}",
             "[[1,2]]",
-            r#"{"error":null,"choices":[]}"#,
-            r#"{"error":"","data":[]}"#,
+            r#"{"error":null,"choices":[{"message":{"content":null}}]}"#,
+            r#"{"error":"","data":[{}]}"#,
             r#"{"error":{},"a":1}"#,
             r#"{"error":false}"#,
             r#"{"choices":[{"message":{"content":"an error"}}]}"#,
             r#"{"embedding":[1]}"#,
             r#"{"message":{"content":"x"}}"#,
-            "data: {\"choices\":[]}\n",
+            "data: {\"choices\":[]}\n\ndata: [DONE]\n\n",
         ] {
             assert_eq!(error_in(answer.as_bytes()), None, "{answer}");
             assert!(!is_error_alone(answer.as_bytes(), true), "{answer}");
@@ -302,6 +311,16 @@ mod tests {
         ] {
             assert_eq!(is_error_alone(answer.as_bytes(), false), by_name, "{answer}");
             assert_eq!(is_error_alone(answer.as_bytes(), true), anyhow, "{answer}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_an_answer_that_did_not_come_through() {
+        for answer in
+            ["", " \n", r#"{"object":"list","data":[]}"#, r#"{"choices":[]}"#, r#"{"embeddings":[],"model":"m"}"#]
+        {
+            assert_eq!(error_in(answer.as_bytes()), Some(Dressed { status: 502, body: Vec::new() }), "{answer}");
+            assert!(!is_error_alone(answer.as_bytes(), true), "{answer}");
         }
     }
 

@@ -119,14 +119,14 @@ impl Answer {
     pub fn dressed(&self) -> Option<Failure> {
         let dressed::Dressed { status, body } = dressed::error_in(&self.body)?;
         let advice = retry::advice(status, |_| None, &body, SystemTime::now());
+        let message = match body.as_slice() {
+            [] => "it answered 200 with nothing in it; try later".to_owned(),
+            body => format!("it answered 200 with an error: {}", refusal(status, body, true)),
+        };
         Some(Failure {
             wait: advice.wait,
             place: self.place.clone(),
-            ..Failure::new(
-                Kind::Provider(status),
-                format!("it answered 200 with an error: {}", refusal(status, &body, true)),
-                advice.again,
-            )
+            ..Failure::new(Kind::Provider(status), message, advice.again)
         })
     }
 }

@@ -630,7 +630,7 @@ mod tests {
             }
             for document in documents {
                 let after = blotted(KEY, &document);
-                let value: serde_json::Value = serde_json::from_str(&after).unwrap_or_else(|e| panic!("{after}: {e}"));
+                let value: serde_json::Value = serde_json::from_str(&after).expect(&after);
                 assert!(after.contains("****"), "{document}: {after}");
                 let decoded = value.as_object().unwrap().iter().map(|(k, v)| format!("{k} {v}")).collect::<String>();
                 assert!(is_clean(&after) && is_clean(&decoded), "{after}");

@@ -129,7 +129,7 @@ fn wait_in(document: &Value, now: SystemTime) -> Option<Duration> {
         found.and_then(|(_, value)| value.as_str())
     };
     let reset =
-        asked_wait(header("retry-after-ms"), header("retry-after"), now).or_else(|| rate_limit::reset(&header, now));
+        asked_wait(header("retry-after-ms"), header("retry-after"), now).or_else(|| rate_limit::reset(header, now));
     reset.or_else(|| {
         let words = ["/error/message", "/message", "/error"].iter().find_map(|place| document.pointer(place)?.as_str());
         wait_in_words(words?)

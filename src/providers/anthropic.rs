@@ -31,7 +31,11 @@ impl Provider for Anthropic {
     }
 
     fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {
-        Ok(complete(model.request_url.as_deref().unwrap_or(BASE), "/v1", "/messages"))
+        let url = model.request_url.as_deref().unwrap_or(BASE);
+        // Services with Anthropic's API serve it under this path, as its own clients expect of a base.
+        let bare = url.trim_end_matches('/');
+        let url = if bare.ends_with("/anthropic") { format!("{bare}/v1") } else { url.to_owned() };
+        Ok(complete(&url, "/v1", "/messages"))
     }
 
     fn key_header(&self, _url: &Url) -> KeyHeader {
@@ -81,6 +85,11 @@ mod tests {
             r#"{"model":"claude-3-opus-20240229","max_tokens":10,"messages":[{"role":"user","content":"hi"}]}"#
         );
         assert_eq!(endpoint(&m), "https://api.anthropic.com/v1/messages");
+        let mut other = m.clone();
+        for url in ["https://api.deepseek.com/anthropic", "https://api.deepseek.com/anthropic/"] {
+            other.request_url = Some(url.into());
+            assert_eq!(endpoint(&other), "https://api.deepseek.com/anthropic/v1/messages");
+        }
         assert_eq!(Anthropic.headers(&m), [("anthropic-version", "2023-06-01".to_owned())]);
         assert_eq!(Anthropic.key_header(&Url::parse(BASE).unwrap()), KeyHeader::Named("x-api-key"));
         assert!(Anthropic.check(&model("anthropic", "text_embedding")).is_err());

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::chat::Chat;
 use super::cohere::truncate;
 use super::numbers::{parse, Numbers};
+use super::usage::count;
 use super::{body, input_type, name_of, require_ability, require_name};
 use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
 use crate::error::{Error, Result};
@@ -66,7 +67,7 @@ struct Answer {
     embedding: Option<Numbers>,
     #[serde(default)]
     embeddings: Option<Many>,
-    #[serde(default, rename = "inputTextTokenCount")]
+    #[serde(default, rename = "inputTextTokenCount", deserialize_with = "count")]
     tokens: Option<u64>,
 }
 

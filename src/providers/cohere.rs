@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::chat::Chat;
 use super::numbers::{parse, Numbers};
 use super::open_ai::CHAT_PROBE;
+use super::usage::lenient;
 use super::{body, complete, input_type, name_of, probe_of, require_ability, require_name};
 use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
 use crate::error::{Error, Result};
@@ -32,7 +33,7 @@ struct EmbedRequest<'a> {
 #[derive(Deserialize)]
 struct EmbedAnswer {
     embeddings: ByType,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     meta: Option<Meta>,
 }
 

@@ -254,8 +254,11 @@ fn require_ability(model: &Model, abilities: Abilities) -> Result<()> {
     )))
 }
 
-/// Whether a URL ends as the bases of APIs do: in a version (`/v1`, `/api/paas/v4`, `/compatible-mode/v1`), or in
-/// `/openai`, under which some serve OpenAI's API (`/v1beta/openai`).
+/// What some serve OpenAI's API under: Gemini, Vertex AI and Cloudflare, GitHub, Databricks.
+const BASES: [&str; 5] = ["openai", "openapi", "compat", "inference", "serving-endpoints"];
+
+/// Whether a URL ends as the bases of APIs do: in a version (`/v1`, `/api/paas/v4`, `/compatible-mode/v1`), or in one of
+/// the [`BASES`] (`/v1beta/openai`).
 fn is_base(url: &str) -> bool {
     let Ok(parsed) = Url::parse(url) else { return false };
     let last = parsed.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
@@ -264,7 +267,7 @@ fn is_base(url: &str) -> bool {
             && number.len() <= 8
             && number.bytes().all(|b| b.is_ascii_alphanumeric())
     });
-    version || last == "openai"
+    version || BASES.contains(&last)
 }
 
 /// A registered URL whose path is empty, a version (`/v1`), or ends as the bases of APIs do, is the API's base and gets
@@ -343,6 +346,10 @@ pub(crate) mod tests {
             "https://dashscope.aliyuncs.com/compatible-mode/v1",
             "https://openrouter.ai/api/v1",
             "https://h/v2",
+            "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/endpoints/openapi",
+            "https://gateway.ai.cloudflare.com/v1/a/g/compat",
+            "https://models.github.ai/inference",
+            "https://w.cloud.databricks.com/serving-endpoints",
         ] {
             assert_eq!(e(base), format!("{base}/embeddings"));
             let slash = format!("{base}/");

@@ -9,6 +9,7 @@ use super::body::{self, Input};
 use super::chat::Chat;
 use super::numbers::{parse, Numbers};
 use super::scan::Scan;
+use super::usage::count;
 use super::{
     complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider, Role,
 };
@@ -32,7 +33,7 @@ struct EmbedRequest<'a> {
 #[derive(Deserialize)]
 struct EmbedAnswer {
     embeddings: Vec<Numbers>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "count")]
     prompt_eval_count: Option<u64>,
 }
 
@@ -60,7 +61,10 @@ impl Provider for Ollama {
 
     fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {
         let path = if model.model_type.embeds() { "/embed" } else { "/chat" };
-        Ok(complete(model.request_url.as_deref().unwrap_or(BASE), "/api", path))
+        let url = model.request_url.as_deref().unwrap_or(BASE).trim_end_matches('/');
+        // Where a gateway serves it under a path.
+        let url = if url.ends_with("/ollama") { format!("{url}/api") } else { url.to_owned() };
+        Ok(complete(&url, "/api", path))
     }
 
     fn check(&self, model: &Model) -> Result<()> {
@@ -129,6 +133,16 @@ mod tests {
             r#"{"model":"nomic-embed-text","input":["a","b"],"truncate":false,"dimensions":64}"#
         );
         assert_eq!(endpoint(&m), "http://localhost:11434/api/embed");
+        let mut gateway = m.clone();
+        for (url, whole) in [
+            ("http://h:3000/ollama", "http://h:3000/ollama/api/embed"),
+            ("http://h/ollama/", "http://h/ollama/api/embed"),
+            ("http://h/api/", "http://h/api/embed"),
+            ("http://h/x/embed", "http://h/x/embed"),
+        ] {
+            gateway.request_url = Some(url.into());
+            assert_eq!(endpoint(&gateway), whole);
+        }
         let m = named("ollama", "llm", "llama3.2", "{}");
         let body = Ollama.predict_request(&m, r#"{"messages":[]}"#).unwrap();
         assert_eq!(body, br#"{"model":"llama3.2","stream":false,"messages":[]}"#);

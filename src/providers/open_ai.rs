@@ -2,7 +2,7 @@
 //!
 //! Follows OpenAI's published API specification and Azure's.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
 use super::body::{self, Input};
@@ -10,7 +10,7 @@ use super::chat::Chat;
 use super::encoding_format::encoding_format;
 use super::numbers::{parse, Numbers};
 use super::scan::Scan;
-use super::usage::EmbeddingUsage;
+use super::usage::{count, lenient, EmbeddingUsage};
 use super::{
     complete, name_of, probe_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, KeyHeader,
     Provider, Role,
@@ -27,6 +27,9 @@ pub const BASE: &str = "https://api.openai.com";
 /// The version of Azure's API where the option `api_version` names none.
 const AZURE_API_VERSION: &str = "2024-10-21";
 
+/// The same for the models that Azure serves besides OpenAI's, at `/models`.
+const AZURE_MODELS_VERSION: &str = "2024-05-01-preview";
+
 #[derive(Serialize)]
 struct EmbeddingRequest<'a> {
     model: &'a str,
@@ -41,15 +44,20 @@ struct EmbeddingRequest<'a> {
 #[derive(Deserialize)]
 struct EmbeddingList {
     data: Vec<Item>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     usage: Option<EmbeddingUsage>,
 }
 
 #[derive(Deserialize)]
 struct Item {
     embedding: Numbers,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "place")]
     index: Option<usize>,
+}
+
+/// A place in the list, as a number or a text.
+fn place<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<usize>, D::Error> {
+    Ok(count(deserializer)?.and_then(|place| usize::try_from(place).ok()))
 }
 
 fn scan_list(scan: &mut Scan<'_>) -> Option<EmbeddingList> {
@@ -153,6 +161,15 @@ fn azure_endpoint(mut url: Url, model: &Model) -> String {
     let call = path(model.model_type);
     if base.ends_with("/openai/v1") {
         url.set_path(&format!("{base}{call}"));
+        return url.into();
+    }
+    if base == "/models" {
+        // Models of other makers, which are named in the request.
+        url.set_path(&format!("{base}{call}"));
+        if !url.query_pairs().any(|(name, _)| name == "api-version") {
+            let version = model.options.api_version.as_deref().unwrap_or(AZURE_MODELS_VERSION);
+            url.query_pairs_mut().append_pair("api-version", version);
+        }
         return url.into();
     }
     if base.is_empty() || base == "/openai" {
@@ -285,6 +302,16 @@ mod tests {
         for bad in [&b"{\"data\":[]}"[..], b"{}", b"[]", b"", br#"{"data":[{"embedding":null}]}"#] {
             assert!(OpenAi.read_embeddings(&m, bad, 1).is_err());
         }
+        for odd in [
+            r#"{"data":[{"index":"1","embedding":[0.5,-0.25]},{"index":0.0,"embedding":[1,0]}],"usage":"none"}"#,
+            r#"{"data":[],"data":[{"index":1,"embedding":[0.5,-0.25]},{"index":0,"embedding":[1,0]}],"usage":[1]}"#,
+        ] {
+            assert_eq!(
+                OpenAi.read_embeddings(&m, odd.as_bytes(), 2).unwrap().vectors,
+                [[1.0, 0.0], [0.5, -0.25]],
+                "{odd}"
+            );
+        }
         let base64 = br#"{"data":[{"index":0,"embedding":"AACAPwAAIMA="}]}"#;
         assert_eq!(OpenAi.read_embeddings(&m, base64, 1).unwrap().vectors, [[1.0, -2.5]]);
         let named = named("open_ai", "text_embedding", "text-embedding-3-small", "{}");
@@ -320,6 +347,10 @@ mod tests {
                 "https://r.openai.azure.com/openai/deployments/d/embeddings?api-version=2023-05-15",
             ),
             ("https://r.openai.azure.com/openai/v1/", "https://r.openai.azure.com/openai/v1/embeddings"),
+            (
+                "https://r.services.ai.azure.com/models",
+                "https://r.services.ai.azure.com/models/embeddings?api-version=2024-05-01-preview",
+            ),
         ] {
             m.request_url = Some(url.into());
             assert_eq!(endpoint(&m), wanted);

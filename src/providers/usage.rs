@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -46,13 +46,19 @@ impl EmbeddingUsage {
     }
 }
 
-/// Counts come as whole numbers, from some as floats, from others as null. Usage is not worth an error.
-fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+/// What is told beside the answer, or nothing where it has another shape: it is not worth an error.
+pub fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
+}
+
+/// Counts come as whole numbers, from some as floats or texts, from others as null. Usage is not worth an error.
+pub fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     Ok(number(&Value::deserialize(deserializer)?))
 }
 
 fn number(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_f64().filter(|x| *x >= 0.0).map(|x| x as u64))
+    let float = || value.as_f64().filter(|x| *x >= 0.0).map(|x| x as u64);
+    value.as_u64().or_else(float).or_else(|| value.as_str()?.trim().parse().ok())
 }
 
 /// The members of an answer in which providers tell usage.

@@ -15,6 +15,7 @@ use self::target::{api, model_name, Api};
 use super::chat::Chat;
 use super::image::{Image, Source};
 use super::numbers::{parse, Numbers};
+use super::usage::count;
 use super::{body, require_ability, Abilities, BatchLimits, Cloud, Embeddings, KeyHeader, Provider, Role};
 use crate::error::{Error, Result};
 use crate::models::model::{AuthType, Model};
@@ -164,8 +165,8 @@ struct Values {
 
 #[derive(Deserialize)]
 struct Statistics {
-    #[serde(default)]
-    token_count: Option<f64>,
+    #[serde(default, deserialize_with = "count")]
+    token_count: Option<u64>,
 }
 
 fn task_type(model: &Model, role: Role) -> Option<&str> {
@@ -281,7 +282,7 @@ impl Provider for Google {
         let mut vectors = Vec::with_capacity(count);
         for prediction in predictions {
             if let Some(values) = prediction.embeddings {
-                let counted = values.statistics.and_then(|s| s.token_count).map(|t| t as u64);
+                let counted = values.statistics.and_then(|s| s.token_count);
                 tokens = match (tokens, counted) {
                     (Some(a), Some(b)) => Some(a.saturating_add(b)),
                     (a, b) => a.or(b),
