@@ -112,6 +112,8 @@ pub struct Answer {
     pub location: Option<String>,
     /// Where it came from, for errors.
     place: String,
+    /// The wait that its headers ask for, which means something where an error stands in it.
+    asked: Option<Duration>,
 }
 
 impl Answer {
@@ -124,7 +126,7 @@ impl Answer {
             body => format!("it answered 200 with an error: {}", refusal(status, body, true)),
         };
         Some(Failure {
-            wait: advice.wait,
+            wait: self.asked.or(advice.wait),
             place: self.place.clone(),
             ..Failure::new(Kind::Provider(status), message, advice.again)
         })
@@ -465,10 +467,17 @@ fn exchange(
             metadata_flavor: get("metadata-flavor") == Some("Google"),
             location: None,
             place: shown(&call.url),
+            asked: retry::asked_wait(get("retry-after-ms"), get("retry-after"), now)
+                .or_else(|| rate_limit::exhausted(get, now)),
         }),
-        (301 | 302 | 303 | 307 | 308, _) if call.redirects && location.is_some() => {
-            Ok(Answer { body: Vec::new(), pause: None, metadata_flavor: false, location, place: shown(&call.url) })
-        }
+        (301 | 302 | 303 | 307 | 308, _) if call.redirects && location.is_some() => Ok(Answer {
+            body: Vec::new(),
+            pause: None,
+            metadata_flavor: false,
+            location,
+            place: shown(&call.url),
+            asked: None,
+        }),
         (200..=299, Err(e)) => Err(place(Failure { broken: false, ..failed(&e, call, redactor) })),
         (300..=399, _) if headers.contains_key(header::LOCATION) => Err(place(Failure::new(
             Kind::Provider(status),
