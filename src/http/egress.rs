@@ -135,10 +135,10 @@ const METADATA: [(IpAddr, u8); 11] = [
     // Google.
     v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0], 32),
     // Oracle, and its older cloud.
-    v6([0xfd00, 0xc1, 0, 0, 0, 0, 0, 0], 32),
+    v6([0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe], 128),
     v4([192, 0, 0, 192], 32),
     // Scaleway.
-    v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0], 32),
+    v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42], 128),
     // Akamai (Linode).
     v6([0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 0], 48),
     // Alibaba.
@@ -449,7 +449,7 @@ mod tests {
         for address in forms("8.8.8.8") {
             assert!(address_ok("", "innocent.example", false, &address), "{address}");
         }
-        for address in ["fd00:ec3::254", "fd12::1", "2001:db8::1", "2600::a9fe:a9fe", "::1"] {
+        for address in ["fd00:ec3::254", "fd00:42::1", "fd12::1", "2001:db8::1", "2600::a9fe:a9fe", "::1"] {
             assert!(address_ok("", "innocent.example", false, address), "{address}");
         }
         for number in ["0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "169.16689662", "169.254.169.254."] {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use base64::prelude::{Engine as _, BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
-use memchr::{memchr, memchr3};
+use memchr::{memchr2, memchr3};
 use secrecy::{ExposeSecret, SecretString};
 use ureq::http::HeaderName;
 use ureq::Proxy;
@@ -184,8 +184,10 @@ impl Redactor {
     /// Whether a text can hold any of the needles: it has escapes, or all characters of one. Most vectors have neither.
     fn may_be_in(&self, text: &[u8]) -> bool {
         let mut known: [Option<bool>; 256] = [None; 256];
-        let mut there = |b: &u8| match known.get_mut(usize::from(*b)) {
-            Some(known) => *known.get_or_insert_with(|| memchr(*b, text).is_some()),
+        let mut there = |b: &u8| match known.get_mut(usize::from(b.to_ascii_lowercase())) {
+            Some(known) => {
+                *known.get_or_insert_with(|| memchr2(b.to_ascii_lowercase(), b.to_ascii_uppercase(), text).is_some())
+            }
             None => true,
         };
         memchr3(b'\\', b'%', b'&', text).is_some() || self.needles.iter().any(|needle| needle.iter().all(&mut there))
@@ -230,18 +232,23 @@ impl Needles {
                 }
             }
         }
-        for upper in [false, true] {
-            let digits: &[u8; 16] = if upper { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
-            let digit = |n: u8| digits.get(usize::from(n)).copied().unwrap_or(b'0');
-            let hex = plain.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect::<Vec<u8>>();
-            self.add(Zeroizing::new(hex));
-        }
+        let digit = |n: u8| b"0123456789abcdef".get(usize::from(n)).copied().unwrap_or(b'0');
+        let hex = plain.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect::<Vec<u8>>();
+        self.add(Zeroizing::new(hex));
     }
 
     fn add(&mut self, needle: Zeroizing<Vec<u8>>) {
         if !self.0.contains(&needle) {
             self.0.push(needle);
         }
+    }
+}
+
+/// Whether a text begins with a needle; a long one also in letters of the other case, which some services print.
+fn begins(text: &[u8], needle: &[u8]) -> bool {
+    match text.get(..needle.len()) {
+        Some(begin) if needle.len() >= SHORTEST_PART => begin.eq_ignore_ascii_case(needle),
+        begin => begin == Some(needle),
     }
 }
 
@@ -272,7 +279,7 @@ impl Search {
 
     fn pair(pair: &[u8]) -> usize {
         match pair {
-            [a, b] => usize::from(*a) << 8 | usize::from(*b),
+            [a, b] => usize::from(a.to_ascii_lowercase()) << 8 | usize::from(b.to_ascii_lowercase()),
             _ => 0,
         }
     }
@@ -287,7 +294,7 @@ impl Search {
             }
             let begin = end - self.window;
             let rest = text.get(begin..).unwrap_or_default();
-            for needle in needles.iter().filter(|needle| rest.starts_with(needle)) {
+            for needle in needles.iter().filter(|needle| begins(rest, needle)) {
                 found(needle, begin..begin + needle.len());
             }
             end += 1;
@@ -578,6 +585,8 @@ mod tests {
             BASE64_URL_SAFE_NO_PAD.encode(format!("{KEY}~~~~")),
             KEY.bytes().map(|b| format!("{b:02x}")).collect(),
             KEY.bytes().map(|b| format!("{b:02X}")).collect(),
+            KEY.to_uppercase(),
+            KEY.to_lowercase().replace('/', "\\/"),
             each(&|c| format!("{c} ")),
             each(&|c| format!("{c}\\n")),
             each(&|c| format!("{c}\u{200b}")),
@@ -598,7 +607,7 @@ mod tests {
         let mut reading = text.as_bytes().to_vec();
         for _ in 0..6 {
             let plain: Vec<u8> = reading.iter().copied().filter(u8::is_ascii_graphic).collect();
-            if plain.windows(6).any(|w| KEY.as_bytes().windows(6).any(|k| k == w)) {
+            if plain.windows(6).any(|w| KEY.as_bytes().windows(6).any(|k| k.eq_ignore_ascii_case(w))) {
                 return false;
             }
             match decode(&reading) {
@@ -658,6 +667,7 @@ mod tests {
     #[test]
     fn words_and_numbers_are_left_alone() {
         assert_eq!(blotted("none", "none of the above"), "none of the above");
+        assert_eq!(blotted("my-Model", "MY-MODEL, my-model"), "MY-MODEL, my-model", "a short one may be a word");
         let vector = "[0.12345678,-12345678.5,1e12345678,123456789]";
         assert_eq!(blotted("12345678", vector), vector);
         assert_eq!(blotted("12345678", r#"{"you":"12345678","n":12345678}"#), r#"{"you":"99999999","n":99999999}"#);
