@@ -25,7 +25,7 @@ COPY --chmod=0644 install.sql /docker-entrypoint-initdb.d/00-mysql-ml.sql
 COPY --chmod=0644 install-ai.sql /docker-entrypoint-initdb.d/01-mysql-ml-ai.sql
 # Settings from the environment: MYSQL_ML_SETTING_TIMEOUT_MS=30000 and the like.
 COPY --chmod=0644 docker/settings.sh /docker-entrypoint-initdb.d/02-mysql-ml-settings.sh
-COPY --chmod=0644 uninstall.sql /usr/share/mysql-ml/
+COPY --chmod=0644 uninstall.sql before-restore.sql /usr/share/mysql-ml/
 # The directory of file: secrets. Every file in it can be registered and sent to a model, so it is not /run/secrets
 # itself, where the passwords of MySQL are.
 ENV MYSQL_ML_SECRETS_DIR=/run/secrets/mysql-ml

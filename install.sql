@@ -1,7 +1,8 @@
 -- Installs mysql-ml into a MySQL 9.7 server. Run as an administrator, as often as you like:
 --   mysql < install.sql
 -- The library mysql_ml.so must be in the server's plugin directory (SELECT @@plugin_dir) before.
--- Registrations, and privileges that were granted on the routines, are kept.
+-- Registrations, and privileges that were granted on the routines, are kept. Nothing is dropped that sessions could be calling:
+-- MySQL 9.7 may crash where a loadable function is dropped under use. A new version of the library takes a restart.
 
 -- Never wait long for a call that is in progress: everybody else would wait behind this.
 SET SESSION lock_wait_timeout = 10;
@@ -15,11 +16,20 @@ EXECUTE mysql_ml_check;
 DEALLOCATE PREPARE mysql_ml_check;
 DROP PROCEDURE mysql.ml_install_refuse_server;
 
--- The loadable functions. "Can't open shared library" here means that mysql_ml.so is not in the directory the message names.
+-- A restored dump may have left rows of functions in mysql.func that are not loaded, or taken away those of loaded ones:
+-- docs/backup.md. The first cannot be created again, the others would be gone after a restart.
+DELETE FROM mysql.func WHERE @@performance_schema AND dl = 'mysql_ml.so' AND name NOT IN (SELECT UDF_NAME FROM performance_schema.user_defined_functions);
+INSERT INTO mysql.func (name, ret, dl, type) SELECT UDF_NAME, IF(UDF_RETURN_TYPE = 'double', 1, 0), UDF_LIBRARY, UDF_TYPE FROM performance_schema.user_defined_functions WHERE UDF_LIBRARY = 'mysql_ml.so' AND UDF_NAME NOT IN (SELECT name FROM mysql.func);
+
+-- The loadable functions, those of which a stored function has the name by a second one that it calls. "Can't open shared library" here means that mysql_ml.so is not in the directory the message names.
 CREATE FUNCTION IF NOT EXISTS ml_version RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_version RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_embedding RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_embedding RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_query_embedding RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_query_embedding RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_embedding_batch RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_embedding_batch RETURNS STRING SONAME 'mysql_ml.so';
 CREATE AGGREGATE FUNCTION IF NOT EXISTS ml_embedding_agg RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_embed_table RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_initialize_embeddings RETURNS STRING SONAME 'mysql_ml.so';
@@ -27,12 +37,16 @@ CREATE FUNCTION IF NOT EXISTS ml_refresh_embeddings RETURNS STRING SONAME 'mysql
 CREATE FUNCTION IF NOT EXISTS ml_drop_embedding_config RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_embedding_progress RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_image_embedding RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_image_embedding RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_generate RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_generate RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_predict_row RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_predict_row RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_create_model_registration RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_alter_model_registration RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_drop_model_registration RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_list_registered_model RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_list_registered_model RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_set_model_options RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_create_sm_secret_registration RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_alter_sm_secret_registration RETURNS STRING SONAME 'mysql_ml.so';
@@ -42,23 +56,32 @@ CREATE FUNCTION IF NOT EXISTS ml_alter_secret RETURNS STRING SONAME 'mysql_ml.so
 CREATE FUNCTION IF NOT EXISTS ml_set_secret_options RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_set_setting RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_list_settings RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_list_settings RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_list_model_providers RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_generate_model_request_url RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_generate_model_request_url RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_model_qualified_name_of RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_model_qualified_name_of RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_validate_model RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_validate_model RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_load_model RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_unload_model RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_fetch_model RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_status RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_status RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_reset_status RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_cache_clear RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_audit_secrets RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_audit_secrets RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS cosine_distance RETURNS REAL SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS l2_squared_distance RETURNS REAL SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS dot_product RETURNS REAL SONAME 'mysql_ml.so';
-CREATE FUNCTION IF NOT EXISTS vector_distance RETURNS REAL SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_create_function RETURNS STRING SONAME 'mysql_ml.so';
 -- Where the server lacks what the library needs, this names it.
 DO ml_version();
+-- Where the server has functions of its own by these names, its own are used: a CREATE FUNCTION would be an error (4101).
+DO mysql_ml_so_create_function('vector_distance'); -- CREATE FUNCTION IF NOT EXISTS vector_distance RETURNS REAL SONAME 'mysql_ml.so'
+DO mysql_ml_so_create_function('distance'); -- CREATE FUNCTION IF NOT EXISTS distance RETURNS REAL SONAME 'mysql_ml.so'
 
 -- The locked account that owns the tables and routines. Nobody can log in as it: the password hash is none.
 CREATE USER IF NOT EXISTS `mysql_ml`@`localhost` IDENTIFIED WITH caching_sha2_password AS '$A$005$THISISACOMBINATIONOFINVALIDSALTANDPASSWORDTHATMUSTNEVERBRBEUSED' ACCOUNT LOCK PASSWORD EXPIRE NEVER COMMENT 'owns the tables and routines of mysql-ml; locked';
@@ -175,31 +198,35 @@ SET @mysql_ml_sql_mode = @@SESSION.sql_mode, SESSION sql_mode = 'STRICT_TRANS_TA
 
 -- A caller needs EXECUTE on the function and no right on the registry: the library asks the server for the one and reads
 -- the other itself. The call runs as the caller, who can therefore see it in the processlist and KILL it.
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_version() RETURNS VARCHAR(32) CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY DEFINER COMMENT 'mysql-ml: version of the library' RETURN ml_version();
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_embedding(model_id TEXT CHARACTER SET utf8mb4, content LONGTEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of a text as a VECTOR' RETURN ml_embedding(model_id, content);
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_query_embedding(model_id TEXT CHARACTER SET utf8mb4, content LONGTEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of a text that is searched for, as a VECTOR' RETURN ml_query_embedding(model_id, content);
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_embedding_batch(model_id TEXT CHARACTER SET utf8mb4, contents JSON) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embeddings of an array of texts, as an array of base64 strings' RETURN ml_embedding_batch(model_id, contents);
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_image_embedding(model_id TEXT CHARACTER SET utf8mb4, image LONGBLOB, mime_type TEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of an image as a VECTOR' RETURN ml_image_embedding(model_id, image, mime_type);
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_generate(model_id TEXT CHARACTER SET utf8mb4, prompt LONGTEXT CHARACTER SET utf8mb4, options JSON) RETURNS LONGTEXT CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the answer of a model to a prompt' RETURN ml_generate(model_id, prompt, options);
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_predict_row(model_id TEXT CHARACTER SET utf8mb4, request_body JSON) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the answer of a model to a JSON request' RETURN ml_predict_row(model_id, request_body);
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_registered_model(model_id TEXT CHARACTER SET utf8mb4) RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: a registration as JSON' RETURN ml_list_registered_model(model_id);
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_settings() RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: all settings as JSON' RETURN ml_list_settings();
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_version() RETURNS VARCHAR(32) CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY DEFINER COMMENT 'mysql-ml: version of the library' RETURN mysql_ml_so_ml_version();
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_embedding(model_id TEXT CHARACTER SET utf8mb4, content LONGTEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of a text as a VECTOR' RETURN mysql_ml_so_ml_embedding(model_id, content);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_query_embedding(model_id TEXT CHARACTER SET utf8mb4, content LONGTEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of a text that is searched for, as a VECTOR' RETURN mysql_ml_so_ml_query_embedding(model_id, content);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_embedding_batch(model_id TEXT CHARACTER SET utf8mb4, contents JSON) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embeddings of an array of texts, as an array of base64 strings' RETURN mysql_ml_so_ml_embedding_batch(model_id, contents);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_image_embedding(model_id TEXT CHARACTER SET utf8mb4, image LONGBLOB, mime_type TEXT CHARACTER SET utf8mb4) RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the embedding of an image as a VECTOR' RETURN mysql_ml_so_ml_image_embedding(model_id, image, mime_type);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_generate(model_id TEXT CHARACTER SET utf8mb4, prompt LONGTEXT CHARACTER SET utf8mb4, options JSON) RETURNS LONGTEXT CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the answer of a model to a prompt' RETURN mysql_ml_so_ml_generate(model_id, prompt, options);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_predict_row(model_id TEXT CHARACTER SET utf8mb4, request_body JSON) RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: the answer of a model to a JSON request' RETURN mysql_ml_so_ml_predict_row(model_id, request_body);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_registered_model(model_id TEXT CHARACTER SET utf8mb4) RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: a registration as JSON' RETURN mysql_ml_so_ml_list_registered_model(model_id);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_settings() RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: all settings as JSON' RETURN mysql_ml_so_ml_list_settings();
 
 -- Embeds a table, with the caller's rights on it.
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_embed_table(model_id TEXT CHARACTER SET utf8mb4, table_name TEXT CHARACTER SET utf8mb4, content_column TEXT CHARACTER SET utf8mb4, embedding_column TEXT CHARACTER SET utf8mb4, options JSON) SQL SECURITY INVOKER COMMENT 'mysql-ml: embeds the rows of a table that lack a vector' SELECT r.* FROM JSON_TABLE(CAST(ml_embed_table(model_id, table_name, content_column, embedding_column, options) AS JSON), '$' COLUMNS (embedded BIGINT UNSIGNED PATH '$.embedded', failed BIGINT UNSIGNED PATH '$.failed', skipped BIGINT UNSIGNED PATH '$.skipped', seconds DOUBLE PATH '$.seconds')) AS r;
 
 -- What tells about models: as the caller too, whom the library asks the server about.
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_model_qualified_name_of(model_id TEXT CHARACTER SET utf8mb4) RETURNS VARCHAR(255) CHARACTER SET utf8mb4 NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER COMMENT 'mysql-ml: the name the provider knows a model by' RETURN ml_model_qualified_name_of(model_id);
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_generate_model_request_url(model_provider TEXT CHARACTER SET utf8mb4, model_type TEXT CHARACTER SET utf8mb4, model_qualified_name TEXT CHARACTER SET utf8mb4, model_region TEXT CHARACTER SET utf8mb4) RETURNS TEXT CHARACTER SET utf8mb4 NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER COMMENT 'mysql-ml: the URL of a model that is registered without one' RETURN ml_generate_model_request_url(model_provider, model_type, model_qualified_name, model_region);
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_validate_model(model_id TEXT CHARACTER SET utf8mb4) RETURNS JSON NOT DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: makes one small call and tells what came of it' RETURN ml_validate_model(model_id);
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_status() RETURNS JSON NOT DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: counters of each model' RETURN ml_status();
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_model_qualified_name_of(model_id TEXT CHARACTER SET utf8mb4) RETURNS VARCHAR(255) CHARACTER SET utf8mb4 NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER COMMENT 'mysql-ml: the name the provider knows a model by' RETURN mysql_ml_so_ml_model_qualified_name_of(model_id);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_generate_model_request_url(model_provider TEXT CHARACTER SET utf8mb4, model_type TEXT CHARACTER SET utf8mb4, model_qualified_name TEXT CHARACTER SET utf8mb4, model_region TEXT CHARACTER SET utf8mb4) RETURNS TEXT CHARACTER SET utf8mb4 NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER COMMENT 'mysql-ml: the URL of a model that is registered without one' RETURN mysql_ml_so_ml_generate_model_request_url(model_provider, model_type, model_qualified_name, model_region);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_validate_model(model_id TEXT CHARACTER SET utf8mb4) RETURNS JSON NOT DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: makes one small call and tells what came of it' RETURN mysql_ml_so_ml_validate_model(model_id);
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_status() RETURNS JSON NOT DETERMINISTIC NO SQL SQL SECURITY INVOKER COMMENT 'mysql-ml: counters of each model' RETURN mysql_ml_so_ml_status();
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_reset_status() SQL SECURITY INVOKER COMMENT 'mysql-ml: counts from zero' DO ml_reset_status();
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_cache_clear(model_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: removes the embeddings of a model from the caches; NULL: of all' SELECT CAST(ml_cache_clear(model_id) AS UNSIGNED) AS removed;
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_load_model(model_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: loads a model inside the server' SELECT CAST(ml_load_model(model_id) AS JSON) AS loaded;
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_unload_model(model_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: takes a model inside the server out of memory' SELECT CAST(ml_unload_model(model_id) AS UNSIGNED) AS unloaded;
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_fetch_model(model_id TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: fetches the files of a model inside the server' SELECT CAST(ml_fetch_model(model_id) AS JSON) AS fetched;
-CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_audit_secrets() RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER COMMENT 'mysql-ml: where registrations hold what looks like a key' RETURN ml_audit_secrets();
-CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY DEFINER VIEW mysql.ml_model_providers AS SELECT p.provider, p.embedding, p.generate, p.rerank, p.image, p.options FROM JSON_TABLE(CAST(ml_list_model_providers() AS JSON), '$[*]' COLUMNS (provider VARCHAR(64) CHARACTER SET utf8mb4 PATH '$.provider', embedding BOOLEAN PATH '$.embedding', generate BOOLEAN PATH '$.generate', rerank BOOLEAN PATH '$.rerank', image BOOLEAN PATH '$.image', options VARCHAR(255) CHARACTER SET utf8mb4 PATH '$.options')) AS p;
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_audit_secrets() RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER COMMENT 'mysql-ml: where registrations hold what looks like a key' RETURN mysql_ml_so_ml_audit_secrets();
+-- Made of what the function tells now: a view that calls it could not be restored where it is missing.
+SET @mysql_ml_view = CONCAT('CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY DEFINER VIEW mysql.ml_model_providers AS SELECT p.provider, p.embedding, p.generate, p.rerank, p.image, p.options FROM JSON_TABLE(', QUOTE(ml_list_model_providers()), ', ''$[*]'' COLUMNS (provider VARCHAR(64) CHARACTER SET utf8mb4 PATH ''$.provider'', embedding TINYINT PATH ''$.embedding'', generate TINYINT PATH ''$.generate'', rerank TINYINT PATH ''$.rerank'', image TINYINT PATH ''$.image'', options VARCHAR(255) CHARACTER SET utf8mb4 PATH ''$.options'')) AS p');
+PREPARE mysql_ml_view FROM @mysql_ml_view;
+EXECUTE mysql_ml_view;
+DEALLOCATE PREPARE mysql_ml_view;
 
 -- The built-in transforms of Cloud SQL and the header function of AlloyDB. A registration that names them does not call
 -- them: the library speaks those APIs itself. They are here to be looked at, called by hand and copied.

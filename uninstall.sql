@@ -60,10 +60,34 @@ DROP PROCEDURE IF EXISTS mysql.ml_set_secret_options;
 DROP PROCEDURE IF EXISTS mysql.ml_set_setting;
 DROP PROCEDURE IF EXISTS mysql.ml_install_refuse_server;
 
+-- MySQL 9.7 may end, or lose track of its functions (errors 1305 and 1026 until a restart), where a loadable function of any
+-- library is dropped while a session calls it. So calls under way are waited for. That none begins just then, only you
+-- can see to: stop what calls the functions.
+DROP PROCEDURE IF EXISTS mysql.ml_uninstall_wait;
+DELIMITER //
+CREATE PROCEDURE mysql.ml_uninstall_wait()
+BEGIN
+  DECLARE waits INT DEFAULT 0;
+  WHILE EXISTS (SELECT * FROM performance_schema.user_defined_functions WHERE UDF_LIBRARY = 'mysql_ml.so' AND UDF_USAGE_COUNT > 1) DO
+    IF waits = 600 THEN
+      SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'mysql-ml: sessions have been calling its functions for a minute; end them (SHOW PROCESSLIST, KILL), then run this again';
+    END IF;
+    SET waits = waits + 1;
+    DO SLEEP(0.1);
+  END WHILE;
+END//
+DELIMITER ;
+CALL mysql.ml_uninstall_wait();
+DROP PROCEDURE mysql.ml_uninstall_wait;
+
 DROP FUNCTION IF EXISTS ml_version;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_version;
 DROP FUNCTION IF EXISTS ml_embedding;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_embedding;
 DROP FUNCTION IF EXISTS ml_query_embedding;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_query_embedding;
 DROP FUNCTION IF EXISTS ml_embedding_batch;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_embedding_batch;
 DROP FUNCTION IF EXISTS ml_embedding_agg;
 DROP FUNCTION IF EXISTS ml_embed_table;
 DROP FUNCTION IF EXISTS ml_initialize_embeddings;
@@ -71,12 +95,16 @@ DROP FUNCTION IF EXISTS ml_refresh_embeddings;
 DROP FUNCTION IF EXISTS ml_drop_embedding_config;
 DROP FUNCTION IF EXISTS ml_embedding_progress;
 DROP FUNCTION IF EXISTS ml_image_embedding;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_image_embedding;
 DROP FUNCTION IF EXISTS ml_generate;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_generate;
 DROP FUNCTION IF EXISTS ml_predict_row;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_predict_row;
 DROP FUNCTION IF EXISTS ml_create_model_registration;
 DROP FUNCTION IF EXISTS ml_alter_model_registration;
 DROP FUNCTION IF EXISTS ml_drop_model_registration;
 DROP FUNCTION IF EXISTS ml_list_registered_model;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_list_registered_model;
 DROP FUNCTION IF EXISTS ml_set_model_options;
 DROP FUNCTION IF EXISTS ml_create_sm_secret_registration;
 DROP FUNCTION IF EXISTS ml_alter_sm_secret_registration;
@@ -86,21 +114,29 @@ DROP FUNCTION IF EXISTS ml_alter_secret;
 DROP FUNCTION IF EXISTS ml_set_secret_options;
 DROP FUNCTION IF EXISTS ml_set_setting;
 DROP FUNCTION IF EXISTS ml_list_settings;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_list_settings;
 DROP FUNCTION IF EXISTS ml_list_model_providers;
 DROP FUNCTION IF EXISTS ml_generate_model_request_url;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_generate_model_request_url;
 DROP FUNCTION IF EXISTS ml_model_qualified_name_of;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_model_qualified_name_of;
 DROP FUNCTION IF EXISTS ml_validate_model;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_validate_model;
 DROP FUNCTION IF EXISTS ml_load_model;
 DROP FUNCTION IF EXISTS ml_unload_model;
 DROP FUNCTION IF EXISTS ml_fetch_model;
 DROP FUNCTION IF EXISTS ml_status;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_status;
 DROP FUNCTION IF EXISTS ml_reset_status;
 DROP FUNCTION IF EXISTS ml_cache_clear;
 DROP FUNCTION IF EXISTS ml_audit_secrets;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_audit_secrets;
 DROP FUNCTION IF EXISTS cosine_distance;
 DROP FUNCTION IF EXISTS l2_squared_distance;
 DROP FUNCTION IF EXISTS dot_product;
 DROP FUNCTION IF EXISTS vector_distance;
+DROP FUNCTION IF EXISTS distance;
+DROP FUNCTION IF EXISTS mysql_ml_so_create_function;
 
 DROP ROLE IF EXISTS `ml_user`, `ml_admin`;
 DROP USER IF EXISTS `mysql_ml`@`localhost`;

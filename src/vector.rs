@@ -79,10 +79,14 @@ pub enum Measure {
     L2Squared,
     /// The inner product itself: larger is closer.
     DotProduct,
+    /// The Euclidean distance.
+    Euclidean,
+    /// The inner product with its sign turned, so that smaller is closer.
+    NegativeDot,
 }
 
 impl Measure {
-    /// Reads `distance_measure=NAME` or `NAME`.
+    /// Reads `distance_measure=NAME` or `NAME`: the names of Cloud SQL, and those of HeatWave.
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
         let name = match text.split_once('=') {
@@ -94,8 +98,10 @@ impl Measure {
             "cosine" => Ok(Measure::Cosine),
             "l2_squared" => Ok(Measure::L2Squared),
             "dot_product" => Ok(Measure::DotProduct),
+            "euclidean" => Ok(Measure::Euclidean),
+            "dot" => Ok(Measure::NegativeDot),
             _ => Err(Error::invalid(format!(
-                "'{}' is not a distance measure; accepted: distance_measure=l2_squared, distance_measure=cosine, distance_measure=dot_product",
+                "'{}' is not a distance measure; accepted: distance_measure=l2_squared, distance_measure=cosine, distance_measure=dot_product, EUCLIDEAN, DOT",
                 crate::error::cut(text, 60)
             ))),
         }
@@ -110,7 +116,9 @@ impl Measure {
         let (a, b) = pair(a, b)?;
         let value = match self {
             Measure::DotProduct => sums::product(a, b),
+            Measure::NegativeDot => -sums::product(a, b),
             Measure::L2Squared => sums::squared_distance(a, b),
+            Measure::Euclidean => sums::squared_distance(a, b).sqrt(),
             Measure::Cosine => {
                 let sums::Products { ab, aa, bb } = sums::products(a, b);
                 let lengths = aa * bb;

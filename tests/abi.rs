@@ -12,8 +12,6 @@
 use std::ffi::{c_char, c_int, c_uchar, c_ulong, c_void};
 use std::ptr;
 
-use mysql_ml as _;
-
 #[repr(C)]
 struct UdfArgs {
     arg_count: u32,
@@ -105,6 +103,7 @@ struct Call {
 
 impl Call {
     fn new(values: &[Option<&[u8]>]) -> Box<Self> {
+        mysql_ml::abi::symbols::run_without_server();
         let n = values.len();
         Box::new(Call {
             values: values.iter().map(|v| v.map(<[u8]>::to_vec)).collect(),

@@ -15,7 +15,7 @@ use xtask::sqlscript;
 use xtask::xprotocol::XSession;
 
 /// Every function with arguments that reach its call.
-const EVERY_FUNCTION: [&str; 41] = [
+const EVERY_FUNCTION: [&str; 43] = [
     "ml_version()",
     "ml_embedding('d', 'x')",
     "ml_predict_row('d', '{}')",
@@ -57,6 +57,8 @@ const EVERY_FUNCTION: [&str; 41] = [
     "l2_squared_distance(x'00000000', x'00000000')",
     "dot_product(x'00000000', x'00000000')",
     "vector_distance(x'00000000', x'00000000')",
+    "distance(x'00000000', x'00000000', 'COSINE')",
+    "mysql_ml_so_create_function('distance')",
 ];
 
 fn id(conn: &mut Conn) -> u64 {
@@ -86,9 +88,12 @@ fn internal_statements(conn: &mut Conn) -> Vec<String> {
     processlist(conn).into_iter().map(|(_, _, info)| info).filter(|info| info.starts_with("PLUGIN")).collect()
 }
 
-/// The statements of a script that make loadable functions.
+/// The statements of a script that make loadable functions, also those in a comment behind what makes them in their place.
 fn loadable(script: &str) -> impl Iterator<Item = &str> {
-    script.lines().filter(|l| l.starts_with("CREATE ") && l.contains(" SONAME "))
+    script
+        .lines()
+        .filter(|l| l.contains(" SONAME 'mysql_ml.so'"))
+        .filter_map(|l| l.find("CREATE ").and_then(|at| l.get(at..)))
 }
 
 #[test]
@@ -100,7 +105,24 @@ fn the_exports_and_the_scripts_name_the_same_functions() {
         assert!(install.contains(&format!(" FUNCTION IF NOT EXISTS {name} RETURNS")), "install.sql lacks {name}");
         assert!(uninstall.contains(&format!("DROP FUNCTION IF EXISTS {name};")), "uninstall.sql lacks {name}");
     }
-    assert_eq!(loadable(&install).count(), EVERY_FUNCTION.len());
+    // Those that a stored function has the name of, by the name that it calls; and before a dump is restored they go.
+    let before_restore = script("before-restore.sql");
+    let (wrapped, own): (Vec<&str>, Vec<&str>) = loadable(&install).partition(|line| line.contains(" mysql_ml_so_ml_"));
+    assert_eq!(own.len(), EVERY_FUNCTION.len());
+    for line in &wrapped {
+        let second = line.split(" EXISTS ").nth(1).unwrap().split(' ').next().unwrap();
+        let name = second.trim_start_matches("mysql_ml_so_");
+        assert!(install.contains(&format!(" FUNCTION IF NOT EXISTS mysql.{name}(")), "{name} has no stored function");
+        assert!(install.contains(&format!(" RETURN {second}(")), "mysql.{name} does not call {second}");
+        assert!(!install.contains(&format!(" RETURN {name}(")), "mysql.{name} calls its own name");
+        for (file, name) in [(&uninstall, second), (&before_restore, name)] {
+            assert!(file.contains(&format!("DROP FUNCTION IF EXISTS {name};")), "{name} is not dropped");
+        }
+    }
+    let stored = install.lines().filter(|line| line.contains(" FUNCTION IF NOT EXISTS mysql.ml_")).count();
+    // ml_anthropic_claude_header_gen_fn wraps nothing.
+    assert_eq!(wrapped.len(), stored - 1);
+    assert_eq!(before_restore.matches("DROP FUNCTION").count() - 1, wrapped.len());
     for setting in &mysql_ml::models::settings::SETTINGS {
         assert!(install.contains(&format!("'{}'", setting.name)), "install.sql lacks the setting {}", setting.name);
     }
@@ -409,6 +431,26 @@ fn functions_dropped_and_installed_again_under_load() {
 }
 
 #[test]
+fn functions_are_not_dropped_while_a_call_is_under_way() {
+    let running = start();
+    let mut root = running.root();
+    running.embedding_model(&mut root, "slow", "/delay/1500/v1/embeddings");
+    for file in ["before-restore.sql", "uninstall.sql"] {
+        let mut caller = running.root();
+        running.endpoint.clear();
+        let text = format!("SELECT LENGTH(ml_embedding('slow', '{file}'))");
+        let call = std::thread::spawn(move || (caller.query_first::<u64, _>(text), Instant::now()));
+        assert!(running.endpoint.wait_for("/delay/1500/v1/embeddings", 1, Duration::from_secs(10)));
+        sqlscript::run(&mut root, &script(file), file).unwrap();
+        let dropped = Instant::now();
+        let (result, ended) = call.join().unwrap();
+        assert_eq!(result.unwrap(), Some(32), "{file}");
+        assert!(ended < dropped, "{file}: the call ended after the functions were dropped");
+        running.install();
+    }
+}
+
+#[test]
 fn install_is_repeatable_and_uninstall_complete() {
     let running = start();
     let mut root = running.root();
@@ -433,6 +475,33 @@ fn install_is_repeatable_and_uninstall_complete() {
     root.query_drop("SET @mysql_ml_drop_registrations = 1").unwrap();
     sqlscript::run(&mut root, &script("uninstall.sql"), "uninstall.sql").unwrap();
     assert_eq!(root.query_first::<u64, _>(tables).unwrap(), Some(0));
+}
+
+#[test]
+fn a_native_function_of_one_of_the_names_does_not_stop_the_installation() {
+    // ABS stands in for a name that a server of somebody else's has.
+    let running = start_bare(&[], &[]);
+    let mut root = running.root();
+    let install = script("install.sql");
+    let other = install.replace("mysql_ml_so_create_function('distance')", "mysql_ml_so_create_function('abs')");
+    assert_ne!(install, other);
+    sqlscript::run(&mut root, &other, "install.sql").unwrap();
+    let created: Vec<String> =
+        root.query("SELECT name FROM mysql.func WHERE name IN ('abs', 'distance', 'vector_distance')").unwrap();
+    assert_eq!(created, ["vector_distance"]);
+    let answer: Option<String> = root.query_first("SELECT mysql_ml_so_create_function('abs')").unwrap();
+    assert_eq!(answer.as_deref(), Some("native"));
+    // As the caller, and nothing but functions of the library.
+    root.query_drop("CREATE USER nobody@localhost").unwrap();
+    let mut nobody = running.server.connect("nobody").unwrap();
+    let refused = server_error(nobody.query::<Row, _>("SELECT mysql_ml_so_create_function('distance')"));
+    assert!(matches!(refused.0, 1044 | 1142), "{refused:?}");
+    let unknown = server_error(root.query::<Row, _>("SELECT mysql_ml_so_create_function('nothing_of_ours')"));
+    assert_eq!(unknown.0, 1127, "{unknown:?}");
+    running.install();
+    let distance: Option<f64> =
+        root.query_first("SELECT distance(x'0000803f00000000', x'000000000000803f', 'EUCLIDEAN')").unwrap();
+    assert_eq!(distance, Some(2f64.sqrt()));
 }
 
 #[test]

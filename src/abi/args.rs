@@ -90,6 +90,12 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// Whether argument `i` has a value: at init that of a constant or a variable which is not NULL.
+    pub fn is_known(&self, i: usize) -> bool {
+        // SAFETY: the array has arg_count entries.
+        i < self.len() && !self.raw.args.is_null() && !unsafe { self.raw.args.add(i).read() }.is_null()
+    }
+
     /// The text of argument `i`, or `None` for NULL. `name` is used in the error for text that is not UTF-8.
     pub fn text(&self, i: usize, name: &str) -> Result<Option<&'a str>> {
         match self.bytes(i) {

@@ -10,4 +10,5 @@ pub mod exports;
 pub mod function;
 pub mod guard;
 pub mod service;
+pub mod stored_program;
 pub mod symbols;

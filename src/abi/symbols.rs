@@ -6,6 +6,7 @@
 //! gives the same ones on every Linux.
 
 use std::ffi::{c_char, c_int, c_uint, c_ulong, c_ulonglong, c_void, CStr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::OnceLock;
 
 use crate::error::{Error, Kind, Result};
@@ -178,12 +179,43 @@ pub const CS_TEXT_REPRESENTATION: c_int = 1;
 /// The server's functions, or an error that names the one that is missing.
 pub fn server_api() -> Result<&'static ServerApi> {
     static API: OnceLock<std::result::Result<ServerApi, &'static str>> = OnceLock::new();
-    API.get_or_init(ServerApi::load).as_ref().map_err(|symbol| {
-        Error::new(
-            Kind::Unsupported,
-            format!("this server does not export `{symbol}`; mysql-ml needs MySQL 9.7 (see the README for supported servers)"),
-        )
-    })
+    API.get_or_init(ServerApi::load).as_ref().map_err(|symbol| not_exported(symbol))
+}
+
+/// Set by [`run_without_server`].
+static WITHOUT_SERVER: AtomicBool = AtomicBool::new(false);
+
+/// For tests, which call entry points in a process that is no server.
+pub fn run_without_server() {
+    WITHOUT_SERVER.store(true, Ordering::Relaxed);
+}
+
+/// Refuses to work in a server that lacks something: without these, an error would be a NULL that nobody hears of.
+pub fn require_server() -> Result<()> {
+    if WITHOUT_SERVER.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    server_api()?;
+    let api = statement_api();
+    let needed = [
+        ("my_message", api.my_message.is_some()),
+        ("thd_killed", api.thd_killed.is_some()),
+        ("mysql_plugin_registry_acquire", api.registry_acquire.is_some()),
+        ("mysql_plugin_registry_release", api.registry_release.is_some()),
+    ];
+    match needed.iter().find(|(_, found)| !found) {
+        None => Ok(()),
+        Some((symbol, _)) => Err(not_exported(symbol)),
+    }
+}
+
+fn not_exported(symbol: &str) -> Error {
+    Error::new(
+        Kind::Unsupported,
+        format!(
+            "this server does not export `{symbol}`; mysql-ml needs MySQL 9.7 (see the README for supported servers)"
+        ),
+    )
 }
 
 /// The functions that report to the statement in progress. Each may be missing outside of a server.
@@ -292,7 +324,8 @@ pub fn tcmalloc_release() -> Option<unsafe extern "C" fn()> {
     Some(unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn()>(address) })
 }
 
-fn lookup(symbol: &'static str) -> Option<*mut c_void> {
+/// The address of a symbol of the server, or of a library that it is linked with.
+pub fn lookup(symbol: &'static str) -> Option<*mut c_void> {
     let mut name = Vec::with_capacity(symbol.len() + 1);
     name.extend_from_slice(symbol.as_bytes());
     name.push(0);
@@ -311,5 +344,7 @@ mod tests {
         let error = server_api().err().unwrap();
         assert_eq!(error.kind(), Kind::Unsupported);
         assert!(error.message().contains("`_Z23srv_session_init_threadPKv`"), "{error}");
+        // Every function's init asks this first.
+        assert_eq!(require_server().unwrap_err().message(), error.message());
     }
 }

@@ -1,6 +1,6 @@
-//! Distances between vectors: `cosine_distance`, `l2_squared_distance`, `dot_product`, `vector_distance`.
+//! Distances between vectors: `cosine_distance`, `l2_squared_distance`, `dot_product`, `vector_distance`, `distance`.
 //!
-//! Names and meanings follow Cloud SQL for MySQL. Arguments are VECTORs or any binary strings of 4n bytes; NULL
+//! Names and meanings follow Cloud SQL for MySQL, those of `distance` MySQL HeatWave. Arguments are VECTORs or any binary strings of 4n bytes; NULL
 //! gives NULL; vectors of unequal width are an error.
 
 use crate::abi::args::{Args, Setup};
@@ -123,5 +123,27 @@ impl RealFunction for VectorDistance {
             }
         };
         self.vectors.compare(measure, args)
+    }
+}
+
+/// `distance(a, b, 'COSINE'|'DOT'|'EUCLIDEAN')`, all three given: smaller is closer for each.
+pub struct Distance(VectorDistance);
+
+impl SqlFunction for Distance {
+    const NAME: &'static str = "distance";
+
+    fn prepare(setup: &Setup<'_>) -> Result<Self> {
+        match setup.args.len() {
+            3 => VectorDistance::prepare(setup).map(Distance),
+            given => Err(Error::invalid(format!(
+                "{given} arguments given; expected (vector, vector, 'COSINE'|'DOT'|'EUCLIDEAN')"
+            ))),
+        }
+    }
+}
+
+impl RealFunction for Distance {
+    fn call(&mut self, args: &Args<'_>) -> Result<Option<f64>> {
+        self.0.call(args)
     }
 }

@@ -10,6 +10,7 @@ pub mod embedding_agg;
 pub mod generate;
 pub mod image_embedding;
 pub mod inspect;
+pub mod install;
 pub mod local_models;
 pub mod model_call;
 pub mod named;

@@ -2,12 +2,11 @@
 
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
-use crate::abi::symbols::{server_api, statement_api};
 use crate::error::{Error, Result};
 
 /// `ml_version()`: the version of the loaded library as text.
 ///
-/// Errors where the server lacks a symbol that the library needs, naming it: install.sql calls it to find out.
+/// As every function it is refused where the server lacks a symbol that the library needs, naming it: install.sql calls it to find out.
 pub struct Version;
 
 impl SqlFunction for Version {
@@ -16,9 +15,6 @@ impl SqlFunction for Version {
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         if !setup.args.is_empty() {
             return Err(Error::invalid("takes no arguments"));
-        }
-        if statement_api().my_message.is_some() {
-            server_api()?;
         }
         setup.returns_text(32)?;
         Ok(Version)

@@ -21,6 +21,10 @@ SELECT cosine_distance(@a, @b, @a);
 SELECT vector_distance(@a, @b, 'distance_measure=manhattan');
 SELECT vector_distance(@a, @b, 'cosine') AS short_form;
 SELECT vector_distance(@a, @b, CONVERT('cosine' USING utf16)) AS utf16;
+-- As MySQL HeatWave spells it; smaller is closer by each.
+SELECT distance(@a, @b, 'COSINE') AS cosine, DISTANCE(@a, @b, 'EUCLIDEAN') AS euclidean, distance(@a, @b, 'DOT') AS dot, vector_distance(@a, @b, 'EUCLIDEAN') AS synonym, distance(@a, NULL, 'DOT') AS none;
+SELECT distance(@a, @b);
+SELECT distance(@a, @b, 'MANHATTAN');
 SELECT l2_squared_distance(x'0000c07f', x'0000803f');
 SELECT cosine_distance(@a, x'0000803f000000400000807f');
 -- What is a vector: binary, wherever it comes from.

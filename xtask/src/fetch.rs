@@ -59,6 +59,15 @@ impl Distribution {
         self.client.command()
     }
 
+    /// `mysqldump`, which is where the client is; as [`Distribution::client`] otherwise.
+    pub fn dump_program(&self) -> Command {
+        let mut program = self.client.clone();
+        program.path.set_file_name("mysqldump");
+        // It has no plugins of its own to look for.
+        program.options.retain(|option| !option.to_string_lossy().starts_with("--plugin-dir"));
+        program.command()
+    }
+
     /// The server program, with the options that tell it where its own files are.
     ///
     /// It reads no option files either.

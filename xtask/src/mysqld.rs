@@ -188,6 +188,14 @@ impl Server {
         command
     }
 
+    /// `mysqldump` of this server.
+    pub fn dump_program(&self, user: &str) -> Command {
+        let mut command = self.distribution.dump_program();
+        command.arg(option("socket", &self.socket()));
+        command.arg(format!("--user={user}"));
+        command
+    }
+
     /// Ends the server with the statement SHUTDOWN and tells how long that took.
     ///
     /// A server that has not ended after a minute is killed, and that is an error.

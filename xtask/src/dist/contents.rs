@@ -10,12 +10,13 @@ use super::sha256;
 use crate::library::workspace_root;
 
 /// Files of the workspace that are handed out as they are.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "CHANGELOG.md",
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "README.md",
     "SECURITY.md",
+    "before-restore.sql",
     "install-ai.sql",
     "install.sql",
     "uninstall.sql",

@@ -1,0 +1,50 @@
+//! `mysql_ml_so_create_function(name)`, which install.sql calls.
+
+use std::time::{Duration, Instant};
+
+use super::command::{command, required};
+use crate::error::{Error, Kind, Result};
+use crate::server::sql::{with_session, As, Purpose};
+
+/// `ER_NATIVE_FCT_NAME_COLLISION`, and what it is with IF NOT EXISTS.
+const NATIVE: [u32; 2] = [1585, 4101];
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+fn create(name: &str) -> Result<String> {
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(|c| c.is_ascii_lowercase() || c == b'_') {
+        return Err(Error::invalid("argument name is not the name of a function of this library"));
+    }
+    Ok(format!("CREATE FUNCTION IF NOT EXISTS {name} RETURNS REAL SONAME 'mysql_ml.so'"))
+}
+
+command! {
+    /// `mysql_ml_so_create_function(name)`: creates this library's function `name`, which returns a double, as the caller, and
+    /// returns `created`; `native` where the server has a function of its own by that name. The server finds such a name
+    /// while it parses, so that no script can pass over the error.
+    CreateFunction = "mysql_ml_so_create_function", &[&["name"]], 1, |v, _, interrupt| {
+        let statement = create(required(v, 0, "name")?)?;
+        let until = Instant::now() + TIMEOUT;
+        let created = with_session(&As::Caller, Purpose::Own, interrupt, until, move |session| {
+            session.run(statement.as_bytes())?;
+            Ok(())
+        });
+        match created {
+            Ok(()) => Ok("created".to_owned()),
+            Err(e) if matches!(e.kind(), Kind::Server(code) if NATIVE.contains(&code)) => Ok("native".to_owned()),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_name_and_no_statement() {
+        assert!(create("distance").unwrap().contains(" distance "));
+        for name in ["", "a b", "a`b", "A", "a;b", "é", &"a".repeat(65)] {
+            assert!(create(name).is_err(), "{name}");
+        }
+    }
+}
