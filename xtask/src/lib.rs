@@ -7,6 +7,7 @@ pub mod demo;
 pub mod dist;
 pub mod endpoint;
 pub mod fetch;
+pub mod fuzz;
 pub mod library;
 pub mod mysqld;
 pub mod sqlscript;

@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask demo`, `server`, `install`, `dist`, `container`, `endpoint`, `bench`.
+//! Developer commands: `cargo xtask demo`, `server`, `install`, `dist`, `container`, `endpoint`, `fuzz`, `bench`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use anyhow::{bail, Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use mysql::Conn;
 use xtask::mysqld::{Distribution, Server, ServerOptions};
-use xtask::{bench, container, demo, dist, library};
+use xtask::{bench, container, demo, dist, fuzz, library};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Developer commands of mysql-ml", disable_help_subcommand = true)]
@@ -60,6 +60,20 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
     },
+    /// Sends a private server random statements, with faults and kills, and fails if it takes harm
+    Fuzz {
+        /// What is tried
+        what: Fuzz,
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Decides the statements; default: another one each time
+        #[arg(long)]
+        seed: Option<u64>,
+        /// How many sessions at once
+        #[arg(long, default_value_t = 8)]
+        sessions: usize,
+    },
     /// Measures, next to a baseline in the same run
     Bench {
         /// What to measure
@@ -74,6 +88,12 @@ enum Command {
         #[arg(long, default_value_t = 7)]
         rounds: usize,
     },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Fuzz {
+    /// Every function and routine, in statements of several accounts
+    Sql,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -136,6 +156,18 @@ fn main() -> Result<()> {
         }
         Command::Container { images } => container::run(images, &progress),
         Command::Endpoint { listen } => container::endpoint(listen),
+        Command::Fuzz { what: Fuzz::Sql, seconds, seed, sessions } => {
+            let seed = seed.unwrap_or_else(|| fastrand::u64(..1_000_000_000));
+            let distribution = Distribution::find_or_fetch(&progress)?;
+            let built = library::build(false, &progress)?;
+            let report = fuzz::run(&distribution, &built, &fuzz::Options { seconds, seed, sessions }, &progress)?;
+            println!(
+                "{} statements, of which {} succeeded and {} were killed; seed {seed}; the server's memory: at most {} MiB",
+                report.statements, report.succeeded, report.killed, report.peak_mib
+            );
+            println!("the most frequent errors: {:?}", report.errors);
+            Ok(())
+        }
         Command::Bench { what, write, rows, rounds } => {
             let rows = rows.unwrap_or(match what {
                 Bench::Call | Bench::Cache => 5000,
