@@ -201,14 +201,17 @@ mod tests {
         assert!((Measure::Cosine.compare(&a, &b).unwrap() - cosine).abs() < 1e-12);
     }
 
-    const MEASURES: [Measure; 3] = [Measure::Cosine, Measure::L2Squared, Measure::DotProduct];
+    const MEASURES: [Measure; 5] =
+        [Measure::Cosine, Measure::L2Squared, Measure::DotProduct, Measure::Euclidean, Measure::NegativeDot];
 
     /// One pass for each sum, one element after the other.
     fn plainly(measure: Measure, a: &[f32], b: &[f32]) -> f64 {
         let sum = |f: fn(f64, f64) -> f64| a.iter().zip(b).map(|(x, y)| f(f64::from(*x), f64::from(*y))).sum::<f64>();
         match measure {
             Measure::DotProduct => sum(|x, y| x * y),
+            Measure::NegativeDot => -sum(|x, y| x * y),
             Measure::L2Squared => sum(|x, y| (x - y) * (x - y)),
+            Measure::Euclidean => sum(|x, y| (x - y) * (x - y)).sqrt(),
             Measure::Cosine => 1.0 - sum(|x, y| x * y) / (sum(|x, _| x * x) * sum(|_, y| y * y)).sqrt(),
         }
     }
