@@ -14,9 +14,9 @@ use half::f16;
 use mysql_ml::local::files::ModelDir;
 use mysql_ml::local::sentence::SentenceModel;
 use mysql_ml::local::static_embedding::StaticModel;
+use mysql_ml::local::turn::Turn;
 use mysql_ml::local::{EmbedOptions, LocalModel};
 use mysql_ml::providers::Role;
-use mysql_ml::threads::interrupt::CancelToken;
 use xtask::endpoint::hub::Hub;
 use xtask::tiny_model::{self, bert_tensors, write_safetensors};
 
@@ -24,7 +24,7 @@ use common::{server_error, start, Running};
 use mysql::prelude::Queryable;
 use mysql::Conn;
 
-const CUT: EmbedOptions = EmbedOptions { role: Role::Document, truncate: true };
+const CUT: EmbedOptions = EmbedOptions { role: Role::Document, truncate: true, dimensions: None };
 
 fn minilm() -> ModelDir {
     let path = xtask::weights::minilm(&|line| eprintln!("{line}")).expect("the weights of all-MiniLM-L6-v2");
@@ -52,7 +52,7 @@ fn vectors_are_those_of_sentence_transformers() {
     let golden = golden();
     assert_eq!((golden.len(), model.dimensions()), (200, Some(384)));
     let texts: Vec<&str> = golden.iter().map(|(text, _)| text.as_str()).collect();
-    let vectors = model.embed(&texts, CUT, &CancelToken::default()).unwrap();
+    let vectors = model.embed(&texts, CUT, &Turn::default()).unwrap();
     let mut worst = 1.0_f64;
     for (i, ((text, wanted), got)) in golden.iter().zip(&vectors).enumerate() {
         let got = got.as_ref().unwrap();
@@ -62,7 +62,7 @@ fn vectors_are_those_of_sentence_transformers() {
         if i % 8 != 0 {
             continue;
         }
-        let alone = model.embed(&[text], CUT, &CancelToken::default()).unwrap().remove(0).unwrap();
+        let alone = model.embed(&[text], CUT, &Turn::default()).unwrap().remove(0).unwrap();
         assert_eq!(&alone, got, "alone and among others: {text}");
     }
     println!("the least cosine is {worst}");
@@ -76,7 +76,7 @@ fn every_architecture_computes_what_transformers_does() {
         let expected = std::fs::read(root.join(name).join("expected.json")).unwrap();
         let expected: Vec<serde_json::Value> = serde_json::from_slice(&expected).unwrap();
         let texts: Vec<&str> = expected.iter().map(|e| e["text"].as_str().unwrap()).collect();
-        let vectors = model.embed(&texts, CUT, &CancelToken::default()).unwrap();
+        let vectors = model.embed(&texts, CUT, &Turn::default()).unwrap();
         for (e, got) in expected.iter().zip(vectors) {
             let wanted = e["vector"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32);
             for (got, wanted) in got.unwrap().iter().zip(wanted) {
@@ -204,7 +204,7 @@ fn every_cut_of_a_file_is_an_error_and_no_panic() {
             }
             std::fs::write(&path, &bytes).unwrap();
             if let Ok(model) = SentenceModel::open(&dir) {
-                let _ = model.embed(&["the cat sat"], CUT, &CancelToken::default());
+                let _ = model.embed(&["the cat sat"], CUT, &Turn::default());
             }
         }
         std::fs::write(&path, &whole).unwrap();
@@ -219,7 +219,7 @@ fn a_model_that_makes_nothing_finite_is_an_error_of_the_text() {
     let table = vec![3e38; 24 * 8];
     write_safetensors(&root.path().join("s/model.safetensors"), &[("embeddings".into(), vec![24, 8], table)]).unwrap();
     let model = StaticModel::open(&ModelDir::open(root.path(), "s").unwrap()).unwrap();
-    let vector = model.embed(&["the cat sat on the mat"], CUT, &CancelToken::default()).unwrap().remove(0);
+    let vector = model.embed(&["the cat sat on the mat"], CUT, &Turn::default()).unwrap().remove(0);
     // Bytes are made of a vector in one place, which refuses these.
     assert!(vector.is_err() || mysql_ml::vector::to_bytes(&vector.unwrap()).is_err());
 }

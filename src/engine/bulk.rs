@@ -120,6 +120,8 @@ pub struct Bulk<'e> {
     refused: u32,
     /// The bytes of the first vector, which all others must have.
     width: Option<usize>,
+    /// When threads of local models were looked after.
+    looked: Instant,
     cancel: CancelToken,
     sender: Sender<Result<Returned>>,
     receiver: Receiver<Result<Returned>>,
@@ -174,6 +176,7 @@ impl<'e> Bulk<'e> {
             answered: false,
             refused: 0,
             width: None,
+            looked: Instant::now(),
             cancel: CancelToken::default(),
             sender,
             receiver,
@@ -229,6 +232,7 @@ impl<'e> Bulk<'e> {
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || self.is_empty() {
+                self.look_after_local();
                 return Ok(None);
             }
             match self.receiver.recv_timeout(left.min(POLL)) {
@@ -240,6 +244,14 @@ impl<'e> Bulk<'e> {
             while let Ok(returned) = self.receiver.try_recv() {
                 self.returned(returned)?;
             }
+        }
+    }
+
+    /// A batch for a model inside the server has no deadline of its own: one whose thread hangs is told here.
+    fn look_after_local(&mut self) {
+        if super::local::is_here(&self.resolved.model) && self.looked.elapsed() > Duration::from_secs(1) {
+            self.looked = Instant::now();
+            self.engine.sweep_local();
         }
     }
 

@@ -2,10 +2,15 @@
 //! of models come here.
 //!
 //! Files are fetched in pieces with Range requests, so that a fetch that ended early goes on where it was; each is checked by
-//! its size, and those with weights by their SHA-256. The directory gets its name when all of them are there.
+//! its size, and those with weights by their SHA-256. The directory gets its name when all of them are there: until then an
+//! older one stays. A list of what was fetched lies beside the files, and a directory with anything else is never replaced
+//! ([`placing`]).
+
+mod placing;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, RecvTimeoutError};
@@ -19,6 +24,7 @@ use sha2::{Digest, Sha256};
 use ureq::http::{header, HeaderName};
 use url::Url;
 
+use self::placing::{Manifest, Target};
 use super::Engine;
 use crate::abi::guard;
 use crate::error::{cut, Error, Kind, Result};
@@ -161,13 +167,18 @@ impl Fetch {
                 ),
             )
         })?;
-        let name = self.repository.directory().replace('/', "--");
+        let name = name_of(&self.repository.directory());
         let unfinished = root.join(UNFINISHED);
         fs::create_dir_all(&unfinished).map_err(|e| unwritable(&unfinished, &e))?;
+        placing::no_links(&root, Path::new(UNFINISHED))?;
         let lock = File::create(unfinished.join(format!("{name}.lock"))).map_err(|e| unwritable(&unfinished, &e))?;
         // Given back when the file is closed, also by the end of the process.
         lock.try_lock()
             .map_err(|_| Error::new(Kind::Busy, "its files are being fetched by another session; wait for that"))?;
+        let target = Target::new(&root, &self.repository, unfinished.join(format!("{name}.old")));
+        // What could not be replaced is told before gigabytes are fetched.
+        target.recover()?;
+        target.check_place()?;
 
         let commit: Revision =
             self.json(client, &format!("api/models/{}/revision/{}", self.repository.id, self.repository.revision()))?;
@@ -191,13 +202,22 @@ impl Fetch {
                 let _ = fs::remove_dir_all(other.path());
             }
         }
+        let mut manifest = Manifest::new(&self.repository.id, &commit.sha);
         for file in &wanted {
-            self.file(client, &commit.sha, file, &folder)?;
+            let digest = self.file(client, &commit.sha, file, &folder)?;
+            manifest.add(&file.path, file.bytes(), digest);
         }
-        let directory = root.join(self.repository.directory());
-        put_in_place(&folder, &directory, &unfinished.join(format!("{name}.old")))?;
+        // What a former fetch of this commit left and this one does not want would be taken for a foreign file later.
+        manifest.keep_only(&folder)?;
+        manifest.write(&folder)?;
+        let place = File::create(unfinished.join("place.lock")).map_err(|e| unwritable(&unfinished, &e))?;
+        while place.try_lock().is_err() {
+            self.stopped()?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        target.put(&folder, &manifest, |path| self.digest(path))?;
         Ok(json!({
-            "directory": directory.display().to_string(),
+            "directory": target.directory().display().to_string(),
             "revision": commit.sha,
             "files": wanted.len(),
             "bytes": all,
@@ -240,8 +260,8 @@ impl Fetch {
         Ok(wanted)
     }
 
-    /// Fetches a file, or what is missing of it.
-    fn file(&self, client: &Client, commit: &str, file: &Listed, folder: &Path) -> Result<()> {
+    /// Fetches a file, or what is missing of it; its SHA-256.
+    fn file(&self, client: &Client, commit: &str, file: &Listed, folder: &Path) -> Result<String> {
         *self.progress.file.lock().unwrap_or_else(PoisonError::into_inner) = file.path.clone();
         let target = folder.join(&file.path);
         if let Some(parent) = target.parent() {
@@ -254,8 +274,12 @@ impl Fetch {
             there = 0;
         }
         self.progress.done.fetch_add(there, Ordering::Relaxed);
-        let mut out =
-            OpenOptions::new().create(true).append(true).open(&target).map_err(|e| unwritable(&target, &e))?;
+        let mut out = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&target)
+            .map_err(|e| unwritable(&target, &e))?;
         let mut url = self.url(&format!("{}/resolve/{commit}/{}", self.repository.id, file.path))?;
         while there < size {
             let last = (there + PIECE).min(size) - 1;
@@ -274,13 +298,22 @@ impl Fetch {
         }
         out.sync_all().map_err(|e| unwritable(&target, &e))?;
         drop(out);
-        let Some(lfs) = &file.lfs else { return Ok(()) };
-        if !self.digest(&target)?.eq_ignore_ascii_case(&lfs.oid) {
+        let digest = self.digest(&target)?;
+        let Some(lfs) = &file.lfs else { return Ok(digest) };
+        if !digest.eq_ignore_ascii_case(&lfs.oid) {
             fs::remove_file(&target).map_err(|e| unwritable(&target, &e))?;
             return Err(Error::response(format!(
                 "{} does not have the SHA-256 that the host tells; what was fetched of it is deleted, call again",
                 file.path
             )));
+        }
+        Ok(digest)
+    }
+
+    /// An error once nobody waits any more.
+    fn stopped(&self) -> Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(Error::interrupted(1317));
         }
         Ok(())
     }
@@ -290,7 +323,7 @@ impl Fetch {
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 1 << 20];
         loop {
-            crate::local::check(&self.cancel)?;
+            self.stopped()?;
             let read = file.read(&mut buffer).map_err(|e| unwritable(path, &e))?;
             let Some(bytes @ [_, ..]) = buffer.get(..read) else { break };
             hash.update(bytes);
@@ -386,21 +419,11 @@ fn is_wanted(path: &str) -> bool {
     normal && !name.starts_with('.') && (name.ends_with(".json") || weights)
 }
 
-/// Gives the finished directory its name; an older one of that name is deleted.
-fn put_in_place(from: &Path, to: &Path, old: &Path) -> Result<()> {
-    if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent).map_err(|e| unwritable(parent, &e))?;
-    }
-    if old.exists() {
-        fs::remove_dir_all(old).map_err(|e| unwritable(old, &e))?;
-    }
-    if to.exists() {
-        fs::rename(to, old).map_err(|e| unwritable(to, &e))?;
-    }
-    fs::rename(from, to).map_err(|e| unwritable(to, &e))?;
-    // Best effort: it only takes up room.
-    let _ = fs::remove_dir_all(old);
-    Ok(())
+/// What files of a fetch are called: names of models must not be beginnings of each other's.
+fn name_of(directory: &str) -> String {
+    let digest = Sha256::digest(directory.as_bytes());
+    let digest: String = digest.iter().take(12).map(|b| format!("{b:02x}")).collect();
+    format!("{digest}-{}", cut(&directory.replace('/', "-"), 80))
 }
 
 fn unwritable(path: &Path, e: &std::io::Error) -> Error {

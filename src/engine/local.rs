@@ -151,13 +151,15 @@ mod present {
 
     use super::*;
     use crate::engine::bulk::Batch;
-    use crate::local::batcher::Batcher;
+    use crate::local::batcher::{Batcher, Caller};
     use crate::local::loaded::{stamp, Entry, Key, Loaded};
+    use crate::local::turn::Turn;
     use crate::local::{self, files, EmbedOptions};
     use crate::providers::chat::GenerateOptions;
     use crate::providers::image::Image;
     use crate::providers::usage::Usage;
     use crate::providers::Role;
+    use crate::server::caller::current_account;
     use crate::threads::interrupt::CancelToken;
 
     /// Tokens of an answer where nobody says how many.
@@ -174,10 +176,20 @@ mod present {
         Ok(Key { provider: model.speaks, directory: Place::of(model)?.directory() })
     }
 
-    fn threads(settings: &Settings) -> usize {
-        match settings.local_threads {
+    /// Whose call it is. Accounts share the threads.
+    fn caller(settings: &Settings) -> Caller {
+        let threads = match settings.local_threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get).div_ceil(2),
             n => n,
+        };
+        Caller { account: current_account().map(|a| a.to_string()).unwrap_or_default(), threads }
+    }
+
+    fn embed_options(model: &Model, role: Role) -> EmbedOptions {
+        EmbedOptions {
+            role,
+            truncate: model.options.truncate == Some(true),
+            dimensions: model.options.dimensions.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
         }
     }
 
@@ -232,10 +244,10 @@ mod present {
             let model = &resolved.model;
             let deadline = limit.unwrap_or_else(|| Instant::now() + time(model, settings));
             let entry = self.local_entry(model, settings, deadline, interrupt)?;
-            let options = EmbedOptions { role, truncate: model.options.truncate == Some(true) };
+            let options = embed_options(model, role);
             activity.requested(false);
             let began = Instant::now();
-            let vector = self.local.batcher.embed_one(entry, text, options, threads(settings), deadline, interrupt)?;
+            let vector = self.local.batcher.embed_one(entry, text, options, &caller(settings), deadline, interrupt)?;
             activity.answered(began.elapsed());
             Ok(vector)
         }
@@ -254,10 +266,10 @@ mod present {
         ) -> Result<()> {
             let model = &resolved.model;
             let entry = self.local_entry(model, settings, Instant::now() + time(model, settings), interrupt)?;
-            let options = EmbedOptions { role, truncate: model.options.truncate == Some(true) };
+            let options = embed_options(model, role);
             let texts = batch.texts();
             let done = move |vectors| done(batch, vectors);
-            self.local.batcher.embed(entry, texts, options, threads(settings), cancel.clone(), done)
+            self.local.batcher.embed(entry, texts, options, &caller(settings), cancel.clone(), done)
         }
 
         pub(in crate::engine) fn embed_image_locally(
@@ -276,11 +288,11 @@ mod present {
             activity.requested(false);
             let began = Instant::now();
             entry.used(1);
-            let call = move |model: &dyn local::LocalModel, cancel: &CancelToken| {
-                let vector = model.embed_images(&[&bytes], cancel)?.into_iter().next();
+            let call = move |model: &dyn local::LocalModel, turn: &Turn| {
+                let vector = model.embed_images(&[&bytes], turn)?.into_iter().next();
                 vector.unwrap_or_else(|| Err(Error::internal("an image got no vector")))
             };
-            let vector = self.local.batcher.call(entry, threads(settings), deadline, interrupt, call)?;
+            let vector = self.local.batcher.call(entry, &caller(settings), deadline, interrupt, call)?;
             activity.answered(began.elapsed());
             Ok(vector)
         }
@@ -309,9 +321,8 @@ mod present {
             let began = Instant::now();
             entry.used(1);
             let prompt = prompt.to_owned();
-            let call =
-                move |model: &dyn local::LocalModel, cancel: &CancelToken| model.generate(&prompt, &options, cancel);
-            let answer = self.local.batcher.call(entry, threads(settings), deadline, interrupt, call)?;
+            let call = move |model: &dyn local::LocalModel, turn: &Turn| model.generate(&prompt, &options, turn);
+            let answer = self.local.batcher.call(entry, &caller(settings), deadline, interrupt, call)?;
             activity.answered(began.elapsed());
             activity.used(0, Usage { input: Some(answer.tokens_in), output: Some(answer.tokens_out) });
             Ok(answer.text)

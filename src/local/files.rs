@@ -151,11 +151,12 @@ impl ModelDir {
             .map_err(|e| Error::invalid(format!("{} is not what it must be ({e}); fetch it anew", self.name(file))))
     }
 
-    /// A text that changes when a file does: its size and time of change.
-    pub fn stamp(&self, file: &str) -> String {
-        let metadata = std::fs::metadata(self.path.join(file)).ok();
-        let time = |m: &std::fs::Metadata| m.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok();
-        metadata.map(|m| format!("{}@{}", m.len(), time(&m).unwrap_or_default().as_nanos())).unwrap_or_default()
+    /// A text that changes when any file of the directory does, or of one in it: names, sizes and times of change.
+    pub fn stamp(&self) -> String {
+        let mut files = Vec::new();
+        stamps(&self.path, "", &mut files);
+        files.sort_unstable();
+        files.join(" ")
     }
 
     /// A configuration file that need not be there.
@@ -166,6 +167,25 @@ impl ModelDir {
     /// A file's name with the directory's, for errors.
     pub fn name(&self, file: &str) -> String {
         format!("{}/{file}", self.shown)
+    }
+}
+
+/// The most files that a stamp looks at, and the longest stamp.
+const MOST_STAMPS: usize = 500;
+
+fn stamps(directory: &Path, before: &str, files: &mut Vec<String>) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
+        if files.len() >= MOST_STAMPS {
+            return;
+        }
+        let name = format!("{before}{}", entry.file_name().to_string_lossy());
+        if metadata.is_dir() && before.is_empty() {
+            stamps(&entry.path(), &format!("{name}/"), files);
+        } else if metadata.is_file() {
+            let time = metadata.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+            files.push(format!("{name}:{}@{}", metadata.len(), time.unwrap_or_default().as_nanos()));
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::compute::functions::{self, erf, exp};
 use super::compute::{linear, Packed};
 use super::matmul::{add_products, mix, Matrix};
+use super::turn::Turn;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
@@ -54,20 +55,22 @@ impl Linear {
     }
 
     /// The output for each row of `x`, instead of what `out` held.
-    pub fn apply(&self, x: &[f32], out: &mut Vec<f32>) {
+    pub fn apply(&self, x: &[f32], out: &mut Vec<f32>, turn: &Turn) -> Result<()> {
         let rows = x.len().checked_div(self.inputs).unwrap_or(0);
         let mut left = Packed::default();
         left.fill(x, self.inputs);
         out.clear();
         out.resize(rows * self.outputs(), 0.0);
-        self.packed.apply(&left, functions::Activation::None, out);
+        self.packed.apply(&left, functions::Activation::None, out, turn);
+        turn.check()
     }
 
     /// Adds the output for each row of `x` to `out`.
-    pub fn add_to(&self, x: &[f32], out: &mut [f32]) {
+    pub fn add_to(&self, x: &[f32], out: &mut [f32], turn: &Turn) -> Result<()> {
         let mut product = Vec::new();
-        self.apply(x, &mut product);
+        self.apply(x, &mut product, turn)?;
         add(out, &product);
+        Ok(())
     }
 
     /// Bytes that it holds.
@@ -281,15 +284,19 @@ pub fn attention(
     scale: f32,
     scores: &mut Vec<f32>,
     out: &mut [f32],
+    turn: &Turn,
     mut prepare: impl FnMut(usize, &mut [f32]),
 ) -> Result<()> {
     let width = keys.rows;
     for head in 0..heads.count {
         scores.clear();
         scores.resize(queries.rows * width, 0.0);
+        turn.check()?;
         add_products(queries.head(head, heads)?, keys.head(head, heads)?, scale, scores, width)?;
+        turn.check()?;
         prepare(head, scores);
         softmax(scores, width);
+        turn.check()?;
         let out = out.get_mut(head * heads.width..).ok_or_else(|| Error::internal("a head outside of its row"))?;
         let weights = Matrix::new(scores, queries.rows, width);
         mix(weights, values.head(head, heads)?, out, heads.count * heads.width)?;
@@ -310,9 +317,10 @@ mod tests {
         let weight = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let layer = Linear::new(&weight, 2);
         let mut out = vec![7.0];
-        layer.apply(&[1.0, 1.0, 0.0, 2.0], &mut out);
+        let turn = Turn::default();
+        layer.apply(&[1.0, 1.0, 0.0, 2.0], &mut out, &turn).unwrap();
         assert_eq!(out, [3.0, 7.0, 11.0, 4.0, 8.0, 12.0]);
-        layer.add_to(&[1.0, 0.0, 0.0, 0.0], &mut out);
+        layer.add_to(&[1.0, 0.0, 0.0, 0.0], &mut out, &turn).unwrap();
         assert_eq!(out, [4.0, 10.0, 16.0, 4.0, 8.0, 12.0]);
         let table = Table { rows: weight.to_vec(), width: 2 };
         assert_eq!((table.row(1), table.row(3), table.row(u32::MAX)), (Some(&[3.0, 4.0][..]), None, None));

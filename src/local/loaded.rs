@@ -21,7 +21,7 @@ use crate::threads::shares::Share;
 use crate::threads::workers::{Config, Workers};
 
 /// Models that are loaded at once; more wait.
-const LOADERS: usize = 2;
+const LOADERS: usize = 4;
 
 /// How long `ml_unload_model` waits until nobody computes with the model any more.
 const FREED_WITHIN: Duration = Duration::from_secs(30);
@@ -51,6 +51,19 @@ impl Entry {
     /// The bytes it takes.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// One that was not loaded from files, for tests.
+    #[cfg(test)]
+    pub fn of(model: Box<dyn LocalModel>) -> Self {
+        Entry {
+            model,
+            stamp: String::new(),
+            bytes: 0,
+            loaded_at: SystemTime::now(),
+            took: Duration::ZERO,
+            inputs: AtomicU64::new(0),
+        }
     }
 
     /// Counts texts, images or prompts.
@@ -281,7 +294,7 @@ fn reserve(loading: &Loading, bytes: u64, limit: u64) -> Result<()> {
 fn load(key: &Key, reserve: impl FnOnce(u64) -> Result<()>) -> Result<Entry> {
     let began = Instant::now();
     let dir = ModelDir::open(&files::directory(), &key.directory)?;
-    let stamp = stamp_of(&dir);
+    let stamp = dir.stamp();
     reserve(estimate(&dir)?)?;
     let model: Box<dyn LocalModel> = match key.provider {
         ProviderId::BertLocal => Box::new(SentenceModel::open(&dir)?),
@@ -300,30 +313,41 @@ fn load(key: &Key, reserve: impl FnOnce(u64) -> Result<()>) -> Result<Entry> {
     })
 }
 
-/// What a model will take, from the headers of its files.
+/// What a model will take, from the headers of its files and what its tokenizer holds.
 fn estimate(dir: &ModelDir) -> Result<u64> {
-    // Modules of sentence-transformers may have the weights below.
-    let dir = ["0_StaticEmbedding", "0_Transformer"]
-        .into_iter()
-        .find(|d| !dir.has(super::weights::FILE) && dir.has(d))
-        .map_or_else(|| Ok(dir.clone()), |d| dir.below(d))?;
-    Ok(Weights::open(&dir)?.elements().saturating_mul(4))
+    // Modules of sentence-transformers have their files below.
+    let modules: Option<Vec<Module>> = dir.optional_json("modules.json")?;
+    let mut places = vec![dir.clone()];
+    for module in modules.iter().flatten().take(MOST_MODULES).filter(|m| !m.path.is_empty() && dir.has(&m.path)) {
+        places.push(dir.below(&module.path)?);
+    }
+    if modules.is_none() && dir.has(super::static_embedding::FOLDER) {
+        places.push(dir.below(super::static_embedding::FOLDER)?);
+    }
+    let mut bytes = 0_u64;
+    for place in &places {
+        if place.has(super::weights::FILE) || place.has(super::weights::INDEX) {
+            bytes = bytes.saturating_add(Weights::open(place)?.elements().saturating_mul(4));
+        }
+        bytes = bytes.saturating_add(super::tokenizer::estimate(place)?);
+    }
+    if bytes == 0 {
+        // Says what is missing.
+        Weights::open(dir)?;
+    }
+    Ok(bytes)
 }
+
+/// Of modules.json where the files of modules are.
+#[derive(serde::Deserialize)]
+struct Module {
+    path: String,
+}
+
+/// The most modules that are looked at.
+const MOST_MODULES: usize = 16;
 
 /// A text that changes when the model's files do, without reading them; empty where they are not there.
 pub fn stamp(directory: &str) -> String {
-    ModelDir::open(&files::directory(), directory).map(|dir| stamp_of(&dir)).unwrap_or_default()
-}
-
-fn stamp_of(dir: &ModelDir) -> String {
-    const FILES: [&str; 7] = [
-        "config.json",
-        super::tokenizer::FILE,
-        super::weights::FILE,
-        "model.safetensors.index.json",
-        "modules.json",
-        "sentence_bert_config.json",
-        "1_Pooling/config.json",
-    ];
-    FILES.iter().map(|name| dir.stamp(name)).collect::<Vec<_>>().join(" ")
+    ModelDir::open(&files::directory(), directory).map(|dir| dir.stamp()).unwrap_or_default()
 }

@@ -16,14 +16,15 @@ pub mod sentence;
 pub mod static_embedding;
 pub mod t5;
 pub mod tokenizer;
+pub mod turn;
 pub mod weights;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use self::turn::Turn;
 use crate::error::{Error, Result};
 use crate::providers::Role;
-use crate::threads::interrupt::CancelToken;
 
 /// How texts are embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct EmbedOptions {
     pub role: Role,
     /// Whether a text that is longer than the model takes is cut; otherwise it is an error.
     pub truncate: bool,
+    /// How many numbers of each vector are kept, the first ones; `None`: all.
+    pub dimensions: Option<usize>,
 }
 
 /// How a text is generated.
@@ -61,7 +64,7 @@ pub struct Generated {
 }
 
 /// A model in memory. Called by several threads at once; each call computes on the thread that makes it, looks at
-/// `cancel` at least every 100 ms and answers [`Error::interrupted`] where it is set.
+/// its [`Turn`] at least every 100 ms and ends with the error that it gives.
 pub trait LocalModel: Send + Sync {
     /// What it is, in a word that [`status`](crate::engine::status) shows: `bert`, `clip`.
     fn kind(&self) -> &'static str;
@@ -73,28 +76,37 @@ pub trait LocalModel: Send + Sync {
     fn dimensions(&self) -> Option<usize>;
 
     /// Embeds texts: a result for each, in their order. The outer error concerns all.
-    fn embed(&self, texts: &[&str], options: EmbedOptions, cancel: &CancelToken) -> Result<Vec<Result<Vec<f32>>>>;
+    fn embed(&self, texts: &[&str], options: EmbedOptions, turn: &Turn) -> Result<Vec<Result<Vec<f32>>>>;
 
     /// Embeds images, the bytes of their files, into the space of the texts.
-    fn embed_images(&self, _images: &[&[u8]], _cancel: &CancelToken) -> Result<Vec<Result<Vec<f32>>>> {
+    fn embed_images(&self, _images: &[&[u8]], _turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
         Err(Error::invalid("this model embeds no images; use one of provider clip_local"))
     }
 
     /// Answers a prompt.
-    fn generate(&self, _prompt: &str, _options: &GenerateOptions, _cancel: &CancelToken) -> Result<Generated> {
+    fn generate(&self, _prompt: &str, _options: &GenerateOptions, _turn: &Turn) -> Result<Generated> {
         Err(Error::invalid("this model generates no text; use one of provider t5_local"))
     }
-}
-
-/// An error once `cancel` is set.
-pub fn check(cancel: &CancelToken) -> Result<()> {
-    if cancel.is_cancelled() {
-        return Err(Error::interrupted(1317));
-    }
-    Ok(())
 }
 
 /// Reads a JSON object. Structures with defaults would be read from an empty array too.
 pub(crate) fn read_object<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
     serde_json::from_value(Value::Object(serde_json::from_slice(json)?))
+}
+
+/// The first numbers of a vector, as models that were trained for it allow; brought back to length 1 where they make vectors
+/// of that length.
+pub(crate) fn shortened(mut vector: Vec<f32>, dimensions: Option<usize>, unit: bool) -> Result<Vec<f32>> {
+    let Some(wanted) = dimensions.filter(|wanted| *wanted != vector.len()) else { return Ok(vector) };
+    if wanted > vector.len() {
+        return Err(Error::invalid(format!(
+            "the model's vectors have {} dimensions, and its option dimensions asks for {wanted}; set it to at most that",
+            vector.len()
+        )));
+    }
+    vector.truncate(wanted);
+    if unit {
+        crate::vector::normalize(&mut vector);
+    }
+    Ok(vector)
 }

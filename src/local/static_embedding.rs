@@ -4,14 +4,18 @@
 use serde::Deserialize;
 
 use super::files::ModelDir;
-use super::tokenizer::Tokenizer;
+use super::sentence::{Modules, Prompts, Then};
+use super::tokenizer::{Tokenizer, MOST_TOKENS};
+use super::turn::Turn;
 use super::weights::Weights;
-use super::{check, EmbedOptions, LocalModel};
+use super::{shortened, EmbedOptions, LocalModel};
 use crate::error::{Error, Kind, Result};
-use crate::threads::interrupt::CancelToken;
 use crate::vector;
 
-/// The most tokens of a text, as Model2Vec has it.
+/// Where sentence-transformers has the files.
+pub const FOLDER: &str = "0_StaticEmbedding";
+
+/// The most tokens of a text, as Model2Vec has it; sentence-transformers has no bound.
 const MAX_TOKENS: usize = 512;
 
 /// A static model in memory.
@@ -24,13 +28,15 @@ pub struct StaticModel {
     mapping: Option<Vec<u32>>,
     /// How much each token counts; `None`: all the same.
     weights: Option<Vec<f32>>,
-    normalize: bool,
+    then: Then,
+    prompts: Prompts,
     /// The token that stands for what is unknown, which does not count.
     unknown: Option<u32>,
 }
 
 #[derive(Deserialize)]
 struct Config {
+    model_type: Option<String>,
     normalize: Option<bool>,
 }
 
@@ -49,9 +55,18 @@ struct TokenizerModel {
 impl StaticModel {
     /// Loads the model in `dir`; the files may also be in `0_StaticEmbedding`, as sentence-transformers has them.
     pub fn open(dir: &ModelDir) -> Result<Self> {
-        let inner = if dir.has("0_StaticEmbedding") { Some(dir.below("0_StaticEmbedding")?) } else { None };
-        let files = inner.as_ref().unwrap_or(dir);
+        let modules = Modules::read(dir)?;
+        let inner = match modules.as_ref().map(|m| m.first(dir, "StaticEmbedding")).transpose()? {
+            Some(inner) => inner,
+            None if dir.has(FOLDER) => dir.below(FOLDER)?,
+            None => dir.clone(),
+        };
+        // Files that Model2Vec wrote for both have weights at the top only.
+        let has_weights = |dir: &ModelDir| dir.has(super::weights::FILE) || dir.has(super::weights::INDEX);
+        let files = if has_weights(&inner) { &inner } else { dir };
         let config: Option<Config> = dir.optional_json("config.json")?;
+        let of_model2vec =
+            modules.is_none() || config.as_ref().is_some_and(|c| c.model_type.as_deref() == Some("model2vec"));
         let weights = Weights::open(files)?;
         let table =
             ["embeddings", "embedding.weight"].into_iter().find(|name| weights.has(name)).unwrap_or("embeddings");
@@ -67,7 +82,8 @@ impl StaticModel {
             }
         };
         let vectors = weights.tensor(table, &shape)?;
-        let tokenizer = Tokenizer::without_special_tokens(files, MAX_TOKENS)?;
+        let most = if of_model2vec { MAX_TOKENS } else { MOST_TOKENS };
+        let tokenizer = Tokenizer::without_special_tokens(files, most)?;
         let mapping = match weights.has("mapping") {
             false => None,
             true => Some(weights.integers("mapping")?),
@@ -84,32 +100,47 @@ impl StaticModel {
                 tokenizer.vocabulary()
             )));
         }
-        let file: TokenizerFile = files.large_json(super::tokenizer::FILE)?;
-        let unknown = file.model.unk_token.and_then(|t| tokenizer.id_of(&t)).or(file.model.unk_id);
+        let unknown = if of_model2vec {
+            let file: TokenizerFile = files.large_json(super::tokenizer::FILE)?;
+            file.model.unk_token.and_then(|t| tokenizer.id_of(&t)).or(file.model.unk_id)
+        } else {
+            // sentence-transformers makes no difference between tokens.
+            None
+        };
+        let mut then = match &modules {
+            Some(modules) => modules.then(dir, width)?,
+            None => Then::nothing(width),
+        };
+        if config.and_then(|c| c.normalize).unwrap_or(false) {
+            then.normalize();
+        }
         Ok(StaticModel {
             tokenizer,
             vectors,
             width,
             mapping,
             weights: token_weights,
-            // sentence-transformers has a module for it, of which its own static models make no use.
-            normalize: config.and_then(|c| c.normalize).unwrap_or(false),
+            then,
+            prompts: Prompts::read(dir)?,
             unknown,
         })
     }
 
-    fn embed_one(&self, text: &str, truncate: bool) -> Result<Vec<f32>> {
+    fn embed_one(&self, text: &str, options: EmbedOptions, turn: &Turn) -> Result<Vec<f32>> {
         if text.trim().is_empty() {
             return Err(Error::invalid("the text is empty; there is nothing to embed"));
         }
-        let tokens = self.tokenizer.encode(text, truncate)?;
+        let tokens = match self.prompts.of(options.role) {
+            "" => self.tokenizer.encode(text, options.truncate, turn)?,
+            prompt => self.tokenizer.encode(&format!("{prompt}{text}"), options.truncate, turn)?,
+        };
         let mut sum = vec![0.0_f32; self.width];
         let mut count = 0.0_f32;
         for id in tokens.ids.iter().filter(|id| Some(**id) != self.unknown) {
             let id = *id as usize;
             let row = self.mapping.as_ref().map_or(Some(id), |m| m.get(id).map(|row| *row as usize));
             let row = row.and_then(|row| self.vectors.get(row.checked_mul(self.width)?..)?.get(..self.width));
-            let row = row.ok_or_else(|| Error::internal("a token without a row"))?;
+            let row = row.ok_or_else(|| super::tokenizer::unknown(id as u32))?;
             let weight = self.weights.as_ref().map_or(Some(1.0), |w| w.get(id).copied()).unwrap_or(1.0);
             sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += weight * x);
             count += 1.0;
@@ -121,10 +152,7 @@ impl StaticModel {
             ));
         }
         sum.iter_mut().for_each(|x| *x /= count);
-        if self.normalize {
-            vector::normalize(&mut sum);
-        }
-        Ok(sum)
+        shortened(self.then.apply(sum, turn)?, options.dimensions, self.then.has_unit_length())
     }
 }
 
@@ -138,19 +166,21 @@ impl LocalModel for StaticModel {
         of(self.vectors.len())
             + of(self.mapping.as_ref().map_or(0, Vec::len))
             + of(self.weights.as_ref().map_or(0, Vec::len))
+            + self.then.memory_bytes()
             + self.tokenizer.memory_bytes()
     }
 
     fn dimensions(&self) -> Option<usize> {
-        Some(self.width)
+        Some(self.then.dimensions())
     }
 
-    fn embed(&self, texts: &[&str], options: EmbedOptions, cancel: &CancelToken) -> Result<Vec<Result<Vec<f32>>>> {
+    fn embed(&self, texts: &[&str], options: EmbedOptions, turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
         texts
             .iter()
             .map(|text| {
-                check(cancel)?;
-                Ok(self.embed_one(text, options.truncate))
+                let vector = self.embed_one(text, options, turn);
+                turn.check()?;
+                Ok(vector)
             })
             .collect()
     }

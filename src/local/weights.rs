@@ -20,10 +20,13 @@ use crate::error::{cut, Error, Kind, Result};
 pub const FILE: &str = "model.safetensors";
 
 /// The file that tells where the weights of large models are.
-const INDEX: &str = "model.safetensors.index.json";
+pub const INDEX: &str = "model.safetensors.index.json";
 
 /// The largest header of a file of weights that is read.
 const MAX_HEADER: u64 = 16 << 20;
+
+/// Bytes of a tensor that are read at once.
+const PIECE: usize = 1 << 20;
 
 /// The most files that hold one model's weights.
 const MAX_FILES: usize = 200;
@@ -188,13 +191,12 @@ impl Part {
         Ok(bytes)
     }
 
+    /// The numbers, read piece by piece: a second copy of all would be as much memory again.
     fn read(&self, name: &str, info: &TensorInfo) -> Result<Vec<f32>> {
         let shown = || format!("{}: tensor {}", self.name, cut(name, 120));
-        let bytes = self.bytes(name, info)?;
-        let numbers: Vec<f32> = match info.dtype {
-            Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-            Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        let size = match info.dtype {
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::BF16 => 2,
             other => {
                 return Err(Error::new(
                     Kind::Unsupported,
@@ -202,6 +204,23 @@ impl Part {
                 ))
             }
         };
+        let (begin, end) = info.data_offsets;
+        let mut numbers: Vec<f32> = Vec::new();
+        numbers
+            .try_reserve_exact(end.saturating_sub(begin) / size)
+            .map_err(|_| Error::new(Kind::TooLarge, format!("{} does not fit into the server's memory", shown())))?;
+        let mut piece = vec![0; PIECE];
+        for at in (begin..end).step_by(PIECE) {
+            let bytes = piece.get_mut(..PIECE.min(end - at)).unwrap_or_default();
+            self.file
+                .read_exact_at(bytes, self.data + at as u64)
+                .map_err(|e| Error::invalid(format!("{} cannot be read ({e}); fetch the file anew", shown())))?;
+            match info.dtype {
+                Dtype::F32 => numbers.extend(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
+                Dtype::F16 => numbers.extend(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
+                _ => numbers.extend(bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
+            }
+        }
         // A product with a finite number is 0 for these alone.
         if let Some(at) = numbers.iter().position(|x| !x.is_finite()) {
             return Err(Error::invalid(format!(

@@ -111,7 +111,8 @@ impl Provider for Local {
     }
 
     fn batch(&self, _model: &Model) -> BatchLimits {
-        BatchLimits { texts: 256, most: 10_000, tokens: u64::MAX }
+        // Small ones, so that a job's first rows are written soon; threads put texts of several together.
+        BatchLimits { texts: 64, most: 10_000, tokens: u64::MAX }
     }
 
     fn embedding_request(&self, _model: &Model, _texts: &[&str], _role: Role) -> Result<Vec<u8>> {

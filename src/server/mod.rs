@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod caller;
+pub mod files;
 pub mod keyring;
 pub mod log;
 pub mod memory;

@@ -48,6 +48,11 @@ impl CancelToken {
         self.0.cancelled.load(Ordering::Acquire)
     }
 
+    /// Whether this is a clone of the other.
+    pub fn is(&self, other: &CancelToken) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Sleeps for `time` unless cancelled; returns whether it was cancelled.
     pub fn sleep(&self, time: Duration) -> bool {
         let end = Instant::now() + time;

@@ -3,6 +3,7 @@
 use multiversion::multiversion;
 
 use crate::local::compute::{functions, multiply_block, Left, Packed, Right, COLUMNS, ROWS};
+use crate::local::turn::Turn;
 
 /// Memory that is used again from text to text.
 #[derive(Default)]
@@ -27,7 +28,8 @@ pub struct Layout {
 
 /// Writes to `out` (rows of `hidden`) what each token of a text takes from the others. `projected` has a row of queries,
 /// keys and values for each token. `bias`: for each head what is added to the scores by distance, as
-/// [`super::distance::Distances`] lays it out, and the place of distance 0 in it.
+/// [`super::distance::Distances`] lays it out, and the place of distance 0 in it. Ends early once `turn` does; whoever calls
+/// looks at it.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma", "x86_64+avx2+fma"))]
 pub fn attend(
     projected: &[f32],
@@ -35,6 +37,7 @@ pub fn attend(
     bias: Option<(&[Vec<f32>], usize)>,
     scratch: &mut Scratch,
     out: &mut [f32],
+    turn: &Turn,
 ) {
     let hidden = layout.hidden;
     let head = hidden / layout.heads.max(1);
@@ -87,6 +90,9 @@ pub fn attend(
         let bias = bias.and_then(|(all, zero)| Some((all.get(h)?, zero)));
         let blocks = scratch.queries.blocks().chunks_exact(head).zip(out.chunks_mut(hidden * ROWS));
         for (b, (queries, out)) in blocks.enumerate() {
+            if b.is_multiple_of(8) && turn.check().is_err() {
+                return;
+            }
             multiply_block(queries, &scratch.keys, &mut scratch.scores, padded);
             for (r, scores) in scratch.scores.chunks_exact_mut(padded).enumerate() {
                 let Some(scores) = scores.get_mut(..tokens) else { continue };

@@ -5,9 +5,20 @@ use serde::Deserialize;
 use crate::error::{cut, Error, Kind, Result};
 use crate::local::compute::functions::Activation;
 use crate::local::files::ModelDir;
+use crate::local::tokenizer::MOST_TOKENS;
 
 /// Bounds of a model's sizes: no encoder has more, and a product of two of them is no overflow.
 const MOST: usize = 1 << 20;
+
+/// The widest rows of tokens and of a layer's middle.
+const WIDEST: usize = 8192;
+const WIDEST_MIDDLE: usize = 1 << 16;
+
+/// The most heads.
+const MOST_HEADS: usize = 256;
+
+/// The most bytes of the rows of a text while it is computed.
+const MOST_WORK: usize = 512 << 20;
 
 /// The most layers.
 const MOST_LAYERS: usize = 200;
@@ -74,6 +85,8 @@ struct File {
     type_vocab_size: Option<usize>,
     pad_token_id: Option<usize>,
     position_embedding_type: Option<String>,
+    #[serde(default)]
+    is_decoder: bool,
     relative_attention_num_buckets: Option<usize>,
 }
 
@@ -104,6 +117,9 @@ impl Config {
         let position = file.position_embedding_type.as_deref().unwrap_or("absolute");
         if position != "absolute" {
             return Err(unsupported(format!("position_embedding_type {} is not computed here", cut(position, 60))));
+        }
+        if file.is_decoder {
+            return Err(unsupported("is_decoder is true; encoders are computed here".into()));
         }
         let name = file.hidden_act.as_deref().unwrap_or("gelu");
         let activation =
@@ -152,6 +168,11 @@ impl Config {
                 return Err(format!("{name} is out of bounds"));
             }
         }
+        if self.hidden > WIDEST || self.intermediate > WIDEST_MIDDLE || self.heads > MOST_HEADS {
+            return Err(format!(
+                "hidden_size is above {WIDEST}, intermediate_size above {WIDEST_MIDDLE} or num_attention_heads above {MOST_HEADS}"
+            ));
+        }
         if self.layers == 0 || self.layers > MOST_LAYERS {
             return Err(format!("num_hidden_layers is {}", self.layers));
         }
@@ -175,9 +196,11 @@ impl Config {
         self.hidden / self.heads.max(1)
     }
 
-    /// The most tokens of a text.
+    /// The most tokens of a text: so many as there are positions, within what is computed here.
     pub fn max_tokens(&self) -> usize {
-        self.positions - self.first_position.min(self.positions)
+        // Queries, keys, values and five other rows of each token are in memory at once.
+        let work = MOST_WORK / (8 * size_of::<f32>() * self.hidden.max(1));
+        (self.positions - self.first_position.min(self.positions)).min(MOST_TOKENS).min(work)
     }
 
     /// What a tensor is called that BERT calls `name`, behind the prefix of the whole.

@@ -8,15 +8,14 @@ mod distance;
 use self::attention::{attend, Layout, Scratch};
 use self::config::Config;
 use self::distance::Distances;
-use super::check;
 use super::compute::functions::{add_and_normalize, normalize, Activation};
 use super::compute::linear::Linear;
 use super::compute::Packed;
 use super::files::ModelDir;
 use super::tokenizer::Tokens;
+use super::turn::Turn;
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::threads::interrupt::CancelToken;
 
 /// Rows that go through a layer's second half at once, whose wide middle then stays in a core's cache.
 const FEED_FORWARD_ROWS: usize = 96;
@@ -156,7 +155,7 @@ impl Encoder {
     }
 
     /// The last layer's rows of all tokens of the texts, one text behind the other.
-    pub fn forward(&self, texts: &[Tokens], cancel: &CancelToken) -> Result<Vec<f32>> {
+    pub fn forward(&self, texts: &[Tokens], turn: &Turn) -> Result<Vec<f32>> {
         let hidden = self.config.hidden;
         let mut rows = self.embed(texts)?;
         let epsilon = self.config.epsilon;
@@ -171,34 +170,36 @@ impl Encoder {
         let layout = Layout { hidden, heads: self.config.heads };
         let bias = self.distances.as_ref().map(Distances::biases);
         for layer in &self.layers {
-            check(cancel)?;
+            turn.check()?;
             packed.fill(&rows, hidden);
-            layer.projections.apply(&packed, Activation::None, &mut projected);
+            layer.projections.apply(&packed, Activation::None, &mut projected, turn);
             let (mut from, mut to) = (projected.as_slice(), attended.as_mut_slice());
             for text in texts {
                 let (this, rest) = from.split_at(from.len().min(text.ids.len() * 3 * hidden));
                 let (out, out_rest) = to.split_at_mut(to.len().min(text.ids.len() * hidden));
-                attend(this, layout, bias, &mut scratch, out);
+                attend(this, layout, bias, &mut scratch, out, turn);
                 (from, to) = (rest, out_rest);
             }
-            check(cancel)?;
+            turn.check()?;
             packed.fill(&attended, hidden);
-            layer.attention_output.apply(&packed, Activation::None, &mut product);
+            layer.attention_output.apply(&packed, Activation::None, &mut product, turn);
             std::mem::swap(&mut rows, &mut product);
             add_and_normalize(&mut rows, &product, &layer.attention_norm.weight, &layer.attention_norm.bias, epsilon);
             let groups =
                 rows.chunks_mut(hidden * FEED_FORWARD_ROWS).zip(product.chunks_mut(hidden * FEED_FORWARD_ROWS));
             for (rows, product) in groups {
+                turn.check()?;
                 packed.fill(rows, hidden);
                 let size = rows.len() / hidden * self.config.intermediate;
                 let wide = wide.get_mut(..size).unwrap_or_default();
-                layer.up.apply(&packed, self.config.activation, wide);
+                layer.up.apply(&packed, self.config.activation, wide, turn);
                 packed.fill(wide, self.config.intermediate);
-                layer.down.apply(&packed, Activation::None, product);
+                layer.down.apply(&packed, Activation::None, product, turn);
                 add_and_normalize(product, rows, &layer.norm.weight, &layer.norm.bias, epsilon);
             }
             std::mem::swap(&mut rows, &mut product);
         }
+        turn.check()?;
         Ok(rows)
     }
 

@@ -141,9 +141,13 @@ impl ClipConfig {
         if sizes.iter().any(|size| *size == 0 || *size > 1 << 20)
             || text.num_hidden_layers > 1000
             || vision.num_hidden_layers > 1000
-            || vision.image_size > 4096
+            || text.hidden_size.max(vision.hidden_size) > 8192
+            || text.intermediate_size.max(vision.intermediate_size) > 1 << 16
+            || text.num_attention_heads.max(vision.num_attention_heads) > 256
+            || config.projection_dim > crate::vector::MAX_DIMENSIONS
+            || vision.image_size > 1024
             || text.max_position_embeddings > 4096
-            || vision.grid() > 128
+            || vision.grid() > 64
         {
             return fault("a size is 0 or absurd");
         }

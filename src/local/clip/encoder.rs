@@ -1,10 +1,9 @@
 //! The transformer of both towers: layers of attention and a feed-forward network, each normalised before.
 
 use crate::error::{Error, Result};
-use crate::local::check;
 use crate::local::layers::{attention, Activation, Heads, LayerNorm, Linear, Rows};
+use crate::local::turn::Turn;
 use crate::local::weights::Weights;
-use crate::threads::interrupt::CancelToken;
 
 /// What an encoder is made of.
 #[derive(Clone, Copy)]
@@ -62,15 +61,15 @@ impl Encoder {
     }
 
     /// Changes the rows of `x`, which are those of several sequences of these lengths, one after the other.
-    pub fn apply(&self, x: &mut [f32], lengths: &[usize], cancel: &CancelToken) -> Result<()> {
+    pub fn apply(&self, x: &mut [f32], lengths: &[usize], turn: &Turn) -> Result<()> {
         let width = self.shape.width;
         let heads = Heads { count: self.shape.heads, width: width / self.shape.heads };
         let scale = 1.0 / (heads.width as f32).sqrt();
         let (mut normed, mut joined, mut seen, mut wide, mut scores) = (vec![], vec![], vec![], vec![], vec![]);
         for layer in &self.layers {
-            check(cancel)?;
+            turn.check()?;
             layer.before_attention.apply(x, &mut normed);
-            layer.queries_keys_values.apply(&normed, &mut joined);
+            layer.queries_keys_values.apply(&normed, &mut joined, turn)?;
             seen.clear();
             seen.resize(x.len(), 0.0);
             let mut start = 0;
@@ -82,7 +81,7 @@ impl Encoder {
                 };
                 let out = seen.get_mut(start * width..(start + length) * width);
                 let out = out.ok_or_else(|| Error::internal("a sequence outside of its batch"))?;
-                attention([part(0)?, part(1)?, part(2)?], heads, scale, &mut scores, out, |_, scores| {
+                attention([part(0)?, part(1)?, part(2)?], heads, scale, &mut scores, out, turn, |_, scores| {
                     if self.shape.causal {
                         for (i, row) in scores.chunks_exact_mut(*length).enumerate() {
                             row.iter_mut().skip(i + 1).for_each(|s| *s = f32::NEG_INFINITY);
@@ -91,11 +90,11 @@ impl Encoder {
                 })?;
                 start += length;
             }
-            layer.after_attention.add_to(&seen, x);
+            layer.after_attention.add_to(&seen, x, turn)?;
             layer.before_network.apply(x, &mut normed);
-            layer.widen.apply(&normed, &mut wide);
+            layer.widen.apply(&normed, &mut wide, turn)?;
             self.shape.activation.apply(&mut wide);
-            layer.narrow.add_to(&wide, x);
+            layer.narrow.add_to(&wide, x, turn)?;
         }
         Ok(())
     }

@@ -14,10 +14,10 @@ use self::image::Preprocessor;
 use super::files::ModelDir;
 use super::layers::{add, LayerNorm, Linear, Table};
 use super::tokenizer::Tokenizer;
+use super::turn::Turn;
 use super::weights::Weights;
-use super::{check, EmbedOptions, LocalModel};
-use crate::error::{Error, Result};
-use crate::threads::interrupt::CancelToken;
+use super::{EmbedOptions, LocalModel};
+use crate::error::{Error, Kind, Result};
 use crate::vector::normalize;
 
 /// The most bytes of config.json and preprocessor_config.json.
@@ -121,7 +121,7 @@ impl Clip {
         })
     }
 
-    fn embed_tokens(&self, texts: &[Vec<u32>], cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
+    fn embed_tokens(&self, texts: &[Vec<u32>], turn: &Turn) -> Result<Vec<Vec<f32>>> {
         let width = self.config.text_config.hidden_size;
         let mut x = Vec::new();
         let mut ends = Vec::with_capacity(texts.len());
@@ -130,13 +130,13 @@ impl Clip {
             let start = x.len();
             for id in ids {
                 let row = self.token_embedding.row(*id);
-                x.extend_from_slice(row.ok_or_else(|| Error::internal("a token outside of the vocabulary"))?);
+                x.extend_from_slice(row.ok_or_else(|| super::tokenizer::unknown(*id))?);
             }
             add(x.get_mut(start..).unwrap_or_default(), &self.text_positions);
         }
         let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
-        self.text.apply(&mut x, &lengths, cancel)?;
-        finish(&x, &ends, width, &self.text_norm, &self.text_projection)
+        self.text.apply(&mut x, &lengths, turn)?;
+        finish(&x, &ends, width, &self.text_norm, &self.text_projection, turn)
     }
 
     /// Where the token is that stands for the whole text.
@@ -147,7 +147,7 @@ impl Clip {
     }
 
     /// A vector for each image, of whose patches these are the rows.
-    fn embed_patches(&self, images: &[Vec<f32>], cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
+    fn embed_patches(&self, images: &[Vec<f32>], turn: &Turn) -> Result<Vec<Vec<f32>>> {
         let vision = &self.config.vision_config;
         let (width, rows) = (vision.hidden_size, self.places());
         let mut x = Vec::with_capacity(images.len() * rows * width);
@@ -159,9 +159,9 @@ impl Clip {
         }
         let mut normed = Vec::new();
         self.before_vision.apply(&x, &mut normed);
-        self.vision.apply(&mut normed, &vec![rows; images.len()], cancel)?;
+        self.vision.apply(&mut normed, &vec![rows; images.len()], turn)?;
         let places: Vec<usize> = (0..images.len()).map(|i| i * rows).collect();
-        finish(&normed, &places, width, &self.after_vision, &self.visual_projection)
+        finish(&normed, &places, width, &self.after_vision, &self.visual_projection, turn)
     }
 
     /// Rows of an image: its patches, and one for the whole.
@@ -170,7 +170,7 @@ impl Clip {
     }
 
     /// A row for each patch of an image: the convolution that the model begins with, whose patches do not overlap.
-    fn patches(&self, image: &[u8]) -> Result<Vec<f32>> {
+    fn patches(&self, image: &[u8], turn: &Turn) -> Result<Vec<f32>> {
         let vision = &self.config.vision_config;
         let (side, patch, grid) = (vision.image_size, vision.patch_size, vision.grid());
         let pixels = self.preprocessor.pixels(image)?;
@@ -183,7 +183,7 @@ impl Clip {
             }
         }
         let mut out = Vec::new();
-        self.patches.apply(&rows, &mut out);
+        self.patches.apply(&rows, &mut out, turn)?;
         Ok(out)
     }
 }
@@ -203,33 +203,34 @@ impl LocalModel for Clip {
             + self.vision.bytes()
             + layers.iter().map(|l| l.bytes()).sum::<u64>()
             + norms.iter().map(|n| n.bytes()).sum::<u64>()
+            + self.tokenizer.memory_bytes()
     }
 
     fn dimensions(&self) -> Option<usize> {
         Some(self.config.projection_dim)
     }
 
-    fn embed(&self, texts: &[&str], options: EmbedOptions, cancel: &CancelToken) -> Result<Vec<Result<Vec<f32>>>> {
-        let encode = |text: &&str| match self.tokenizer.encode(text, options.truncate) {
+    fn embed(&self, texts: &[&str], options: EmbedOptions, turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
+        let encode = |text: &&str| match self.tokenizer.encode(text, options.truncate, turn) {
             Ok(tokens) if tokens.ids.is_empty() => {
                 Err(Error::invalid("the text has no tokens; give one that is not empty"))
             }
             tokens => tokens.map(|t| t.ids),
         };
-        in_batches(texts.iter().map(encode).collect(), Vec::len, |batch| self.embed_tokens(batch, cancel))
+        in_batches(texts.iter().map(encode).collect(), Vec::len, |batch| self.embed_tokens(batch, turn))
     }
 
     /// The bytes of JPEG, PNG, WebP or GIF files, of which the first picture counts.
-    fn embed_images(&self, images: &[&[u8]], cancel: &CancelToken) -> Result<Vec<Result<Vec<f32>>>> {
+    fn embed_images(&self, images: &[&[u8]], turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
         let mut vectors = Vec::with_capacity(images.len());
         // A decoded image is large: not all are at once.
         for some in images.chunks((ROWS_AT_ONCE / self.places()).max(1)) {
             let mut patches = Vec::with_capacity(some.len());
             for image in some {
-                check(cancel)?;
-                patches.push(self.patches(image));
+                turn.check()?;
+                patches.push(self.patches(image, turn));
             }
-            let batch = |batch: &[Vec<f32>]| self.embed_patches(batch, cancel);
+            let batch = |batch: &[Vec<f32>]| self.embed_patches(batch, turn);
             vectors.append(&mut in_batches(patches, |_| self.places(), batch)?);
         }
         Ok(vectors)
@@ -237,7 +238,14 @@ impl LocalModel for Clip {
 }
 
 /// The vectors that the rows at `places` of `x` stand for.
-fn finish(x: &[f32], places: &[usize], width: usize, norm: &LayerNorm, projection: &Linear) -> Result<Vec<Vec<f32>>> {
+fn finish(
+    x: &[f32],
+    places: &[usize],
+    width: usize,
+    norm: &LayerNorm,
+    projection: &Linear,
+    turn: &Turn,
+) -> Result<Vec<Vec<f32>>> {
     let mut rows = Vec::with_capacity(places.len() * width);
     for place in places {
         let row = x.get(place * width..(place + 1) * width);
@@ -246,7 +254,7 @@ fn finish(x: &[f32], places: &[usize], width: usize, norm: &LayerNorm, projectio
     let mut normed = Vec::new();
     norm.apply(&rows, &mut normed);
     let mut out = Vec::new();
-    projection.apply(&normed, &mut out);
+    projection.apply(&normed, &mut out, turn)?;
     let vectors = out.chunks_exact(projection.outputs()).map(|vector| {
         let mut vector = vector.to_vec();
         normalize(&mut vector);
@@ -267,7 +275,10 @@ fn in_batches<T>(
 ) -> Result<Vec<Result<Vec<f32>>>> {
     let (mut results, mut good) = (Vec::with_capacity(inputs.len()), Vec::new());
     for input in inputs {
-        results.push(input.map(|input| good.push(input)));
+        match input {
+            Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
+            input => results.push(input.map(|input| good.push(input))),
+        }
     }
     let mut vectors = Vec::with_capacity(good.len());
     let mut rest = good.as_slice();

@@ -21,7 +21,7 @@ impl Activation {
     /// The activation that a config.json calls so.
     pub fn named(name: &str) -> Option<Self> {
         Some(match name {
-            "gelu" => Self::Gelu,
+            "gelu" | "gelu_python" => Self::Gelu,
             "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Self::GeluTanh,
             "relu" => Self::Relu,
             "tanh" => Self::Tanh,

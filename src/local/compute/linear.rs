@@ -4,9 +4,13 @@ use multiversion::multiversion;
 
 use super::functions::Activation;
 use super::{tile, Left, Packed, Right, COLUMNS, ROWS};
+use crate::local::turn::Turn;
 
 /// Blocks of rows that are multiplied with all columns before the next: what stays in a core's cache.
 const BLOCKS: usize = 16;
+
+/// Products of single numbers between two looks at whether anybody still waits: some milliseconds.
+const PRODUCTS: usize = 1 << 29;
 
 /// A layer's weights, packed.
 pub struct Linear {
@@ -52,10 +56,20 @@ impl Linear {
         ((self.panels.len() + self.bias.len()) * size_of::<Right>()) as u64
     }
 
-    /// Writes the product of `rows` to `out`, row after row.
-    pub fn apply(&self, rows: &Packed, activation: Activation, out: &mut [f32]) {
-        if rows.inner() == self.inputs && self.outputs > 0 {
-            multiply(rows.blocks(), &self.panels, &self.bias, (self.inputs, self.outputs), activation, out);
+    /// Writes the product of `rows` to `out`, row after row. Ends early once `turn` does; whoever calls looks at it.
+    pub fn apply(&self, rows: &Packed, activation: Activation, out: &mut [f32], turn: &Turn) {
+        if rows.inner() != self.inputs || self.outputs == 0 {
+            return;
+        }
+        let sizes = (self.inputs, self.outputs);
+        let block = ROWS.saturating_mul(self.inputs).saturating_mul(self.outputs);
+        let blocks = (PRODUCTS / block.max(1)).clamp(1, BLOCKS);
+        let groups = rows.blocks().chunks(self.inputs * blocks).zip(out.chunks_mut(self.outputs * ROWS * blocks));
+        for (left, out) in groups {
+            if turn.check().is_err() {
+                return;
+            }
+            multiply(left, &self.panels, &self.bias, sizes, activation, out);
         }
     }
 }
@@ -69,27 +83,24 @@ fn multiply(
     activation: Activation,
     out: &mut [f32],
 ) {
-    let groups = left.chunks(inputs * BLOCKS).zip(out.chunks_mut(outputs * ROWS * BLOCKS));
-    for (left, out) in groups {
-        for (j, (panel, bias)) in panels.chunks_exact(inputs).zip(biases).enumerate() {
-            for (block, rows) in left.chunks_exact(inputs).zip(out.chunks_mut(outputs * ROWS)) {
-                // The last rows of a short text: of what is not there nothing is computed.
-                let product = match rows.len() / outputs {
-                    0..=2 => tile!(2, block, panel),
-                    3..=4 => tile!(4, block, panel),
-                    _ => tile!(6, block, panel),
-                };
-                for (sums, row) in product.iter().zip(rows.chunks_mut(outputs)) {
-                    let mut values = [0.0; COLUMNS];
-                    for ((value, sum), bias) in values.iter_mut().zip(sums).zip(bias) {
-                        *value = sum + bias;
-                    }
-                    activation.apply(&mut values);
-                    let Some(row) = row.get_mut(j * COLUMNS..) else { continue };
-                    match row.first_chunk_mut() {
-                        Some(place) => *place = values,
-                        None => row.iter_mut().zip(values).for_each(|(place, value)| *place = value),
-                    }
+    for (j, (panel, bias)) in panels.chunks_exact(inputs).zip(biases).enumerate() {
+        for (block, rows) in left.chunks_exact(inputs).zip(out.chunks_mut(outputs * ROWS)) {
+            // The last rows of a short text: of what is not there nothing is computed.
+            let product = match rows.len() / outputs {
+                0..=2 => tile!(2, block, panel),
+                3..=4 => tile!(4, block, panel),
+                _ => tile!(6, block, panel),
+            };
+            for (sums, row) in product.iter().zip(rows.chunks_mut(outputs)) {
+                let mut values = [0.0; COLUMNS];
+                for ((value, sum), bias) in values.iter_mut().zip(sums).zip(bias) {
+                    *value = sum + bias;
+                }
+                activation.apply(&mut values);
+                let Some(row) = row.get_mut(j * COLUMNS..) else { continue };
+                match row.first_chunk_mut() {
+                    Some(place) => *place = values,
+                    None => row.iter_mut().zip(values).for_each(|(place, value)| *place = value),
                 }
             }
         }
@@ -113,7 +124,7 @@ mod tests {
             let mut packed = Packed::default();
             packed.fill(&x, inputs);
             let mut out = vec![f32::NAN; rows * outputs];
-            layer.apply(&packed, Activation::Relu, &mut out);
+            layer.apply(&packed, Activation::Relu, &mut out, &Turn::default());
             for r in 0..rows {
                 for c in 0..outputs {
                     let sum: f32 = (0..inputs).map(|k| x[r * inputs + k] * w[c * inputs + k]).sum::<f32>() + b[c];

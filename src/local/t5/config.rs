@@ -9,6 +9,9 @@ use crate::local::read_object;
 /// The most tokens of a prompt, whatever a file says: the scores of attention grow with its square.
 const MAX_PROMPT: usize = 4096;
 
+/// The most bytes of the numbers of a prompt, and of those of an answer, while it is written.
+const MOST_WORK: usize = 512 << 20;
+
 /// A model's sizes. What a file leaves out is as in transformers' T5Config.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
@@ -60,7 +63,25 @@ impl Ends {
 struct GenerationConfig {
     eos_token_id: Option<Ends>,
     decoder_start_token_id: Option<u32>,
+    #[serde(flatten)]
+    others: std::collections::BTreeMap<String, serde_json::Value>,
 }
+
+/// What else a generation_config.json may ask for that changes answers, with the values that change nothing.
+const UNCHANGED: [(&str, &[f64]); 12] = [
+    ("num_beams", &[1.0]),
+    ("num_beam_groups", &[1.0]),
+    ("repetition_penalty", &[1.0]),
+    ("no_repeat_ngram_size", &[0.0]),
+    ("encoder_no_repeat_ngram_size", &[0.0]),
+    ("encoder_repetition_penalty", &[1.0]),
+    ("min_length", &[0.0, 1.0]),
+    ("min_new_tokens", &[0.0]),
+    ("forced_bos_token_id", &[]),
+    ("forced_eos_token_id", &[]),
+    ("bad_words_ids", &[]),
+    ("suppress_tokens", &[]),
+];
 
 impl Default for T5Config {
     fn default() -> Self {
@@ -94,6 +115,15 @@ impl T5Config {
         if let Some(json) = generation {
             let generation: GenerationConfig = read_object(json)
                 .map_err(|e| Error::invalid(format!("generation_config.json cannot be read ({e})")))?;
+            for (name, unchanged) in UNCHANGED {
+                let value = generation.others.get(name).filter(|v| !v.is_null());
+                if value.is_some_and(|v| !v.as_f64().is_some_and(|v| unchanged.contains(&v))) {
+                    return Err(Error::new(
+                        crate::error::Kind::Unsupported,
+                        format!("generation_config.json asks for {name}, which is not done here; choose another model"),
+                    ));
+                }
+            }
             config.decoder_start_token_id = generation.decoder_start_token_id.or(config.decoder_start_token_id);
             config.eos_token_id = generation.eos_token_id.unwrap_or(config.eos_token_id);
         }
@@ -113,7 +143,9 @@ impl T5Config {
         ];
         if sizes.iter().any(|size| *size == 0 || *size > 1 << 20)
             || config.num_layers.max(config.decoder_layers()) > 1000
-            || config.num_heads > 1000
+            || config.num_heads > 256
+            || config.d_model > 8192
+            || config.d_ff.max(config.num_heads * config.d_kv) > 1 << 16
         {
             return fault("a size is 0 or absurd");
         }
@@ -128,13 +160,21 @@ impl T5Config {
             return fault("decoder_start_token_id is outside of the vocabulary");
         }
         config.network()?;
-        config.n_positions = config.n_positions.min(MAX_PROMPT);
+        config.n_positions = config.n_positions.min(MAX_PROMPT).min(config.most_tokens());
         Ok(config)
     }
 
     /// Layers of the half that writes.
     pub fn decoder_layers(&self) -> usize {
         self.num_decoder_layers.unwrap_or(self.num_layers)
+    }
+
+    /// The most tokens of a prompt or an answer whose rows, keys and values fit into what is allowed.
+    pub fn most_tokens(&self) -> usize {
+        let inner = self.num_heads * self.d_kv;
+        let kept = 2 * inner * self.decoder_layers();
+        let rows = 5 * inner + 3 * self.d_ff + 4 * self.d_model;
+        (MOST_WORK / (size_of::<f32>() * (kept + rows).max(1))).max(1)
     }
 
     /// The token before the first of an answer.

@@ -13,11 +13,11 @@ use self::sampling::Choice;
 use self::stack::{Decoder, Encoder};
 use super::files::ModelDir;
 use super::layers::{Linear, Table};
-use super::tokenizer::Tokenizer;
+use super::tokenizer::{unknown, Tokenizer};
+use super::turn::Turn;
 use super::weights::Weights;
 use super::{EmbedOptions, GenerateOptions, Generated, LocalModel};
 use crate::error::{Error, Result};
-use crate::threads::interrupt::CancelToken;
 
 /// The most bytes of config.json and generation_config.json.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -80,23 +80,23 @@ impl T5 {
         })
     }
 
-    fn write(&self, prompt: &str, options: &GenerateOptions, cancel: &CancelToken) -> Result<Written> {
-        let prompt = self.tokenizer.encode(prompt, options.truncate)?.ids;
+    fn write(&self, prompt: &str, options: &GenerateOptions, turn: &Turn) -> Result<Written> {
+        let prompt = self.tokenizer.encode(prompt, options.truncate, turn)?.ids;
         if prompt.is_empty() {
             return Err(Error::invalid("the prompt has no tokens; give one that is not empty"));
         }
-        let most = options.max_tokens.clamp(1, MAX_NEW_TOKENS);
+        let most = options.max_tokens.clamp(1, MAX_NEW_TOKENS.min(self.config.most_tokens()));
         let mut embedded = Vec::with_capacity(prompt.len() * self.config.d_model);
         for token in &prompt {
             embedded.extend_from_slice(self.embedding(*token)?);
         }
-        let mut answer = self.decoder.begin(&self.encoder.apply(embedded, cancel)?, most, cancel)?;
+        let mut answer = self.decoder.begin(&self.encoder.apply(embedded, turn)?, most, turn)?;
         let mut choice = Choice::new(options);
         let mut tokens = Vec::new();
         let mut last = self.config.start();
         let mut finished = false;
         while !finished && tokens.len() < most {
-            let logits = self.next(&mut answer, last, cancel)?;
+            let logits = self.next(&mut answer, last, turn)?;
             last = choice.pick(&logits).ok_or_else(|| {
                 Error::response("the model computed numbers that are not finite; its weights are damaged")
             })?;
@@ -107,19 +107,19 @@ impl T5 {
     }
 
     fn embedding(&self, token: u32) -> Result<&[f32]> {
-        self.shared.row(token).ok_or_else(|| Error::internal("a token outside of the vocabulary"))
+        self.shared.row(token).ok_or_else(|| unknown(token))
     }
 
     /// How likely each token is after `last`, as logarithms up to a constant.
-    fn next(&self, answer: &mut stack::Answer, last: u32, cancel: &CancelToken) -> Result<Vec<f32>> {
-        let mut x = self.decoder.step(answer, self.embedding(last)?, cancel)?;
+    fn next(&self, answer: &mut stack::Answer, last: u32, turn: &Turn) -> Result<Vec<f32>> {
+        let mut x = self.decoder.step(answer, self.embedding(last)?, turn)?;
         if self.config.tie_word_embeddings {
             let scale = 1.0 / (self.config.d_model as f32).sqrt();
             x.iter_mut().for_each(|v| *v *= scale);
         }
         let mut logits = Vec::new();
         match &self.head {
-            Some(head) => head.apply(&x, &mut logits),
+            Some(head) => head.apply(&x, &mut logits, turn)?,
             None => self.shared.products(&x, &mut logits)?,
         }
         Ok(logits)
@@ -133,29 +133,29 @@ impl LocalModel for T5 {
 
     fn memory_bytes(&self) -> u64 {
         let head = self.head.as_ref().map_or(0, Linear::bytes);
-        self.shared.bytes() + head + self.encoder.bytes() + self.decoder.bytes()
+        self.shared.bytes() + head + self.encoder.bytes() + self.decoder.bytes() + self.tokenizer.memory_bytes()
     }
 
     fn dimensions(&self) -> Option<usize> {
         None
     }
 
-    fn embed(&self, _texts: &[&str], _options: EmbedOptions, _cancel: &CancelToken) -> Result<Vec<Result<Vec<f32>>>> {
+    fn embed(&self, _texts: &[&str], _options: EmbedOptions, _turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
         Err(Error::invalid(
             "this model generates text and embeds none; call ml_generate, or use one of provider bert_local",
         ))
     }
 
     /// The answer to a prompt. One that the bound on tokens cuts, or that is empty, is an error.
-    fn generate(&self, prompt: &str, options: &GenerateOptions, cancel: &CancelToken) -> Result<Generated> {
-        let written = self.write(prompt, options, cancel)?;
+    fn generate(&self, prompt: &str, options: &GenerateOptions, turn: &Turn) -> Result<Generated> {
+        let written = self.write(prompt, options, turn)?;
         if !written.finished {
             return Err(Error::response(format!(
                 "the answer was cut at the limit of {} tokens; raise max_tokens in the options, or ask for less",
                 written.tokens.len()
             )));
         }
-        let text = self.tokenizer.decode(&written.tokens)?;
+        let text = self.tokenizer.decode(&written.tokens, turn)?;
         if text.trim().is_empty() {
             return Err(Error::response("the model answered with an empty text; change the prompt"));
         }

@@ -2,10 +2,9 @@
 
 use super::config::T5Config;
 use crate::error::{Error, Result};
-use crate::local::check;
 use crate::local::layers::{attention, Activation, Heads, Linear, RmsNorm, Rows};
+use crate::local::turn::Turn;
 use crate::local::weights::Weights;
-use crate::threads::interrupt::CancelToken;
 
 fn lost() -> Error {
     Error::internal("a row outside of its tensor")
@@ -80,17 +79,17 @@ impl Network {
         })
     }
 
-    fn apply(&self, x: &mut [f32], scratch: &mut Scratch) {
+    fn apply(&self, x: &mut [f32], scratch: &mut Scratch, turn: &Turn) -> Result<()> {
         self.norm.apply(x, &mut scratch.normed);
-        self.widen.apply(&scratch.normed, &mut scratch.wide);
+        self.widen.apply(&scratch.normed, &mut scratch.wide, turn)?;
         self.activation.apply(&mut scratch.wide);
         if let Some(gate) = &self.gate {
-            gate.apply(&scratch.normed, &mut scratch.gates);
+            gate.apply(&scratch.normed, &mut scratch.gates, turn)?;
             for (v, gate) in scratch.wide.iter_mut().zip(&scratch.gates) {
                 *v *= gate;
             }
         }
-        self.narrow.add_to(&scratch.wide, x);
+        self.narrow.add_to(&scratch.wide, x, turn)
     }
 
     fn bytes(&self) -> u64 {
@@ -187,14 +186,14 @@ impl Encoder {
     }
 
     /// What the prompt's tokens mean, from their embeddings.
-    pub fn apply(&self, mut x: Vec<f32>, cancel: &CancelToken) -> Result<Vec<f32>> {
+    pub fn apply(&self, mut x: Vec<f32>, turn: &Turn) -> Result<Vec<f32>> {
         let mut scratch = Scratch::default();
         let inner = self.heads.count * self.heads.width;
         let mut biases = Vec::new();
         for (attend, network) in &self.layers {
-            check(cancel)?;
+            turn.check()?;
             attend.norm.apply(&x, &mut scratch.normed);
-            attend.queries_keys_values.apply(&scratch.normed, &mut scratch.joined);
+            attend.queries_keys_values.apply(&scratch.normed, &mut scratch.joined, turn)?;
             let rows = scratch.joined.len() / (3 * inner);
             if biases.is_empty() {
                 let last = rows.saturating_sub(1);
@@ -207,15 +206,15 @@ impl Encoder {
             scratch.seen.clear();
             scratch.seen.resize(rows * inner, 0.0);
             let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-            attention([q, k, v], self.heads, 1.0, &mut scratch.scores, &mut scratch.seen, |head, scores| {
+            attention([q, k, v], self.heads, 1.0, &mut scratch.scores, &mut scratch.seen, turn, |head, scores| {
                 let Some(bias) = biases.get(head) else { return };
                 for (i, row) in scores.chunks_exact_mut(rows).enumerate() {
                     // The distance to the first key is -i.
                     row.iter_mut().zip(bias.iter().skip(rows - 1 - i)).for_each(|(s, b)| *s += b);
                 }
             })?;
-            attend.out.add_to(&scratch.seen, &mut x);
-            network.apply(&mut x, &mut scratch);
+            attend.out.add_to(&scratch.seen, &mut x, turn)?;
+            network.apply(&mut x, &mut scratch, turn)?;
         }
         self.norm.apply(&x, &mut scratch.normed);
         Ok(scratch.normed)
@@ -281,11 +280,11 @@ impl Decoder {
     }
 
     /// An answer of at most `most` tokens to a prompt, as [`Encoder::apply`] left it.
-    pub fn begin(&self, prompt: &[f32], most: usize, cancel: &CancelToken) -> Result<Answer> {
+    pub fn begin(&self, prompt: &[f32], most: usize, turn: &Turn) -> Result<Answer> {
         let layers = self.layers.iter().map(|layer| {
-            check(cancel)?;
+            turn.check()?;
             let mut known = Known::default();
-            layer.cross.keys_values.apply(prompt, &mut known.prompt);
+            layer.cross.keys_values.apply(prompt, &mut known.prompt, turn)?;
             Ok(known)
         });
         Ok(Answer {
@@ -297,7 +296,7 @@ impl Decoder {
     }
 
     /// Takes the embedding of the answer's next token, and gives what follows it, before the vocabulary.
-    pub fn step(&self, answer: &mut Answer, embedding: &[f32], cancel: &CancelToken) -> Result<Vec<f32>> {
+    pub fn step(&self, answer: &mut Answer, embedding: &[f32], turn: &Turn) -> Result<Vec<f32>> {
         let inner = self.heads.count * self.heads.width;
         let scratch = &mut answer.scratch;
         let mut x = embedding.to_vec();
@@ -305,9 +304,9 @@ impl Decoder {
             return Err(lost());
         }
         for (layer, known) in self.layers.iter().zip(&mut answer.layers) {
-            check(cancel)?;
+            turn.check()?;
             layer.attend.norm.apply(&x, &mut scratch.normed);
-            layer.attend.queries_keys_values.apply(&scratch.normed, &mut scratch.joined);
+            layer.attend.queries_keys_values.apply(&scratch.normed, &mut scratch.joined, turn)?;
             known.own.extend_from_slice(scratch.joined.get(inner..).ok_or_else(lost)?);
             let (skip, biases) = (answer.most, &answer.biases);
             let query = Rows { data: &scratch.joined, rows: 1, stride: inner };
@@ -321,21 +320,22 @@ impl Decoder {
                 1.0,
                 &mut scratch.scores,
                 &mut scratch.seen,
+                turn,
                 |head, scores| {
                     let Some(bias) = biases.get(head).and_then(|b| b.get(skip.saturating_sub(far)..)) else { return };
                     scores.iter_mut().zip(bias).for_each(|(s, b)| *s += b);
                 },
             )?;
-            layer.attend.out.add_to(&scratch.seen, &mut x);
+            layer.attend.out.add_to(&scratch.seen, &mut x, turn)?;
 
             layer.cross.norm.apply(&x, &mut scratch.normed);
-            layer.cross.queries.apply(&scratch.normed, &mut scratch.joined);
+            layer.cross.queries.apply(&scratch.normed, &mut scratch.joined, turn)?;
             let query = Rows { data: &scratch.joined, rows: 1, stride: inner };
             let (keys, values) = pairs(&known.prompt, inner)?;
-            attention([query, keys, values], self.heads, 1.0, &mut scratch.scores, &mut scratch.seen, |_, _| {})?;
-            layer.cross.out.add_to(&scratch.seen, &mut x);
+            attention([query, keys, values], self.heads, 1.0, &mut scratch.scores, &mut scratch.seen, turn, |_, _| {})?;
+            layer.cross.out.add_to(&scratch.seen, &mut x, turn)?;
 
-            layer.network.apply(&mut x, scratch);
+            layer.network.apply(&mut x, scratch, turn)?;
         }
         self.norm.apply(&x, &mut scratch.normed);
         Ok(scratch.normed.clone())
