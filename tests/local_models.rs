@@ -17,6 +17,8 @@ use mysql_ml::local::static_embedding::StaticModel;
 use mysql_ml::local::turn::Turn;
 use mysql_ml::local::{EmbedOptions, LocalModel};
 use mysql_ml::providers::Role;
+use mysql_ml::threads::interrupt::CancelToken;
+use serde_json::json;
 use xtask::endpoint::hub::Hub;
 use xtask::tiny_model::{self, bert_tensors, write_safetensors};
 
@@ -161,7 +163,8 @@ fn damaged_files_are_errors_that_name_them() {
             Box::new(|d| edit(&d.join("config.json"), "\"hidden_size\":8", "\"hidden_size\":0")),
             &["config.json", "hidden_size"],
         ),
-        (Box::new(|d| edit(&d.join("config.json"), "\"hidden_size\":8", "\"hidden_size\":1000000")), &["shape"]),
+        (Box::new(|d| edit(&d.join("config.json"), "\"hidden_size\":8", "\"hidden_size\":1000000")), &["hidden_size"]),
+        (Box::new(|d| edit(&d.join("config.json"), "\"hidden_size\":8", "\"hidden_size\":64")), &["shape"]),
         (
             Box::new(|d| edit(&d.join("config.json"), "\"num_attention_heads\":2", "\"num_attention_heads\":3")),
             &["num_attention_heads"],
@@ -170,8 +173,8 @@ fn damaged_files_are_errors_that_name_them() {
         (Box::new(|d| edit(&d.join("modules.json"), "models.Normalize", "models.LSTM")), &["modules.json", "LSTM"]),
         (Box::new(|d| edit(&d.join("modules.json"), "1_Pooling", "../..")), &["leads out"]),
         (
-            Box::new(|d| edit(&d.join("1_Pooling/config.json"), "mean_tokens", "weightedmean_tokens")),
-            &["pooling weightedmean_tokens"],
+            Box::new(|d| edit(&d.join("1_Pooling/config.json"), "mean_tokens", "median_tokens")),
+            &["pooling median_tokens"],
         ),
         (Box::new(|d| edit(&d.join("sentence_bert_config.json"), "16", "2")), &["max_seq_length"]),
     ];
@@ -181,6 +184,306 @@ fn damaged_files_are_errors_that_name_them() {
             assert!(message.contains(part), "case {i}: {part} is not in: {message}");
         }
     }
+}
+
+/// A copy of the golden encoder of the BERT kind, changed.
+fn golden_bert(change: impl FnOnce(&Path)) -> (tempfile::TempDir, ModelDir) {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("m");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny_encoders/bert");
+    std::fs::create_dir_all(folder.join("1_Pooling")).unwrap();
+    for file in ["config.json", "tokenizer.json", "model.safetensors", "modules.json", "1_Pooling/config.json"] {
+        std::fs::copy(golden.join(file), folder.join(file)).unwrap();
+    }
+    change(&folder);
+    let dir = ModelDir::open(root.path(), "m").unwrap();
+    (root, dir)
+}
+
+fn write(folder: &Path, file: &str, value: serde_json::Value) {
+    std::fs::create_dir_all(folder.join(file).parent().unwrap()).unwrap();
+    std::fs::write(folder.join(file), value.to_string()).unwrap();
+}
+
+fn vector_of(model: &dyn LocalModel, text: &str, role: Role) -> Vec<f32> {
+    let options = EmbedOptions { role, ..CUT };
+    model.embed(&[text], options, &Turn::default()).unwrap().remove(0).unwrap()
+}
+
+fn length(vector: &[f32]) -> f32 {
+    vector.iter().map(|x| x * x).sum::<f32>().sqrt()
+}
+
+fn assert_close(got: &[f32], wanted: &[f32]) {
+    assert_eq!(got.len(), wanted.len());
+    assert!(got.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-3), "{got:?} and not {wanted:?}");
+}
+
+#[test]
+fn tokens_of_prompts_are_left_out_where_the_model_says_so() {
+    // sentence-transformers 6.2.0 on this model.
+    const DOCUMENT: [f32; 16] = [
+        0.31918, 0.206426, -0.522631, -0.236021, -1.368759, 0.053984, 0.855263, -0.888206, -1.704883, 1.166667,
+        0.330372, 0.493857, 1.185331, -1.060881, -0.08134, 0.119283,
+    ];
+    const QUERY: [f32; 16] = [
+        0.331868, 0.23005, -0.609774, -0.16398, -1.467752, 0.088154, 0.912889, -0.828339, -1.599451, 1.151177,
+        0.331134, 0.532511, 1.018, -1.137161, -0.00736, 0.105709,
+    ];
+    let (_root, dir) = golden_bert(|d| {
+        let pooling =
+            json!({"word_embedding_dimension": 16, "pooling_mode_mean_tokens": true, "include_prompt": false});
+        write(d, "1_Pooling/config.json", pooling);
+        let prompts = json!({"prompts": {"query": "where is ", "document": "my order "}, "default_prompt_name": null});
+        write(d, "config_sentence_transformers.json", prompts);
+    });
+    let model = SentenceModel::open(&dir).unwrap();
+    assert_close(&vector_of(&model, "the cat", Role::Document), &DOCUMENT);
+    assert_close(&vector_of(&model, "the cat", Role::Query), &QUERY);
+}
+
+#[test]
+fn lengths_and_letters_are_read_under_every_name_of_the_file() {
+    for kind in ["bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"] {
+        let name = format!("sentence_{kind}_config.json");
+        let (_root, dir) = golden_bert(|d| write(d, &name, json!({"max_seq_length": 5, "do_lower_case": false})));
+        let model = SentenceModel::open(&dir).unwrap();
+        let options = EmbedOptions { truncate: false, ..CUT };
+        let result = model.embed(&["the cat sat on the mat"], options, &Turn::default()).unwrap().remove(0);
+        assert!(result.unwrap_err().message().contains("more than the 5 tokens"), "{name}");
+    }
+    for unknown in [json!({"query_length": 8}), json!({"processing_kwargs": {"text": {"padding": "max_length"}}})] {
+        let (_root, dir) = golden_bert(|d| write(d, "sentence_bert_config.json", unknown));
+        assert!(SentenceModel::open(&dir).err().unwrap().message().contains("not done here"));
+    }
+}
+
+#[test]
+fn all_ways_of_pooling_in_the_order_that_the_file_has() {
+    let of = |pooling: serde_json::Value| {
+        let (_root, dir) = golden_bert(|d| write(d, "1_Pooling/config.json", pooling));
+        SentenceModel::open(&dir).map(|model| vector_of(&model, "the cat sat", Role::Document))
+    };
+    let one = |mode: &str| of(json!({"embedding_dimension": 16, "pooling_mode": mode})).unwrap();
+    let ways = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"];
+    let all: Vec<f32> = ways.iter().flat_map(|mode| one(mode)).collect();
+    let old = ["cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken"];
+    let flags = old.iter().map(|name| (format!("pooling_mode_{name}"), json!(true))).collect();
+    assert_close(&of(serde_json::Value::Object(flags)).unwrap(), &all);
+    let backward: Vec<f32> = ways.iter().rev().flat_map(|mode| one(mode)).collect();
+    let reversed: Vec<&str> = ways.iter().rev().copied().collect();
+    assert_close(&of(json!({"pooling_mode": reversed})).unwrap(), &backward);
+    // Of five tokens: the mean is a fifth of the sum, and the root of five times as much.
+    let (mean, root) = (one("mean"), one("mean_sqrt_len_tokens"));
+    assert_close(&mean.iter().map(|x| x * 5_f32.sqrt()).collect::<Vec<_>>(), &root);
+    assert_close(&of(json!({"word_embedding_dimension": 16})).unwrap(), &mean);
+    for bad in [
+        json!({"pooling_mode": "median"}),
+        json!({"pooling_mode": []}),
+        json!({"pooling_mode_mean_tokens": true, "pooling_temperature": 2}),
+    ] {
+        assert!(of(bad).unwrap_err().message().contains("pooling"));
+    }
+}
+
+#[test]
+fn modules_are_computed_or_refused() {
+    let modules = |more: &[(&str, &str)]| {
+        let all = [("", "models.Transformer"), ("1_Pooling", "models.Pooling")];
+        let list = all.iter().chain(more).enumerate().map(|(i, (path, kind))| {
+            let kind = if kind.contains('.') && !kind.starts_with("models.") {
+                (*kind).into()
+            } else {
+                format!("sentence_transformers.{kind}")
+            };
+            json!({"idx": i, "name": i.to_string(), "path": path, "type": kind})
+        });
+        serde_json::Value::Array(list.collect())
+    };
+    let plain = {
+        let (_root, dir) = golden_bert(|_| {});
+        vector_of(&SentenceModel::open(&dir).unwrap(), "the cat", Role::Document)
+    };
+    let (_root, dir) = golden_bert(|d| {
+        write(
+            d,
+            "modules.json",
+            modules(&[("2_Dense", "models.Dense"), ("3_Norm", "models.LayerNorm"), ("4_D", "models.Dropout")]),
+        );
+        write(
+            d,
+            "2_Dense/config.json",
+            json!({"in_features": 16, "out_features": 16, "bias": false, "activation_function": "torch.nn.modules.linear.Identity", "use_residual": true}),
+        );
+        let twice: Vec<f32> = (0..256).map(|i| if i % 17 == 0 { 2.0 } else { 0.0 }).collect();
+        write_safetensors(&d.join("2_Dense/model.safetensors"), &[("linear.weight".into(), vec![16, 16], twice)])
+            .unwrap();
+        write(d, "3_Norm/config.json", json!({"dimension": 16}));
+        let norm = [("norm.weight".into(), vec![16], vec![1.0; 16]), ("norm.bias".into(), vec![16], vec![0.5; 16])];
+        write_safetensors(&d.join("3_Norm/model.safetensors"), &norm).unwrap();
+    });
+    let got = vector_of(&SentenceModel::open(&dir).unwrap(), "the cat", Role::Document);
+    let mean = plain.iter().sum::<f32>() / 16.0;
+    let deviation = (plain.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / 16.0).sqrt();
+    assert_close(&got, &plain.iter().map(|x| (x - mean) / deviation + 0.5).collect::<Vec<_>>());
+    for kind in
+        ["models.CNN", "models.WeightedLayerPooling", "models.Router", "elsewhere_st.Normalize", "models.Pooling"]
+    {
+        let (_root, dir) = golden_bert(|d| write(d, "modules.json", modules(&[("2_X", kind)])));
+        let message = SentenceModel::open(&dir).err().expect(kind).message().to_owned();
+        assert!(message.contains("modules.json") && message.contains("not computed here"), "{kind}: {message}");
+    }
+    let (_root, dir) =
+        golden_bert(|d| write(d, "config_sentence_transformers.json", json!({"model_type": "SparseEncoder"})));
+    assert!(SentenceModel::open(&dir).err().unwrap().message().contains("SparseEncoder"));
+}
+
+#[test]
+fn static_models_do_what_their_modules_and_prompts_say() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("s");
+    tiny_model::static_embedding(&folder.join("0_StaticEmbedding")).unwrap();
+    std::fs::remove_file(folder.join("0_StaticEmbedding/config.json")).unwrap();
+    let kind = |kind: &str| format!("sentence_transformers.models.{kind}");
+    let modules = |second: &str| {
+        json!([{"idx": 0, "name": "0", "path": "0_StaticEmbedding", "type": kind("StaticEmbedding")},
+               {"idx": 1, "name": "1", "path": "1_Normalize", "type": kind(second)}])
+    };
+    write(&folder, "modules.json", modules("Normalize"));
+    write(&folder, "config_sentence_transformers.json", json!({"prompts": {"query": "where is ", "document": ""}}));
+    let dir = ModelDir::open(root.path(), "s").unwrap();
+    let model = StaticModel::open(&dir).unwrap();
+    let (document, query) = (vector_of(&model, "the cat", Role::Document), vector_of(&model, "the cat", Role::Query));
+    assert!((length(&document) - 1.0).abs() < 1e-5);
+    assert_close(&query, &vector_of(&model, "where is the cat", Role::Document));
+    assert_ne!(document, query);
+    // The first numbers of a vector of length 1 have length 1 again.
+    let options = EmbedOptions { dimensions: Some(3), ..CUT };
+    let short = model.embed(&["the cat"], options, &Turn::default()).unwrap().remove(0).unwrap();
+    assert!(short.len() == 3 && (length(&short) - 1.0).abs() < 1e-5, "{short:?}");
+    assert!((short[0] / short[1] - document[0] / document[1]).abs() < 1e-4);
+    let options = EmbedOptions { dimensions: Some(9), ..CUT };
+    let error = model.embed(&["the cat"], options, &Turn::default()).unwrap().remove(0).unwrap_err();
+    assert!(error.message().contains("have 8 dimensions"), "{error}");
+    write(&folder, "modules.json", modules("LSTM"));
+    assert!(StaticModel::open(&dir).err().unwrap().message().contains("LSTM"));
+}
+
+#[test]
+fn letters_are_as_the_configuration_of_the_tokenizer_says() {
+    let of = |config: serde_json::Value| {
+        let root = tempfile::tempdir().unwrap();
+        tiny_model::bert(&root.path().join("m")).unwrap();
+        write(&root.path().join("m"), "tokenizer_config.json", config);
+        let model = SentenceModel::open(&ModelDir::open(root.path(), "m").unwrap()).unwrap();
+        (vector_of(&model, "THE CAT", Role::Document), vector_of(&model, "the cat", Role::Document))
+    };
+    let (large, small) = of(json!({}));
+    assert_eq!(large, small);
+    let (large, small) = of(json!({"do_lower_case": false, "tokenizer_class": "BertTokenizer"}));
+    assert_ne!(large, small);
+    let (large, small) = of(json!({"do_lower_case": false, "tokenizer_class": "PreTrainedTokenizerFast"}));
+    assert_eq!(large, small);
+}
+
+#[test]
+fn a_million_positions_take_no_longer_than_the_call() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("m");
+    tiny_model::bert(&folder).unwrap();
+    let mut tensors = bert_tensors();
+    let positions = 1 << 20;
+    let table = tensors.iter_mut().find(|t| t.0.contains("position")).unwrap();
+    (table.1, table.2) = (vec![positions, 8], vec![0.25; positions * 8]);
+    write_safetensors(&folder.join("model.safetensors"), &tensors).unwrap();
+    edit(&folder.join("config.json"), "\"max_position_embeddings\":16", "\"max_position_embeddings\":1048576");
+    std::fs::remove_file(folder.join("sentence_bert_config.json")).unwrap();
+    let model = SentenceModel::open(&ModelDir::open(root.path(), "m").unwrap()).unwrap();
+    let text = "cat ".repeat(260_000);
+    let uncut = EmbedOptions { truncate: false, ..CUT };
+    let error = model.embed(&[&text], uncut, &Turn::default()).unwrap().remove(0).unwrap_err();
+    assert!(error.message().contains("more than the 8192 tokens"), "{error}");
+    let cancel = CancelToken::default();
+    let turn = Turn::of(cancel.clone());
+    let began = std::thread::scope(|scope| {
+        let call = scope.spawn(|| model.embed(&[text.as_str(); 20], CUT, &turn));
+        std::thread::sleep(Duration::from_millis(500));
+        let began = Instant::now();
+        cancel.cancel();
+        assert_eq!(call.join().unwrap().unwrap_err().sql_code(), 1317);
+        began
+    });
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_tokenizer_that_makes_texts_grow_leaves_the_server_and_other_models_alone() {
+    let running = start();
+    for name in ["growing", "tiny"] {
+        tiny_model::bert(&running.models().join(name)).unwrap();
+    }
+    let path = running.models().join("growing/tokenizer.json");
+    let mut file: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let rule = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaaaa"});
+    file["normalizer"] = json!({"type": "Sequence", "normalizers": vec![rule; 9]});
+    std::fs::write(&path, file.to_string()).unwrap();
+    let mut root = running.root();
+    register(&mut root, "growing", "growing");
+    register(&mut root, "tiny", "tiny");
+    for text in ["banana", "a"] {
+        let sql = format!("SELECT mysql.ml_embedding('growing', REPEAT('{text} ', 1000))");
+        let (code, message) = server_error(root.query::<mysql::Row, _>(sql));
+        assert!(code == 3200 && message.contains("make more than 2 MB"), "{code} {message}");
+    }
+    let dimensions: Option<u32> = root.query_first("SELECT VECTOR_DIM(mysql.ml_embedding('tiny', 'cat'))").unwrap();
+    assert_eq!(dimensions, Some(8));
+    // Less than the model has, by its option.
+    root.query_drop("CALL mysql.ml_set_model_options('tiny', '{\"dimensions\": 4}')").unwrap();
+    let dimensions: Option<u32> = root.query_first("SELECT VECTOR_DIM(mysql.ml_embedding('tiny', 'cat'))").unwrap();
+    assert_eq!(dimensions, Some(4));
+    assert!(running.errors_in_log().is_empty());
+}
+
+#[test]
+fn sessions_with_long_texts_let_another_accounts_call_on_another_model_through() {
+    let running = start();
+    running.put_minilm();
+    tiny_model::bert(&running.models().join("tiny")).unwrap();
+    let mut root = running.root();
+    register(&mut root, "tiny", "tiny");
+    root.query_drop(
+        "CREATE USER app@localhost; GRANT `ml_user` TO app@localhost; SET DEFAULT ROLE `ml_user` TO app@localhost",
+    )
+    .unwrap();
+    root.query_drop("SELECT mysql.ml_embedding('bert_local', 'load it'), mysql.ml_embedding('tiny', 'load it')")
+        .unwrap();
+    let long = "a long text of many words ".repeat(60);
+    let go_on = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for session in 0..33 {
+            let (running, go_on, long) = (&running, &go_on, &long);
+            scope.spawn(move || {
+                let mut conn = running.root();
+                conn.query_drop("SET SESSION max_execution_time = 0").unwrap();
+                for i in 0.. {
+                    if !go_on.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    // One that is killed or too late is no matter here.
+                    let _ = conn
+                        .exec_drop("SELECT mysql.ml_embedding('bert_local', ?)", (format!("{session} {i} {long}"),));
+                }
+            });
+        }
+        wait_until(&mut root, |root| local_status(root)["waiting"].as_u64().unwrap() > 20);
+        let mut app = running.server.connect("app").unwrap();
+        for i in 0..10 {
+            let began = Instant::now();
+            app.exec_drop("SELECT mysql.ml_embedding('tiny', ?)", (format!("cat {i}"),)).unwrap();
+            assert!(began.elapsed() < Duration::from_secs(2), "call {i}: {:?}", began.elapsed());
+        }
+        go_on.store(false, Ordering::Relaxed);
+    });
 }
 
 #[test]
@@ -487,4 +790,36 @@ fn a_fetch_tells_how_far_it_is_and_can_be_killed() {
     assert_eq!(code, 1317);
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert!(!running.models().join("test/large").exists());
+}
+
+#[test]
+fn a_fetch_never_deletes_the_models_of_others() {
+    let running = start();
+    let folder = running.secrets.path().join("repository");
+    tiny_model::bert(&folder).unwrap();
+    for id in ["acme", "acme/model-three"] {
+        Hub::serve(&running.endpoint, id, &folder).unwrap();
+    }
+    for name in ["acme/model-one", "acme/model-two"] {
+        tiny_model::bert(&running.models().join(name)).unwrap();
+    }
+    let mut root = running.root();
+    let host = running.endpoint.url("").trim_end_matches('/').to_owned();
+    root.exec_drop("CALL mysql.ml_set_setting('huggingface_host', ?)", (host,)).unwrap();
+    register(&mut root, "all", "hf:acme");
+    register(&mut root, "three", "hf:acme/model-three");
+    register(&mut root, "one", "acme/model-one");
+    let (_, message) = server_error(root.query::<mysql::Row, _>("CALL mysql.ml_fetch_model('all')"));
+    assert!(message.contains("is not replaced") && message.contains("move it away"), "{message}");
+    root.query_drop("CALL mysql.ml_fetch_model('three')").unwrap();
+    root.query_drop("CALL mysql.ml_fetch_model('three')").unwrap();
+    for model in ["one", "three"] {
+        let sql = format!("SELECT VECTOR_DIM(mysql.ml_embedding('{model}', 'cat'))");
+        assert_eq!(root.query_first::<u32, _>(sql).unwrap(), Some(8));
+    }
+    assert!(running.models().join("acme/model-two/model.safetensors").exists());
+    // A file of somebody's among those that were fetched.
+    std::fs::write(running.models().join("acme/model-three/notes.txt"), "mine").unwrap();
+    let (_, message) = server_error(root.query::<mysql::Row, _>("CALL mysql.ml_fetch_model('three')"));
+    assert!(message.contains("notes.txt"), "{message}");
 }

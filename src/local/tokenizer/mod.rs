@@ -79,6 +79,33 @@ struct File {
     model: ModelWrapper,
 }
 
+/// What tokenizer_config.json says that transformers' classes for BERT put in the place of tokenizer.json's.
+#[derive(Deserialize, Default)]
+struct Config {
+    tokenizer_class: Option<String>,
+    do_lower_case: Option<bool>,
+    tokenize_chinese_chars: Option<bool>,
+    #[serde(default)]
+    strip_accents: Option<Value>,
+}
+
+impl Config {
+    fn apply(self, normalizer: &mut Option<Value>) {
+        let of_bert = self.tokenizer_class.as_deref().is_none_or(|class| {
+            let class = class.strip_suffix("Fast").unwrap_or(class);
+            matches!(class, "BertTokenizer" | "DistilBertTokenizer" | "MPNetTokenizer")
+        });
+        let Some(Value::Object(rule)) = normalizer.as_mut().filter(|_| of_bert) else { return };
+        if rule.get("type").and_then(Value::as_str) != Some("BertNormalizer") {
+            return;
+        }
+        let mut set = |name: &str, value: Option<Value>| value.map(|value| rule.insert(name.to_owned(), value));
+        set("lowercase", self.do_lower_case.map(Value::Bool));
+        set("handle_chinese_chars", self.tokenize_chinese_chars.map(Value::Bool));
+        set("strip_accents", self.strip_accents.filter(|v| v.is_boolean() || v.is_null()));
+    }
+}
+
 /// The bytes that the tokenizer in a directory will take, as an estimate; 0 where there is none.
 pub fn estimate(dir: &ModelDir) -> Result<u64> {
     if !dir.has(FILE) {
@@ -115,7 +142,10 @@ impl Tokenizer {
         let unusable = |e: &str| unusable(&name, e);
         let memory = sizes::check(&bytes).map_err(|e| unusable(&e))?;
         // The package panics at some files.
-        let made = guard::catch(|| Ok(Self::make(&bytes))).unwrap_or_else(|_| Err("its reader fails".into()));
+        // Where only tokens are wanted, the file alone counts, as in sentence-transformers.
+        let config = if special { dir.optional_json("tokenizer_config.json")? } else { None };
+        let made = guard::catch(|| Ok(Self::make(&bytes, config.unwrap_or_default())))
+            .unwrap_or_else(|_| Err("its reader fails".into()));
         let (inner, words, texts) = made.map_err(|e| unusable(&e))?;
         let max_tokens = max_tokens.min(MOST_TOKENS);
         let added = inner.get_post_processor().map_or(0, |p| p.added_tokens(false));
@@ -132,11 +162,12 @@ impl Tokenizer {
         Ok(made)
     }
 
-    fn make(bytes: &[u8]) -> std::result::Result<(Inner, Words, Texts), String> {
-        let file: File = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    fn make(bytes: &[u8], config: Config) -> std::result::Result<(Inner, Words, Texts), String> {
+        let mut file: File = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         if file.version.as_deref().is_some_and(|v| v != "1.0") {
             return Err("its version is not 1.0".into());
         }
+        config.apply(&mut file.normalizer);
         check_template(file.post_processor.as_ref())?;
         let mut inner = Inner::new(file.model);
         inner.with_normalizer(Some(Normal::read(file.normalizer.as_ref())?)).map_err(|e| e.to_string())?;
@@ -204,15 +235,11 @@ impl Tokenizer {
     /// How many tokens stand before a text that begins with `beginning`: those of the beginning, with the special ones
     /// before it.
     pub fn count_before(&self, beginning: &str, turn: &Turn) -> Result<usize> {
-        let alone = self.encode(beginning, true, turn)?;
-        // What closes a text is not before it.
-        let last = if self.special { alone.ids.last().filter(|id| self.is_special(**id)) } else { None };
-        Ok(alone.ids.len() - usize::from(last.is_some()))
-    }
-
-    fn is_special(&self, id: u32) -> bool {
-        let vocabulary = self.inner.get_added_vocabulary();
-        vocabulary.simple_id_to_token(id).is_some_and(|token| vocabulary.is_special_token(&token))
+        let most = self.max_tokens.saturating_sub(self.around);
+        let ids: Vec<u32> = self.part(beginning, most, turn)?.into_iter().take(most).collect();
+        let whole = self.around(ids.clone())?;
+        let before = (0..=self.around).find(|n| whole.ids.get(*n..).is_some_and(|rest| rest.starts_with(&ids)));
+        Ok(before.unwrap_or(0) + ids.len())
     }
 
     /// The tokens of a text or its beginning, at least `most` where there are so many.
