@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memchr3};
 
 /// An answer with more oddities than this is none.
 const MOST: usize = 100_000;
@@ -87,20 +87,45 @@ fn mended(body: &[u8]) -> Option<Vec<u8>> {
     Some(mending.out)
 }
 
-/// `NaN` and `Infinity` between strings, which JSON has no numbers for.
+/// `NaN`, `Infinity` and numbers beyond all bounds between strings, which JSON has no numbers for, or its readers.
 fn not_numbers(mending: &mut Mending<'_>, range: Range<usize>) {
     let body = mending.body;
+    let segment = body.get(..range.end).unwrap_or_default();
     let mut at = range.start;
-    while let Some(found) = body.get(at..range.end).and_then(|rest| memchr2(b'N', b'I', rest)) {
-        let begin = at + found;
-        let rest = body.get(begin..range.end).unwrap_or_default();
-        let word = [&b"NaN"[..], b"Infinity"].into_iter().find(|word| rest.starts_with(word));
-        at = begin + word.map_or(1, <[u8]>::len);
-        if word.is_some() {
+    let next = |at: usize| {
+        let rest = segment.get(at..)?;
+        let first = memchr3(b'N', b'I', b'e', rest);
+        // Written by few.
+        let upper = memchr(b'E', rest.get(..first.unwrap_or(rest.len()))?);
+        upper.or(first).map(|found| at + found)
+    };
+    while let Some(begin) = next(at) {
+        let rest = segment.get(begin..).unwrap_or_default();
+        at = begin + 1;
+        if let Some(word) = [&b"NaN"[..], b"Infinity"].into_iter().find(|word| rest.starts_with(word)) {
+            at = begin + word.len();
             let signed = begin > range.start && body.get(begin - 1) == Some(&b'-');
             mending.replace(begin - usize::from(signed)..at, b"null");
+        } else if let Some(number) = beyond(segment, range.start, begin) {
+            at = number.end;
+            mending.replace(number, b"null");
         }
     }
+}
+
+/// The place of a number whose exponent begins at `e`, where it is larger than any that readers take.
+fn beyond(segment: &[u8], from: usize, e: usize) -> Option<Range<usize>> {
+    let digits = |at: usize| segment.get(at..).map_or(0, |rest| rest.iter().take_while(|b| b.is_ascii_digit()).count());
+    let exponent = e + 1 + usize::from(segment.get(e + 1) == Some(&b'+'));
+    let count = digits(exponent);
+    // Fewer digits are within bounds.
+    if count < 3 {
+        return None;
+    }
+    let mantissa = segment.get(from..e)?.iter().rev();
+    let begin = e - mantissa.take(400).take_while(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-')).count();
+    let number = std::str::from_utf8(segment.get(begin..exponent + count)?).ok()?;
+    number.parse::<f64>().ok().filter(|x| x.is_infinite()).map(|_| begin..exponent + count)
 }
 
 /// Mends a string whose first character stands at `at`; returns where what follows it begins.
@@ -198,9 +223,20 @@ mod tests {
             "{\"a\":[null,null,null,1],\"NaN\":\"NaN -Infinity\"}"
         );
         assert_eq!(tidied(b"{\"a\":\"x\ny\tz\x01 it\\'s\"}"), "{\"a\":\"x\\ny\\tz\\u0001 it's\"}");
-        for same in
-            ["NaN", "text \u{1}", "{\"a\":\"", "[1,2.5e3]", "{\"a\":\"\\u12", "<html>Infinity</html>", "{\"I\":No}"]
-        {
+        assert_eq!(
+            tidied(b"[1e999,-2.5E+400,1e-999,1.7e308,{\"1e999\":\"1e999\",\"b\":1.8e309}]"),
+            "[null,null,1e-999,1.7e308,{\"1e999\":\"1e999\",\"b\":null}]"
+        );
+        for same in [
+            "[true,false,1e5,1E5,-1e+12]",
+            "NaN",
+            "text \u{1}",
+            "{\"a\":\"",
+            "[1,2.5e3]",
+            "{\"a\":\"\\u12",
+            "<html>Infinity</html>",
+            "{\"I\":No}",
+        ] {
             assert_eq!(tidied(same.as_bytes()), same);
         }
     }
@@ -224,9 +260,11 @@ mod tests {
     #[ignore = "a measurement"]
     fn eight_megabytes() {
         let numbers = "-0.01234567,".repeat((8 << 20) / 12);
+        let exponents = "-1.234567e-05,".repeat((8 << 20) / 14);
         let prose = "He said \\\"no\\\".\\nThen é nothing. ".repeat((8 << 20) / 34);
         let bodies = [
             ("numbers", format!("[{numbers}1]")),
+            ("numbers with exponents", format!("[{exponents}1]")),
             ("prose", format!("[\"{prose}\"]")),
             ("halves of pairs", format!("[\"{}\"]", "\\ud83d plain text ".repeat(50_000))),
         ];
