@@ -132,6 +132,20 @@ fn what_was_sent_is_in_no_answer_and_no_error() {
 }
 
 #[test]
+fn a_refusal_with_odd_characters_is_understood() {
+    let e = Endpoint::start().unwrap();
+    let words = "x \\ud83d y";
+    let body = format!(r#"{{"error":{{"message":"{words}","code":"insufficient_quota"}}}}"#);
+    for (path, start, end) in [("/half", "", ""), ("/mark", "\u{feff}", "\0\0")] {
+        let answer = Answer::raw_json(429, format!("{start}{body}{end}"));
+        e.on(path, move |_: &Recorded| answer.clone());
+        let error = send_again(&call(&e.url(path)), 3).unwrap_err();
+        assert!(error.message().contains("\"x \u{fffd} y\"; the account's quota"), "{error}");
+        assert_eq!(e.count_for(path), 1, "an exhausted quota is not asked again");
+    }
+}
+
+#[test]
 fn a_refusal_without_retry_after_is_waited_out_as_the_reset_headers_say() {
     let e = Endpoint::start().unwrap();
     let first = |answer: fn() -> Answer| {

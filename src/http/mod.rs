@@ -6,6 +6,7 @@ pub mod proxy;
 pub mod rate_limit;
 pub mod redact;
 pub mod retry;
+pub mod tidy;
 mod transport;
 
 use std::collections::HashMap;
@@ -485,7 +486,7 @@ fn exchange(
             false,
         ))),
         (_, body) => {
-            let body = body.unwrap_or_default();
+            let body = tidy::tidy(body.unwrap_or_default());
             let advice = retry::advice(status, get, &body, now);
             Err(place(Failure {
                 wait: advice.wait,

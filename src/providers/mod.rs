@@ -20,7 +20,6 @@ pub mod ollama;
 pub mod open_ai;
 pub mod scan;
 pub mod template;
-pub mod tidy;
 pub mod usage;
 pub mod voyage;
 
