@@ -186,6 +186,8 @@ DELETE FROM mysql.cloudsql_ml_embed_failures WHERE account = '';
 -- The names that the earlier version gave.
 UPDATE mysql.cloudsql_ml_embed_configs SET object_name = CONCAT('ml_embeddings_', LEFT(SHA2(CONCAT(LOWER(table_name), CHAR(0), LOWER(embedding_column)), 256), 16)) WHERE object_name = '';
 
+-- Whether this server is a source: then it goes on with the columns of the one that it replicated.
+GRANT SELECT ON performance_schema.replication_connection_configuration TO `mysql_ml`@`localhost`;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_embed_configs TO `mysql_ml`@`localhost`;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_embed_progress TO `mysql_ml`@`localhost`;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mysql.cloudsql_ml_embed_failures TO `mysql_ml`@`localhost`;
@@ -209,7 +211,7 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_reg
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_settings() RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER COMMENT 'mysql-ml: all settings as JSON' RETURN mysql_ml_so_ml_list_settings();
 
 -- Embeds a table, with the caller's rights on it.
-CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_embed_table(model_id TEXT CHARACTER SET utf8mb4, table_name TEXT CHARACTER SET utf8mb4, content_column TEXT CHARACTER SET utf8mb4, embedding_column TEXT CHARACTER SET utf8mb4, options JSON) SQL SECURITY INVOKER COMMENT 'mysql-ml: embeds the rows of a table that lack a vector' SELECT r.* FROM JSON_TABLE(CAST(ml_embed_table(model_id, table_name, content_column, embedding_column, options) AS JSON), '$' COLUMNS (embedded BIGINT UNSIGNED PATH '$.embedded', failed BIGINT UNSIGNED PATH '$.failed', skipped BIGINT UNSIGNED PATH '$.skipped', seconds DOUBLE PATH '$.seconds')) AS r;
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_embed_table(model_id TEXT CHARACTER SET utf8mb4, table_name TEXT CHARACTER SET utf8mb4, content_column TEXT CHARACTER SET utf8mb4, embedding_column TEXT CHARACTER SET utf8mb4, options JSON) SQL SECURITY INVOKER COMMENT 'mysql-ml: embeds the rows of a table that lack a vector' SELECT r.* FROM JSON_TABLE(CAST(ml_embed_table(model_id, table_name, content_column, embedding_column, options) AS JSON), '$' COLUMNS (embedded BIGINT UNSIGNED PATH '$.embedded', failed BIGINT UNSIGNED PATH '$.failed', skipped BIGINT UNSIGNED PATH '$.skipped', seconds DOUBLE PATH '$.seconds', note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r;
 
 -- What tells about models: as the caller too, whom the library asks the server about.
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_model_qualified_name_of(model_id TEXT CHARACTER SET utf8mb4) RETURNS VARCHAR(255) CHARACTER SET utf8mb4 NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER COMMENT 'mysql-ml: the name the provider knows a model by' RETURN mysql_ml_so_ml_model_qualified_name_of(model_id);

@@ -17,7 +17,8 @@ fn prepare(running: &Running, path: &str) -> Conn {
     conn.query_drop("CREATE DATABASE e").unwrap();
     conn.query_drop("CREATE TABLE e.t (id INT PRIMARY KEY AUTO_INCREMENT, body TEXT, v VECTOR(8))").unwrap();
     conn.query_drop("INSERT INTO e.t (body) VALUES ('one'), ('two'), (NULL)").unwrap();
-    conn.query_drop("CALL ai.initialize_embeddings('m', 'e.t', 'body', 'v', NULL, 'transactional')").unwrap();
+    conn.query::<mysql::Row, _>("CALL ai.initialize_embeddings('m', 'e.t', 'body', 'v', NULL, 'transactional')")
+        .unwrap();
     let event = event(&mut conn).expect("there is an event");
     conn.query_drop(format!("ALTER EVENT e.`{event}` ON SCHEDULE EVERY 1 SECOND")).unwrap();
     conn
@@ -46,6 +47,17 @@ fn debris(conn: &mut Conn) -> u64 {
          (SELECT COUNT(*) FROM mysql.cloudsql_ml_embed_progress) + \
          (SELECT COUNT(*) FROM mysql.cloudsql_ml_embed_failures)",
     )
+}
+
+fn text(conn: &mut Conn, query: &str) -> Option<String> {
+    conn.query_first::<Option<String>, _>(query).unwrap().flatten()
+}
+
+/// `(status, note)` of the only column.
+fn told(conn: &mut Conn) -> (String, String) {
+    let row: (String, Option<String>) =
+        conn.query_first("SELECT status, note FROM ai.embedding_progress_view").unwrap().unwrap();
+    (row.0, row.1.unwrap_or_default())
 }
 
 /// Waits until the event has begun to run, and run to its end, `n` times more.
@@ -123,7 +135,7 @@ fn the_event_is_patient_with_rows_and_endpoints_that_fail() {
     ))
     .unwrap();
     conn.query_drop("UPDATE e.t SET body = 'mended' WHERE body = ''").unwrap();
-    conn.query_drop("CALL ai.refresh_embeddings('e.t', 'v', NULL)").unwrap();
+    conn.query::<mysql::Row, _>("CALL ai.refresh_embeddings('e.t', 'v', NULL)").unwrap();
     assert_eq!(stale(&mut conn), 0);
     assert_eq!(error(&mut conn), None);
     assert_eq!(count(&mut conn, "SELECT COUNT(*) FROM mysql.cloudsql_ml_embed_failures"), 0);
@@ -139,7 +151,8 @@ fn what_is_dropped_leaves_nothing_behind() {
     assert!(running.server.error_log().contains("its automatic embeddings are removed"));
 
     conn.query_drop("ALTER TABLE e.t ADD v VECTOR(8)").unwrap();
-    conn.query_drop("CALL ai.initialize_embeddings('m', 'e.t', 'body', 'v', NULL, 'transactional')").unwrap();
+    conn.query::<mysql::Row, _>("CALL ai.initialize_embeddings('m', 'e.t', 'body', 'v', NULL, 'transactional')")
+        .unwrap();
     let event = event(&mut conn).unwrap();
     conn.query_drop(format!("ALTER EVENT e.`{event}` ON SCHEDULE EVERY 1 SECOND")).unwrap();
     conn.query_drop("DROP TABLE e.t").unwrap();
@@ -217,6 +230,8 @@ fn a_replica_takes_over() {
     at_replica.query_drop("RESET REPLICA ALL").unwrap();
     at_replica.query_drop("SET GLOBAL super_read_only = OFF").unwrap();
     at_replica.query_drop("SET GLOBAL read_only = OFF").unwrap();
+    let note = |conn: &mut Conn| text(conn, "SELECT note FROM ai.embedding_progress_view");
+    assert!(note(&mut at_replica).unwrap().contains("came by replication"));
     at_replica
         .query_drop(format!(
             "CALL mysql.ml_alter_model_registration('m', '{}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
@@ -225,11 +240,220 @@ fn a_replica_takes_over() {
         .unwrap();
     at_replica.query_drop("UPDATE e.t SET body = 'TWO' WHERE id = 2").unwrap();
     assert_eq!(count(&mut at_replica, "SELECT COUNT(*) FROM e.t WHERE id = 2 AND v IS NULL"), 1, "the trigger is here");
+    // Whatever call comes next finds that this server is the source now; from here on the event runs here.
+    wait_until("the event fills the row", || stale(&mut at_replica) == 0);
+    assert!(replica.server.error_log().contains("runs on this server now"));
+    assert_eq!(note(&mut at_replica), None);
+    at_replica.query_drop("UPDATE e.t SET body = 'ONE' WHERE id = 1").unwrap();
     at_replica.query_drop("CALL ai.refresh_embeddings(NULL, NULL, NULL)").unwrap();
     assert_eq!(stale(&mut at_replica), 0);
-    // From here on the event runs here.
-    at_replica.query_drop("UPDATE e.t SET body = 'ONE' WHERE id = 1").unwrap();
-    wait_until("the event fills the row", || stale(&mut at_replica) == 0);
     drop(at_replica);
     replica.server.restart().unwrap();
+}
+
+#[test]
+fn a_vector_does_not_outlive_its_text_and_is_no_change_of_the_row() {
+    let running = start();
+    let mut conn = running.root();
+    running.embedding_model(&mut conn, "m", "/v1/embeddings");
+    for statement in [
+        "CREATE DATABASE e",
+        "CREATE TABLE e.t (id INT PRIMARY KEY, body TEXT, v VECTOR(8), v_hash BINARY(32), \
+         at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP)",
+        "INSERT INTO e.t (id, body, at) VALUES (1, 'one', '2020-01-01'), (2, 'two', '2020-01-01'), (3, 'three', '2020-01-01'), \
+         (4, 'four', '2020-01-01')",
+    ] {
+        conn.query_drop(statement).unwrap();
+    }
+    let embed = |conn: &mut Conn, options: &str| {
+        conn.exec::<mysql::Row, _, _>("CALL mysql.ml_embed_table('m', 'e.t', 'body', 'v', ?)", (options,)).unwrap()
+    };
+    let untouched = |conn: &mut Conn| count(conn, "SELECT COUNT(*) FROM e.t WHERE at = '2020-01-01'");
+    let filled = |conn: &mut Conn| -> Vec<u32> {
+        conn.query("SELECT id FROM e.t WHERE v IS NOT NULL AND v_hash IS NOT NULL ORDER BY id").unwrap()
+    };
+    embed(&mut conn, "{}");
+    assert_eq!((untouched(&mut conn), filled(&mut conn)), (4, vec![1, 2, 3, 4]));
+    // Gone, and refused by the endpoint; others are passed over by the filter.
+    conn.query_drop("UPDATE e.t SET body = IF(id = 1, NULL, ''), at = at WHERE id <= 3").unwrap();
+    embed(&mut conn, r#"{"where": "id <> 3"}"#);
+    assert_eq!((untouched(&mut conn), filled(&mut conn)), (4, vec![3, 4]));
+    conn.query_drop("UPDATE e.t SET body = NULL, at = at WHERE id = 4").unwrap();
+    conn.query::<mysql::Row, _>("CALL ai.initialize_embeddings('m', 'e.t', 'body', 'v', NULL, 'manual')").unwrap();
+    assert_eq!((untouched(&mut conn), filled(&mut conn)), (4, vec![]));
+    // What failed is not done.
+    let shown: (String, f64, String) =
+        conn.query_first("SELECT status, percent_progress, note FROM ai.embedding_progress_view").unwrap().unwrap();
+    assert!(shown.1 < 100.0 && shown.2.contains("2 rows failed"), "{shown:?}");
+    conn.query_drop("UPDATE e.t SET body = CONCAT('again ', id)").unwrap();
+    conn.query::<mysql::Row, _>("CALL ai.refresh_embeddings('e.t', 'v', NULL)").unwrap();
+    assert_eq!(filled(&mut conn), [1, 2, 3, 4]);
+    let shown: (f64, Option<String>) =
+        conn.query_first("SELECT percent_progress, note FROM ai.embedding_progress_view").unwrap().unwrap();
+    assert_eq!(shown, (100.0, None));
+
+    // Who may not set the time of the change is told that the server does.
+    conn.query_drop("CREATE USER app@localhost").unwrap();
+    conn.query_drop("GRANT `ml_user` TO app@localhost").unwrap();
+    conn.query_drop("GRANT SELECT, UPDATE (v, v_hash) ON e.t TO app@localhost").unwrap();
+    conn.query_drop("UPDATE e.t SET v = NULL WHERE id = 1").unwrap();
+    let mut app = running.server.connect("app").unwrap();
+    app.query_drop("SET ROLE ALL").unwrap();
+    let note = text(&mut app, "SELECT ml_embed_table('m', 'e.t', 'body', 'v')").unwrap();
+    assert!(note.contains("at is set to the time of the write"), "{note}");
+}
+
+#[test]
+fn what_changes_a_text_unnoticed_is_told() {
+    let running = start();
+    let mut conn = running.root();
+    running.embedding_model(&mut conn, "m", "/v1/embeddings");
+    for statement in [
+        "CREATE DATABASE e",
+        "CREATE TABLE e.author (id INT PRIMARY KEY, name VARCHAR(50))",
+        "CREATE TABLE e.t (id INT PRIMARY KEY, author_id INT, title VARCHAR(50), v VECTOR(8), \
+         FOREIGN KEY (author_id) REFERENCES e.author (id) ON UPDATE CASCADE)",
+        "INSERT INTO e.author VALUES (1, 'Ann')",
+        "INSERT INTO e.t VALUES (1, 1, 'Sea', NULL)",
+        "CREATE FUNCTION e.name_of(i INT) RETURNS VARCHAR(50) READS SQL DATA RETURN (SELECT name FROM e.author WHERE id = i)",
+    ] {
+        conn.query_drop(statement).unwrap();
+    }
+    for (content, expected) in [
+        ("CONCAT_WS(' ', title, (SELECT a.name FROM e.author a WHERE a.id = author_id))", "reads other rows"),
+        ("CONCAT_WS(' ', title, e.name_of(author_id))", "calls e.name_of"),
+        ("CONCAT_WS(' ', title, author_id)", "author_id by a foreign key's cascade"),
+    ] {
+        let done: Option<String> = conn
+            .exec_first("SELECT ml_initialize_embeddings('m', 'e.t', ?, 'v', NULL, 'transactional')", (content,))
+            .unwrap();
+        assert!(done.as_deref().unwrap().contains(expected), "{done:?}");
+        let (status, note) = told(&mut conn);
+        assert!(status == "finished" && note.contains(expected), "{status}: {note}");
+        conn.query_drop("CALL ai.drop_embedding_config('e.t', 'v')").unwrap();
+    }
+    conn.query::<mysql::Row, _>(
+        "CALL ai.initialize_embeddings('m', 'e.t', 'CONCAT(title, '' select '')', 'v', NULL, 'transactional')",
+    )
+    .unwrap();
+    assert_eq!(told(&mut conn), ("finished".to_owned(), String::new()));
+}
+
+#[test]
+fn what_a_restore_lacks_is_told_and_made_again() {
+    let running = start();
+    let mut conn = prepare(&running, "/v1/embeddings");
+    let again = "SELECT ml_initialize_embeddings('m', 'e.t', 'body', 'v', NULL, 'transactional')";
+    let parts = |conn: &mut Conn, schema: &str| {
+        count(
+            conn,
+            &format!(
+                "SELECT 10 * (SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = '{schema}') + \
+                 (SELECT COUNT(*) FROM information_schema.EVENTS WHERE EVENT_SCHEMA = '{schema}')"
+            ),
+        )
+    };
+    let trigger =
+        text(&mut conn, "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = 'e'").unwrap();
+    let create = |conn: &mut Conn, what: &str, column: usize| -> String {
+        conn.query_first::<mysql::Row, _>(format!("SHOW CREATE {what} e.`{trigger}`"))
+            .unwrap()
+            .unwrap()
+            .get(column)
+            .unwrap()
+    };
+    let (create_trigger, create_event) = (create(&mut conn, "TRIGGER", 2), create(&mut conn, "EVENT", 3));
+    // A dump without events.
+    conn.query_drop(format!("DROP EVENT e.`{trigger}`")).unwrap();
+    let (status, note) = told(&mut conn);
+    assert!(status == "stopped" && note.contains("event is missing"), "{status}: {note}");
+    let done = text(&mut conn, again).unwrap();
+    assert!(done.contains("put right"), "{done}");
+    assert_eq!((parts(&mut conn, "e"), told(&mut conn)), (11, ("finished".to_owned(), String::new())));
+    // DROP and CREATE DATABASE.
+    conn.query_drop("DROP DATABASE e").unwrap();
+    let (status, note) = told(&mut conn);
+    assert!(status == "stopped" && note.contains("table or column is gone"), "{status}: {note}");
+    conn.query_drop("CREATE DATABASE e").unwrap();
+    conn.query_drop("CREATE TABLE e.t (id INT PRIMARY KEY AUTO_INCREMENT, body TEXT, v VECTOR(8))").unwrap();
+    conn.query_drop("INSERT INTO e.t (body) VALUES ('anew')").unwrap();
+    text(&mut conn, again).unwrap();
+    assert_eq!((parts(&mut conn, "e"), stale(&mut conn)), (11, 0));
+    // As a dump brings them, in a schema of another name: trigger and event of the first one.
+    conn.query_drop("CREATE DATABASE other").unwrap();
+    conn.query_drop("USE other").unwrap();
+    conn.query_drop("CREATE TABLE t LIKE e.t").unwrap();
+    conn.query_drop(create_trigger.replace("`e`.", "`other`.")).unwrap();
+    conn.query_drop(create_event).unwrap();
+    assert_eq!(parts(&mut conn, "other"), 11);
+    conn.query_drop("INSERT INTO t (body) VALUES ('there')").unwrap();
+    text(&mut conn, &again.replace("e.t", "other.t")).unwrap();
+    assert_eq!(parts(&mut conn, "other"), 11);
+    conn.query_drop("CALL ai.drop_embedding_config('other.t', NULL)").unwrap();
+    // The event may have been running.
+    wait_until("nothing is left", || parts(&mut conn, "other") == 0);
+    assert_eq!(parts(&mut conn, "e"), 11);
+    // Said otherwise than before, it is another one.
+    let (_, message) = common::server_error(conn.query::<mysql::Row, _>(again));
+    assert!(message.contains("initialized already"), "{message}");
+    assert_eq!(running.errors_in_log(), Vec::<String>::new());
+}
+
+#[test]
+fn rows_that_the_callers_transaction_hides_are_told() {
+    let running = start();
+    let mut conn = running.root();
+    running.embedding_model(&mut conn, "m", "/v1/embeddings");
+    conn.query_drop("CREATE DATABASE e").unwrap();
+    conn.query_drop("CREATE TABLE e.t (id INT PRIMARY KEY, body TEXT, v VECTOR(8))").unwrap();
+    let embed = |conn: &mut Conn| -> (u64, Option<String>) {
+        let row: mysql::Row =
+            conn.query_first("CALL mysql.ml_embed_table('m', 'e.t', 'body', 'v', NULL)").unwrap().unwrap();
+        (row.get("embedded").unwrap(), row.get("note").unwrap())
+    };
+    let mut other = running.root();
+    other.query_drop("SET autocommit = 0").unwrap();
+    other.query_drop("INSERT INTO e.t (id, body) VALUES (1, 'mine')").unwrap();
+    let (embedded, note) = embed(&mut other);
+    assert!(embedded == 0 && note.as_deref().is_some_and(|n| n.contains("transaction")), "{embedded} {note:?}");
+    other.query_drop("COMMIT").unwrap();
+    assert_eq!(embed(&mut other), (1, None));
+    conn.query_drop("START TRANSACTION").unwrap();
+    conn.query_drop("SELECT COUNT(*) FROM e.t").unwrap();
+    assert!(embed(&mut conn).1.is_some());
+    conn.query_drop("COMMIT").unwrap();
+    assert_eq!(embed(&mut conn), (0, None));
+}
+
+#[test]
+fn names_are_taken_as_the_server_takes_them() {
+    let running = start_bare(&["--lower-case-table-names=1"], &[]);
+    running.install();
+    let mut conn = running.root();
+    running.embedding_model(&mut conn, "m", "/v1/embeddings");
+    for statement in [
+        "CREATE DATABASE e",
+        "CREATE TABLE e.`A``b` (id INT PRIMARY KEY, `bo``dy` TEXT, `v``v` VECTOR(8))",
+        "INSERT INTO e.`A``b` VALUES (1, 'one', NULL)",
+        "CREATE VIEW e.seen AS SELECT * FROM e.`a``b`",
+    ] {
+        conn.query_drop(statement).unwrap();
+    }
+    let initialize = "CALL ai.initialize_embeddings('m', 'E.`A``b`', '`BO``dy`', '`v``v`', NULL, 'transactional')";
+    conn.query::<mysql::Row, _>(initialize).unwrap();
+    assert_eq!(count(&mut conn, "SELECT COUNT(`v``v`) FROM e.`a``b`"), 1);
+    assert_eq!(told(&mut conn), ("finished".to_owned(), String::new()));
+    let (_, message) = common::server_error(conn.query::<mysql::Row, _>(initialize));
+    assert!(message.contains("initialized already"), "{message}");
+    conn.query_drop("UPDATE e.`a``b` SET `bo``dy` = 'two'").unwrap();
+    assert_eq!(count(&mut conn, "SELECT COUNT(`v``v`) FROM e.`a``b`"), 0);
+    conn.query::<mysql::Row, _>("CALL ai.refresh_embeddings('`E`.`a``B`', '`V``v`', NULL)").unwrap();
+    assert_eq!(count(&mut conn, "SELECT COUNT(`v``v`) FROM e.`a``b`"), 1);
+    conn.query_drop("CALL ai.drop_embedding_config('e.`A``B`', 'v`v')").unwrap();
+    assert_eq!(debris(&mut conn), 0);
+    for (table, expected) in [("e.seen", "is a view"), ("e.nothing", "temporary table")] {
+        let call = format!("CALL mysql.ml_embed_table('m', '{table}', 'x', 'v', NULL)");
+        let (_, message) = common::server_error(conn.query::<mysql::Row, _>(call));
+        assert!(message.contains(expected), "{message}");
+    }
 }

@@ -231,6 +231,8 @@ pub struct StatementApi {
     /// active roles, lacks them. Not there in releases whose last parameters differ.
     pub check_routine_access:
         Option<unsafe extern "C" fn(*mut Thd, c_uint, *const c_char, *const c_char, c_int, bool) -> bool>,
+    /// `thd_in_active_multi_stmt_transaction`.
+    pub thd_in_active_multi_stmt_transaction: Option<unsafe extern "C" fn(*const Thd) -> bool>,
     /// `mysql_plugin_registry_acquire`.
     pub registry_acquire: Option<unsafe extern "C" fn() -> *mut Registry>,
     /// `mysql_plugin_registry_release`.
@@ -308,6 +310,8 @@ pub fn statement_api() -> &'static StatementApi {
                 thd_killed: lookup("thd_killed").map(|a| std::mem::transmute(a)),
                 set_thd_proc_info: lookup("set_thd_proc_info").map(|a| std::mem::transmute(a)),
                 check_routine_access: lookup("_Z20check_routine_accessP3THDjPKcS2_8Acl_typeb")
+                    .map(|a| std::mem::transmute(a)),
+                thd_in_active_multi_stmt_transaction: lookup("_Z36thd_in_active_multi_stmt_transactionPK3THD")
                     .map(|a| std::mem::transmute(a)),
                 registry_acquire: lookup("_Z29mysql_plugin_registry_acquirev").map(|a| std::mem::transmute(a)),
                 registry_release: lookup("_Z29mysql_plugin_registry_releasePK16s_mysql_registry")

@@ -19,7 +19,7 @@ use crate::server::caller::{current_account, Account};
 use crate::server::log;
 use crate::server::session::{Row, Session};
 use crate::server::sql::{check_may_call, with_session, As, Purpose, SQL_TIMEOUT};
-use crate::tables::layout::{parse_table, quoted, Layout};
+use crate::tables::layout::{is_named, parse_table, quoted, Layout};
 use crate::tables::{marking, statements};
 use crate::threads::interrupt::Interrupt;
 
@@ -51,9 +51,23 @@ struct Watch {
     not_before: Option<Instant>,
 }
 
+/// How often a server looks whether it has become the source of what it replicated, and how many columns at once.
+const LOOK: Duration = Duration::from_secs(20);
+const COLUMNS_A_LOOK: usize = 20;
+
 /// What the events of all columns remember.
 #[derive(Debug, Default)]
-pub(super) struct Watches(Mutex<HashMap<Place, Watch>>);
+pub(super) struct Watches(Mutex<HashMap<Place, Watch>>, Mutex<Looks>);
+
+/// Looks for events that came by replication.
+#[derive(Debug, Default)]
+struct Looks {
+    next: Option<Instant>,
+    /// How many columns were looked at.
+    columns: usize,
+    /// What the error log was told of.
+    told: HashSet<Place>,
+}
 
 impl Watches {
     fn lock(&self) -> MutexGuard<'_, HashMap<Place, Watch>> {
@@ -62,6 +76,21 @@ impl Watches {
 
     fn forget(&self, place: &Place) {
         self.lock().remove(place);
+    }
+
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is time for a look; one caller is told so. With how many columns were looked at before.
+    fn look_is_due(&self, now: Instant) -> Option<usize> {
+        let mut looks = self.looks();
+        if looks.next.is_some_and(|next| now < next) {
+            return None;
+        }
+        looks.next = Some(now + LOOK);
+        looks.columns = looks.columns.wrapping_add(COLUMNS_A_LOOK);
+        Some(looks.columns.wrapping_sub(COLUMNS_A_LOOK))
     }
 
     fn rests(&self, place: &Place, now: Instant) -> bool {
@@ -300,7 +329,9 @@ fn events_of(s: &mut Session, config: &EmbedConfig) -> Result<(Option<Event>, Ve
 /// Makes the trigger and the event as the definer, or puts them right. What is found under their names counts for what it
 /// is, never by its name alone; what is not right is dropped and made anew, never altered, because whoever alters an
 /// event becomes the account it runs as. Returns what there is to tell.
-fn set_up(s: &mut Session, config: &EmbedConfig, layout: &Layout) -> Result<Option<String>> {
+///
+/// A run `by_event` does not bring its event back: whoever dropped it meanwhile meant it.
+fn set_up(s: &mut Session, config: &EmbedConfig, layout: &Layout, by_event: bool) -> Result<Made> {
     let name = marking::qualified(&layout.schema, &config.object);
     let drop = |s: &mut Session, what: &str, object: &str| {
         let qualified = marking::qualified(&layout.schema, object);
@@ -319,10 +350,10 @@ fn set_up(s: &mut Session, config: &EmbedConfig, layout: &Layout) -> Result<Opti
         s.run(marking::create_trigger(layout, &config.object)?.as_bytes()).map_err(|e| advised(e, &name))?;
     }
     let (event, same) = events_of(s, config)?;
-    for other in &same {
+    for other in same.iter().filter(|_| !by_event) {
         drop(s, "EVENT", &other.name)?;
     }
-    let right = event.as_ref().is_some_and(|e| e.is_right(config));
+    let right = by_event || event.as_ref().is_some_and(|e| e.is_right(config));
     if !right || event.as_ref().is_some_and(Event::came_by_replication) {
         let every = event.as_ref().filter(|_| right).and_then(|e| e.every.clone());
         if let Some(e) = event.filter(|e| e.definer != config.definer.to_string()) {
@@ -332,10 +363,27 @@ fn set_up(s: &mut Session, config: &EmbedConfig, layout: &Layout) -> Result<Opti
         let create = marking::create_event(&config.place, &config.object, every.as_deref().unwrap_or(marking::EVERY));
         s.run(create.as_bytes()).map_err(|e| advised(e, &name))?;
     }
-    if let Some(what) = &foreign {
-        log::write(true, what, &format!("mysql-ml: {what}"));
+    let mut notes: Vec<String> = foreign.iter().cloned().chain(obstacle(s, config, layout)?).collect();
+    notes.extend(layout.unnoticed(s)?);
+    Ok(Made { foreign, note: (!notes.is_empty()).then(|| notes.join("; ")) })
+}
+
+/// What there is to tell of a trigger and event that were made.
+#[derive(Debug, Default)]
+struct Made {
+    /// What was another account's and is replaced.
+    foreign: Option<String>,
+    note: Option<String>,
+}
+
+impl Made {
+    /// Tells the error log what was another's. On the statement's own thread.
+    fn told(self) -> Option<String> {
+        if let Some(what) = &self.foreign {
+            log::write(true, what, &format!("mysql-ml: {what}"));
+        }
+        self.note
     }
-    Ok(foreign.or(obstacle(s, config, layout)?))
 }
 
 /// What keeps a configuration from working by itself. Reads what the server knows, no table.
@@ -468,7 +516,7 @@ impl Engine {
             let config = config.clone();
             as_definer(&config.clone(), interrupt, move |s| {
                 let Place { embedding, .. } = &config.place;
-                let layout = Layout::look_up(s, &config.place.table_name(), &config.content, embedding, None)?;
+                let mut layout = Layout::look_up(s, &config.place.table_name(), &config.content, embedding, None)?;
                 if mode == Mode::Transactional {
                     marking::create_trigger(&layout, &config.object)?;
                 }
@@ -490,14 +538,14 @@ impl Engine {
             let made = {
                 let (layout, config) = (layout.clone(), config.clone());
                 as_definer(&config.clone(), interrupt, move |s| {
-                    set_up(s, &config, &layout).inspect_err(|_| {
+                    set_up(s, &config, &layout, false).inspect_err(|_| {
                         // What was made of it goes again; the first error is the one to tell.
                         let _ = take_down(s, &config);
                     })
                 })
             };
             match made {
-                Ok(note) => note,
+                Ok(made) => made.told(),
                 Err(e) => {
                     store::delete(&config, interrupt)?;
                     return Err(e);
@@ -509,7 +557,7 @@ impl Engine {
         let summary = self.embed_configured(&config, HashSet::new(), None, false, interrupt).map_err(|e| {
             e.context("the embeddings are initialized, and ai.refresh_embeddings goes on with them, but not all rows are embedded")
         })?;
-        Ok(told(&summary, note.as_deref()))
+        Ok(told(summary, note))
     }
 
     /// Where the same was initialized by the same account and its trigger or event are gone since, as a schema that was
@@ -524,16 +572,16 @@ impl Engine {
                 == (&wanted.definer, &wanted.content, &wanted.model_id, wanted.mode)
         };
         let Some(config) = found.filter(same) else { return Err(exists) };
-        if self.state(&config, interrupt)?.is_none() {
+        if self.state(&config, interrupt)?.obstacle.is_none() {
             return Err(exists);
         }
         let (summary, note) = self.refresh(&config, wanted.batch_size, interrupt)?;
         let again = "it was initialized before; its trigger and event are put right";
-        Ok(told(&summary, Some(&note.map_or_else(|| again.to_owned(), |note| format!("{again}; {note}")))))
+        Ok(told(summary, Some(note.map_or_else(|| again.to_owned(), |note| format!("{again}; {note}")))))
     }
 
     /// What keeps a configuration from working, as its definer sees it.
-    fn state(&self, config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<Option<String>> {
+    fn state(&self, config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<State> {
         let config = config.clone();
         as_definer(&config.clone(), interrupt, move |s| state_in(s, &config))
     }
@@ -549,7 +597,7 @@ impl Engine {
         let batch_size = batch_size.map(read_batch_size).transpose()?;
         check_may_call(Routine::EMBED_TABLE.name, Routine::EMBED_TABLE.parameters, interrupt)?;
         let chosen = self.chosen(table, embedding, interrupt)?;
-        let (mut sum, mut note, mut failure) = (Summary::default(), None, None);
+        let (mut sum, mut failure) = (Summary::default(), None);
         for config in chosen {
             match self.refresh(&config, batch_size, interrupt) {
                 Ok((summary, n)) => {
@@ -557,7 +605,11 @@ impl Engine {
                     sum.failed += summary.failed;
                     sum.skipped += summary.skipped;
                     sum.seconds += summary.seconds;
-                    note = note.or(n);
+                    for n in n.into_iter().chain(summary.notes) {
+                        if !sum.notes.contains(&n) {
+                            sum.notes.push(n);
+                        }
+                    }
                 }
                 Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
                 // Of several columns the others are refreshed all the same.
@@ -566,7 +618,7 @@ impl Engine {
         }
         match failure {
             Some(e) => Err(e),
-            None => Ok(told(&sum, note.as_deref())),
+            None => Ok(told(sum, None)),
         }
     }
 
@@ -586,14 +638,15 @@ impl Engine {
                 ));
             }
         };
-        let (note, count) = {
+        let (made, count) = {
             let config = config.clone();
             as_definer(&config.clone(), interrupt, move |s| {
                 let transactional = config.mode == Mode::Transactional;
-                let note = if transactional { set_up(s, &config, &layout)? } else { None };
-                Ok((note, rows_to_embed(s, &layout)?))
+                let made = if transactional { set_up(s, &config, &layout, false)? } else { Made::default() };
+                Ok((made, rows_to_embed(s, &layout)?))
             })?
         };
+        let note = made.told();
         store::set_rows_to_embed(config, Some(count), interrupt)?;
         self.watches.forget(&config.place);
         let summary = self.embed_configured(config, HashSet::new(), batch_size, false, interrupt)?;
@@ -610,7 +663,7 @@ impl Engine {
     pub fn refresh_by_event(&self, table: &str, embedding: &str, interrupt: &dyn Interrupt) -> Result<String> {
         let (schema, table) = parse_table(table)?;
         let place = Place { schema, table, embedding: embedding.to_owned() };
-        let nothing = || Ok(told(&Summary::default(), None));
+        let nothing = || Ok(told(Summary::default(), None));
         if self.watches.rests(&place, Instant::now()) {
             return nothing();
         }
@@ -640,7 +693,7 @@ impl Engine {
                 place.shown(),
                 config.definer
             );
-            return Ok(told(&Summary::default(), Some(&note)));
+            return Ok(told(Summary::default(), Some(note)));
         }
         let result = self.run_by_event(&config, interrupt);
         match result {
@@ -696,7 +749,7 @@ impl Engine {
         }
         {
             let config = config.clone();
-            as_definer(&config.clone(), interrupt, move |s| set_up(s, &config, &layout))?;
+            as_definer(&config.clone(), interrupt, move |s| set_up(s, &config, &layout, true))?.told();
         }
         let resting: HashSet<String> = store::resting(config, interrupt)?.into_iter().collect();
         let rest = !resting.is_empty();
@@ -720,7 +773,13 @@ impl Engine {
         let arguments = [config.model_id.as_str(), &table, &config.content, &config.place.embedding];
         let summary = self.embed_rows(As::Owner(config.definer.clone()), arguments, options, interrupt);
         // A run that was stopped is tidied up by the next one.
-        let tidied = store::tidy(config, interrupt);
+        let tidied = store::tidy(config, interrupt).and_then(|there| {
+            if there || config.mode != Mode::Transactional {
+                return Ok(());
+            }
+            let own = config.clone();
+            as_definer(config, interrupt, move |s| take_down(s, &own))
+        });
         summary.and_then(|summary| tidied.map(|()| summary))
     }
 
@@ -773,9 +832,15 @@ impl Engine {
             return Ok(all.filter(|config| config.definer == account).collect());
         };
         let (schema, table) = parse_table(name)?;
+        // Where the server does not tell upper from lower case, nor do we.
+        let folds = as_account(&As::Caller, interrupt, |s| {
+            let rows = s.query("SELECT @@GLOBAL.lower_case_table_names", &[])?.rows;
+            Ok(rows.first().map_or(Ok(0), |row| row.get::<u64>(0))? > 0)
+        })?;
+        let same = |a: &str, b: &str| a == b || folds && a.to_lowercase() == b.to_lowercase();
         let mut chosen: Vec<EmbedConfig> = all
-            .filter(|c| c.place.schema == schema && c.place.table == table)
-            .filter(|c| embedding.is_none_or(|e| e.trim().trim_matches('`').eq_ignore_ascii_case(&c.place.embedding)))
+            .filter(|c| same(&c.place.schema, &schema) && same(&c.place.table, &table))
+            .filter(|c| embedding.is_none_or(|e| is_named(&c.place.embedding, e)))
             .collect();
         let Some(first) = chosen.first() else {
             let column = embedding.map(|e| format!("column {} of ", cut(e, 64))).unwrap_or_default();
@@ -801,22 +866,88 @@ impl Engine {
         let account = current_account()?;
         let states = store::all(interrupt)?;
         let places: Vec<Place> = states.iter().map(|state| state.config.place.clone()).collect();
-        let visible = as_account(&As::Caller, interrupt, move |s| {
-            places.iter().map(|place| sees(s, place)).collect::<Result<Vec<bool>>>()
+        let (visible, reads) = as_account(&As::Caller, interrupt, move |s| {
+            // Errors may quote rows: they are for their account, and for who may read them where they are kept.
+            let reads = s.query("SELECT last_error FROM mysql.cloudsql_ml_embed_configs LIMIT 0", &[]).is_ok();
+            Ok((places.iter().map(|place| sees(s, place)).collect::<Result<Vec<bool>>>()?, reads))
         })?;
         let mut rows = Vec::new();
         for (state, visible) in states.iter().zip(visible) {
             if visible || state.config.definer == account {
-                let note = match self.state(&state.config, interrupt) {
-                    Ok(note) => note,
+                let now = match self.state(&state.config, interrupt) {
+                    Ok(now) => now,
                     Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
-                    Err(e) => Some(e.message().to_owned()),
+                    Err(e) => State { obstacle: Some(e.message().to_owned()), notes: Vec::new() },
                 };
                 let busy = self.at_work.has(&state.config.place, &state.config.definer.to_string());
-                rows.push(shown(state, busy, note));
+                let mut row = shown(state, busy, now);
+                if !reads && state.config.definer != account {
+                    if let Some(error) = row.get_mut("last_error") {
+                        *error = Value::Null;
+                    }
+                }
+                rows.push(row);
             }
         }
         Ok(Value::Array(rows).to_string())
+    }
+}
+
+impl Engine {
+    /// Makes the events of columns anew that came by replication, once this server is the source: they do not run until
+    /// somebody does, and after a failover nobody may know. Looked for by whatever call comes, now and then.
+    pub(super) fn look_after_events(&self, interrupt: &dyn Interrupt) {
+        if let Some(before) = self.watches.look_is_due(Instant::now()) {
+            // What cannot be done now is told by the view of the progress.
+            let _ = self.resume_events(before, interrupt);
+        }
+    }
+
+    fn resume_events(&self, before: usize, interrupt: &dyn Interrupt) -> Result<()> {
+        let mut configs = store::all(interrupt)?.into_iter().map(|s| s.config).collect::<Vec<_>>();
+        configs.retain(|config| config.mode == Mode::Transactional);
+        let Some(source) = Some(&configs).filter(|c| !c.is_empty()).map(|_| store::is_source(interrupt)).transpose()?
+        else {
+            return Ok(());
+        };
+        if source == store::Source::No {
+            return Ok(());
+        }
+        let first = before % configs.len();
+        for config in configs.iter().cycle().skip(first).take(COLUMNS_A_LOOK.min(configs.len())) {
+            let (own, certain) = (config.clone(), source == store::Source::Yes);
+            let resumed = as_definer(config, interrupt, move |s| {
+                let Some(event) = events_of(s, &own)?.0.filter(|e| e.is_right(&own) && e.came_by_replication()) else {
+                    return Ok(None);
+                };
+                if certain && sees(s, &own.place)? {
+                    let Place { embedding, .. } = &own.place;
+                    let layout = Layout::describe(s, &own.place.table_name(), &own.content, embedding, None)?;
+                    set_up(s, &own, &layout, false)?;
+                    return Ok(Some(format!(
+                        "the event {} came by replication and runs on this server now",
+                        event.name
+                    )));
+                }
+                Ok(Some(format!(
+                    "the event {} came by replication and does not run; where this server is the source now, {}",
+                    event.name,
+                    own.place.refresh_call()
+                )))
+            });
+            match resumed {
+                Ok(None) => {}
+                Ok(Some(line)) => {
+                    if self.watches.looks().told.insert(config.place.clone()) {
+                        log::write(true, &config.place.shown(), &format!("mysql-ml: {line}"));
+                    }
+                }
+                Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
+                // The definer may be gone; the others go on.
+                Err(_) => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -831,33 +962,54 @@ fn sees(s: &mut Session, place: &Place) -> Result<bool> {
     Ok(rows.first().map_or(Ok(0), |row| row.get::<u64>(0))? > 0)
 }
 
-/// What keeps a configuration from working, in a session of its definer's.
-fn state_in(s: &mut Session, config: &EmbedConfig) -> Result<Option<String>> {
+/// How a configuration is.
+#[derive(Debug, Default)]
+struct State {
+    /// What keeps it from working.
+    obstacle: Option<String>,
+    /// What else there is to know of it.
+    notes: Vec<String>,
+}
+
+/// How a configuration is, in a session of its definer's.
+fn state_in(s: &mut Session, config: &EmbedConfig) -> Result<State> {
     if !sees(s, &config.place)? {
-        return Ok(Some(format!(
+        let obstacle = format!(
             "its table or column is gone, or {} may not see it; CALL ai.drop_embedding_config, or initialize it again",
             config.definer
-        )));
+        );
+        return Ok(State { obstacle: Some(obstacle), notes: Vec::new() });
     }
     let Place { embedding, .. } = &config.place;
     let layout = Layout::describe(s, &config.place.table_name(), &config.content, embedding, None)?;
-    obstacle(s, config, &layout)
+    let transactional = config.mode == Mode::Transactional;
+    let notes = if transactional { layout.unnoticed(s)? } else { Vec::new() };
+    Ok(State { obstacle: obstacle(s, config, &layout)?, notes })
 }
 
-fn shown(state: &EmbedState, busy: bool, note: Option<String>) -> Value {
+fn shown(state: &EmbedState, busy: bool, now: State) -> Value {
     let config = &state.config;
+    let stopped = now.obstacle.is_some();
+    let mut notes: Vec<String> = now.obstacle.into_iter().chain(now.notes).collect();
+    if state.failures > 0 {
+        notes.push(format!("{} rows failed; mysql.cloudsql_ml_embed_failures says why", state.failures));
+    }
+    let note = (!notes.is_empty()).then(|| notes.join("; "));
     let status = match state.status.as_deref() {
         Some("running") if !busy => "stopped",
         // What does not go on by itself is not finished.
-        Some("finished") if note.is_some() => "stopped",
+        Some("finished") if stopped => "stopped",
         Some(status) => status,
         None if busy => "running",
         None => "not started",
     };
-    let percent = match (status, state.to_embed) {
-        ("finished", _) | (_, Some(0)) => Some(100.0),
-        (_, Some(rows)) => Some((state.processed as f64 * 1000.0 / rows as f64).floor().min(1000.0) / 10.0),
-        (_, None) => None,
+    // A row that failed is not done: 100 means all.
+    let tenths = |done: u64, rows: u64| (done as f64 * 1000.0 / rows as f64).floor().min(1000.0) / 10.0;
+    let percent = match (state.status.as_deref(), state.to_embed) {
+        (Some("finished"), _) | (_, Some(0)) if state.failures == 0 => Some(100.0),
+        (Some("finished"), Some(rows)) if rows > 0 => Some(tenths(rows.saturating_sub(state.failures), rows)),
+        (_, Some(rows)) if rows > 0 => Some(tenths(state.embedded, rows)),
+        _ => None,
     };
     json!({
         "table_name": config.place.shown(),
@@ -867,7 +1019,7 @@ fn shown(state: &EmbedState, busy: bool, note: Option<String>) -> Value {
         "percent_progress": percent,
         "status": status,
         "elapsed_time": state.seconds,
-        "rows_processed": state.processed,
+        "rows_processed": state.embedded + state.failed,
         "incremental_refresh_mode": config.mode.as_str(),
         "last_error": config.last_error.as_deref().or(state.message.as_deref()),
         "note": note,
@@ -887,12 +1039,9 @@ fn read_batch_size(text: &str) -> Result<u64> {
         .ok_or_else(|| Error::invalid(format!("batch_size '{}' is not a whole number from 1 to 10000", cut(text, 40))))
 }
 
-fn told(summary: &Summary, note: Option<&str>) -> String {
-    let mut value = summary.to_json();
-    if let (Some(note), Some(object)) = (note, value.as_object_mut()) {
-        object.insert("note".into(), note.into());
-    }
-    value.to_string()
+fn told(mut summary: Summary, note: Option<String>) -> String {
+    summary.notes.splice(0..0, note);
+    summary.to_json().to_string()
 }
 
 #[cfg(test)]
@@ -918,6 +1067,14 @@ mod tests {
         assert!(!watches.rests(&place(), now + Duration::from_secs(600)));
         watches.succeeded(&place(), None, false, now);
         assert!(!watches.rests(&place(), now));
+    }
+
+    #[test]
+    fn one_caller_looks_after_events_now_and_then() {
+        let (watches, now) = (Watches::default(), Instant::now());
+        assert_eq!(watches.look_is_due(now), Some(0));
+        assert_eq!(watches.look_is_due(now + LOOK / 2), None);
+        assert_eq!(watches.look_is_due(now + LOOK), Some(COLUMNS_A_LOOK));
     }
 
     #[test]
@@ -951,15 +1108,23 @@ mod tests {
             },
             to_embed: Some(300),
             status: Some("running".into()),
-            processed: 100,
+            embedded: 100,
+            failed: 0,
+            failures: 0,
             seconds: Some(1.5),
             message: None,
         };
-        assert_eq!(shown(&state, true, None)["status"], "running");
-        assert_eq!(shown(&state, true, None)["percent_progress"], 33.3);
-        assert_eq!(shown(&state, false, None)["status"], "stopped");
+        assert_eq!(shown(&state, true, State::default())["status"], "running");
+        assert_eq!(shown(&state, true, State::default())["percent_progress"], 33.3);
+        assert_eq!(shown(&state, false, State::default())["status"], "stopped");
         state.status = Some("finished".into());
-        assert_eq!(shown(&state, false, None)["percent_progress"], 100.0);
-        assert_eq!(shown(&state, false, Some("its event is missing".into()))["status"], "stopped");
+        assert_eq!(shown(&state, false, State::default())["percent_progress"], 100.0);
+        let broken = State { obstacle: Some("its event is missing".into()), notes: Vec::new() };
+        assert_eq!(shown(&state, false, broken)["status"], "stopped");
+        (state.failures, state.failed) = (3, 3);
+        assert_eq!(shown(&state, false, State::default())["percent_progress"], 99.0);
+        assert!(shown(&state, false, State::default())["note"].as_str().unwrap().starts_with("3 rows failed"));
+        state.to_embed = None;
+        assert_eq!(shown(&state, false, State::default())["percent_progress"], Value::Null);
     }
 }

@@ -21,7 +21,7 @@ use crate::models::model::check_id;
 use crate::models::options::parse_object;
 use crate::models::store::Routine;
 use crate::providers::Role;
-use crate::server::caller::current_account;
+use crate::server::caller::{current_account, in_transaction};
 use crate::server::session::Session;
 use crate::server::sql::{
     check_account_may_call, job_turn, start_session, with_session, As, Purpose, SessionJob, SQL_TIMEOUT,
@@ -73,15 +73,21 @@ pub(super) struct Summary {
     pub failed: u64,
     pub skipped: u64,
     pub seconds: f64,
+    /// What else there is to tell.
+    pub notes: Vec<String>,
 }
 
 impl Summary {
     /// As a JSON object.
     pub fn to_json(&self) -> Value {
-        json!({
+        let mut object = json!({
             "embedded": self.embedded, "failed": self.failed, "skipped": self.skipped,
             "seconds": (self.seconds * 1000.0).round() / 1000.0,
-        })
+        });
+        if let (false, Some(object)) = (self.notes.is_empty(), object.as_object_mut()) {
+            object.insert("note".into(), self.notes.join("; ").into());
+        }
+        object
     }
 }
 
@@ -214,6 +220,11 @@ type Written = (Result<u64>, Vec<Found>);
 struct Job<'e> {
     layout: Arc<Layout>,
     notes: Notes,
+    account: As,
+    /// What else there is to tell.
+    remarks: Vec<String>,
+    /// Rows for whose text there is no vector, and which may have that of another text.
+    refused: Vec<Found>,
     model_id: String,
     options: Options,
     bulk: Bulk<'e>,
@@ -276,15 +287,22 @@ impl Engine {
             check_account_may_call(&account, name, parameters, interrupt)?;
         }
         let started = Instant::now();
+        let mut remarks = Vec::new();
+        if in_transaction() {
+            remarks.push(
+                "your session is in a transaction: what it did not commit yet is not embedded, and it may see the vectors after it ends only".to_owned(),
+            );
+        }
         let layout = {
             let (table, content, embedding) = (table.to_owned(), content.to_owned(), embedding.to_owned());
             let hash = options.hash_column.clone();
             let until = Instant::now() + SQL_TIMEOUT;
-            let found = with_session(&account, Purpose::Caller, interrupt, until, move |s| {
-                let layout = Layout::look_up(s, &table, &content, &embedding, hash.as_deref())?;
-                layout.must_be_writable(s)?;
-                Ok(layout)
+            let (found, remark) = with_session(&account, Purpose::Caller, interrupt, until, move |s| {
+                let mut layout = Layout::look_up(s, &table, &content, &embedding, hash.as_deref())?;
+                let remark = layout.must_be_writable(s)?;
+                Ok((layout, remark))
             })?;
+            remarks.extend(remark);
             Arc::new(found)
         };
         if let Some(wanted) = resolved.model.options.dimensions {
@@ -312,6 +330,9 @@ impl Engine {
             writers: Writers::open(&account, &layout, &held)?,
             layout,
             notes,
+            account,
+            remarks,
+            refused: Vec::new(),
             model_id: model_id.to_owned(),
             options,
             bulk,
@@ -443,6 +464,7 @@ impl Job<'_> {
             interrupt.check()?;
             std::thread::sleep(Duration::from_millis(1));
         }
+        self.forget_lost_texts(interrupt)?;
         for pass in 1.. {
             self.one_pass(interrupt)?;
             let again = self.changed_in_pass > 0
@@ -556,12 +578,51 @@ impl Job<'_> {
         self.progress.failed += 1;
         self.failures.push(FailedRow { key, error: error.message().to_owned() });
         if self.failed_keys.len() < MAX_FAILED_KEYS {
-            self.failed_keys.insert(found.key);
+            self.failed_keys.insert(found.key.clone());
+        }
+        if self.layout.hash.is_some() {
+            self.refused.push(found);
         }
         if self.failures.len() >= 100 {
             bulk_store::write_failures(&self.notes, std::mem::take(&mut self.failures), interrupt)?;
+            self.forget_refused(interrupt)?;
         }
         Ok(())
+    }
+
+    /// Runs what takes vectors away that outlived their text. Where that fails, the next job does it.
+    fn take_away(&mut self, statement: Vec<u8>, interrupt: &dyn Interrupt) -> Result<u64> {
+        let until = Instant::now() + SQL_TIMEOUT;
+        let done = with_session(&self.account, Purpose::Caller, interrupt, until, move |s| {
+            s.run(&statement).map(|r| r.affected)
+        });
+        done.or_else(|e| match e.kind() {
+            Kind::Interrupted(_) => Err(e),
+            _ => {
+                self.remarks.push(format!("vectors of texts that are gone could not be taken away: {}", e.message()));
+                Ok(0)
+            }
+        })
+    }
+
+    /// A row without a text keeps no vector.
+    fn forget_lost_texts(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        let filter = self.options.filter.as_deref();
+        let Some(statement) = statements::clear_without_text(&self.layout, filter, LARGEST_PAGE) else { return Ok(()) };
+        while self.take_away(statement.clone().into_bytes(), interrupt)? >= LARGEST_PAGE as u64 {
+            interrupt.check()?;
+        }
+        Ok(())
+    }
+
+    /// A row whose text was refused does not keep the vector of the text that it had before.
+    fn forget_refused(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        let refused = std::mem::take(&mut self.refused);
+        let rows: Vec<&Found> = refused.iter().collect();
+        match statements::clear(&self.layout, &rows) {
+            Some(statement) if !rows.is_empty() => self.take_away(statement, interrupt).map(|_| ()),
+            _ => Ok(()),
+        }
     }
 
     fn write(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
@@ -600,6 +661,7 @@ impl Job<'_> {
         let p = &self.progress;
         self.state.show(&format!("ml_embed_table: {} rows embedded, {} failed", p.embedded, p.failed));
         bulk_store::write_failures(&self.notes, std::mem::take(&mut self.failures), interrupt)?;
+        self.forget_refused(interrupt)?;
         bulk_store::write_progress(&self.notes, &self.model_id, &self.progress, false, interrupt)
     }
 
@@ -607,7 +669,12 @@ impl Job<'_> {
         let result = match result {
             Ok(()) => {
                 self.progress.status = "finished";
-                self.tell(true, interrupt)
+                let o = &self.options;
+                let all = o.filter.is_none() && o.max_rows.is_none() && o.resting.is_empty();
+                self.tell(true, interrupt).and_then(|()| match all {
+                    true => bulk_store::forget_older_failures(&self.notes, interrupt),
+                    false => Ok(()),
+                })
             }
             Err(e) => Err(e),
         };
@@ -629,6 +696,7 @@ impl Job<'_> {
             embedded: p.embedded,
             failed: p.failed,
             skipped: p.skipped,
+            notes: std::mem::take(&mut self.remarks),
             seconds: started.elapsed().as_secs_f64(),
         };
         self.reader.close(interrupt)?;

@@ -131,3 +131,24 @@ pub fn clear_failures(notes: &Notes, keys: Vec<String>, interrupt: &dyn Interrup
         left.rows.first().map_or(Ok(0), |row| row.get(0))
     })
 }
+
+/// Forgets rows that failed before the last job began: where it has gone over all rows, they are there no more, or have
+/// their vector from elsewhere.
+pub fn forget_older_failures(notes: &Notes, interrupt: &dyn Interrupt) -> Result<()> {
+    let notes = notes.clone();
+    library(interrupt, move |s| {
+        let mut params = notes.params().to_vec();
+        params.extend(notes.params());
+        s.query_pieces(
+            &[
+                "DELETE FROM mysql.cloudsql_ml_embed_failures WHERE ",
+                OF_NOTES,
+                " AND failed_at < (SELECT started_at FROM mysql.cloudsql_ml_embed_progress WHERE ",
+                OF_NOTES,
+                ")",
+            ],
+            &params,
+        )
+        .map(|_| ())
+    })
+}

@@ -80,8 +80,12 @@ pub struct EmbedState {
     pub to_embed: Option<u64>,
     /// `running`, `finished`, `stopped` or `failed`; `None` before the first run.
     pub status: Option<String>,
-    /// Rows of the last run that are done or failed.
-    pub processed: u64,
+    /// Rows of the last run that are done.
+    pub embedded: u64,
+    /// Rows of the last run that failed.
+    pub failed: u64,
+    /// Rows that failed in any run and have not been done since.
+    pub failures: u64,
     /// How long the last run took, or takes by now, in seconds.
     pub seconds: Option<f64>,
     /// Why it ended.
@@ -129,7 +133,9 @@ fn read(row: &Row) -> Result<EmbedState> {
         },
         to_embed: row.get(8)?,
         status: row.get(9)?,
-        processed: row.get::<Option<u64>>(10)?.unwrap_or(0),
+        embedded: row.get::<Option<u64>>(10)?.unwrap_or(0),
+        failed: row.get::<Option<u64>>(15)?.unwrap_or(0),
+        failures: row.get(16)?,
         seconds: row.get(11)?,
         message: row.get(12)?,
     })
@@ -140,15 +146,46 @@ pub fn all(interrupt: &dyn Interrupt) -> Result<Vec<EmbedState>> {
     library(interrupt, |s| {
         let rows = s.query(
             "SELECT c.table_schema, c.table_name, c.embedding_column, c.content_column, c.model_id, c.batch_size, \
-             c.incremental_refresh_mode, c.last_error, c.rows_to_embed, p.status, p.embedded + p.failed, \
+             c.incremental_refresh_mode, c.last_error, c.rows_to_embed, p.status, p.embedded, \
              TIMESTAMPDIFF(MICROSECOND, p.started_at, IF(p.status = 'running', CURRENT_TIMESTAMP(6), p.updated_at)) / 1e6, \
-             p.message, c.definer, c.object_name FROM mysql.cloudsql_ml_embed_configs c \
+             p.message, c.definer, c.object_name, p.failed, (SELECT COUNT(*) FROM mysql.cloudsql_ml_embed_failures f \
+             WHERE f.table_schema = c.table_schema AND f.table_name = c.table_name \
+             AND f.embedding_column = c.embedding_column AND f.account = c.definer) FROM mysql.cloudsql_ml_embed_configs c \
              LEFT JOIN mysql.cloudsql_ml_embed_progress p ON p.table_schema = c.table_schema \
              AND p.table_name = c.table_name AND p.embedding_column = c.embedding_column AND p.account = c.definer \
              ORDER BY c.table_schema, c.table_name, c.embedding_column",
             &[],
         )?;
         rows.rows.iter().map(read).collect()
+    })
+}
+
+/// Whether a server writes what others replicate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// It may be written to, and replicates from nowhere.
+    Yes,
+    /// It may be written to, but knows a server to replicate from, or is one of several that may be.
+    Perhaps,
+    /// It is read-only.
+    No,
+}
+
+/// Whether this server is a source. One whose replication is only paused is none.
+pub fn is_source(interrupt: &dyn Interrupt) -> Result<Source> {
+    library(interrupt, |s| {
+        let number = |rows: &[Row]| rows.first().map_or(Ok(0), |row| row.get::<u64>(0));
+        if number(&s.query("SELECT @@GLOBAL.read_only OR @@GLOBAL.super_read_only", &[])?.rows)? > 0 {
+            return Ok(Source::No);
+        }
+        let channels = s.query(
+            "SELECT COUNT(*) FROM performance_schema.replication_connection_configuration \
+             WHERE CHANNEL_NAME NOT LIKE 'group\\_replication\\_%'",
+            &[],
+        )?;
+        let group = s.query("SHOW GLOBAL VARIABLES LIKE 'group\\_replication\\_single\\_primary\\_mode'", &[])?;
+        let several = group.rows.first().map_or(Ok(String::new()), |row| row.get::<String>(1))? == "OFF";
+        Ok(if number(&channels.rows)? > 0 || several { Source::Perhaps } else { Source::Yes })
     })
 }
 
@@ -227,16 +264,16 @@ fn delete_notes(s: &mut Session, place: &Place, account: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes what a run wrote of a configuration that somebody dropped meanwhile.
-pub fn tidy(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<()> {
+/// Removes what a run wrote of a configuration that somebody dropped meanwhile. Returns whether it is still there.
+pub fn tidy(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<bool> {
     let (place, definer) = (config.place.clone(), config.definer.to_string());
     library(interrupt, move |s| {
         let count = ["SELECT COUNT(*) FROM mysql.cloudsql_ml_embed_configs WHERE ", OF_CONFIG];
         let rows = s.query_pieces(&count, &of_config(&place, &definer))?;
         if rows.rows.first().map_or(Ok(1), |row| row.get::<u64>(0))? > 0 {
-            return Ok(());
+            return Ok(true);
         }
-        delete_notes(s, &place, &definer)
+        delete_notes(s, &place, &definer).map(|()| false)
     })
 }
 

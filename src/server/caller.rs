@@ -59,6 +59,19 @@ pub fn current_account() -> Result<Account> {
     account_of(context)
 }
 
+/// Whether the calling thread's session is in a transaction that it began, or that its first statement began without
+/// autocommit: the library's sessions do not see what it did.
+pub fn in_transaction() -> bool {
+    let (Ok(api), Some(active)) = (server_api(), statement_api().thd_in_active_multi_stmt_transaction) else {
+        return false;
+    };
+    // SAFETY: takes the calling thread's own THD and only reads it.
+    unsafe {
+        let thd = (api.thd_get_current_thd)();
+        !thd.is_null() && active(thd)
+    }
+}
+
 /// Reads the account that a context was matched to.
 pub(super) fn account_of(context: *mut SecurityContext) -> Result<Account> {
     Ok(Account { user: option(context, c"priv_user")?, host: option(context, c"priv_host")? })

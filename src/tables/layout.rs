@@ -27,6 +27,8 @@ pub struct Layout {
     pub sources: Vec<SourceColumn>,
     /// Whether the column of the vectors can be NULL.
     pub nullable: bool,
+    /// Columns that the server sets to the time of each UPDATE, unless it says otherwise: a vector is no change of the row.
+    pub touched: Vec<String>,
 }
 
 /// A column that the text is made of, itself no generated one.
@@ -87,6 +89,8 @@ struct Column {
     /// What it is computed from; empty for a column that is not.
     generation: String,
     column_type: String,
+    /// Whether it is ON UPDATE CURRENT_TIMESTAMP.
+    touched: bool,
 }
 
 fn read_column(row: &Row) -> Result<Column> {
@@ -100,6 +104,7 @@ fn read_column(row: &Row) -> Result<Column> {
         nullable: row.get::<String>(5)? == "YES",
         generation: row.get(6)?,
         column_type: row.get(7)?,
+        touched: row.get::<Option<u64>>(10)?.unwrap_or(0) > 0,
     })
 }
 
@@ -187,21 +192,33 @@ impl Layout {
         let rows = s
             .query(
                 "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_OCTET_LENGTH, CHARACTER_SET_NAME, COLLATION_NAME, IS_NULLABLE, \
-                 IFNULL(GENERATION_EXPRESSION, ''), COLUMN_TYPE, TABLE_SCHEMA, TABLE_NAME FROM information_schema.COLUMNS \
-                 WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
+                 IFNULL(GENERATION_EXPRESSION, ''), COLUMN_TYPE, TABLE_SCHEMA, TABLE_NAME, \
+                 INSTR(EXTRA, 'on update CURRENT_TIMESTAMP') FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
                 &[schema.as_str().into(), table.as_str().into()],
             )?
             .rows;
         let Some(row) = rows.first() else {
             return Err(Error::new(
                 Kind::NotFound,
-                format!("table {schema}.{table} does not exist, or you may not see it; check its name and your rights"),
+                format!(
+                    "table {schema}.{table} does not exist, or you may not see it; check its name and your rights (a temporary table is seen by its own session only)"
+                ),
             ));
         };
         // As the server writes the names, where it does not tell upper from lower case.
         (schema, table) = (row.get(8)?, row.get(9)?);
         let columns: Vec<Column> = rows.iter().map(read_column).collect::<Result<_>>()?;
-        let find = |name: &str| columns.iter().find(|c| c.name.eq_ignore_ascii_case(name.trim().trim_matches('`')));
+        let kind = s.query(
+            "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            &[schema.as_str().into(), table.as_str().into()],
+        )?;
+        let kind: Option<String> = kind.rows.first().map(|row| row.get(0)).transpose()?;
+        if kind.is_some_and(|kind| kind != "BASE TABLE") {
+            return Err(Error::invalid(format!(
+                "{schema}.{table} is a view; vectors are written to tables: name the table behind it"
+            )));
+        }
+        let find = |name: &str| columns.iter().find(|c| is_named(&c.name, name));
         let missing = |name: &str| {
             Error::new(
                 Kind::NotFound,
@@ -229,7 +246,8 @@ impl Layout {
         };
         let sources = sources_of(&content, &columns);
         let (embedding, nullable) = (target.name.clone(), target.nullable);
-        Ok(Layout { schema, table, key, index, embedding, width, hash, content, sources, nullable })
+        let touched = columns.iter().filter(|c| c.touched).map(|c| c.name.clone()).collect();
+        Ok(Layout { schema, table, key, index, embedding, width, hash, content, sources, nullable, touched })
     }
 
     /// Whatever is wrong with the expression is told before anything is sent.
@@ -243,12 +261,73 @@ impl Layout {
         })
     }
 
-    /// The server's refusal where the session may not write vectors; no row is touched.
-    pub fn must_be_writable(&self, s: &mut Session) -> Result<()> {
+    /// The server's refusal where the session may not write vectors; no row is touched. Columns that cannot keep their
+    /// value, because the account may not set them, are told.
+    pub fn must_be_writable(&mut self, s: &mut Session) -> Result<Option<String>> {
         let hash = self.hash.as_ref().map(|hash| hash.name.as_str());
-        let columns = std::iter::once(self.embedding.as_str()).chain(hash).map(quoted);
-        let sets: Vec<String> = columns.map(|column| format!("{column} = {column}")).collect();
-        s.run(format!("UPDATE {} SET {} WHERE FALSE", self.name(), sets.join(", ")).as_bytes()).map(|_| ())
+        let written: Vec<&str> = std::iter::once(self.embedding.as_str()).chain(hash).collect();
+        let mut set = |columns: &[&str]| {
+            let sets: Vec<String> = columns.iter().map(|c| format!("{0} = {0}", quoted(c))).collect();
+            s.run(format!("UPDATE {} SET {} WHERE FALSE", self.name(), sets.join(", ")).as_bytes()).map(|_| ())
+        };
+        set(&written)?;
+        let touched: Vec<&str> = self.touched.iter().map(String::as_str).collect();
+        if touched.is_empty() || set(&touched).is_ok() {
+            return Ok(None);
+        }
+        let names = touched.join(", ");
+        self.touched.clear();
+        Ok(Some(format!("{names} is set to the time of the write, because you may not update it")))
+    }
+
+    /// Changes of the text that no trigger of the table's notices.
+    pub fn unnoticed(&self, s: &mut Session) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        let words = words_of(&self.content);
+        let has = |word: &str| words.iter().any(|w| w.eq_ignore_ascii_case(word));
+        // A digest tells whoever goes over the rows.
+        let noticed = if self.hash.is_some() { "noticed by ai.refresh_embeddings only" } else { "not noticed" };
+        if has("SELECT") || has("TABLE") {
+            notes.push(format!("content_column reads other rows, whose changes are {noticed}"));
+        }
+        let functions = s.query(
+            "SELECT ROUTINE_SCHEMA, ROUTINE_NAME FROM information_schema.ROUTINES \
+             WHERE ROUTINE_TYPE = 'FUNCTION' AND SQL_DATA_ACCESS <> 'NO SQL' AND ROUTINE_SCHEMA NOT IN ('sys')",
+            &[],
+        )?;
+        for row in &functions.rows {
+            let (schema, name): (String, String) = (row.get(0)?, row.get(1)?);
+            if has(&schema) && has(&name) {
+                notes.push(format!("content_column calls {schema}.{name}; changes of what that reads are {noticed}"));
+            }
+        }
+        let cascades = s.query(
+            "SELECT DISTINCT k.COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE k \
+             JOIN information_schema.REFERENTIAL_CONSTRAINTS r ON r.CONSTRAINT_SCHEMA = k.CONSTRAINT_SCHEMA \
+             AND r.CONSTRAINT_NAME = k.CONSTRAINT_NAME AND r.TABLE_NAME = k.TABLE_NAME \
+             WHERE k.TABLE_SCHEMA = ? AND k.TABLE_NAME = ? \
+             AND (r.UPDATE_RULE IN ('CASCADE', 'SET NULL') OR r.DELETE_RULE = 'SET NULL')",
+            &[self.schema.as_str().into(), self.table.as_str().into()],
+        )?;
+        let mut by_cascade = Vec::new();
+        for row in &cascades.rows {
+            let name: String = row.get(0)?;
+            if self.sources.iter().any(|source| source.name == name) {
+                by_cascade.push(name);
+            }
+        }
+        // With a digest the event sees them: the table was changed.
+        if !by_cascade.is_empty() && self.hash.is_none() {
+            // A variable that a server may not have.
+            let fired = s.query("SHOW GLOBAL VARIABLES LIKE 'enable\\_cascade\\_triggers'", &[])?;
+            if fired.rows.first().map_or(Ok(String::new()), |row| row.get::<String>(1))? != "ON" {
+                notes.push(format!(
+                    "changes of {} by a foreign key's cascade are not noticed while enable_cascade_triggers is OFF",
+                    by_cascade.join(", ")
+                ));
+            }
+        }
+        Ok(notes)
     }
 }
 
@@ -272,13 +351,52 @@ fn sources_of(expression: &str, columns: &[Column]) -> Vec<SourceColumn> {
 
 /// Whether the name stands in the expression, and not only as a part of a longer one.
 fn mentions(expression: &str, name: &str) -> bool {
-    let (expression, name) = (expression.to_lowercase(), name.to_lowercase());
+    // A backquote of a name is doubled where it stands in SQL.
+    let (expression, name) = (expression.to_lowercase(), name.to_lowercase().replace('`', "``"));
     let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     expression.match_indices(&name).any(|(at, found)| {
         let before = expression.get(..at).and_then(|t| t.chars().next_back());
         let after = expression.get(at + found.len()..).and_then(|t| t.chars().next());
         !name.chars().all(word) || !(before.is_some_and(word) || after.is_some_and(word))
     })
+}
+
+/// Whether an argument names the column: as it is, or in backquotes.
+pub fn is_named(column: &str, argument: &str) -> bool {
+    let argument = argument.trim();
+    let unquoted = argument.strip_prefix('`').and_then(|a| a.strip_suffix('`')).map(|a| a.replace("``", "`"));
+    column.eq_ignore_ascii_case(unquoted.as_deref().unwrap_or(argument))
+}
+
+/// The words of an expression outside of its texts and comments; names in backquotes are words too.
+fn words_of(expression: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut chars = expression.chars().peekable();
+    let next_word = |words: &mut Vec<String>| words.push(String::new());
+    while let Some(c) = chars.next() {
+        match c {
+            '\'' | '"' | '`' => {
+                next_word(&mut words);
+                while let Some(inside) = chars.next() {
+                    if inside == c {
+                        break;
+                    }
+                    if inside == '\\' && c != '`' {
+                        chars.next();
+                    } else if c == '`' {
+                        words.last_mut().into_iter().for_each(|word| word.push(inside));
+                    }
+                }
+                next_word(&mut words);
+            }
+            c if c.is_alphanumeric() || c == '_' || c == '$' => {
+                words.last_mut().into_iter().for_each(|word| word.push(c));
+            }
+            _ => next_word(&mut words),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 /// How many dimensions a column takes.
@@ -385,7 +503,21 @@ mod tests {
             nullable: true,
             generation: generation.into(),
             column_type: data_type.into(),
+            touched: false,
         }
+    }
+
+    #[test]
+    fn texts_in_an_expression_are_no_words_of_it() {
+        assert_eq!(words_of("CONCAT(title, 'SELECT \\' x', `a b`.f(1))"), ["CONCAT", "title", "a b", "f", "1"]);
+        assert_eq!(words_of("(select'x'from t)"), ["select", "from", "t"]);
+        assert_eq!(words_of("'unended"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn columns_are_named_in_backquotes_or_without() {
+        assert!(is_named("Body", " `body` ") && is_named("a`b", "`a``b`") && is_named("a`b", "a`b"));
+        assert!(!is_named("body", "body`") && !is_named("a``b", "`a``b`"));
     }
 
     #[test]
@@ -404,6 +536,7 @@ mod tests {
         assert_eq!(names("(\nCONCAT(TITLE2, ' ', t.`a b`)\n)"), "Title2,a b");
         assert_eq!(names("`both`"), "title,Title2", "generated columns may even name each other");
         assert_eq!(names("'x'"), "");
+        assert!(mentions("CONCAT(`a``b`)", "A`b") && !mentions("CONCAT(`ab`)", "a`b"));
         assert!(sources_of("id + doc", &columns).iter().map(|s| s.text).eq([false, true]));
     }
 

@@ -154,6 +154,7 @@ mod tests {
             content: "`body`".into(),
             sources,
             nullable: true,
+            touched: Vec::new(),
         }
     }
 

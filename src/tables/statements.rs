@@ -149,7 +149,41 @@ fn unhex(text: &str) -> Vec<u8> {
 /// The statement that writes vectors to rows which still have the text they were made of. One whose text was edited, or
 /// that somebody else filled meanwhile, is not touched.
 pub fn update(layout: &Layout, rows: &[(&Found, &[u8])]) -> Vec<u8> {
-    let size: usize = rows.iter().map(|(_, vector)| vector.len() + vector.len() / 32 + 256).sum();
+    let rows: Vec<(&Found, Option<&[u8]>)> = rows.iter().map(|(found, vector)| (*found, Some(*vector))).collect();
+    write(layout, &rows, "mysql_ml_new.mysql_ml_vector", "mysql_ml_new.mysql_ml_digest", &stale(layout))
+}
+
+/// The statement that takes from rows the vector of another text than the one for which there is none. `None` where that
+/// cannot be told, or the column must have one.
+pub fn clear(layout: &Layout, rows: &[&Found]) -> Option<Vec<u8>> {
+    let other = of_another_text(layout)?;
+    let rows: Vec<(&Found, Option<&[u8]>)> = rows.iter().map(|found| (*found, None)).collect();
+    Some(write(layout, &rows, "NULL", "NULL", &other))
+}
+
+/// The statement that takes from at most so many rows without a text the vector of the one that they had.
+pub fn clear_without_text(layout: &Layout, filter: Option<&str>, limit: usize) -> Option<String> {
+    let hash = layout.hash.as_ref().filter(|_| layout.nullable)?;
+    let (v, h) = (quoted(&layout.embedding), quoted(&hash.name));
+    let kept: String = layout.touched.iter().map(|c| format!(", {0} = {0}", quoted(c))).collect();
+    let filter = filter.map(|filter| format!(" AND (\n{filter}\n)")).unwrap_or_default();
+    Some(format!(
+        "UPDATE {} SET {v} = NULL, {h} = NULL{kept} WHERE {v} IS NOT NULL AND {h} IS NOT NULL AND {} IS NULL{filter} LIMIT {limit}",
+        layout.name(),
+        layout.content
+    ))
+}
+
+/// Whether a row has the vector of another text, which its digest tells.
+fn of_another_text(layout: &Layout) -> Option<String> {
+    let hash = layout.hash.as_ref().filter(|_| layout.nullable)?;
+    let (v, h) = (quoted(&layout.embedding), quoted(&hash.name));
+    Some(format!("{v} IS NOT NULL AND {h} IS NOT NULL AND {h} <> {}", digest_of(layout)))
+}
+
+/// Sets vector and digest of rows that still have their text and for which the condition holds.
+fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], vector: &str, digest: &str, condition: &str) -> Vec<u8> {
+    let size: usize = rows.iter().map(|(_, v)| v.map_or(0, |v| v.len() + v.len() / 32) + 256).sum();
     let mut sql = Vec::with_capacity(size + 1024);
     sql.extend_from_slice(b"UPDATE (VALUES ");
     for (i, (found, vector)) in rows.iter().enumerate() {
@@ -159,7 +193,7 @@ pub fn update(layout: &Layout, rows: &[(&Found, &[u8])]) -> Vec<u8> {
             sql.push(b',');
         }
         sql.extend_from_slice(b"_binary'");
-        for byte in *vector {
+        for byte in vector.unwrap_or_default() {
             if matches!(byte, b'\'' | b'\\') {
                 sql.push(b'\\');
             }
@@ -188,21 +222,22 @@ pub fn update(layout: &Layout, rows: &[(&Found, &[u8])]) -> Vec<u8> {
             format!("{} = {value}", column(&key.name))
         })
         .collect();
-    let mut set = format!("{} = mysql_ml_new.mysql_ml_vector", column(&layout.embedding));
+    let mut set = format!("{} = {vector}", column(&layout.embedding));
     if let Some(hash) = &layout.hash {
-        let digest =
-            if hash.binary { "mysql_ml_new.mysql_ml_digest" } else { "LOWER(HEX(mysql_ml_new.mysql_ml_digest))" };
+        let digest = if hash.binary { digest.to_owned() } else { format!("LOWER(HEX({digest}))") };
         set.push_str(&format!(", {} = {digest}", column(&hash.name)));
+    }
+    for kept in &layout.touched {
+        set.push_str(&format!(", {0} = {0}", column(kept)));
     }
     let tail = format!(
         ") AS mysql_ml_new ({}, mysql_ml_vector, mysql_ml_digest) STRAIGHT_JOIN {table} FORCE INDEX ({}) ON {} SET {set} \
-         WHERE UNHEX(SHA2({}, 256)) = mysql_ml_new.mysql_ml_digest AND {}",
+         WHERE UNHEX(SHA2({}, 256)) = mysql_ml_new.mysql_ml_digest AND {condition}",
         names.join(", "),
         // A table without statistics yet would be scanned for each write.
         quoted(&layout.index),
         matches.join(" AND "),
-        content_of(layout),
-        stale(layout)
+        content_of(layout)
     );
     sql.extend_from_slice(tail.as_bytes());
     sql
@@ -231,6 +266,7 @@ mod tests {
             content: "`body`".into(),
             sources: Vec::new(),
             nullable: true,
+            touched: Vec::new(),
         }
     }
 
@@ -255,6 +291,27 @@ mod tests {
         assert!(sql.starts_with("UPDATE (VALUES ROW(1,_utf8mb4 '',_binary'\\'\\\\\0a',x'2d711642"), "{sql}");
         assert!(sql.contains("CONVERT(mysql_ml_new.mysql_ml_key_1 USING latin1) COLLATE latin1_swedish_ci"), "{sql}");
         assert!(sql.contains("`s`.`t`.`h` = mysql_ml_new.mysql_ml_digest WHERE UNHEX(SHA2("), "{sql}");
+    }
+
+    #[test]
+    fn a_vector_goes_with_its_text() {
+        let mut l = layout();
+        let found = Found { key: vec!["1".into(), "_utf8mb4 ''".into()], content: String::new() };
+        assert_eq!(clear(&l, &[&found]), None, "without a digest that cannot be told");
+        l.hash = Some(HashColumn { name: "h".into(), binary: false });
+        l.touched = vec!["at".into()];
+        let sql = String::from_utf8(clear(&l, &[&found]).unwrap()).unwrap();
+        assert!(
+            sql.contains("SET `s`.`t`.`v` = NULL, `s`.`t`.`h` = LOWER(HEX(NULL)), `s`.`t`.`at` = `s`.`t`.`at` "),
+            "{sql}"
+        );
+        assert!(sql.ends_with("AND `v` IS NOT NULL AND `h` IS NOT NULL AND `h` <> SHA2(CAST(`body` AS CHAR CHARACTER SET utf8mb4), 256)"), "{sql}");
+        assert_eq!(
+            clear_without_text(&l, Some("a > 1"), 10).unwrap(),
+            "UPDATE `s`.`t` SET `v` = NULL, `h` = NULL, `at` = `at` WHERE `v` IS NOT NULL AND `h` IS NOT NULL AND `body` IS NULL AND (\na > 1\n) LIMIT 10"
+        );
+        l.nullable = false;
+        assert_eq!(clear(&l, &[&found]), None);
     }
 
     #[test]
