@@ -55,9 +55,14 @@ fn text(conn: &mut Conn, query: &str) -> Option<String> {
 
 /// `(status, note)` of the only column.
 fn told(conn: &mut Conn) -> (String, String) {
-    let row: (String, Option<String>) =
-        conn.query_first("SELECT status, note FROM ai.embedding_progress_view").unwrap().unwrap();
-    (row.0, row.1.unwrap_or_default())
+    loop {
+        let row: (String, Option<String>) =
+            conn.query_first("SELECT status, note FROM ai.embedding_progress_view").unwrap().unwrap();
+        // The event may be at it.
+        if row.0 != "running" {
+            return (row.0, row.1.unwrap_or_default());
+        }
+    }
 }
 
 /// Waits until the event has begun to run, and run to its end, `n` times more.

@@ -72,9 +72,16 @@ fn owners_column(owner: &mut Conn) {
 
 /// What the view says of the owner's column: status and note.
 fn told(conn: &mut Conn) -> (String, Option<String>) {
-    conn.query_first("SELECT status, note FROM ai.embedding_progress_view WHERE table_name = 'shop.docs'")
-        .unwrap()
-        .unwrap()
+    loop {
+        let told: (String, Option<String>) = conn
+            .query_first("SELECT status, note FROM ai.embedding_progress_view WHERE table_name = 'shop.docs'")
+            .unwrap()
+            .unwrap();
+        // The event may be at it.
+        if told.0 != "running" {
+            return told;
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Kept in the process, of which a server has one: a named lock of the server's could be taken by whoever knows its name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,9 +60,9 @@ impl AtWork {
         }
     }
 
-    /// Whether a job of `account` is at the column.
-    pub fn has(&self, place: &Place, account: &str) -> bool {
-        self.lock().get(place).is_some_and(|holder| holder == account)
+    /// All columns that jobs are at, and whose jobs.
+    pub fn all(&self) -> HashSet<(Place, String)> {
+        self.lock().iter().map(|(place, holder)| (place.clone(), holder.clone())).collect()
     }
 }
 
@@ -84,7 +84,7 @@ mod tests {
         let held = columns.hold(&place, "a@b", &Never).unwrap();
         let error = columns.hold(&place, "c@d", &Never).unwrap_err();
         assert!(error.message().contains("by another session, of a@b"), "{error}");
-        assert!(columns.has(&place, "a@b") && !columns.has(&place, "c@d"));
+        assert!(columns.all().contains(&(place.clone(), "a@b".to_owned())));
         let writer = Arc::clone(&held);
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             let _held = held;

@@ -864,7 +864,16 @@ impl Engine {
     /// JSON array. What the server knows is read, and no table of a user's.
     pub fn embedding_progress(&self, interrupt: &dyn Interrupt) -> Result<String> {
         let account = current_account()?;
-        let states = store::all(interrupt)?;
+        // A job that begins or ends between the two readings is not taken for one that died.
+        let mut held = self.at_work.all();
+        let mut states = store::all(interrupt)?;
+        held.extend(self.at_work.all());
+        let busy = |held: &HashSet<(Place, String)>, state: &EmbedState| {
+            held.contains(&(state.config.place.clone(), state.config.definer.to_string()))
+        };
+        if states.iter().any(|state| state.status.as_deref() == Some("running") && !busy(&held, state)) {
+            states = store::all(interrupt)?;
+        }
         let places: Vec<Place> = states.iter().map(|state| state.config.place.clone()).collect();
         let (visible, reads) = as_account(&As::Caller, interrupt, move |s| {
             // Errors may quote rows: they are for their account, and for who may read them where they are kept.
@@ -879,8 +888,7 @@ impl Engine {
                     Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
                     Err(e) => State { obstacle: Some(e.message().to_owned()), notes: Vec::new() },
                 };
-                let busy = self.at_work.has(&state.config.place, &state.config.definer.to_string());
-                let mut row = shown(state, busy, now);
+                let mut row = shown(state, busy(&held, state), now);
                 if !reads && state.config.definer != account {
                     if let Some(error) = row.get_mut("last_error") {
                         *error = Value::Null;
