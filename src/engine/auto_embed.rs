@@ -363,7 +363,7 @@ fn set_up(s: &mut Session, config: &EmbedConfig, layout: &Layout, by_event: bool
         let create = marking::create_event(&config.place, &config.object, every.as_deref().unwrap_or(marking::EVERY));
         s.run(create.as_bytes()).map_err(|e| advised(e, &name))?;
     }
-    let mut notes: Vec<String> = foreign.iter().cloned().chain(obstacle(s, config, layout)?).collect();
+    let mut notes: Vec<String> = foreign.iter().cloned().chain(obstacle(s, config, layout)?.map(|o| o.text)).collect();
     notes.extend(layout.unnoticed(s)?);
     Ok(Made { foreign, note: (!notes.is_empty()).then(|| notes.join("; ")) })
 }
@@ -386,40 +386,50 @@ impl Made {
     }
 }
 
+/// What keeps a configuration from working by itself.
+#[derive(Debug)]
+struct Obstacle {
+    text: String,
+    /// Whether trigger or event are to be made anew.
+    mendable: bool,
+}
+
 /// What keeps a configuration from working by itself. Reads what the server knows, no table.
-fn obstacle(s: &mut Session, config: &EmbedConfig, layout: &Layout) -> Result<Option<String>> {
+fn obstacle(s: &mut Session, config: &EmbedConfig, layout: &Layout) -> Result<Option<Obstacle>> {
     if config.mode != Mode::Transactional {
         return Ok(None);
     }
     let call = config.place.refresh_call();
     let name = marking::qualified(&config.place.schema, &config.object);
+    let mendable = |text: String| Ok(Some(Obstacle { text, mendable: true }));
+    let other = |text: &str| Ok(Some(Obstacle { text: text.to_owned(), mendable: false }));
     match triggers_of(s, config)?.0 {
         None => {
-            return Ok(Some(format!("its trigger is missing, so that changed rows keep their old vectors; {call}")))
+            return mendable(format!("its trigger is missing, so that changed rows keep their old vectors; {call}"))
         }
         Some(t) if !t.is_right(config, layout)? => {
-            return Ok(Some(format!("the trigger {name}, of {}, is not the one that was made; {call}", t.definer)))
+            return mendable(format!("the trigger {name}, of {}, is not the one that was made; {call}", t.definer))
         }
         Some(_) => {}
     }
     let scheduler = s.query("SELECT @@GLOBAL.event_scheduler", &[])?;
     let scheduler: Option<String> = scheduler.rows.first().map(|row| row.get(0)).transpose()?;
-    Ok(match (events_of(s, config)?.0, scheduler.as_deref()) {
-        (None, _) => Some(format!("its event is missing, so that nothing is embedded by itself; {call}")),
+    match (events_of(s, config)?.0, scheduler.as_deref()) {
+        (None, _) => mendable(format!("its event is missing, so that nothing is embedded by itself; {call}")),
         (Some(e), _) if !e.is_right(config) => {
-            Some(format!("the event {name}, of {}, is not the one that was made; {call}", e.definer))
+            mendable(format!("the event {name}, of {}, is not the one that was made; {call}", e.definer))
         }
-        (Some(e), _) if e.came_by_replication() => Some(format!(
+        (Some(e), _) if e.came_by_replication() => mendable(format!(
             "its event came by replication and does not run on this server; where this is the source now, {call}"
         )),
-        (_, Some("OFF" | "DISABLED")) => Some(
-            "the event scheduler is off; SET GLOBAL event_scheduler = ON, or call ai.refresh_embeddings".to_owned(),
-        ),
-        (Some(e), _) if e.status == "DISABLED" => {
-            Some("its event is disabled; ALTER EVENT ... ENABLE, or call ai.refresh_embeddings".to_owned())
+        (_, Some("OFF" | "DISABLED")) => {
+            other("the event scheduler is off; SET GLOBAL event_scheduler = ON, or call ai.refresh_embeddings")
         }
-        _ => None,
-    })
+        (Some(e), _) if e.status == "DISABLED" => {
+            other("its event is disabled; ALTER EVENT ... ENABLE, or call ai.refresh_embeddings")
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Removes trigger and event. They are gone with their schema.
@@ -572,7 +582,7 @@ impl Engine {
                 == (&wanted.definer, &wanted.content, &wanted.model_id, wanted.mode)
         };
         let Some(config) = found.filter(same) else { return Err(exists) };
-        if self.state(&config, interrupt)?.obstacle.is_none() {
+        if !self.state(&config, interrupt)?.obstacle.is_some_and(|o| o.mendable) {
             return Err(exists);
         }
         let (summary, note) = self.refresh(&config, wanted.batch_size, interrupt)?;
@@ -886,7 +896,10 @@ impl Engine {
                 let now = match self.state(&state.config, interrupt) {
                     Ok(now) => now,
                     Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
-                    Err(e) => State { obstacle: Some(e.message().to_owned()), notes: Vec::new() },
+                    Err(e) => State {
+                        obstacle: Some(Obstacle { text: e.message().to_owned(), mendable: false }),
+                        notes: Vec::new(),
+                    },
                 };
                 let mut row = shown(state, busy(&held, state), now);
                 if !reads && state.config.definer != account {
@@ -973,8 +986,7 @@ fn sees(s: &mut Session, place: &Place) -> Result<bool> {
 /// How a configuration is.
 #[derive(Debug, Default)]
 struct State {
-    /// What keeps it from working.
-    obstacle: Option<String>,
+    obstacle: Option<Obstacle>,
     /// What else there is to know of it.
     notes: Vec<String>,
 }
@@ -982,11 +994,11 @@ struct State {
 /// How a configuration is, in a session of its definer's.
 fn state_in(s: &mut Session, config: &EmbedConfig) -> Result<State> {
     if !sees(s, &config.place)? {
-        let obstacle = format!(
+        let text = format!(
             "its table or column is gone, or {} may not see it; CALL ai.drop_embedding_config, or initialize it again",
             config.definer
         );
-        return Ok(State { obstacle: Some(obstacle), notes: Vec::new() });
+        return Ok(State { obstacle: Some(Obstacle { text, mendable: false }), notes: Vec::new() });
     }
     let Place { embedding, .. } = &config.place;
     let layout = Layout::describe(s, &config.place.table_name(), &config.content, embedding, None)?;
@@ -998,7 +1010,7 @@ fn state_in(s: &mut Session, config: &EmbedConfig) -> Result<State> {
 fn shown(state: &EmbedState, busy: bool, now: State) -> Value {
     let config = &state.config;
     let stopped = now.obstacle.is_some();
-    let mut notes: Vec<String> = now.obstacle.into_iter().chain(now.notes).collect();
+    let mut notes: Vec<String> = now.obstacle.into_iter().map(|o| o.text).chain(now.notes).collect();
     if state.failures > 0 {
         notes.push(format!("{} rows failed; mysql.cloudsql_ml_embed_failures says why", state.failures));
     }
@@ -1127,7 +1139,10 @@ mod tests {
         assert_eq!(shown(&state, false, State::default())["status"], "stopped");
         state.status = Some("finished".into());
         assert_eq!(shown(&state, false, State::default())["percent_progress"], 100.0);
-        let broken = State { obstacle: Some("its event is missing".into()), notes: Vec::new() };
+        let broken = State {
+            obstacle: Some(Obstacle { text: "its event is missing".into(), mendable: true }),
+            notes: Vec::new(),
+        };
         assert_eq!(shown(&state, false, broken)["status"], "stopped");
         (state.failures, state.failed) = (3, 3);
         assert_eq!(shown(&state, false, State::default())["percent_progress"], 99.0);
