@@ -600,7 +600,9 @@ fn ended(shared: &Shared, number: u64) {
         share.begun = share.begun.saturating_sub(1);
     }
     let unused: Vec<Lane> = state.lanes.keys().filter(|lane| state.is_unused(lane)).cloned().collect();
-    unused.iter().for_each(|lane| drop(state.lanes.remove(lane)));
+    for lane in &unused {
+        state.lanes.remove(lane);
+    }
     shared.changed(&state);
 }
 
