@@ -120,7 +120,7 @@ CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_settings (
   CONSTRAINT cloudsql_ml_settings_name CHECK (name <> '')
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COMMENT 'mysql-ml: settings that differ from their default';
 -- The names this version knows, also in a table that an earlier one made.
-ALTER TABLE mysql.cloudsql_ml_settings DROP CONSTRAINT cloudsql_ml_settings_name, ADD CONSTRAINT cloudsql_ml_settings_name CHECK (name IN ('timeout_ms', 'connect_timeout_ms', 'max_retries', 'max_response_mb', 'registry_ttl_ms', 'cache_memory_mb', 'cache_disk_mb', 'egress_allowlist', 'proxy', 'ca_file', 'google_project', 'google_location', 'secret_ttl_ms', 'local_memory_mb', 'local_threads', 'huggingface_host'));
+ALTER TABLE mysql.cloudsql_ml_settings DROP CONSTRAINT cloudsql_ml_settings_name, ADD CONSTRAINT cloudsql_ml_settings_name CHECK (name IN ('timeout_ms', 'connect_timeout_ms', 'max_retries', 'max_response_mb', 'registry_ttl_ms', 'cache_memory_mb', 'cache_disk_mb', 'call_memory_mb', 'egress_allowlist', 'proxy', 'ca_file', 'google_project', 'google_location', 'secret_ttl_ms', 'local_memory_mb', 'local_threads', 'huggingface_host'));
 
 -- What bulk embedding leaves to be looked at.
 CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_embed_progress (

@@ -32,6 +32,8 @@ pub enum Kind {
     Busy,
     /// So many jobs are under way that the turn of this one did not come.
     NoTurn,
+    /// There is not enough memory for it now.
+    Memory,
     /// The statement was killed or timed out; holds the server's error number.
     Interrupted(u32),
     /// The server refused a statement of ours; holds its error number.

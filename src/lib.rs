@@ -18,6 +18,7 @@ pub mod functions;
 pub mod http;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod memory;
 pub mod models;
 pub mod providers;
 pub mod server;

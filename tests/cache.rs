@@ -418,6 +418,8 @@ fn a_full_disk_fails_no_call() {
     let disk = status(&mut root)["cache"]["disk"].take();
     assert!(disk["dropped"].as_u64() > Some(0), "{disk}");
     assert!(disk["entries"].as_u64() > Some(10), "{disk}");
+    assert_eq!(disk["state"], "full", "{disk}");
+    assert!(disk["trouble"].as_str().is_some_and(|t| t.contains("the disk is full")), "{disk}");
     let lines = told(&running);
     assert!(lines.len() == 1 && lines[0].contains("no room"), "told once: {lines:?}");
     running.endpoint.clear();
@@ -431,6 +433,10 @@ fn a_full_disk_fails_no_call() {
     set(&mut root, "cache_disk_mb", "0");
     set(&mut root, "cache_disk_mb", "1");
     embed(&mut root, "m", "again");
+    wait_until("it is stored again", || {
+        let disk = status(&mut root)["cache"]["disk"].take();
+        disk["state"] == "on" && disk["trouble"].is_null() && disk["entries"].as_u64() > Some(0)
+    });
     assert_eq!(running.errors_in_log(), Vec::<String>::new());
 }
 

@@ -299,6 +299,21 @@ pub struct ErrorLog {
     pub emit: unsafe extern "C" fn(*const c_char, *const c_char, c_ulong, c_int, c_int, ...) -> c_char,
 }
 
+/// The service `mysql_system_variable_reader` (`mysql_system_variable.h`).
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct SystemVariables {
+    /// (session, `SESSION` or `GLOBAL`, component, variable, buffer of the caller's, its length); 0 for success.
+    pub get: unsafe extern "C" fn(
+        *mut Thd,
+        *const c_char,
+        *const c_char,
+        *const c_char,
+        *mut *mut c_void,
+        *mut usize,
+    ) -> c_int,
+}
+
 /// The statement-level functions; resolved once.
 pub fn statement_api() -> &'static StatementApi {
     static API: OnceLock<StatementApi> = OnceLock::new();

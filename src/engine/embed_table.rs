@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use serde_json::{json, Map, Value};
 
 use super::at_work::Held;
-use super::bulk::Bulk;
+use super::bulk::{Bulk, Done};
 use super::Engine;
 use crate::error::{cut, Error, Kind, Result};
+use crate::memory::{self, Reservation};
 use crate::models::bulk_store::{self, FailedRow, Notes, Progress};
 use crate::models::embed_config_store::Place;
 use crate::models::model::check_id;
@@ -28,6 +29,7 @@ use crate::server::sql::{
 };
 use crate::server::statement::ProgressState;
 use crate::tables::layout::Layout;
+use crate::tables::rows::{self, Page, Vector, Written};
 use crate::tables::statements::{self, Found, Key};
 use crate::threads::interrupt::{Interrupt, POLL};
 use crate::threads::shares::Turn;
@@ -50,6 +52,10 @@ const MAX_FAILED_KEYS: usize = 100_000;
 
 /// How often progress is written.
 const TELL: Duration = Duration::from_secs(1);
+
+/// For how long a job waits until there is memory for its next rows, and how long before it looks again.
+const MEMORY_WAIT: Duration = Duration::from_secs(120);
+const MEMORY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What `options` says.
 #[derive(Debug, Default, PartialEq)]
@@ -208,13 +214,17 @@ impl<Q: Send + 'static, A: Send + 'static> Line<Q, A> {
     }
 }
 
-/// A group of rows with their vectors.
-struct Group {
-    rows: Vec<(Found, Arc<[u8]>)>,
+/// Rows to be read: so many after a key.
+struct Wanted {
+    after: Option<Key>,
+    limit: usize,
 }
 
-/// How many rows of a group were written, and the group.
-type Written = (Result<u64>, Vec<Found>);
+/// Rows that another session has locked, with their vectors, and since when.
+struct Locked {
+    vector: Vector,
+    since: Instant,
+}
 
 /// Embeds a table. The state of one call.
 struct Job<'e> {
@@ -228,7 +238,7 @@ struct Job<'e> {
     model_id: String,
     options: Options,
     bulk: Bulk<'e>,
-    reader: Line<String, Result<Vec<Found>>>,
+    reader: Line<Wanted, Result<Page>>,
     writers: Writers,
     /// Rows that are being embedded, by the number they were given.
     rows: HashMap<u64, Found>,
@@ -238,10 +248,25 @@ struct Job<'e> {
     page: usize,
     after: Option<Key>,
     exhausted: bool,
-    group: Vec<(Found, Arc<[u8]>)>,
+    group: Vec<Vector>,
     group_bytes: usize,
+    /// What waits for locks of others, and until when it is left alone.
+    locked: VecDeque<Locked>,
+    locked_until: Instant,
+    lock_pause: Duration,
+    /// Since when rows are locked that are being tried again.
+    lock_since: HashMap<Key, Instant>,
+    /// Since when the whole table is locked.
+    table_locked: Option<Instant>,
+    /// Rows that failed in an earlier job, and those of them that were read: they come last, each alone.
+    known_bad: HashSet<String>,
+    suspects: VecDeque<Found>,
+    /// Since when there is no memory for the next page, and until when it is not asked for.
+    short_since: Option<Instant>,
+    not_before: Option<Instant>,
     changed_in_pass: u64,
     failed_keys: HashSet<Key>,
+    failed_share: Reservation,
     failures: Vec<FailedRow>,
     old_failures: u64,
     progress: Progress,
@@ -295,13 +320,16 @@ impl Engine {
         }
         let layout = {
             let (table, content, embedding) = (table.to_owned(), content.to_owned(), embedding.to_owned());
-            let hash = options.hash_column.clone();
+            let (hash, filter) = (options.hash_column.clone(), options.filter.clone());
             let until = Instant::now() + SQL_TIMEOUT;
-            let (found, remark) = with_session(&account, Purpose::Caller, interrupt, until, move |s| {
+            let found = with_session(&account, Purpose::Caller, interrupt, until, move |s| {
                 let mut layout = Layout::look_up(s, &table, &content, &embedding, hash.as_deref())?;
                 let remark = layout.must_be_writable(s)?;
+                rows::prepare(s, &layout, filter.as_deref())?;
                 Ok((layout, remark))
-            })?;
+            });
+            let (found, remark) =
+                found.map_err(|e| rows::in_context(e, &format!("model '{model_id}', nothing was sent")))?;
             remarks.extend(remark);
             Arc::new(found)
         };
@@ -325,8 +353,12 @@ impl Engine {
         let turn = job_turn(share, !options.impatient, interrupt)?;
         let notes = Notes { place, account: owner };
         let old_failures = bulk_store::clear_failures(&notes, Vec::new(), interrupt)?;
+        let known_bad = match old_failures {
+            0 => HashSet::new(),
+            _ => bulk_store::failed_keys(&notes, interrupt)?.into_iter().collect(),
+        };
         let mut job = Job {
-            reader: reader(&account, &layout)?,
+            reader: reader(&account, &layout, options.filter.clone())?,
             writers: Writers::open(&account, &layout, &held)?,
             layout,
             notes,
@@ -345,8 +377,18 @@ impl Engine {
             exhausted: false,
             group: Vec::new(),
             group_bytes: 0,
+            locked: VecDeque::new(),
+            locked_until: Instant::now(),
+            lock_pause: FIRST_LOCK_PAUSE,
+            lock_since: HashMap::new(),
+            table_locked: None,
+            known_bad,
+            suspects: VecDeque::new(),
+            short_since: None,
+            not_before: None,
             changed_in_pass: 0,
             failed_keys: HashSet::new(),
+            failed_share: Reservation::default(),
             failures: Vec::new(),
             old_failures,
             progress: Progress { status: "running", ..Progress::default() },
@@ -370,20 +412,17 @@ pub(super) fn must_fit(layout: &Layout, dimensions: usize) -> Result<()> {
     )))
 }
 
-fn reader(account: &As, layout: &Arc<Layout>) -> Result<Line<String, Result<Vec<Found>>>> {
+fn reader(account: &As, layout: &Arc<Layout>, filter: Option<String>) -> Result<Line<Wanted, Result<Page>>> {
     let layout = Arc::clone(layout);
     Line::open(
         account,
         |_| Ok(()),
-        move |s, sql: String| {
-            let rows = s.run(sql.as_bytes())?.rows;
-            rows.iter().map(|row| statements::read(&layout, row)).collect()
-        },
+        move |s, wanted: Wanted| rows::read_page(s, &layout, filter.as_deref(), wanted.after.as_ref(), wanted.limit),
     )
 }
 
 /// The sessions that write. The second one works only where the first does not keep up.
-struct Writers(Vec<Line<Group, Written>>);
+struct Writers(Vec<Line<Vec<Vector>, Result<Written>>>);
 
 /// Sessions that write at once: a server writes with one processor for each.
 const WRITERS: usize = 2;
@@ -391,10 +430,17 @@ const WRITERS: usize = 2;
 /// Groups that wait for a session besides the one that it writes.
 const GROUPS_AHEAD: usize = 1;
 
-/// How often a write is tried that the server ended to let another go on.
-const WRITE_TRIES: u32 = 5;
+/// How long a session waits for a lock of another, and in what pauses the job comes back to a row that was locked.
+const LOCK_WAIT: &str = "SET SESSION innodb_lock_wait_timeout = 1";
+const FIRST_LOCK_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_LOCK_PAUSE: Duration = Duration::from_secs(15);
 
-const ER_LOCK_DEADLOCK: u32 = 1213;
+/// For how long locks of others are outwaited.
+const LOCKS_OUTWAITED: Duration = Duration::from_secs(300);
+
+/// So many rows that wait for locks are tried at once, and with so many the job sends nothing more.
+const LOCKED_GROUP: usize = 64;
+const MOST_LOCKED: usize = 4096;
 
 impl Writers {
     fn open(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<Self> {
@@ -410,7 +456,7 @@ impl Writers {
         self.0.iter().all(|line| line.asked > GROUPS_AHEAD)
     }
 
-    fn ask(&mut self, group: Group, interrupt: &dyn Interrupt) -> Result<()> {
+    fn ask(&mut self, group: Vec<Vector>, interrupt: &dyn Interrupt) -> Result<()> {
         match self.0.iter_mut().min_by_key(|line| line.asked) {
             Some(line) => line.ask(group, interrupt),
             None => Err(Error::internal("there is no session that writes")),
@@ -420,7 +466,7 @@ impl Writers {
     fn answer(&mut self, interrupt: &dyn Interrupt) -> Result<Option<Written>> {
         for line in &mut self.0 {
             if let Some(answer) = line.answer(interrupt)? {
-                return Ok(Some(answer));
+                return answer.map(Some);
             }
         }
         Ok(None)
@@ -432,26 +478,14 @@ impl Writers {
 }
 
 /// A session that writes. The column stays held until it has ended, also where the job has ended before.
-fn writer(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<Line<Group, Written>> {
+fn writer(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<Line<Vec<Vector>, Result<Written>>> {
     let (layout, held) = (Arc::clone(layout), Arc::clone(held));
     Line::open(
         account,
-        |_| Ok(()),
-        move |s, group: Group| {
+        |s| s.query(LOCK_WAIT, &[]).map(|_| ()),
+        move |s, group: Vec<Vector>| {
             let _held = &held;
-            if group.rows.is_empty() {
-                return (Ok(0), Vec::new());
-            }
-            let rows: Vec<(&Found, &[u8])> = group.rows.iter().map(|(found, v)| (found, v.as_ref())).collect();
-            let statement = statements::update(&layout, &rows);
-            let mut tries = 1;
-            let written = loop {
-                match s.run(&statement) {
-                    Err(e) if e.kind() == Kind::Server(ER_LOCK_DEADLOCK) && tries < WRITE_TRIES => tries += 1,
-                    result => break result.map(|done| done.affected),
-                }
-            };
-            (written, group.rows.into_iter().map(|(found, _)| found).collect())
+            rows::write_group(s, &layout, group)
         },
     )
 }
@@ -459,7 +493,7 @@ fn writer(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<Line<G
 impl Job<'_> {
     fn run(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         // Nothing is sent before there is a session that writes: an empty group comes back once there is.
-        self.writers.ask(Group { rows: Vec::new() }, interrupt)?;
+        self.writers.ask(Vec::new(), interrupt)?;
         while self.writers.answer(interrupt)?.is_none() {
             interrupt.check()?;
             std::thread::sleep(Duration::from_millis(1));
@@ -484,19 +518,25 @@ impl Job<'_> {
             interrupt.check()?;
             self.read(interrupt)?;
             self.feed(interrupt)?;
-            let last = self.exhausted && self.read_rows.is_empty();
+            let last = self.exhausted && self.read_rows.is_empty() && self.suspects.is_empty();
             // Short while there is other work to look after.
             let wait = if self.reader.asked + self.writers.asked() > 0 { Duration::from_millis(1) } else { POLL };
             match self.bulk.advance(wait, last, interrupt)? {
-                Some(done) => self.done(done.id, done.vector, interrupt)?,
+                Some(done) => self.done(done, interrupt)?,
                 None if !self.group.is_empty() => self.write(interrupt)?,
                 None => {}
+            }
+            self.write_locked(interrupt)?;
+            if self.bulk.is_empty() {
+                // For what others are at; nothing else here waits.
+                std::thread::sleep(wait);
             }
             while let Some(answer) = self.writers.answer(interrupt)? {
                 self.written(answer, interrupt)?;
             }
             self.tell(false, interrupt)?;
-            let idle = self.bulk.is_empty() && self.group.is_empty() && self.writers.asked() == 0;
+            let idle =
+                self.bulk.is_empty() && self.group.is_empty() && self.locked.is_empty() && self.writers.asked() == 0;
             if last && idle && self.reader.asked == 0 {
                 return Ok(());
             }
@@ -506,43 +546,104 @@ impl Job<'_> {
     /// Keeps rows coming, some batches ahead of the requests.
     fn read(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         while let Some(page) = self.reader.answer(interrupt)? {
-            let page = page?;
-            self.exhausted = page.len() < self.page;
-            if let Some(last) = page.last() {
-                self.after = Some(last.key.clone());
+            let page = match page {
+                Err(e) if rows::is_locked(&e) => {
+                    let since = *self.table_locked.get_or_insert_with(Instant::now);
+                    if since.elapsed() > LOCKS_OUTWAITED {
+                        return Err(e);
+                    }
+                    self.not_before = Some(Instant::now() + FIRST_LOCK_PAUSE);
+                    continue;
+                }
+                Err(e) if e.kind() == Kind::Memory => {
+                    self.wait_for_memory(e)?;
+                    self.page = (self.page / 2).max(1);
+                    continue;
+                }
+                page => page?,
+            };
+            self.short_since = None;
+            if self.locked.is_empty() {
+                self.table_locked = None;
             }
-            let bytes: usize = page.iter().map(|f| f.content.len()).sum();
-            if !page.is_empty() {
-                self.page = (PAGE_BYTES / (bytes / page.len()).max(1)).clamp(16, LARGEST_PAGE);
+            self.exhausted = !page.more;
+            if page.last.is_some() {
+                self.after = page.last;
             }
-            self.read_rows.extend(page);
+            for (found, error) in page.bad {
+                if !self.failed_keys.contains(&found.key) && !self.rests(&found) {
+                    self.fail(found, &error, interrupt)?;
+                }
+            }
+            let bytes: usize = page.rows.iter().map(|f| f.content.len()).sum();
+            if !page.rows.is_empty() {
+                self.page = (PAGE_BYTES / (bytes / page.rows.len()).max(1)).clamp(16, LARGEST_PAGE);
+            }
+            self.read_rows.extend(page.rows);
         }
         let ahead = self.bulk.batch_size() * self.bulk.concurrency();
-        if !self.exhausted && self.reader.asked == 0 && self.read_rows.len() < ahead {
-            let sql = statements::select(&self.layout, self.options.filter.as_deref(), self.after.as_ref(), self.page);
-            self.reader.ask(sql, interrupt)?;
+        // While calls hold much, a job goes on with what it has, which gives some back.
+        let at_work = !self.rows.is_empty() || !self.read_rows.is_empty() || self.writers.asked() > 0;
+        if self.not_before.is_some_and(|at| Instant::now() < at) || (memory::is_tight() && at_work) {
+            return Ok(());
         }
+        if !self.exhausted && self.reader.asked == 0 && self.read_rows.len() < ahead {
+            let wanted = Wanted { after: self.after.clone(), limit: self.page };
+            self.reader.ask(wanted, interrupt)?;
+        }
+        Ok(())
+    }
+
+    /// Rows could not be read for want of memory: they are again, fewer and later, unless that was so for too long.
+    fn wait_for_memory(&mut self, error: Error) -> Result<()> {
+        let since = *self.short_since.get_or_insert_with(Instant::now);
+        let alone = self.rows.is_empty() && self.read_rows.is_empty() && self.writers.asked() == 0;
+        if alone && since.elapsed() > MEMORY_WAIT {
+            return Err(error);
+        }
+        self.not_before = Some(Instant::now() + MEMORY_PAUSE);
         Ok(())
     }
 
     /// Hands rows to the requests, not more than they will soon take.
     fn feed(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         let ahead = self.bulk.batch_size() * 2;
-        while self.bulk.waiting() < ahead {
+        while self.bulk.waiting() + self.bulk.ready() < ahead {
             if self.options.max_rows.is_some_and(|most| self.taken >= most) {
                 self.read_rows.clear();
+                self.suspects.clear();
                 self.exhausted = true;
                 return Ok(());
             }
-            let Some(found) = self.read_rows.pop_front() else { return Ok(()) };
-            if self.failed_keys.contains(&found.key) || self.rests(&found) {
+            if self.locked.len() >= MOST_LOCKED {
+                return Ok(());
+            }
+            let (found, alone) = match self.read_rows.pop_front() {
+                Some(found) => (found, false),
+                // When all others are on their way.
+                None if self.exhausted && self.bulk.waiting() == 0 => match self.suspects.pop_front() {
+                    Some(found) => (found, true),
+                    None => return Ok(()),
+                },
+                None => return Ok(()),
+            };
+            if !alone && (self.failed_keys.contains(&found.key) || self.rests(&found)) {
+                continue;
+            }
+            if !alone && !self.known_bad.is_empty() && self.known_bad.remove(&statements::shown(&self.layout, &found)) {
+                self.suspects.push_back(found);
                 continue;
             }
             let id = self.next;
             self.next += 1;
             self.taken += 1;
-            self.bulk.push(id, Arc::from(found.content.as_str()), interrupt)?;
+            let content = Arc::clone(&found.content);
             self.rows.insert(id, found);
+            if alone {
+                self.bulk.push_alone(id, content, interrupt)?;
+            } else {
+                self.bulk.push(id, content, interrupt)?;
+            }
         }
         Ok(())
     }
@@ -551,7 +652,8 @@ impl Job<'_> {
         !self.options.resting.is_empty() && self.options.resting.contains(&statements::shown(&self.layout, found))
     }
 
-    fn done(&mut self, id: u64, vector: Result<Arc<[u8]>>, interrupt: &dyn Interrupt) -> Result<()> {
+    fn done(&mut self, done: Done, interrupt: &dyn Interrupt) -> Result<()> {
+        let Done { id, vector, share } = done;
         let Some(found) = self.rows.remove(&id) else {
             return Err(Error::internal("a vector came back for a row that was not sent"));
         };
@@ -560,7 +662,7 @@ impl Job<'_> {
                 // Every other row would be too wide as well.
                 must_fit(&self.layout, bytes.len() / 4)?;
                 self.group_bytes += bytes.len();
-                self.group.push((found, bytes));
+                self.group.push(Vector { found, bytes, share });
                 if self.group_bytes >= GROUP_BYTES {
                     self.write(interrupt)?;
                 }
@@ -577,7 +679,8 @@ impl Job<'_> {
         }
         self.progress.failed += 1;
         self.failures.push(FailedRow { key, error: error.message().to_owned() });
-        if self.failed_keys.len() < MAX_FAILED_KEYS {
+        let bytes = found.key.iter().map(|value| value.len() + 64).sum();
+        if self.failed_keys.len() < MAX_FAILED_KEYS && self.failed_share.spend(bytes, "the failed rows").is_ok() {
             self.failed_keys.insert(found.key.clone());
         }
         if self.layout.hash.is_some() {
@@ -599,7 +702,10 @@ impl Job<'_> {
         done.or_else(|e| match e.kind() {
             Kind::Interrupted(_) => Err(e),
             _ => {
-                self.remarks.push(format!("vectors of texts that are gone could not be taken away: {}", e.message()));
+                let remark = format!("vectors of texts that are gone could not be taken away: {}", e.message());
+                if !self.remarks.contains(&remark) {
+                    self.remarks.push(remark);
+                }
                 Ok(0)
             }
         })
@@ -626,6 +732,12 @@ impl Job<'_> {
     }
 
     fn write(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        self.group_bytes = 0;
+        let group = std::mem::take(&mut self.group);
+        if self.table_locked.is_some() {
+            self.wait_for_locks(group);
+            return Ok(());
+        }
         // What waits beyond that waits here, where it is bounded by the requests.
         while self.writers.are_full() {
             interrupt.check()?;
@@ -634,21 +746,78 @@ impl Job<'_> {
                 None => std::thread::sleep(Duration::from_millis(1)),
             }
         }
-        self.group_bytes = 0;
-        let group = Group { rows: std::mem::take(&mut self.group) };
         self.writers.ask(group, interrupt)
     }
 
-    fn written(&mut self, answer: Written, interrupt: &dyn Interrupt) -> Result<()> {
-        let (written, rows) = answer;
-        let written = written?;
-        self.progress.embedded += written;
-        let changed = (rows.len() as u64).saturating_sub(written);
+    /// Keeps rows that another session has locked.
+    fn wait_for_locks(&mut self, rows: Vec<Vector>) {
+        let now = Instant::now();
+        self.locked.extend(rows.into_iter().map(|vector| Locked { vector, since: now }));
+    }
+
+    /// Tries rows again that were locked, some at a time and in growing pauses.
+    fn write_locked(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        let now = Instant::now();
+        if self.locked.is_empty() || now < self.locked_until || self.writers.are_full() {
+            return Ok(());
+        }
+        self.locked_until = now + self.lock_pause;
+        let mut group = Vec::new();
+        for _ in 0..LOCKED_GROUP {
+            let Some(Locked { vector, since }) = self.locked.pop_front() else { break };
+            if self.table_locked.is_none() && since.elapsed() > LOCKS_OUTWAITED {
+                let minutes = LOCKS_OUTWAITED.as_secs() / 60;
+                let error = Error::new(
+                    Kind::Busy,
+                    format!("another session has had the row locked for {minutes} minutes; run the job again later"),
+                );
+                self.fail(vector.found, &error, interrupt)?;
+                continue;
+            }
+            self.lock_since.insert(vector.found.key.clone(), since);
+            group.push(vector);
+        }
+        self.writers.ask(group, interrupt)
+    }
+
+    fn written(&mut self, written: Written, interrupt: &dyn Interrupt) -> Result<()> {
+        let Written { affected, done, failed, locked, table_locked } = written;
+        let now = Instant::now();
+        match table_locked {
+            Some(error) => {
+                let since = *self.table_locked.get_or_insert(now);
+                if since.elapsed() > LOCKS_OUTWAITED {
+                    return Err(error);
+                }
+            }
+            None if !done.is_empty() => self.table_locked = None,
+            None => {}
+        }
+        if !locked.is_empty() {
+            self.lock_pause = (self.lock_pause * 2).min(LONGEST_LOCK_PAUSE);
+            self.locked_until = now + self.lock_pause;
+            for vector in locked {
+                let since = self.lock_since.remove(&vector.found.key).unwrap_or(now);
+                self.locked.push_back(Locked { vector, since });
+            }
+        } else if !done.is_empty() {
+            self.lock_pause = FIRST_LOCK_PAUSE;
+            self.locked_until = self.locked_until.min(now + FIRST_LOCK_PAUSE);
+        }
+        for found in &done {
+            self.lock_since.remove(&found.key);
+        }
+        self.progress.embedded += affected;
+        let changed = (done.len() as u64).saturating_sub(affected);
         self.progress.skipped += changed;
         self.changed_in_pass += changed;
-        if self.old_failures > 0 {
-            let keys = rows.iter().map(|found| statements::shown(&self.layout, found)).collect();
+        if self.old_failures > 0 && !done.is_empty() {
+            let keys = done.iter().map(|found| statements::shown(&self.layout, found)).collect();
             self.old_failures = bulk_store::clear_failures(&self.notes, keys, interrupt)?;
+        }
+        for (found, error) in failed {
+            self.lock_since.remove(&found.key);
+            self.fail(found, &error, interrupt)?;
         }
         Ok(())
     }
@@ -686,10 +855,9 @@ impl Job<'_> {
             let _ = bulk_store::write_failures(&self.notes, std::mem::take(&mut self.failures), &Briefly::begin());
             let _ = bulk_store::write_progress(&self.notes, &self.model_id, &self.progress, false, &Briefly::begin());
             let p = &self.progress;
-            return Err(error.context(&format!(
-                "model '{}', {} rows embedded and kept, {} failed",
-                self.model_id, p.embedded, p.failed
-            )));
+            let context =
+                format!("model '{}', {} rows embedded and kept, {} failed", self.model_id, p.embedded, p.failed);
+            return Err(rows::in_context(error, &context));
         }
         let p = &self.progress;
         let summary = Summary {

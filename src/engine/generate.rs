@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::status::Activity;
 use super::{counted_as, tokens_in, Engine};
 use crate::error::{Error, Result};
+use crate::memory::{Held, Reservation};
 use crate::models::model::{check_id, Model, ModelType};
 use crate::models::settings::Settings;
 use crate::models::store::{ResolvedModel, Routine};
@@ -43,7 +44,8 @@ impl Engine {
         prompt: &str,
         options: &GenerateOptions,
         interrupt: &dyn Interrupt,
-    ) -> Result<String> {
+    ) -> Result<Held<String>> {
+        let _prompt = Reservation::take(prompt.len().saturating_mul(4), "the prompt")?;
         check_id("model_id", model_id)?;
         let settings = self.settings(interrupt)?;
         let resolved = self.registry.model(self.store.as_ref(), Routine::GENERATE, model_id, &settings, interrupt)?;
@@ -64,7 +66,7 @@ impl Engine {
         settings: &Arc<Settings>,
         activity: &Activity,
         interrupt: &dyn Interrupt,
-    ) -> Result<String> {
+    ) -> Result<Held<String>> {
         let model = &resolved.model;
         if super::local::is_here(model) {
             if options.system.is_some() {
@@ -72,13 +74,14 @@ impl Engine {
                     "T5 takes no system; leave the option system out, or write it into the prompt",
                 ));
             }
-            return self.generate_locally(resolved, prompt, options, settings, activity, interrupt);
+            let text = self.generate_locally(resolved, prompt, options, settings, activity, interrupt)?;
+            return Ok(Held::new(text, Reservation::default()));
         }
         let chat = match self.learnt.of(&model.fingerprint) {
             Some(learnt) => learnt,
             None => chat_of(model)?,
         };
-        let ask = |chat: Chat, limit: Option<Instant>| -> Result<(Result<String>, Instant)> {
+        let ask = |chat: Chat, limit: Option<Instant>| -> Result<(Result<Held<String>>, Instant)> {
             let body = chat.request(prompt, options)?;
             let request = provider(model.speaks).predict_request(model, &body)?;
             let (headers, _) = self.functions(resolved, None, &body, interrupt)?;
@@ -94,7 +97,8 @@ impl Engine {
                     (None, None) => None,
                     (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
                 };
-                Ok((chat.read(&answer.body)?, tokens))
+                let _unpacked = super::send::unpacked(&answer.body)?;
+                Ok((Held::new(chat.read(&answer.body)?, std::mem::take(&mut answer.share)), tokens))
             });
             Ok((answered, deadline))
         };

@@ -63,6 +63,7 @@ impl Engine {
                 request.deadline = request.deadline.min(limit);
             }
             self.send(request, activity, interrupt, |answer| {
+                let _unpacked = super::send::unpacked(&answer.body)?;
                 let read = api.read_image_embedding(model, &answer.body)?;
                 activity.used(1, Usage { input: read.tokens, output: None });
                 let vector = read.vectors.into_iter().next();

@@ -243,6 +243,7 @@ impl Engine {
     /// The settings, with whether they are in force also where it takes a while.
     pub(super) fn settings_in_force(&self, interrupt: &dyn Interrupt) -> Result<(Arc<Settings>, bool)> {
         let (settings, reading) = self.registry.settings(self.store.as_ref(), interrupt)?;
+        crate::memory::set_limit(settings.call_memory);
         let in_force = self.disk.follow(reading, settings.cache_disk, || self.store.data_directory(interrupt));
         if self.disk.has_notices() {
             for notice in self.disk.take_notices() {

@@ -39,11 +39,12 @@ use self::local::Local;
 use self::lookup::Lookups;
 use self::pacing::Gates;
 use self::registry::Registry;
-use self::send::{Outside, Request};
+use self::send::{unpacked, Outside, Request};
 use self::status::{Activity, Status};
 use crate::cache::disk::DiskCache;
 use crate::cache::memory::MemoryCache;
 use crate::error::{cut, Error, Kind, Result};
+use crate::memory::{Held, Reservation};
 use crate::models::endpoint_url::{cloud_of, url_of};
 use crate::models::function_name::FunctionName;
 use crate::models::leaked_key;
@@ -155,6 +156,7 @@ impl Engine {
     pub fn reset_status(&self) {
         self.status.reset();
         self.disk.reset_status();
+        crate::memory::reset_status();
     }
 
     /// The vector of `text`, as the bytes of a VECTOR. `function` is the one that was called, on whose stored routine
@@ -232,6 +234,7 @@ impl Engine {
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<u8>> {
         let model = &resolved.model;
+        let _text = Reservation::take(text.len().saturating_mul(3), "the text")?;
         // Transforms in a registration replace the provider's own shapes.
         let api = if model.input.is_some() { &Custom } else { provider(model.speaks) };
         let normalize = model.options.normalize == Some(true);
@@ -279,6 +282,7 @@ impl Engine {
                         }
                     }
                     None => self.send(request, activity, interrupt, |answer| {
+                        let _unpacked = unpacked(&answer.body)?;
                         let read = api.read_embeddings(model, &answer.body, 1)?;
                         activity.used(1, Usage { input: read.tokens, output: None });
                         let vector = read.vectors.into_iter().next();
@@ -301,11 +305,28 @@ impl Engine {
         tokens: u64,
         settings: &Arc<Settings>,
     ) -> Result<Request> {
+        let share = Reservation::take(body.len().saturating_mul(2), "the request")?;
+        Self::request_in(share, resolved, header_json, body, tokens, settings)
+    }
+
+    /// The same, with memory that was taken for it.
+    fn request_in(
+        mut share: Reservation,
+        resolved: &Arc<ResolvedModel>,
+        header_json: Option<String>,
+        body: Vec<u8>,
+        tokens: u64,
+        settings: &Arc<Settings>,
+    ) -> Result<Request> {
         let timeout = resolved.model.options.timeout_ms.map_or(settings.timeout, Duration::from_millis);
+        // It is copied once, out of the buffer it was written into.
+        let body: Arc<[u8]> = body.into();
+        share.shrink_to(body.len());
         Ok(Request {
             resolved: Arc::clone(resolved),
             headers: header_json.as_deref().map(read_headers).transpose()?.unwrap_or_default(),
-            body: body.into(),
+            body,
+            _share: share,
             settings: Arc::clone(settings),
             timeout,
             deadline: Instant::now() + timeout,
@@ -325,6 +346,8 @@ impl Engine {
         if header_fn.is_none() && input_fn.is_none() {
             return Ok((None, None));
         }
+        let _statement =
+            Reservation::take(argument.len().saturating_mul(4), "the call of the input transform function")?;
         let (headers, body) = self.store.call_input_functions(resolved, header_fn, input_fn, argument, interrupt)?;
         let null = |role: &str, name: Option<&FunctionName>| {
             let name = name.map(ToString::to_string).unwrap_or_default();
@@ -347,6 +370,7 @@ impl Engine {
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<u8>> {
         let text = json_text(answer)?;
+        let _statement = Reservation::take(text.len().saturating_mul(4), "the call of the output transform function")?;
         let bytes = self.store.call_output_function(resolved, output, text, interrupt)?.ok_or_else(|| {
             Error::response(format!(
                 "the output transform function {output} returned NULL for the answer: {}",
@@ -358,7 +382,8 @@ impl Engine {
     }
 
     /// The model's answer to `body`, a JSON document.
-    pub fn predict(&self, model_id: &str, body: &str, interrupt: &dyn Interrupt) -> Result<String> {
+    pub fn predict(&self, model_id: &str, body: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
+        let _body = Reservation::take(body.len().saturating_mul(2), "request_body")?;
         let (settings, resolved) = self.resolve(Routine::PREDICT_ROW, model_id, body, interrupt)?;
         let activity = self.status.of(counted_as(&resolved.model));
         activity.called();
@@ -373,7 +398,7 @@ impl Engine {
         settings: &Arc<Settings>,
         activity: &Activity,
         interrupt: &dyn Interrupt,
-    ) -> Result<String> {
+    ) -> Result<Held<String>> {
         let answered = || {
             check_json(body)?;
             let request = provider(resolved.model.speaks).predict_request(&resolved.model, body)?;
@@ -393,7 +418,7 @@ impl Engine {
                     (None, None) => None,
                     (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
                 };
-                Ok((text, tokens))
+                Ok((Held::new(text, std::mem::take(&mut answer.share)), tokens))
             })
         };
         let result = answered();
@@ -511,9 +536,15 @@ fn transform_functions(model: &Model) -> (Option<&FunctionName>, Option<&Functio
     (input, output)
 }
 
+/// What a header function may return, in bytes.
+const MAX_HEADERS: usize = 1 << 20;
+
 /// What a header function returned, as headers.
 fn read_headers(json: &str) -> Result<Vec<(HeaderName, SecretString)>> {
     let shape = || Error::invalid("the header function must return a JSON object of header names and text values");
+    if json.len() > MAX_HEADERS {
+        return Err(Error::new(Kind::TooLarge, "the header function returned more than 1 MiB; headers are short"));
+    }
     let Ok(Value::Object(map)) = serde_json::from_str::<Value>(json) else { return Err(shape()) };
     if map.len() > 100 {
         return Err(Error::invalid("the header function returned more than 100 headers"));

@@ -29,8 +29,18 @@ const SECONDS: usize = 61;
 /// A model's gate.
 pub struct Gate {
     began: Instant,
+    learnt: Mutex<Learnt>,
     state: Mutex<State>,
     changed: Condvar,
+}
+
+/// What refusals taught about the size of requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Learnt {
+    /// The most texts in one.
+    pub texts: Option<usize>,
+    /// The most tokens, as they are estimated here.
+    pub tokens: Option<u64>,
 }
 
 /// The gates of all registrations, by their fingerprint: a changed registration may be another endpoint or key, and
@@ -74,6 +84,7 @@ impl Default for Gate {
     fn default() -> Self {
         Gate {
             began: Instant::now(),
+            learnt: Mutex::default(),
             state: Mutex::new(State {
                 in_flight: 0,
                 window: None,
@@ -229,6 +240,19 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was learnt so far, by all sessions.
+    pub fn learnt(&self) -> Learnt {
+        *self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what was learnt, where it is less than before.
+    pub fn learn(&self, new: Learnt) {
+        let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+        let less = |old: Option<usize>, new: Option<usize>| old.into_iter().chain(new).min();
+        learnt.texts = less(learnt.texts, new.texts);
+        learnt.tokens = learnt.tokens.into_iter().chain(new.tokens).min();
+    }
+
     /// How many requests are under way.
     pub fn in_flight(&self) -> u64 {
         self.lock().in_flight
@@ -239,7 +263,11 @@ impl Gate {
         let mut state = self.lock();
         let second = self.second(Instant::now());
         state.requests.advance(second);
-        state.in_flight > 0 || state.window.is_some() || state.paused_until.is_some() || state.requests.sum() > 0
+        self.learnt() != Learnt::default()
+            || state.in_flight > 0
+            || state.window.is_some()
+            || state.paused_until.is_some()
+            || state.requests.sum() > 0
     }
 
     /// How long the gate stays closed.

@@ -14,6 +14,7 @@ use crate::credentials::{Credentials, Http};
 use crate::error::{cut, Error, Kind, Result};
 use crate::http::tidy::tidy;
 use crate::http::{dressed, redact, Answer, Call, Client, Failure, Method, Tries};
+use crate::memory::Reservation;
 use crate::models::endpoint_url::{cloud_of, google_hosts, url_of};
 use crate::models::model::{AuthType, Model, ModelType, ProviderId};
 use crate::models::settings::Settings;
@@ -34,6 +35,8 @@ pub(super) struct Request {
     pub headers: Vec<(HeaderName, SecretString)>,
     /// The body.
     pub body: Arc<[u8]>,
+    /// The memory of the body.
+    pub _share: Reservation,
     /// The settings in force.
     pub settings: Arc<Settings>,
     /// The time it was given.
@@ -234,6 +237,20 @@ fn sleep(time: Duration, interrupt: &dyn Interrupt) -> Result<()> {
         }
         std::thread::sleep(left.min(POLL));
     }
+}
+
+/// The memory that an answer takes at most when it is read: what is between its commas, its strings, and some words for
+/// every array, object and text.
+pub(super) fn unpacked(body: &[u8]) -> Result<Reservation> {
+    let (mut commas, mut values) = (0_usize, 0_usize);
+    for byte in body {
+        commas += usize::from(*byte == b',');
+        values += usize::from(matches!(byte, b'[' | b'{' | b'"'));
+    }
+    Reservation::take(
+        body.len().max(commas.saturating_mul(4)).saturating_add(values.saturating_mul(48)),
+        "reading the endpoint's answer",
+    )
 }
 
 /// On the worker, because each step may take its time: a secret's file on a mount that hangs, a token to be fetched.

@@ -173,6 +173,7 @@ fn kind_name(kind: Kind) -> String {
         Kind::Response => "response",
         Kind::TooLarge => "too_large",
         Kind::Busy | Kind::NoTurn => "busy",
+        Kind::Memory => "memory",
         Kind::Interrupted(_) => "interrupted",
         Kind::Server(_) => "server",
         Kind::Unsupported => "unsupported",
@@ -219,8 +220,9 @@ impl Status {
             models.iter().filter(|(_, a)| !a.is_empty()).map(|(id, a)| (id.as_str(), a)).collect();
         let models: Map<String, Value> = counted.into_iter().map(|(id, a)| (id.to_owned(), a.to_json())).collect();
         let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        json!({"since": humantime::format_rfc3339_seconds(since).to_string(), "cache": cache, "local": local, "models": models})
-            .to_string()
+        let since = humantime::format_rfc3339_seconds(since).to_string();
+        let memory = crate::memory::status();
+        json!({"since": since, "cache": cache, "memory": memory, "local": local, "models": models}).to_string()
     }
 }
 

@@ -6,6 +6,7 @@ use super::model_call::ModelCall;
 use crate::abi::args::Setup;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::memory::Held;
 use crate::models::store::Routine;
 use crate::threads::interrupt::Interrupt;
 
@@ -21,13 +22,13 @@ impl ModelCall for EmbeddingBatch {
     const PARAMETERS: &'static [&'static [&'static str]] = &[&["model_id"], &["contents", "content"]];
     const STATE: &'static CStr = c"waiting for a model: ml_embedding_batch";
     const REPEATABLE: bool = true;
-    type Output = String;
+    type Output = Held<String>;
 
     fn declare(setup: &Setup<'_>) -> Result<()> {
         setup.returns_text(0x3fff_ffff)
     }
 
-    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<String> {
+    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
         engine.embedding_batch(model_id, input, interrupt)
     }
 }

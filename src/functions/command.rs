@@ -6,8 +6,9 @@ use super::named::{bind, Bound};
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::error::Result;
+use crate::memory::{Held, Reservation};
 use crate::server::sql::{purpose, Purpose};
-use crate::server::statement::StatementInterrupt;
+use crate::server::statement::{check_result, StatementInterrupt};
 use crate::threads::interrupt::Interrupt;
 
 /// One registry function.
@@ -59,7 +60,7 @@ pub(crate) use command;
 /// A [`Command`] as a loadable function.
 pub struct CommandFunction<C> {
     bound: Bound,
-    result: Option<String>,
+    result: Option<Held<String>>,
     command: PhantomData<C>,
 }
 
@@ -80,8 +81,15 @@ impl<C: Command> BytesFunction for CommandFunction<C> {
         }
         let values =
             (0..C::PARAMETERS.len()).map(|p| self.bound.text(args, p, C::PARAMETERS)).collect::<Result<Vec<_>>>()?;
-        self.result = C::run(&values, self.bound.by_name, &StatementInterrupt::current())?;
-        Ok(self.result.as_deref().map(str::as_bytes))
+        self.result = match C::run(&values, self.bound.by_name, &StatementInterrupt::current())? {
+            Some(result) => {
+                check_result(result.len())?;
+                let share = Reservation::take(result.len(), "the result")?;
+                Some(Held::new(result, share))
+            }
+            None => None,
+        };
+        Ok(self.result.as_ref().map(AsRef::as_ref))
     }
 }
 

@@ -1,9 +1,9 @@
 //! `ml_embedding_agg(model_id, key, content)`.
 
+use std::collections::BTreeMap;
 use std::ffi::CStr;
-use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::named::{bind, Bound};
 use crate::abi::args::{Args, Setup};
@@ -11,10 +11,13 @@ use crate::abi::function::{AggregateFunction, BytesFunction, SqlFunction};
 use crate::engine::gather::{Gather, MAX_TEXTS};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
+use crate::memory::Held;
 use crate::server::sql::refuse_inside_user_functions;
 use crate::server::statement::{ProcessState, StatementInterrupt};
 
 const PARAMETERS: &[&[&str]] = &[&["model_id"], &["key"], &["content", "contents"]];
+/// What a key takes besides its bytes, in the list of rows and the order of the result.
+const BESIDE_A_KEY: usize = 160;
 const STATE: &CStr = c"waiting for a model: ml_embedding_agg";
 
 /// `ml_embedding_agg(model_id, key, content)`: an aggregate. The embeddings of a group's texts, as utf8mb4 text of a JSON
@@ -26,7 +29,7 @@ pub struct EmbeddingAgg {
     bound: Bound,
     group: Option<Group>,
     /// The finished group's; it may be asked for more than once, as by HAVING.
-    result: Option<String>,
+    result: Option<Held<String>>,
     /// The only row of a group that nobody asked for; see [`refuse_rollup`].
     abandoned: Option<FirstRow>,
 }
@@ -34,15 +37,17 @@ pub struct EmbeddingAgg {
 #[derive(PartialEq)]
 struct FirstRow {
     key: String,
-    content: Option<Arc<str>>,
+    content: Option<String>,
 }
 
 /// The group that is being read.
 struct Group {
     model_id: String,
     texts: Gather<'static>,
-    /// The number of each key's text; `None` for NULL.
-    keys: Vec<(String, Option<u64>)>,
+    /// How many rows there were so far.
+    rows: usize,
+    /// The number of each key's text; `None` for NULL. Of rows with the same key the last one counts.
+    keys: BTreeMap<String, Option<u64>>,
     first: FirstRow,
 }
 
@@ -58,7 +63,7 @@ impl SqlFunction for EmbeddingAgg {
 
 impl AggregateFunction for EmbeddingAgg {
     fn clear(&mut self) -> Result<()> {
-        self.abandoned = self.group.take().filter(|g| g.keys.len() == 1).map(|g| g.first);
+        self.abandoned = self.group.take().filter(|g| g.rows == 1).map(|g| g.first);
         self.result = None;
         Ok(())
     }
@@ -69,31 +74,46 @@ impl AggregateFunction for EmbeddingAgg {
         let Some(key) = self.bound.text(args, 1, PARAMETERS)? else {
             return Err(Error::invalid("a key is NULL; a member of a JSON object needs a name"));
         };
-        let content: Option<Arc<str>> = self.bound.text(args, 2, PARAMETERS)?.map(Arc::from);
+        let content = self.bound.text(args, 2, PARAMETERS)?;
         let interrupt = StatementInterrupt::current();
         let group = match &mut self.group {
             Some(group) if group.model_id == model_id => group,
             Some(_) => return Err(Error::invalid("model_id is not the same for all rows of the group")),
             None => {
-                let first = FirstRow { key: key.to_owned(), content: content.clone() };
+                let first = FirstRow { key: key.to_owned(), content: content.map(str::to_owned) };
                 refuse_rollup(self.abandoned.take(), &first)?;
                 let texts = Gather::new(Engine::global(), model_id, &interrupt)?;
-                self.group.insert(Group { model_id: model_id.to_owned(), texts, keys: Vec::new(), first })
+                self.group.insert(Group { model_id: model_id.to_owned(), texts, rows: 0, keys: BTreeMap::new(), first })
             }
         };
-        if group.keys.len() == MAX_TEXTS {
+        if group.rows == MAX_TEXTS {
             return Err(Error::new(Kind::TooLarge, format!("a group has more than {MAX_TEXTS} rows; split it")));
         }
-        let number = match content {
-            Some(content) => {
-                let _state = ProcessState::set(STATE);
-                Some(group.texts.push(content, &interrupt)?)
-            }
-            None => None,
-        };
-        group.keys.push((key.to_owned(), number));
+        group.rows += 1;
+        let known = group.keys.contains_key(key);
+        if !known {
+            group.texts.spend(key.len() + BESIDE_A_KEY)?;
+        }
+        // A comma or bracket, and a colon.
+        group.texts.expect(usize::from(content.is_some()), if known { 0 } else { encoded_length(key) + 2 })?;
+        let number = content.map(|content| group.texts.number(&content)).transpose()?;
+        if let Some(before) = group.keys.insert(key.to_owned(), number) {
+            group.texts.expect_less(usize::from(before.is_some()));
+        }
+        let _state = ProcessState::set(STATE);
+        group.texts.send(&interrupt)?;
         Ok(())
     }
+}
+
+/// The length of a text as JSON, at most.
+fn encoded_length(text: &str) -> usize {
+    let byte = |b: u8| match b {
+        b'"' | b'\\' => 2,
+        0..=31 => 6,
+        _ => 1,
+    };
+    text.bytes().map(byte).sum::<usize>() + 2
 }
 
 /// WITH ROLLUP gives all levels the state of one function: each begins its group and adds the first row in turn. The
@@ -109,18 +129,23 @@ fn refuse_rollup(abandoned: Option<FirstRow>, first: &FirstRow) -> Result<()> {
 
 impl BytesFunction for EmbeddingAgg {
     fn call(&mut self, _args: &Args<'_>) -> Result<Option<&[u8]>> {
-        let Some(group) = self.group.take() else { return Ok(self.result.as_deref().map(str::as_bytes)) };
+        let Some(group) = self.group.take() else { return Ok(self.result.as_ref().map(AsRef::as_ref)) };
         let _state = ProcessState::set(STATE);
         let place = |number: u64| {
-            let key = group.keys.iter().find(|(_, n)| *n == Some(number)).map_or("", |(key, _)| key.as_str());
+            let key = group.keys.iter().find(|(_, n)| **n == Some(number)).map_or("", |(key, _)| key.as_str());
             format!("key '{}'", crate::error::cut(key, 60))
         };
         let answers = group.texts.finish(place, &StatementInterrupt::current())?;
-        let object: Map<String, Value> = group
-            .keys
-            .iter()
-            .map(|(key, number)| (key.clone(), number.map_or(Value::Null, |n| answers.value(n))))
-            .collect();
-        Ok(Some(self.result.insert(Value::Object(object).to_string()).as_bytes()))
+        let beside = group.keys.keys().map(|key| encoded_length(key) + 2).sum::<usize>() + 2;
+        let result = answers.write(beside, group.keys.values().copied(), |result, value| {
+            for (i, (key, number)) in group.keys.iter().enumerate() {
+                result.push(if i == 0 { '{' } else { ',' });
+                result.push_str(&Value::from(key.as_str()).to_string());
+                result.push(':');
+                value(*number, result);
+            }
+            result.push('}');
+        })?;
+        Ok(Some(self.result.insert(result).as_bytes()))
     }
 }

@@ -5,9 +5,10 @@ use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::memory::Held;
 use crate::providers::chat::GenerateOptions;
 use crate::server::sql::{purpose, refuse_inside_user_functions, Purpose};
-use crate::server::statement::{ProcessState, StatementInterrupt};
+use crate::server::statement::{check_result, ProcessState, StatementInterrupt};
 
 const PARAMETERS: &[&[&str]] = &[&["model_id"], &["prompt"], &["options"]];
 
@@ -16,7 +17,7 @@ const PARAMETERS: &[&[&str]] = &[&["model_id"], &["prompt"], &["options"]];
 /// An answer that is cut, refused or empty is an error.
 pub struct Generate {
     bound: Bound,
-    answer: String,
+    answer: Held<String>,
 }
 
 impl SqlFunction for Generate {
@@ -25,7 +26,7 @@ impl SqlFunction for Generate {
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         let bound = bind(setup, PARAMETERS, 2, false)?;
         setup.returns_text(0x3fff_ffff)?;
-        Ok(Generate { bound, answer: String::new() })
+        Ok(Generate { bound, answer: Held::default() })
     }
 }
 
@@ -42,6 +43,7 @@ impl BytesFunction for Generate {
         let options = options.map(GenerateOptions::parse).transpose()?.unwrap_or_default();
         let _state = ProcessState::set(c"waiting for a model: ml_generate");
         self.answer = Engine::global().generate(model_id, prompt, &options, &StatementInterrupt::current())?;
+        check_result(self.answer.len())?;
         Ok(Some(self.answer.as_bytes()))
     }
 }

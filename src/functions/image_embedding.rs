@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::model_call::Right;
 use super::named::{bind_with_bytes, Bound};
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::memory::Reservation;
 use crate::models::store::Routine;
 use crate::providers::image::Image;
 use crate::server::sql::{purpose, refuse_inside_user_functions, Purpose};
@@ -30,7 +33,8 @@ pub struct ImageEmbedding {
 
 struct Done {
     model_id: String,
-    image: Vec<u8>,
+    /// Of the argument.
+    image: [u8; 32],
     mime_type: Option<String>,
     vector: Arc<[u8]>,
 }
@@ -54,7 +58,8 @@ impl BytesFunction for ImageEmbedding {
         let mime_type = self.bound.text(args, 2, PARAMETERS)?;
         let (Some(model_id), Some(image)) = (model_id, self.bound.bytes(args, IMAGE)) else { return Ok(None) };
         refuse_inside_user_functions()?;
-        let same = |l: &Done| l.model_id == model_id && l.mime_type.as_deref() == mime_type && l.image == image;
+        let digest: [u8; 32] = Sha256::digest(image).into();
+        let same = |l: &Done| l.model_id == model_id && l.mime_type.as_deref() == mime_type && l.image == digest;
         let done = match self.last.take().filter(same) {
             Some(done) => {
                 self.right.ask(Routine::IMAGE_EMBEDDING, &StatementInterrupt::current())?;
@@ -62,10 +67,12 @@ impl BytesFunction for ImageEmbedding {
             }
             None => {
                 let _state = ProcessState::set(c"waiting for a model: ml_image_embedding");
+                // Decoded, without white space, as base64, in a request, and copied out of the buffer of that.
+                let _copies = Reservation::take(image.len().saturating_mul(6), "the image")?;
                 let read = Image::read(image, mime_type)?;
                 let vector = Engine::global().image_embedding(model_id, &read, &StatementInterrupt::current())?;
                 let (model_id, mime_type) = (model_id.to_owned(), mime_type.map(str::to_owned));
-                Done { model_id, image: image.to_vec(), mime_type, vector }
+                Done { model_id, image: digest, mime_type, vector }
             }
         };
         Ok(Some(self.last.insert(done).vector.as_ref()))

@@ -8,9 +8,10 @@ use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::memory::Reservation;
 use crate::models::store::Routine;
 use crate::server::sql::{purpose, refuse_inside_user_functions, Purpose};
-use crate::server::statement::{ProcessState, StatementInterrupt};
+use crate::server::statement::{check_result, ProcessState, StatementInterrupt};
 use crate::threads::interrupt::Interrupt;
 
 /// The right to go on with what a statement remembers: a prepared one remembers it from one execution to the next, and
@@ -68,6 +69,7 @@ struct Done<T> {
     model_id: String,
     input: String,
     output: T,
+    _share: Reservation,
 }
 
 impl<C: ModelCall> SqlFunction for ModelFunction<C> {
@@ -98,8 +100,12 @@ impl<C: ModelCall> BytesFunction for ModelFunction<C> {
             }
             None => {
                 let _state = ProcessState::set(C::STATE);
+                let share = Reservation::take(if C::REPEATABLE { input.len() } else { 0 }, "the input")?;
                 let output = C::call(Engine::global(), model_id, input, &StatementInterrupt::current())?;
-                Done { model_id: model_id.to_owned(), input: input.to_owned(), output }
+                check_result(output.as_ref().len())?;
+                // Where every call is made anew the input is of no use any more.
+                let input = if C::REPEATABLE { input } else { "" }.to_owned();
+                Done { model_id: model_id.to_owned(), input, output, _share: share }
             }
         };
         Ok(Some(self.last.insert(done).output.as_ref()))

@@ -6,6 +6,7 @@ use super::model_call::ModelCall;
 use crate::abi::args::Setup;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::memory::Held;
 use crate::models::store::Routine;
 use crate::threads::interrupt::Interrupt;
 
@@ -19,13 +20,13 @@ impl ModelCall for PredictRow {
     const PARAMETERS: &'static [&'static [&'static str]] = &[&["model_id"], &["request_body"]];
     const STATE: &'static CStr = c"waiting for a model: ml_predict_row";
     const REPEATABLE: bool = false; // a language model may answer differently each time
-    type Output = String;
+    type Output = Held<String>;
 
     fn declare(setup: &Setup<'_>) -> Result<()> {
         setup.returns_text(0x3fff_ffff)
     }
 
-    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<String> {
+    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
         engine.predict(model_id, input, interrupt)
     }
 }

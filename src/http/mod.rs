@@ -26,6 +26,7 @@ use self::egress::Allowlist;
 use self::redact::Redactor;
 use self::transport::{CallContext, CancelConnector, CheckedResolver};
 use crate::error::{cut, Error, Kind, Result};
+use crate::memory::{self, Reservation};
 use crate::models::settings::Settings;
 use crate::threads::interrupt::CancelToken;
 
@@ -105,6 +106,8 @@ impl Call {
 pub struct Answer {
     /// The body.
     pub body: Vec<u8>,
+    /// The memory of the body.
+    pub share: Reservation,
     /// How long the provider wants no more requests, where it says that none are left.
     pub pause: Option<Duration>,
     /// The value of the header `metadata-flavor`.
@@ -456,7 +459,8 @@ fn exchange(
     let headers = response.headers().clone();
     let get = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
     let now = SystemTime::now();
-    let mut body = read_bounded(&mut response, call.max_response);
+    let mut share = Reservation::default();
+    let mut body = read_bounded(&mut response, call.max_response, &mut share);
     if let Ok(body) = &mut body {
         redactor.blot_out(body);
     }
@@ -464,6 +468,7 @@ fn exchange(
     match (status, body) {
         (200..=299, Ok(body)) => Ok(Answer {
             body,
+            share,
             pause: rate_limit::exhausted(get, now),
             metadata_flavor: get("metadata-flavor") == Some("Google"),
             location: None,
@@ -473,6 +478,7 @@ fn exchange(
         }),
         (301 | 302 | 303 | 307 | 308, _) if call.redirects && location.is_some() => Ok(Answer {
             body: Vec::new(),
+            share: Reservation::default(),
             pause: None,
             metadata_flavor: false,
             location,
@@ -518,24 +524,37 @@ fn with_headers<B>(
     Ok(request)
 }
 
-/// Reads a body of at most `max` bytes. ureq's own limit counts the compressed bytes; this one counts what
-/// they unpack to.
+/// Reads a body of at most `max` bytes, for which it takes memory as it comes in. ureq's own limit counts the compressed
+/// bytes; this one counts what they unpack to.
 fn read_bounded(
     response: &mut ureq::http::Response<ureq::Body>,
     max: usize,
+    share: &mut Reservation,
 ) -> std::result::Result<Vec<u8>, ureq::Error> {
+    const WHAT: &str = "the endpoint's answer";
     let too_large = || ureq::Error::BodyExceedsLimit(max as u64);
     let announced = response.body().content_length().and_then(|n| usize::try_from(n).ok());
     if announced.is_some_and(|n| n > max) {
         return Err(too_large());
     }
-    let mut body = Vec::with_capacity(announced.unwrap_or(8 * 1024).min(1 << 20));
-    let mut reader = response.body_mut().with_config().limit(u64::MAX).reader().take(max as u64 + 1);
-    reader.read_to_end(&mut body).map_err(ureq::Error::from)?;
-    if body.len() > max {
-        return Err(too_large());
+    let ours = |e: Error| ureq::Error::Other(Box::new(e));
+    let mut body = Vec::new();
+    let mut reader = response.body_mut().with_config().limit(u64::MAX).reader();
+    // One byte more, so that the end is seen with the last one.
+    let mut step = announced.map_or(8 * 1024, |n| n + 1).min(1 << 20);
+    loop {
+        share.spend(step, WHAT).map_err(ours)?;
+        body.try_reserve_exact(step + 32).map_err(|_| ours(memory::system_has_none(step, WHAT)))?;
+        let read = (&mut reader).take(step as u64).read_to_end(&mut body).map_err(ureq::Error::from)?;
+        if body.len() > max {
+            return Err(too_large());
+        }
+        if read < step {
+            share.shrink_to(body.len());
+            return Ok(body);
+        }
+        step = (body.len() / 2).clamp(8 * 1024, 32 << 20).min(max - body.len() + 1);
     }
-    Ok(body)
 }
 
 fn timed_out() -> Failure {

@@ -122,6 +122,15 @@ pub fn write_failures(notes: &Notes, rows: Vec<FailedRow>, interrupt: &dyn Inter
     })
 }
 
+/// The keys of rows that failed before, as they are shown.
+pub fn failed_keys(notes: &Notes, interrupt: &dyn Interrupt) -> Result<Vec<String>> {
+    let notes = notes.clone();
+    library(interrupt, move |s| {
+        let keys = ["SELECT row_key FROM mysql.cloudsql_ml_embed_failures WHERE ", OF_NOTES, " LIMIT 100000"];
+        s.query_pieces(&keys, &notes.params())?.rows.iter().map(|row| row.get(0)).collect()
+    })
+}
+
 /// Forgets rows that failed before and have their vector now. Returns how many are left.
 pub fn clear_failures(notes: &Notes, keys: Vec<String>, interrupt: &dyn Interrupt) -> Result<u64> {
     let notes = notes.clone();

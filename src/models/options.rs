@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use ureq::http::{HeaderName, HeaderValue};
 
 use super::leaked_key;
-use crate::error::{cut, Error, Result};
+use crate::error::{cut, Error, Kind, Result};
 use crate::vector::MAX_DIMENSIONS;
 
 /// The options of one model, checked.
@@ -341,8 +341,20 @@ fn merge_objects(mut into: Map<String, Value>, patch: Map<String, Value>) -> Map
     into
 }
 
+/// The most bytes of a JSON argument that is read into a tree, which takes many times as much.
+pub const MAX_DOCUMENT: usize = 1 << 20;
+
+/// An error for a JSON argument that is too large to be read into a tree.
+pub fn check_document(what: &str, text: &str) -> Result<()> {
+    if text.len() <= MAX_DOCUMENT {
+        return Ok(());
+    }
+    Err(Error::new(Kind::TooLarge, format!("{what} has {} bytes, of at most 1 MiB; shorten it", text.len())))
+}
+
 /// Reads a JSON object.
 pub fn parse_object(text: &str) -> Result<Map<String, Value>> {
+    check_document("options", text)?;
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(Error::invalid("options must be a JSON object, e.g. '{\"timeout_ms\": 5000}'")),

@@ -296,7 +296,7 @@ pub fn is_declarative(text: &str) -> bool {
 
 /// What a `json:` template seems to hold; nothing where the text is none.
 pub fn key_in_template(text: &str) -> Option<&'static str> {
-    let template = text.strip_prefix("json:")?;
+    let template = text.strip_prefix("json:").filter(|t| t.len() <= crate::models::options::MAX_DOCUMENT)?;
     leaked_key::in_template(&serde_json::from_str(template).ok()?)
 }
 

@@ -32,7 +32,7 @@ pub struct Setting {
 }
 
 /// All settings, in the order of the documentation.
-pub const SETTINGS: [Setting; 16] = [
+pub const SETTINGS: [Setting; 17] = [
     Setting { name: "timeout_ms", default: "60000", accepts: Accepts::Number { min: 1, max: 3_600_000 } },
     Setting { name: "connect_timeout_ms", default: "10000", accepts: Accepts::Number { min: 1, max: 600_000 } },
     Setting { name: "max_retries", default: "2", accepts: Accepts::Number { min: 0, max: 10 } },
@@ -40,6 +40,7 @@ pub const SETTINGS: [Setting; 16] = [
     Setting { name: "registry_ttl_ms", default: "1000", accepts: Accepts::Number { min: 0, max: 3_600_000 } },
     Setting { name: "cache_memory_mb", default: "64", accepts: Accepts::Number { min: 0, max: 65_536 } },
     Setting { name: "cache_disk_mb", default: "0", accepts: Accepts::Number { min: 0, max: 1_048_576 } },
+    Setting { name: "call_memory_mb", default: "1024", accepts: Accepts::Number { min: 16, max: 1_048_576 } },
     Setting { name: "egress_allowlist", default: "", accepts: Accepts::Allowlist },
     Setting { name: "proxy", default: "", accepts: Accepts::ProxyUrl },
     Setting { name: "ca_file", default: "", accepts: Accepts::Path },
@@ -68,6 +69,8 @@ pub struct Settings {
     pub cache_memory: u64,
     /// Bytes of the embedding cache on disk; 0 turns it off.
     pub cache_disk: u64,
+    /// Bytes that calls may take together for arguments, answers, vectors and results.
+    pub call_memory: u64,
     /// Where requests may go.
     pub egress_allowlist: Allowlist,
     /// A proxy for all but this machine; empty: the environment's.
@@ -98,6 +101,7 @@ impl Default for Settings {
             registry_ttl: Duration::from_secs(1),
             cache_memory: 64 << 20,
             cache_disk: 0,
+            call_memory: crate::memory::DEFAULT,
             egress_allowlist: Allowlist::default(),
             proxy: String::new(),
             ca_file: String::new(),
@@ -135,6 +139,7 @@ impl Settings {
             "max_response_mb" => self.max_response = usize::try_from(number()? << 20).unwrap_or(usize::MAX),
             "registry_ttl_ms" => self.registry_ttl = Duration::from_millis(number()?),
             "cache_memory_mb" => self.cache_memory = number()? << 20,
+            "call_memory_mb" => self.call_memory = number()? << 20,
             "cache_disk_mb" => self.cache_disk = number()? << 20,
             "egress_allowlist" => self.egress_allowlist = Allowlist::parse(value)?,
             "proxy" => self.proxy = value.to_owned(),

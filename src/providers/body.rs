@@ -1,10 +1,10 @@
 //! Writes request bodies.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::de::IgnoredAny;
-use serde::Serialize;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -39,18 +39,60 @@ impl<'a> Input<'a> {
 pub fn with_members(body: &str, members: &[(&str, Value)]) -> Result<Vec<u8>> {
     let unchanged = || Ok(body.as_bytes().to_vec());
     let Some(rest) = body.trim_start().strip_prefix('{') else { return unchanged() };
-    let present: BTreeMap<Cow<'_, str>, IgnoredAny> =
-        serde_json::from_str(body).map_err(|e| Error::invalid(format!("request_body is not valid JSON: {e}")))?;
+    let mut present = Present { wanted: members, found: vec![false; members.len()], any: false };
+    let mut reader = serde_json::Deserializer::from_str(body);
+    Members(&mut present)
+        .deserialize(&mut reader)
+        .and_then(|()| reader.end())
+        .map_err(|e| Error::invalid(format!("request_body is not valid JSON: {e}")))?;
     let missing: Vec<String> = members
         .iter()
-        .filter(|(name, _)| !present.contains_key(*name))
-        .map(|(name, value)| format!("{}:{value}", Value::from(*name)))
+        .zip(&present.found)
+        .filter(|(_, found)| !**found)
+        .map(|((name, value), _)| format!("{}:{value}", Value::from(*name)))
         .collect();
     if missing.is_empty() {
         return unchanged();
     }
-    let comma = if present.is_empty() { "" } else { "," };
+    let comma = if present.any { "," } else { "" };
     Ok(format!("{{{}{comma}{rest}", missing.join(",")).into_bytes())
+}
+
+/// Which members of an object are looked for, and which are there.
+struct Present<'a> {
+    wanted: &'a [(&'a str, Value)],
+    found: Vec<bool>,
+    any: bool,
+}
+
+/// Looks through an object without keeping its members, of which there may be millions.
+struct Members<'p, 'a>(&'p mut Present<'a>);
+
+impl<'de> DeserializeSeed<'de> for Members<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Members<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            self.0.any = true;
+            for ((wanted, _), found) in self.0.wanted.iter().zip(&mut self.0.found) {
+                *found |= name == *wanted;
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
 }
 
 /// As [`with_members`], with the model's name as `model` where it is known.

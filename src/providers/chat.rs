@@ -36,6 +36,7 @@ pub struct GenerateOptions {
 impl GenerateOptions {
     /// Reads a JSON object; what is not known in it is an error.
     pub fn parse(json: &str) -> Result<Self> {
+        crate::models::options::check_document("options", json)?;
         let read = serde_json::from_str::<Map<String, Value>>(json)
             .and_then(|members| serde_json::from_value::<GenerateOptions>(Value::Object(members)));
         let options = read.map_err(|e| {

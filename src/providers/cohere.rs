@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::chat::Chat;
 use super::numbers::{parse, Numbers};
 use super::open_ai::CHAT_PROBE;
-use super::usage::lenient;
+use super::usage::EmbeddingUsage;
 use super::{body, complete, input_type, name_of, probe_of, require_ability, require_name};
 use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
 use crate::error::{Error, Result};
@@ -33,25 +33,13 @@ struct EmbedRequest<'a> {
 #[derive(Deserialize)]
 struct EmbedAnswer {
     embeddings: ByType,
-    #[serde(default, deserialize_with = "lenient")]
-    meta: Option<Meta>,
+    #[serde(default)]
+    meta: Option<EmbeddingUsage>,
 }
 
 #[derive(Deserialize)]
 struct ByType {
     float: Vec<Numbers>,
-}
-
-#[derive(Deserialize)]
-struct Meta {
-    #[serde(default)]
-    billed_units: Option<Units>,
-}
-
-#[derive(Deserialize)]
-struct Units {
-    #[serde(default)]
-    input_tokens: Option<f64>,
 }
 
 /// `NONE`, or `END` where cutting is allowed: Cohere's and NVIDIA's word for it.
@@ -111,7 +99,7 @@ impl Provider for Cohere {
                 embeddings.float.len()
             )));
         }
-        let tokens = meta.and_then(|m| m.billed_units).and_then(|u| u.input_tokens).map(|t| t as u64);
+        let tokens = meta.and_then(|m| m.tokens());
         Ok(Embeddings { vectors: embeddings.float.into_iter().map(|n| n.0).collect(), tokens })
     }
 

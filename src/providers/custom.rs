@@ -3,6 +3,7 @@
 use super::usage::of_answer;
 use super::{Abilities, Cloud, Embeddings, Provider, Role};
 use crate::error::{Error, Result};
+use crate::memory::Reservation;
 use crate::models::model::{InputTransform, Model, OutputTransform};
 
 /// The provider `custom`.
@@ -36,7 +37,12 @@ impl Provider for Custom {
 
     fn embedding_request(&self, model: &Model, texts: &[&str], _role: Role) -> Result<Vec<u8>> {
         match (&model.input, texts) {
-            (Some(InputTransform::Template(template)), [text]) => Ok(template.render(text, super::name_of(model))),
+            (Some(InputTransform::Template(template)), [text]) => {
+                let name = super::name_of(model);
+                // A template may name its input any number of times.
+                let _share = Reservation::take(template.bytes_for(text.len(), name.len()), "the request")?;
+                Ok(template.render(text, name))
+            }
             _ => Err(Error::internal("a custom model without an input template")),
         }
     }

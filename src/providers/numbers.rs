@@ -28,7 +28,8 @@ impl<'de> Visitor<'de> for NumbersVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Numbers, A::Error> {
-        let mut numbers = Vec::with_capacity(seq.size_hint().unwrap_or(1536).min(MAX_DIMENSIONS));
+        // No room ahead: an answer may hold millions of arrays.
+        let mut numbers = Vec::new();
         while let Some(x) = seq.next_element::<Option<f32>>()? {
             let x =
                 x.ok_or_else(|| A::Error::custom("a vector holds null, or NaN or Infinity, in a number's place"))?;

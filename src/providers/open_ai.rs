@@ -10,7 +10,7 @@ use super::chat::Chat;
 use super::encoding_format::encoding_format;
 use super::numbers::{parse, Numbers};
 use super::scan::Scan;
-use super::usage::{count, lenient, EmbeddingUsage};
+use super::usage::{count, EmbeddingUsage};
 use super::{
     complete, name_of, probe_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, KeyHeader,
     Provider, Role,
@@ -44,7 +44,7 @@ struct EmbeddingRequest<'a> {
 #[derive(Deserialize)]
 struct EmbeddingList {
     data: Vec<Item>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default)]
     usage: Option<EmbeddingUsage>,
 }
 

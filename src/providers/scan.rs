@@ -93,7 +93,8 @@ impl<'a> Scan<'a> {
         if self.rest.first() == Some(&b'"') {
             return self.value::<Numbers>().map(|n| n.0);
         }
-        let mut numbers = Vec::with_capacity(if self.width == 0 { 1536 } else { self.width });
+        // Vectors are as wide as their neighbours. Before that is known there is no room ahead: an answer may hold millions.
+        let mut numbers = Vec::with_capacity(self.width);
         self.array(|scan| {
             scan.space();
             // The library reads more than JSON's numbers, such as `inf`.

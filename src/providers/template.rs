@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::numbers::{start_of, unreadable, Vector};
 use crate::error::{cut, Error, Result};
+use crate::models::options::check_document;
 
 /// A JSON document in which `{{input}}` stands for the text and `{{model}}` for the model's qualified name.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +21,7 @@ const MODEL: &str = "{{model}}";
 impl JsonTemplate {
     /// Reads a template; it must hold `{{input}}` somewhere.
     pub fn parse(text: &str) -> Result<Self> {
+        check_document("input transform json:", text)?;
         let value: Value = serde_json::from_str(text).map_err(|e| {
             Error::invalid(format!(
                 "input transform json: is not valid JSON ({e}); write e.g. json:{{\"prompt\":[\"{INPUT}\"]}}"
@@ -31,6 +33,20 @@ impl JsonTemplate {
             return Err(Error::invalid(format!("input transform json: has no {INPUT}, where the text is to go")));
         }
         Ok(JsonTemplate(value))
+    }
+
+    /// What [`JsonTemplate::render`] takes at most for a text of `input` bytes and a name of `model` bytes.
+    pub fn bytes_for(&self, input: usize, model: usize) -> usize {
+        let mut bytes = 0_usize;
+        visit(&self.0, &mut |s| {
+            let here = s
+                .matches(INPUT)
+                .count()
+                .saturating_mul(input)
+                .saturating_add(s.matches(MODEL).count().saturating_mul(model));
+            bytes = bytes.saturating_add(here).saturating_add(s.len());
+        });
+        bytes.saturating_mul(4)
     }
 
     /// The document with the text in it.

@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
 /// Tokens of one call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,68 +29,184 @@ pub fn of_answer(answer: &[u8]) -> serde_json::Result<Usage> {
 }
 
 /// The member `usage` of an embedding answer: OpenAI's, Voyage's, Mistral's and NVIDIA's.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct EmbeddingUsage {
-    #[serde(deserialize_with = "count")]
-    prompt_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    total_tokens: Option<u64>,
+/// It has any shape without an error: it is told beside the answer.
+#[derive(Debug, Default)]
+pub struct EmbeddingUsage(Usage);
+
+impl<'de> Deserialize<'de> for EmbeddingUsage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        of_object(deserializer).map(EmbeddingUsage)
+    }
 }
 
 impl EmbeddingUsage {
     /// Tokens read.
     pub fn tokens(&self) -> Option<u64> {
-        self.prompt_tokens.or(self.total_tokens)
+        self.0.input
     }
-}
-
-/// What is told beside the answer, or nothing where it has another shape: it is not worth an error.
-pub fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
 }
 
 /// Counts come as whole numbers, from some as floats or texts, from others as null. Usage is not worth an error.
 pub fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    Ok(number(&Value::deserialize(deserializer)?))
+    Count::deserialize(deserializer).map(|count| count.0)
 }
 
-fn number(value: &Value) -> Option<u64> {
-    let float = || value.as_f64().filter(|x| *x >= 0.0).map(|x| x as u64);
-    value.as_u64().or_else(float).or_else(|| value.as_str()?.trim().parse().ok())
+/// A number of tokens, where it is one. Nothing else is kept: it may be a tree of any size.
+#[derive(Default)]
+pub struct Count(pub Option<u64>);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CountVisitor)
+    }
+}
+
+struct CountVisitor;
+
+impl<'de> Visitor<'de> for CountVisitor {
+    type Value = Count;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Count, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Count(None))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Count, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Count(None))
+    }
+    fn visit_u64<E>(self, n: u64) -> Result<Count, E> {
+        Ok(Count(Some(n)))
+    }
+    fn visit_f64<E>(self, n: f64) -> Result<Count, E> {
+        Ok(Count((n >= 0.0).then_some(n as u64)))
+    }
+    fn visit_i64<E>(self, n: i64) -> Result<Count, E> {
+        Ok(Count(u64::try_from(n).ok()))
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Count, E> {
+        Ok(Count(None))
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Count, E> {
+        Ok(Count(text.trim().parse().ok()))
+    }
+    fn visit_unit<E>(self) -> Result<Count, E> {
+        Ok(Count(None))
+    }
+}
+
+/// The names under which providers tell the tokens that were read and written, the first that is there counts.
+const INPUT: [&str; 5] =
+    ["prompt_tokens", "input_tokens", "inputTokens", "promptTokenCount", "billed_units/input_tokens"];
+const OUTPUT: [&str; 5] =
+    ["completion_tokens", "output_tokens", "outputTokens", "candidatesTokenCount", "billed_units/output_tokens"];
+
+/// `usage`, `usageMetadata` or `meta`: the counts of known names, wherever the object has them.
+#[derive(Default)]
+struct Counts {
+    input: [Option<u64>; INPUT.len()],
+    output: [Option<u64>; OUTPUT.len()],
+    total: Option<u64>,
+}
+
+impl Counts {
+    fn usage(&self) -> Usage {
+        let first = |counts: &[Option<u64>]| counts.iter().copied().find_map(|count| count);
+        Usage { input: first(&self.input).or(self.total), output: first(&self.output) }
+    }
+}
+
+/// The usage that an object tells, if it is one.
+pub fn of_object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Usage, D::Error> {
+    let mut counts = Counts::default();
+    CountsReader { counts: &mut counts, billed: false }.deserialize(deserializer)?;
+    Ok(counts.usage())
+}
+
+/// Reads an object into the counts; `billed` inside of `billed_units`.
+struct CountsReader<'c> {
+    counts: &'c mut Counts,
+    billed: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for CountsReader<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+// The depth is bounded: below `billed_units` nothing is followed.
+impl<'de> Visitor<'de> for CountsReader<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of counts")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let (counts, billed) = (self.counts, self.billed);
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            let known = |names: &[&str]| {
+                names
+                    .iter()
+                    .position(|n| if billed { n.strip_prefix("billed_units/") == Some(&name) } else { *n == name })
+            };
+            if name == "billed_units" && !billed {
+                map.next_value_seed(CountsReader { counts: &mut *counts, billed: true })?;
+            } else if let Some(place) = known(&INPUT).and_then(|i| counts.input.get_mut(i)) {
+                *place = map.next_value::<Count>()?.0;
+            } else if let Some(place) = known(&OUTPUT).and_then(|i| counts.output.get_mut(i)) {
+                *place = map.next_value::<Count>()?.0;
+            } else if name == "total_tokens" && !billed {
+                counts.total = map.next_value::<Count>()?.0;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
 }
 
 /// The members of an answer in which providers tell usage.
 #[derive(Default)]
 struct Told {
-    /// `usage`, `usageMetadata` or `meta`.
-    object: Value,
+    counts: Counts,
     prompt_eval_count: Option<u64>,
     eval_count: Option<u64>,
 }
 
 impl Told {
     fn usage(&self) -> Usage {
-        let first = |names: &[&str]| names.iter().find_map(|n| self.object.pointer(n).and_then(number));
-        Usage {
-            input: first(&[
-                "/prompt_tokens",
-                "/input_tokens",
-                "/inputTokens",
-                "/promptTokenCount",
-                "/billed_units/input_tokens",
-                "/total_tokens",
-            ])
-            .or(self.prompt_eval_count),
-            output: first(&[
-                "/completion_tokens",
-                "/output_tokens",
-                "/outputTokens",
-                "/candidatesTokenCount",
-                "/billed_units/output_tokens",
-            ])
-            .or(self.eval_count),
-        }
+        let Usage { input, output } = self.counts.usage();
+        Usage { input: input.or(self.prompt_eval_count), output: output.or(self.eval_count) }
     }
 }
 
@@ -124,9 +239,12 @@ impl<'de> Visitor<'de> for AnswerVisitor {
         let mut told = Told::default();
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match key.as_ref() {
-                "usage" | "usageMetadata" | "meta" => told.object = map.next_value()?,
-                "prompt_eval_count" => told.prompt_eval_count = number(&map.next_value()?),
-                "eval_count" => told.eval_count = number(&map.next_value()?),
+                "usage" | "usageMetadata" | "meta" => {
+                    told.counts = Counts::default();
+                    map.next_value_seed(CountsReader { counts: &mut told.counts, billed: false })?;
+                }
+                "prompt_eval_count" => told.prompt_eval_count = map.next_value::<Count>()?.0,
+                "eval_count" => told.eval_count = map.next_value::<Count>()?.0,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }

@@ -14,6 +14,7 @@ use crate::abi::symbols::{
     CS_TEXT_REPRESENTATION,
 };
 use crate::error::{Error, Kind, Result};
+use crate::memory::{self, Reservation};
 
 /// A result set larger than this is refused.
 const MAX_RESULT_BYTES: usize = 256 << 20;
@@ -40,6 +41,8 @@ const KNOWN_STATE: &str = "SET NAMES utf8mb4 COLLATE utf8mb4_0900_ai_ci, \
      SESSION information_schema_stats_expiry = 86400, \
      SESSION show_gipk_in_create_table_and_information_schema = 1, \
      SESSION terminology_use_previous = 'NONE', SESSION updatable_views_with_limit = 'YES', SESSION block_encryption_mode = 'aes-128-ecb', SESSION use_secondary_engine = 'ON'";
+/// What a cell of a result takes besides its bytes, with its part of the lists of rows.
+const BESIDE_A_CELL: usize = 64;
 
 /// Whose rights a session has.
 pub enum RunAs {
@@ -134,6 +137,8 @@ pub struct ResultSet {
     pub rows: Vec<Row>,
     /// Rows changed.
     pub affected: u64,
+    /// The memory of the rows.
+    pub share: Reservation,
 }
 
 /// One row.
@@ -141,6 +146,16 @@ pub struct ResultSet {
 pub struct Row(Vec<Value>);
 
 impl Row {
+    /// Moves the bytes of the cell `i` out; they are missing afterwards. `None` for NULL.
+    pub fn take_bytes(&mut self, i: usize) -> Result<Option<Vec<u8>>> {
+        match self.0.get_mut(i).map(|value| std::mem::replace(value, Value::NULL)) {
+            Some(Value::Bytes(bytes)) => Ok(Some(bytes)),
+            Some(Value::NULL) => Ok(None),
+            Some(_) => Err(Error::internal("a result column has an unexpected type")),
+            None => Err(Error::internal("a result has fewer columns than read")),
+        }
+    }
+
     /// The cell `i` as `T`.
     pub fn get<T: FromValue>(&self, i: usize) -> Result<T> {
         let value = self.0.get(i).cloned().ok_or_else(|| Error::internal("a result has fewer columns than read"))?;
@@ -303,6 +318,9 @@ impl Session {
                 std::ptr::from_mut(&mut collector).cast::<c_void>(),
             )
         };
+        if let Some(error) = collector.no_memory {
+            return Err(error);
+        }
         if let Some((code, message)) = collector.error {
             return Err(Error::new(Kind::Server(code), message));
         }
@@ -312,7 +330,7 @@ impl Session {
         if failed != 0 {
             return Err(self.failure.error("the server did not run an internal statement"));
         }
-        Ok(ResultSet { rows: collector.rows, affected: collector.affected })
+        Ok(ResultSet { rows: collector.rows, affected: collector.affected, share: collector.share })
     }
 }
 
@@ -363,20 +381,34 @@ struct Collector {
     row: Vec<Value>,
     bytes: usize,
     overflow: bool,
+    share: Reservation,
+    no_memory: Option<Error>,
     affected: u64,
     error: Option<(u32, String)>,
 }
 
 impl Collector {
     fn push(&mut self, value: Value) -> c_int {
-        let size = if let Value::Bytes(bytes) = &value { bytes.len() } else { 0 };
-        self.bytes = self.bytes.saturating_add(size + std::mem::size_of::<Value>());
-        if self.bytes > MAX_RESULT_BYTES {
-            self.overflow = true;
+        if !matches!(value, Value::Bytes(_)) && !self.has_room(0) {
             return 1;
         }
         self.row.push(value);
         0
+    }
+
+    /// Whether there is room for a cell of so many bytes.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let size = bytes.saturating_add(BESIDE_A_CELL);
+        self.bytes = self.bytes.saturating_add(size);
+        if self.bytes > MAX_RESULT_BYTES {
+            self.overflow = true;
+            return false;
+        }
+        if let Err(error) = self.share.spend(size, "rows that are read") {
+            self.no_memory = Some(error);
+            return false;
+        }
+        true
     }
 }
 
@@ -449,11 +481,16 @@ unsafe extern "C" fn get_string(context: *mut c_void, data: *const c_char, lengt
     unsafe {
         let bytes = if data.is_null() { &[] } else { std::slice::from_raw_parts(data.cast::<u8>(), length) };
         let collector = collector(context);
-        if collector.bytes.saturating_add(length) > MAX_RESULT_BYTES {
-            collector.overflow = true;
+        if !collector.has_room(length) {
             return 1;
         }
-        collector.push(Value::Bytes(bytes.to_vec()))
+        match memory::copied(bytes, "rows that are read") {
+            Ok(bytes) => collector.push(Value::Bytes(bytes)),
+            Err(error) => {
+                collector.no_memory = Some(error);
+                1
+            }
+        }
     }
 }
 unsafe extern "C" fn handle_ok(

@@ -1,12 +1,13 @@
 //! The statement in progress: whether it was stopped, and what it shows in the processlist.
 
-use std::ffi::CStr;
+use std::ffi::{c_void, CStr};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::abi::symbols::{server_api, statement_api};
-use crate::error::{cut, Error, Result};
+use crate::abi::service::ServiceRef;
+use crate::abi::symbols::{server_api, statement_api, SystemVariables};
+use crate::error::{cut, Error, Kind, Result};
 use crate::threads::interrupt::Interrupt;
 
 /// `KILL`, `max_execution_time` and shutdown, as the server tells them to the statement's own thread.
@@ -41,6 +42,64 @@ const ER_SERVER_SHUTDOWN: std::ffi::c_int = 1053;
 fn is_running() -> bool {
     // SAFETY: takes nothing and only reads a state of the server.
     server_api().is_ok_and(|api| unsafe { (api.srv_session_server_is_available)() } != 0)
+}
+
+/// The value of a variable of the session whose statement this thread executes; `None` outside of one.
+pub fn session_variable(name: &CStr) -> Option<String> {
+    let api = server_api().ok()?;
+    // SAFETY: the type is the layout of this service.
+    let service = unsafe { ServiceRef::<SystemVariables>::acquire(c"mysql_system_variable_reader") }?;
+    let mut buffer = [0_u8; 256];
+    let mut value: *mut c_void = buffer.as_mut_ptr().cast();
+    let mut length = buffer.len() - 1;
+    // SAFETY: the calling thread's own session, texts that end with NUL, and a buffer with its length, which the
+    // server fills or refuses to.
+    let failed = unsafe {
+        let thd = (api.thd_get_current_thd)();
+        thd.is_null()
+            || (service.get().get)(
+                thd,
+                c"SESSION".as_ptr(),
+                c"mysql_server".as_ptr(),
+                name.as_ptr(),
+                &mut value,
+                &mut length,
+            ) != 0
+    };
+    if failed || !std::ptr::eq(value.cast::<u8>(), buffer.as_ptr()) {
+        return None;
+    }
+    Some(String::from_utf8_lossy(buffer.get(..length)?).into_owned())
+}
+
+/// What a row and its packet take besides one large value.
+const BESIDE_A_VALUE: usize = 64;
+
+/// The largest result that the session's client can be sent, in bytes.
+pub fn largest_result() -> usize {
+    let packet = session_variable(c"max_allowed_packet").and_then(|value| value.parse::<usize>().ok());
+    packet.map_or(usize::MAX, |packet| packet.saturating_sub(BESIDE_A_VALUE))
+}
+
+/// An error for a result that could not be handed over.
+pub fn check_result(bytes: usize) -> Result<()> {
+    // The smallest value that the variable can have.
+    if bytes <= 1024 - BESIDE_A_VALUE {
+        return Ok(());
+    }
+    let largest = largest_result();
+    if bytes <= largest {
+        return Ok(());
+    }
+    Err(too_large_a_result(&format!("the result has {bytes} bytes"), largest))
+}
+
+/// The error of a result that could not be handed over: what it is, and how much could be.
+pub fn too_large_a_result(what: &str, largest: usize) -> Error {
+    Error::new(
+        Kind::TooLarge,
+        format!("{what}, more than the session's max_allowed_packet ({largest}) can hand over; ask for less in a call, or raise it and connect anew"),
+    )
 }
 
 /// Shows `state` in the processlist while it lives, then what was there before.

@@ -3,4 +3,5 @@
 
 pub mod layout;
 pub mod marking;
+pub mod rows;
 pub mod statements;

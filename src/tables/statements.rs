@@ -1,21 +1,26 @@
 //! The statements that read rows of a table and write their vectors.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use super::layout::{quoted, KeyKind, Layout};
 use crate::error::{Error, Result};
-use crate::server::session::Row;
+use crate::memory::Reservation;
+use crate::server::session::{ResultSet, Row};
 
 /// The values of a row's key, each as the literal that stands for it.
 pub type Key = Vec<String>;
 
 /// A row to be embedded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Found {
     /// Its key.
     pub key: Key,
     /// Its text.
-    pub content: String,
+    pub content: Arc<str>,
+    /// The memory of both.
+    pub share: Reservation,
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -55,8 +60,17 @@ fn digest_of(layout: &Layout) -> String {
     }
 }
 
-/// The rows after `after` in the order of the key that need a vector, at most `limit`: key columns, then the text.
-pub fn select(layout: &Layout, filter: Option<&str>, after: Option<&Key>, limit: usize) -> String {
+/// Between which keys rows are read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Between<'k> {
+    /// After this one.
+    pub after: Option<&'k Key>,
+    /// Up to this one, itself included.
+    pub until: Option<&'k Key>,
+}
+
+/// The key columns, as what they are read as: results come as text, in which a number's order is kept.
+fn key_values(layout: &Layout) -> String {
     let keys: Vec<String> = layout
         .key
         .iter()
@@ -69,22 +83,65 @@ pub fn select(layout: &Layout, filter: Option<&str>, after: Option<&Key>, limit:
             KeyKind::Binary => quoted(&k.name),
         })
         .collect();
+    keys.join(", ")
+}
+
+fn order(layout: &Layout) -> String {
+    let order: Vec<String> = layout.key.iter().map(|k| quoted(&k.name)).collect();
+    order.join(", ")
+}
+
+/// The keys after `after` in their order, of rows that may need a vector, at most `limit`. Nothing of the content is
+/// evaluated.
+pub fn select_keys(layout: &Layout, after: Option<&Key>, limit: usize) -> String {
+    let mut conditions = Vec::new();
+    if layout.hash.is_none() {
+        conditions.push(stale(layout));
+    }
+    conditions.extend(after.map(|after| beyond(layout, after)));
+    if conditions.is_empty() {
+        conditions.push("TRUE".into());
+    }
+    format!(
+        "SELECT {} FROM {} FORCE INDEX ({}) WHERE {} ORDER BY {} LIMIT {limit}",
+        key_values(layout),
+        layout.name(),
+        quoted(&layout.index),
+        conditions.join(" AND "),
+        order(layout)
+    )
+}
+
+/// Reads rows of [`select_keys`].
+pub fn read_keys(layout: &Layout, result: ResultSet) -> Result<Vec<Key>> {
+    result.rows.into_iter().map(|mut row| read_key(layout, &mut row)).collect()
+}
+
+fn read_key(layout: &Layout, row: &mut Row) -> Result<Key> {
+    let columns = layout.key.iter().enumerate();
+    let value = |(i, column): (usize, &super::layout::KeyColumn)| {
+        let value = row.take_bytes(i)?.ok_or_else(|| Error::internal("a column of a key is NULL"))?;
+        literal(&column.kind, value)
+    };
+    columns.map(value).collect()
+}
+
+/// The rows between two keys, in their order, that need a vector, at most `limit`: key columns, then the text.
+pub fn select(layout: &Layout, filter: Option<&str>, between: Between<'_>, limit: usize) -> String {
     let mut conditions = vec![stale(layout), format!("{} IS NOT NULL", layout.content)];
     if let Some(filter) = filter {
         conditions.push(format!("(\n{filter}\n)"));
     }
-    if let Some(after) = after {
-        conditions.push(beyond(layout, after));
-    }
-    let order: Vec<String> = layout.key.iter().map(|k| quoted(&k.name)).collect();
+    conditions.extend(between.after.map(|after| beyond(layout, after)));
+    conditions.extend(between.until.map(|until| format!("NOT {}", beyond(layout, until))));
     format!(
         "SELECT {}, {} FROM {} FORCE INDEX ({}) WHERE {} ORDER BY {} LIMIT {limit}",
-        keys.join(", "),
+        key_values(layout),
         content_of(layout),
         layout.name(),
         quoted(&layout.index),
         conditions.join(" AND "),
-        order.join(", ")
+        order(layout)
     )
 }
 
@@ -94,7 +151,7 @@ fn beyond(layout: &Layout, after: &Key) -> String {
     for (column, value) in layout.key.iter().zip(after).rev() {
         let name = quoted(&column.name);
         condition = if condition.is_empty() {
-            format!("{name} > {value}")
+            format!("({name} > {value})")
         } else {
             format!("({name} >= {value} AND ({name} > {value} OR {condition}))")
         };
@@ -102,17 +159,24 @@ fn beyond(layout: &Layout, after: &Key) -> String {
     condition
 }
 
-/// Reads a row of [`select`].
-pub fn read(layout: &Layout, row: &Row) -> Result<Found> {
-    let key = layout
-        .key
-        .iter()
-        .enumerate()
-        .map(|(i, column)| literal(&column.kind, row.get::<Vec<u8>>(i)?))
-        .collect::<Result<Key>>()?;
-    let content: Vec<u8> = row.get(layout.key.len())?;
-    let content = String::from_utf8(content).map_err(|_| Error::internal("a text of the table is not UTF-8"))?;
-    Ok(Found { key, content })
+/// Reads rows of [`select`]: those with a text, those whose text is none, and the last one's key.
+#[allow(clippy::type_complexity)]
+pub fn read(layout: &Layout, result: ResultSet) -> Result<(Vec<Found>, Vec<Found>, Option<Key>)> {
+    let mut share = result.share;
+    let (mut good, mut bad, mut last) = (Vec::new(), Vec::new(), None);
+    for mut row in result.rows {
+        let key = read_key(layout, &mut row)?;
+        // The server gives NULL for bytes that are no text.
+        let content = row.take_bytes(layout.key.len())?.and_then(|bytes| String::from_utf8(bytes).ok());
+        let bytes = content.as_ref().map_or(0, String::len) + key.iter().map(String::len).sum::<usize>();
+        let own = share.split(bytes);
+        last = Some(key.clone());
+        match content {
+            Some(content) => good.push(Found { key, content: content.into(), share: own }),
+            None => bad.push(Found { key, content: Arc::from(""), share: own }),
+        }
+    }
+    Ok((good, bad, last))
 }
 
 fn literal(kind: &KeyKind, value: Vec<u8>) -> Result<String> {
@@ -144,6 +208,15 @@ pub fn shown(layout: &Layout, found: &Found) -> String {
 fn unhex(text: &str) -> Vec<u8> {
     let digit = |b: u8| (b as char).to_digit(16).unwrap_or(0) as u8;
     text.as_bytes().as_chunks::<2>().0.iter().map(|[high, low]| digit(*high) << 4 | digit(*low)).collect()
+}
+
+/// The statement of [`update`] for no row: what is wrong with it whatever the rows are is told by it.
+pub fn update_nothing(layout: &Layout) -> Vec<u8> {
+    let key = layout.key.iter().map(|_| "NULL".to_owned()).collect();
+    let nothing = Found { key, content: Arc::from(""), share: Reservation::default() };
+    let mut statement = update(layout, &[(&nothing, &[])]);
+    statement.extend_from_slice(b" AND FALSE");
+    statement
 }
 
 /// The statement that writes vectors to rows which still have the text they were made of. One whose text was edited, or
@@ -273,11 +346,12 @@ mod tests {
     #[test]
     fn pages_follow_the_key() {
         let l = layout();
-        let sql = select(&l, Some("c = 1"), Some(&vec!["3".into(), "_utf8mb4 x'78'".into()]), 10);
+        let after = vec!["3".into(), "_utf8mb4 x'78'".into()];
+        let sql = select(&l, Some("c = 1"), Between { after: Some(&after), until: None }, 10);
         assert_eq!(
             sql,
             "SELECT CAST(`a` + 0 AS CHAR), CONVERT(`b` USING utf8mb4), CAST(`body` AS CHAR CHARACTER SET utf8mb4) FROM `s`.`t` FORCE INDEX (`PRIMARY`) \
-             WHERE `v` IS NULL AND `body` IS NOT NULL AND (\nc = 1\n) AND (`a` >= 3 AND (`a` > 3 OR `b` > _utf8mb4 x'78')) \
+             WHERE `v` IS NULL AND `body` IS NOT NULL AND (\nc = 1\n) AND (`a` >= 3 AND (`a` > 3 OR (`b` > _utf8mb4 x'78'))) \
              ORDER BY `a`, `b` LIMIT 10"
         );
     }
@@ -286,7 +360,8 @@ mod tests {
     fn vectors_are_written_as_bytes_to_rows_that_are_as_they_were() {
         let mut l = layout();
         l.hash = Some(HashColumn { name: "h".into(), binary: true });
-        let found = Found { key: vec!["1".into(), "_utf8mb4 ''".into()], content: "x".into() };
+        let found =
+            Found { key: vec!["1".into(), "_utf8mb4 ''".into()], content: "x".into(), share: Reservation::default() };
         let sql = String::from_utf8_lossy(&update(&l, &[(&found, b"'\\\0a")])).into_owned();
         assert!(sql.starts_with("UPDATE (VALUES ROW(1,_utf8mb4 '',_binary'\\'\\\\\0a',x'2d711642"), "{sql}");
         assert!(sql.contains("CONVERT(mysql_ml_new.mysql_ml_key_1 USING latin1) COLLATE latin1_swedish_ci"), "{sql}");
@@ -316,7 +391,11 @@ mod tests {
 
     #[test]
     fn keys_are_shown_as_people_write_them() {
-        let found = Found { key: vec!["7".into(), "_utf8mb4 x'c3a9'".into()], content: String::new() };
+        let found = Found {
+            key: vec!["7".into(), "_utf8mb4 x'c3a9'".into()],
+            content: "".into(),
+            share: Reservation::default(),
+        };
         assert_eq!(shown(&layout(), &found), r#"{"a":"7","b":"é"}"#);
     }
 }

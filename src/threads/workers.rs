@@ -12,6 +12,7 @@ use super::interrupt::{CancelToken, Interrupt, POLL};
 use super::shares::{Places, Share};
 use crate::abi::guard;
 use crate::error::{Error, Kind, Result};
+use crate::memory;
 
 /// What a pool is made of.
 #[derive(Clone, Copy)]
@@ -185,7 +186,9 @@ impl Workers {
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<()> {
         let owed = Owed::new(results);
-        let work = Box::new(move || owed.tell(guard::catch(work)));
+        // What it takes of memory counts for whoever hands it in.
+        let holder = memory::holder();
+        let work = Box::new(move || memory::working_for(holder, || owed.tell(guard::catch(work))));
         let job = Job { share: share.clone(), cancel: cancel.clone(), work };
         let spawn = {
             let mut state = self.shared.lock();

@@ -28,7 +28,7 @@ CALL mysql.ml_embed_table('m', 'e.t', 'body', 'v', NULL);
 UPDATE t SET body = '' WHERE id = 2;
 UPDATE t SET v = NULL;
 CALL mysql.ml_embed_table('m', 'e.t', 'body', 'v', NULL);
-SELECT table_name, row_key, tries, error LIKE '%400 Bad Request%' AS error FROM mysql.cloudsql_ml_embed_failures;
+SELECT table_name, row_key, tries, error LIKE '%no visible character%' AS error FROM mysql.cloudsql_ml_embed_failures;
 CALL mysql.ml_embed_table('m', 'e.t', 'body', 'v', NULL);
 SELECT row_key, tries FROM mysql.cloudsql_ml_embed_failures;
 CALL mysql.ml_embed_table('m', 'e.t', 'body', 'v', '{"on_error": "stop"}');

@@ -181,6 +181,7 @@ impl<'s> Keeper<'s> {
         self.changed = true;
         let place = self.target.as_ref().map(|t| t.folder.clone());
         (self.closed_until, self.full_until, self.evicting) = (None, None, false);
+        self.shared.lock().full = false;
         self.rebuilds.clear();
         if target.bytes > 0 {
             self.limits = Limits::of(target.bytes);
@@ -332,6 +333,11 @@ impl<'s> Keeper<'s> {
     /// Keeps the log small.
     fn after_write(&mut self) {
         self.changed = true;
+        if std::mem::take(&mut self.shared.lock().full) {
+            self.told = None;
+            self.tell(false, "the cache on disk has room again".into());
+            self.told = None;
+        }
         let Some(file) = self.file.as_mut() else { return };
         if file.log_bytes() > self.limits.step {
             if let Err(trouble) = file.empty_log() {
@@ -469,6 +475,7 @@ impl<'s> Keeper<'s> {
             Trouble::Full => {
                 self.full_until = Some(Instant::now() + RETRY);
                 self.evicting = false;
+                self.shared.lock().full = true;
                 self.tell(
                     true,
                     "there is no room for the cache on disk; what is there is used on, and more is not stored until there is room".into(),

@@ -101,6 +101,8 @@ struct State {
     running: bool,
     /// What it last said of itself: why it is not usable.
     trouble: Option<String>,
+    /// Whether the last write found no room on the disk.
+    full: bool,
     gets: VecDeque<Get>,
     puts: HashMap<Key, Put>,
     put_order: VecDeque<Key>,
@@ -392,12 +394,17 @@ impl DiskCache {
     pub fn status(&self) -> Value {
         let state = self.shared.lock();
         let max = state.target.as_ref().map_or(0, |t| t.bytes);
-        let (trouble, queued) = (state.trouble.clone(), state.puts.len());
+        let (trouble, full, queued) = (state.trouble.clone(), state.full, state.puts.len());
         drop(state);
+        let trouble = trouble.or_else(|| {
+            full.then(|| {
+                "the disk is full: what is there is used on, nothing more is stored; tried again a minute later".into()
+            })
+        });
         let counters = &self.shared.counters;
         let n = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         json!({
-            "state": match (max, &trouble) { (0, _) => "off", (_, None) => "on", _ => "failed" },
+            "state": match (max, &trouble) { (0, _) => "off", (_, None) => "on", _ if full => "full", _ => "failed" },
             "entries": n(&counters.entries),
             "bytes": n(&counters.bytes),
             "max_bytes": max,

@@ -129,6 +129,7 @@ fn subject_token(account: &ExternalAccount, http: &Http<'_>) -> Result<SecretStr
         .filter(|f| f.kind == "json")
         .map(|f| f.subject_token_field_name.as_deref().unwrap_or("access_token"));
     let Some(field) = field else { return Ok(text.expose_secret().trim().into()) };
+    crate::models::options::check_document("the token of the Google external account", text.expose_secret())?;
     let document: Value = serde_json::from_str(text.expose_secret())
         .map_err(|_| Error::invalid("the token of the Google external account is not JSON, as its format says"))?;
     match document.get(field).and_then(Value::as_str) {

@@ -104,6 +104,7 @@ pub struct Impersonated {
 impl Source {
     /// Reads a credentials file's text; `place` names it in errors, which never repeat the text.
     pub fn from_json(text: &str, place: &str) -> Result<Self> {
+        crate::models::options::check_document(place, text)?;
         let value: Value = serde_json::from_str(text)
             .map_err(|_| Error::invalid(format!("{place} is not a Google credentials file: it is not JSON")))?;
         Self::from_value(value, place, 0)

@@ -8,14 +8,13 @@ pub mod hosts;
 pub mod target;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use url::Url;
 
 use self::target::{api, model_name, Api};
 use super::chat::Chat;
 use super::image::{Image, Source};
 use super::numbers::{parse, Numbers};
-use super::usage::count;
+use super::usage::{self, count, Usage};
 use super::{body, require_ability, Abilities, BatchLimits, Cloud, Embeddings, KeyHeader, Provider, Role};
 use crate::error::{Error, Result};
 use crate::models::model::{AuthType, Model};
@@ -141,8 +140,8 @@ struct Answer {
     predictions: Vec<Prediction>,
     #[serde(default)]
     embedding: Option<Values>,
-    #[serde(default)]
-    usage_metadata: Option<Value>,
+    #[serde(default, deserialize_with = "usage::of_object")]
+    usage_metadata: Usage,
 }
 
 #[derive(Deserialize)]
@@ -278,7 +277,7 @@ impl Provider for Google {
 
     fn read_embeddings(&self, model: &Model, answer: &[u8], count: usize) -> Result<Embeddings> {
         let Answer { predictions, embedding, usage_metadata } = parse(answer)?;
-        let mut tokens = usage_metadata.and_then(|u| u.get("promptTokenCount").and_then(Value::as_u64));
+        let mut tokens = usage_metadata.input;
         let mut vectors = Vec::with_capacity(count);
         for prediction in predictions {
             if let Some(values) = prediction.embeddings {

@@ -1,0 +1,237 @@
+//! Reads rows of users' tables and writes their vectors, so that one row that cannot be does not cost the others: what
+//! fails is done again in halves, down to the row.
+
+use std::sync::Arc;
+
+use super::layout::Layout;
+use super::statements::{self, Between, Found, Key};
+use crate::error::{Error, Kind, Result};
+use crate::memory::Reservation;
+use crate::server::session::Session;
+
+const ER_SERVER_SHUTDOWN: u32 = 1053;
+const ER_UPDATE_TABLE_USED: u32 = 1093;
+const ER_LOCK_WAIT_TIMEOUT: u32 = 1205;
+const ER_LOCK_DEADLOCK: u32 = 1213;
+const ER_QUERY_INTERRUPTED: u32 = 1317;
+const ER_QUERY_TIMEOUT: u32 = 3024;
+const ER_LOCK_NOWAIT: u32 = 3572;
+
+/// How often a write is tried that the server ended to let another go on.
+const WRITE_TRIES: u32 = 5;
+
+/// Rows that are looked at one by one where a page cannot be read, at most.
+const CAREFUL_PAGE: usize = 256;
+
+/// Rows that were read.
+#[derive(Default)]
+pub struct Page {
+    /// Those that are to be embedded.
+    pub rows: Vec<Found>,
+    /// Those whose text cannot be read, and why.
+    pub bad: Vec<(Found, Error)>,
+    /// The key up to which it goes.
+    pub last: Option<Key>,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+/// A row with its vector.
+pub struct Vector {
+    /// The row.
+    pub found: Found,
+    /// Its vector.
+    pub bytes: Arc<[u8]>,
+    /// The memory of the vector.
+    pub share: Reservation,
+}
+
+/// What came of a group of rows.
+#[derive(Default)]
+pub struct Written {
+    /// How many have their vector.
+    pub affected: u64,
+    /// The rows that were written, or had changed.
+    pub done: Vec<Found>,
+    /// Those that cannot be written, and why.
+    pub failed: Vec<(Found, Error)>,
+    /// Those that another session has locked.
+    pub locked: Vec<Vector>,
+    /// Set where it is the whole table that is locked.
+    pub table_locked: Option<Error>,
+}
+
+/// Whether a statement waited for a lock of others for too long.
+pub fn is_locked(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Server(ER_LOCK_WAIT_TIMEOUT | ER_LOCK_NOWAIT | ER_LOCK_DEADLOCK))
+}
+
+/// Whether an error of the server may be that of a row.
+fn may_be_a_rows(error: &Error) -> bool {
+    let stopped = matches!(
+        error.kind(),
+        Kind::Server(ER_QUERY_INTERRUPTED | ER_QUERY_TIMEOUT | ER_SERVER_SHUTDOWN) | Kind::Interrupted(_)
+    );
+    matches!(error.kind(), Kind::Server(_)) && !stopped && !is_locked(error)
+}
+
+/// The error of a job's statement with what the job is about. The server's number stays.
+#[must_use]
+pub fn in_context(error: Error, context: &str) -> Error {
+    match error.kind() {
+        Kind::Server(ER_LOCK_WAIT_TIMEOUT) => Error::new(
+            error.kind(),
+            format!(
+                "{context}: {}; another session has the table or its rows locked, or this one has with LOCK TABLES, which holds up the job's own sessions too: wait, or UNLOCK TABLES",
+                error.message()
+            ),
+        ),
+        Kind::Server(_) => Error::new(error.kind(), format!("{context}: {}", error.message())),
+        _ => error.context(context),
+    }
+}
+
+/// Finds what would make every row fail, before anything is sent: both statements are run for no row.
+pub fn prepare(s: &mut Session, layout: &Layout, filter: Option<&str>) -> Result<()> {
+    let read = statements::select(layout, filter, Between::default(), 0);
+    s.run(read.as_bytes()).map_err(|e| match e.kind() {
+        Kind::Server(_) if filter.is_some() && may_be_a_rows(&e) => {
+            Error::invalid(format!("option where: {}; give a condition on the table's columns", e.message()))
+        }
+        _ => e,
+    })?;
+    s.run(&statements::update_nothing(layout)).map(|_| ()).map_err(|e| match e.kind() {
+        Kind::Server(ER_UPDATE_TABLE_USED) => Error::invalid(format!(
+            "content_column reads {} itself in a subquery, and MySQL can then not write to it (1093); keep what it looks up in a column, or let a stored function look it up",
+            layout.name()
+        )),
+        _ => e,
+    })
+}
+
+/// Reads at most `limit` rows after a key.
+pub fn read_page(
+    s: &mut Session,
+    layout: &Layout,
+    filter: Option<&str>,
+    after: Option<&Key>,
+    limit: usize,
+) -> Result<Page> {
+    let between = Between { after, until: None };
+    let statement = statements::select(layout, filter, between, limit);
+    match s.run(statement.as_bytes()) {
+        Ok(result) => {
+            let more = result.rows.len() == limit;
+            let (rows, bad, last) = statements::read(layout, result)?;
+            let bad = bad.into_iter().map(|found| (found, not_readable())).collect();
+            Ok(Page { rows, bad, last, more })
+        }
+        Err(error) if may_be_a_rows(&error) => {
+            // Where it fails for no row too, it is not a row's fault.
+            s.run(statements::select(layout, filter, between, 0).as_bytes())?;
+            read_carefully(s, layout, filter, after, limit.min(CAREFUL_PAGE))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn not_readable() -> Error {
+    Error::invalid(
+        "its text cannot be read as UTF-8; correct it, or convert it in content_column with CONVERT(... USING ...)",
+    )
+}
+
+/// Reads rows between keys that are known, in halves where that fails.
+fn read_carefully(
+    s: &mut Session,
+    layout: &Layout,
+    filter: Option<&str>,
+    after: Option<&Key>,
+    limit: usize,
+) -> Result<Page> {
+    let result = s.run(statements::select_keys(layout, after, limit).as_bytes())?;
+    let keys = statements::read_keys(layout, result)?;
+    let mut page = Page { more: keys.len() == limit, last: keys.last().cloned(), ..Page::default() };
+    let mut parts = vec![(after.cloned(), keys.as_slice())];
+    while let Some((after, keys)) = parts.pop() {
+        let Some(last) = keys.last() else { continue };
+        let between = Between { after: after.as_ref(), until: Some(last) };
+        match s.run(statements::select(layout, filter, between, keys.len()).as_bytes()) {
+            Ok(result) => {
+                let (rows, bad, _) = statements::read(layout, result)?;
+                page.rows.extend(rows);
+                page.bad.extend(bad.into_iter().map(|found| (found, not_readable())));
+            }
+            Err(error) if may_be_a_rows(&error) => match keys {
+                [key] => page.bad.push((
+                    Found { key: key.clone(), content: Arc::from(""), share: Reservation::default() },
+                    Error::invalid(format!("the server cannot read its text: {}; correct the row", error.message())),
+                )),
+                _ => {
+                    let (first, second) = keys.split_at(keys.len() / 2);
+                    parts.push((first.last().cloned(), second));
+                    parts.push((after, first));
+                }
+            },
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(page)
+}
+
+/// Writes vectors to rows that still have the text they were made of.
+pub fn write_group(s: &mut Session, layout: &Layout, group: Vec<Vector>) -> Result<Written> {
+    let mut written = Written::default();
+    let mut parts = vec![group];
+    while let Some(mut part) = parts.pop() {
+        if part.is_empty() {
+            continue;
+        }
+        let rows: Vec<(&Found, &[u8])> = part.iter().map(|v| (&v.found, v.bytes.as_ref())).collect();
+        let statement = statements::update(layout, &rows);
+        let mut tries = 1;
+        let result = loop {
+            match s.run(&statement) {
+                Err(e) if e.kind() == Kind::Server(ER_LOCK_DEADLOCK) && tries < WRITE_TRIES => tries += 1,
+                result => break result,
+            }
+        };
+        drop(statement);
+        let error = match result {
+            Ok(done) => {
+                written.affected += done.affected;
+                written.done.extend(part.into_iter().map(|v| v.found));
+                continue;
+            }
+            Err(error) => error,
+        };
+        let locked = is_locked(&error);
+        if !locked && !may_be_a_rows(&error) {
+            return Err(error);
+        }
+        // Where it fails for no row too, it is not a row's fault.
+        match s.run(&statements::update_nothing(layout)) {
+            Err(e) if is_locked(&e) => {
+                written.locked.append(&mut part);
+                parts.drain(..).for_each(|rest| written.locked.extend(rest));
+                written.table_locked = Some(e);
+                return Ok(written);
+            }
+            result => result?,
+        };
+        if part.len() > 1 {
+            let rest = part.split_off(part.len() / 2);
+            parts.push(rest);
+            parts.push(part);
+        } else if locked {
+            written.locked.append(&mut part);
+        } else {
+            let refused = Error::new(
+                Kind::Invalid,
+                format!("the server refuses to write its vector: {}; correct what stands against it", error.message()),
+            );
+            written.failed.extend(part.into_iter().map(|v| (v.found, refused.clone())));
+        }
+    }
+    Ok(written)
+}
