@@ -371,7 +371,8 @@ mod tests {
     #[test]
     fn a_vector_goes_with_its_text() {
         let mut l = layout();
-        let found = Found { key: vec!["1".into(), "_utf8mb4 ''".into()], content: String::new() };
+        let found =
+            Found { key: vec!["1".into(), "_utf8mb4 ''".into()], content: "".into(), share: Reservation::default() };
         assert_eq!(clear(&l, &[&found]), None, "without a digest that cannot be told");
         l.hash = Some(HashColumn { name: "h".into(), binary: false });
         l.touched = vec!["at".into()];
