@@ -90,6 +90,10 @@ fn subqueries_beside_loadable_functions_work_wherever_the_server_does() {
         format!("CREATE FUNCTION s.f() RETURNS DOUBLE READS SQL DATA BEGIN DECLARE m VARBINARY(4); SELECT MAX(v) INTO m FROM s.t; RETURN l2_squared_distance({ONE}, m); END"),
         "CREATE FUNCTION s.g(a VARBINARY(4), b VARBINARY(4)) RETURNS DOUBLE DETERMINISTIC RETURN l2_squared_distance(a, b)".to_owned(),
         "CREATE TRIGGER s.u_bi BEFORE INSERT ON s.u FOR EACH ROW SET NEW.d = l2_squared_distance(NEW.v, CONCAT(NEW.v, '')), @text = LENGTH(ml_version()) + CHAR_LENGTH('(SELECT 1)')".to_owned(),
+        // Queries of statements and cursors in stored programs.
+        format!("CREATE PROCEDURE s.c() BEGIN DECLARE x DOUBLE; DECLARE c CURSOR FOR SELECT MAX({distance}) FROM s.t; OPEN c; FETCH c INTO x; CLOSE c; END"),
+        "CREATE PROCEDURE s.w() BEGIN CREATE OR REPLACE VIEW s.m AS SELECT MAX(dot_product(v, v)) AS m FROM s.t; EXPLAIN SELECT MAX(dot_product(v, v)) FROM s.t; UPDATE s.u SET d = (SELECT MAX(dot_product(v, v)) FROM s.t); END".to_owned(),
+        "CREATE TRIGGER s.u_ai AFTER INSERT ON s.u FOR EACH ROW BEGIN DECLARE m DOUBLE; SELECT MAX(dot_product(v, NEW.v)) INTO m FROM s.t; END".to_owned(),
         format!("PREPARE q FROM 'SELECT {}'", distance.replace('\'', "''")),
     ] {
         conn.query_drop(statement).unwrap();
@@ -101,6 +105,8 @@ fn subqueries_beside_loadable_functions_work_wherever_the_server_does() {
         format!("SELECT id FROM s.t WHERE {distance} > 0 ORDER BY l2_squared_distance(v, {MANY})"),
         "SELECT * FROM s.w".to_owned(),
         "CALL s.p()".to_owned(),
+        "CALL s.c()".to_owned(),
+        "CALL s.w()".to_owned(),
         "SELECT s.f()".to_owned(),
         "SELECT s.g(NULL, v) FROM s.t".to_owned(),
         format!("SELECT s.g(v, {MANY}) FROM s.t"),

@@ -85,6 +85,8 @@ SELECT JSON_LENGTH(ml_list_model_providers()) AS providers;
 SELECT JSON_CONTAINS_PATH(mysql.ml_status(), 'one', '$.models') AS shown;
 SELECT JSON_LENGTH(mysql.ml_audit_secrets()) > 0 AS shown;
 CALL mysql.ml_reset_status();
+SELECT provider FROM mysql.ml_model_providers WHERE provider = 'dummy';
+SHOW WARNINGS;
 SELECT COUNT(*) AS providers FROM mysql.ml_model_providers;
 --@ user root
 DROP USER nobody, admin;

@@ -62,6 +62,8 @@ impl Catalogue {
             }
         }
         // A loadable function has the parameters of the routine that wraps it.
+        // It is CREATE FUNCTION in another form, which is left out.
+        loadable.retain(|(name, _)| name != "mysql_ml_so_create_function");
         for (name, aggregate) in loadable {
             let wrapper =
                 all.functions.iter().chain(&all.procedures).find(|r| bare(&r.name) == bare_of_loadable(&name));
