@@ -352,7 +352,7 @@ fn a_callers_expression_means_what_it_means_in_the_callers_session() {
         ("f.auto", "body", "{}", "temporary table"),
     ] {
         let call = "CALL mysql.ml_embed_table('good', ?, ?, 'v', ?)";
-        let refused = other.exec_drop(call, (table, expression, options)).unwrap_err().to_string();
+        let refused = other.exec::<Row, _, _>(call, (table, expression, options)).unwrap_err().to_string();
         assert!(refused.contains(message), "{expression}: {refused}");
     }
 }
