@@ -163,6 +163,7 @@ CREATE TABLE IF NOT EXISTS mysql.cloudsql_ml_embed_configs (
   incremental_refresh_mode VARCHAR(16) NOT NULL COMMENT 'manual or transactional',
   definer VARCHAR(288) NOT NULL COMMENT 'the account that initialized it, as which all of it runs',
   object_name VARCHAR(64) NOT NULL COMMENT 'of its trigger and event',
+  session_variables JSON NULL COMMENT 'of the session that initialized it, as far as they decide what content_column means',
   rows_to_embed BIGINT UNSIGNED NULL COMMENT 'when somebody last asked for them',
   last_error TEXT NULL COMMENT 'of the event',
   created_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
@@ -178,6 +179,9 @@ SET @mysql_ml_upgrade = IF(EXISTS (SELECT * FROM information_schema.COLUMNS WHER
 PREPARE mysql_ml_upgrade FROM @mysql_ml_upgrade;
 EXECUTE mysql_ml_upgrade;
 SET @mysql_ml_upgrade = IF(EXISTS (SELECT * FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'cloudsql_ml_embed_configs' AND COLUMN_NAME = 'object_name'), 'DO 0', 'ALTER TABLE mysql.cloudsql_ml_embed_configs ADD COLUMN object_name VARCHAR(64) NOT NULL DEFAULT '''' COMMENT ''of its trigger and event'' AFTER definer');
+PREPARE mysql_ml_upgrade FROM @mysql_ml_upgrade;
+EXECUTE mysql_ml_upgrade;
+SET @mysql_ml_upgrade = IF(EXISTS (SELECT * FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'cloudsql_ml_embed_configs' AND COLUMN_NAME = 'session_variables'), 'DO 0', 'ALTER TABLE mysql.cloudsql_ml_embed_configs ADD COLUMN session_variables JSON NULL COMMENT ''of the session that initialized it, as far as they decide what content_column means'' AFTER object_name');
 PREPARE mysql_ml_upgrade FROM @mysql_ml_upgrade;
 EXECUTE mysql_ml_upgrade;
 DEALLOCATE PREPARE mysql_ml_upgrade;

@@ -64,6 +64,7 @@ const NOT_TRIED: &[(&str, &str)] = &[
     ("external_table_secondary_storage_engine", "has one value"),
     ("external_table_storage_engine", "has one value"),
     ("group_replication_consistency", "waits for a group"),
+    ("rbr_exec_mode", "of what a replica applies"),
     ("innodb_ft_user_stopword_table", "names a table of full-text indexes"),
 ];
 
@@ -259,4 +260,99 @@ fn whatever_the_global_values_of_session_variables_are_the_library_gives_the_sam
     assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
     assert!(strange.is_empty(), "not set; name them in OTHERS or NOT_TRIED: {strange:#?}");
     assert!(tried > 100, "{tried}");
+}
+
+/// Rows of `f.t` whose vector is not that of the expression as this session understands it.
+fn misunderstood(conn: &mut Conn, expression: &str) -> Vec<String> {
+    conn.query(format!("SELECT ({expression}) FROM f.t WHERE NOT HEX(v) <=> HEX(ml_embedding('good', ({expression})))"))
+        .unwrap()
+}
+
+#[test]
+fn a_callers_expression_means_what_it_means_in_the_callers_session() {
+    let running = start();
+    let mut conn = prepare(&running);
+    conn.query_drop("DROP TABLE f.t").unwrap();
+    conn.query_drop("SET sql_mode = 'ALLOW_INVALID_DATES'").unwrap();
+    conn.query_drop(
+        "CREATE TABLE f.t (k CHAR(10) PRIMARY KEY, title TEXT, body TEXT, n INT, u INT UNSIGNED, c CHAR(8), at DATETIME, ts TIMESTAMP NULL, v VECTOR(8))",
+    )
+    .unwrap();
+    conn.query_drop("SET time_zone = '+00:00'").unwrap();
+    for (i, at) in
+        ["2024-01-07 23:30:00", "2008-02-20 00:00:00", "0000-00-00 00:00:00", "2024-02-31 01:02:03"].iter().enumerate()
+    {
+        conn.query_drop(format!(
+            "INSERT INTO f.t VALUES ('k{i}', 'title {i}', 'it''s \\\\ {i}', {i}, {i}, 'c{i}', '{at}', '2024-07-0{} 12:00:00', NULL)",
+            i + 1
+        ))
+        .unwrap();
+    }
+    let cases = [
+        ("sql_mode = 'ANSI_QUOTES'", r#"CONCAT("title", ' ', "body")"#),
+        ("sql_mode = 'ANSI,STRICT_ALL_TABLES'", r#""title" || ' ' || "body""#),
+        ("sql_mode = 'PIPES_AS_CONCAT'", r#"title || "-" || body"#),
+        ("sql_mode = 'NO_BACKSLASH_ESCAPES'", r"CONCAT('\', title, '\n', body)"),
+        ("sql_mode = ''", r"CONCAT('\\', title, '\n', body)"),
+        ("sql_mode = 'HIGH_NOT_PRECEDENCE'", "CONCAT(NOT n BETWEEN -5 AND 5, body)"),
+        ("sql_mode = 'IGNORE_SPACE'", "CONCAT (LENGTH (title), body)"),
+        ("sql_mode = 'NO_UNSIGNED_SUBTRACTION'", "CONCAT(u - 5, body)"),
+        ("sql_mode = 'PAD_CHAR_TO_FULL_LENGTH'", "CONCAT(c, '|', body)"),
+        ("sql_mode = 'TIME_TRUNCATE_FRACTIONAL'", "CONCAT(CAST('10:10:10.9' AS TIME), body)"),
+        (
+            "sql_mode = 'NO_ZERO_DATE,STRICT_TRANS_TABLES'",
+            "CONCAT(at, ' ', IFNULL(DATE_FORMAT(at, '%W'), 'none'), body)",
+        ),
+        (
+            "sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO'",
+            "CONCAT(IFNULL(1 / n, 'none'), IFNULL(CAST(body AS SIGNED), 0), IFNULL(CAST(at AS DATE), 'none'), body)",
+        ),
+        ("time_zone = '+05:30'", "CONCAT(ts, body)"),
+        ("lc_time_names = 'de_DE'", "CONCAT(IFNULL(DATE_FORMAT(at, '%W %M'), ''), body)"),
+        ("default_week_format = 3", "CONCAT(IFNULL(WEEK(at), ''), body)"),
+        ("div_precision_increment = 12", "CONCAT(n / 7, body)"),
+        ("collation_connection = 'utf8mb4_bin'", "CONCAT(IF('a' = 'A', 'same', 'other'), body)"),
+        ("NAMES latin1", "CONCAT(IF('a' = 'A', 'same', 'other'), body)"),
+    ];
+    for (set, expression) in cases {
+        let mut other = running.server.connect("owner").unwrap();
+        other.query_drop(format!("SET {set}")).unwrap();
+        other.query_drop("UPDATE f.t SET v = NULL").unwrap();
+        let literal: String = expression.bytes().map(|b| format!("{b:02x}")).collect();
+        let literal = format!("_utf8mb4 x'{literal}'");
+        let result = told(&mut other, &format!("SELECT ml_embed_table('good', 'f.t', {literal}, 'v')"));
+        assert!(result.contains("\"embedded\":4"), "{set}: {expression}: {result}");
+        assert_eq!(misunderstood(&mut other, expression), [""; 0], "{set}: {expression}");
+        // It is kept with what runs later, in a session of another kind.
+        let mut third = running.server.connect("owner").unwrap();
+        let initialize = format!("SELECT ml_initialize_embeddings('good', 'f.t', {literal}, 'v')");
+        let result = told(&mut other, &initialize);
+        assert!(result.contains("seconds"), "{set}: {expression}: {result}");
+        third.query_drop("UPDATE f.t SET v = NULL").unwrap();
+        let result = told(&mut third, "CALL ai.refresh_embeddings('f.t', 'v', NULL)");
+        assert_eq!(misunderstood(&mut other, expression), [""; 0], "refreshed, {set}: {expression}: {result}");
+        third.query_drop("CALL ai.drop_embedding_config('f.t', 'v')").unwrap();
+    }
+    // The stored procedure does not know its caller's mode; what makes sense in one mode only is understood in that one.
+    let mut other = running.server.connect("owner").unwrap();
+    other.query_drop("SET sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT'").unwrap();
+    for expression in [r#"CONCAT("title", ' ', "body")"#, r#""title" || ' ' || "body""#] {
+        other.query_drop("UPDATE f.t SET v = NULL").unwrap();
+        other.exec_drop("CALL mysql.ml_embed_table('good', 'f.t', ?, 'v', NULL)", (expression,)).unwrap();
+        assert_eq!(misunderstood(&mut other, expression), [""; 0], "{expression}");
+    }
+    // What cannot be taken over, or is no text, is refused.
+    other.query_drop("CREATE TEMPORARY TABLE f.auto (id INT PRIMARY KEY, body TEXT, v VECTOR(8))").unwrap();
+    for (table, expression, options, message) in [
+        ("f.t", "CONCAT(@x, body)", "{}", "user variable"),
+        ("f.t", "body", r#"{"where": "n > @n"}"#, "user variable"),
+        ("f.t", "'a text'", "{}", "names no column"),
+        ("f.t", "42", "{}", "names no column"),
+        ("f.t", r#"CONCAT(body, "title")"#, "{}", "write `title` for the column"),
+        ("f.auto", "body", "{}", "temporary table"),
+    ] {
+        let call = "CALL mysql.ml_embed_table('good', ?, ?, 'v', ?)";
+        let refused = other.exec::<Row, _, _>(call, (table, expression, options)).unwrap_err().to_string();
+        assert!(refused.contains(message), "{expression}: {refused}");
+    }
 }

@@ -233,6 +233,8 @@ pub struct StatementApi {
         Option<unsafe extern "C" fn(*mut Thd, c_uint, *const c_char, *const c_char, c_int, bool) -> bool>,
     /// `thd_in_active_multi_stmt_transaction`.
     pub thd_in_active_multi_stmt_transaction: Option<unsafe extern "C" fn(*const Thd) -> bool>,
+    /// `find_temporary_table(thd, schema, table)`: a temporary table of the session, or NULL.
+    pub find_temporary_table: Option<unsafe extern "C" fn(*mut Thd, *const c_char, *const c_char) -> *mut c_void>,
     /// `mysql_plugin_registry_acquire`.
     pub registry_acquire: Option<unsafe extern "C" fn() -> *mut Registry>,
     /// `mysql_plugin_registry_release`.
@@ -290,6 +292,21 @@ pub struct KeyringWriter {
     pub remove: unsafe extern "C" fn(*const c_char, *const c_char) -> c_int,
 }
 
+/// The service `mysql_system_variable_reader` (`mysql_system_variable.h`).
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct SystemVariableReader {
+    /// (THD, "SESSION" or "GLOBAL", component, variable, buffer, its length and then that of the value); 0 for success.
+    pub get: unsafe extern "C" fn(
+        *mut Thd,
+        *const c_char,
+        *const c_char,
+        *const c_char,
+        *mut *mut c_void,
+        *mut usize,
+    ) -> c_int,
+}
+
 /// The service `mysql_simple_error_log` (`mysql_simple_error_log.h`).
 #[repr(C)]
 #[allow(missing_docs)]
@@ -328,6 +345,7 @@ pub fn statement_api() -> &'static StatementApi {
                     .map(|a| std::mem::transmute(a)),
                 thd_in_active_multi_stmt_transaction: lookup("_Z36thd_in_active_multi_stmt_transactionPK3THD")
                     .map(|a| std::mem::transmute(a)),
+                find_temporary_table: lookup("_Z20find_temporary_tableP3THDPKcS2_").map(|a| std::mem::transmute(a)),
                 registry_acquire: lookup("_Z29mysql_plugin_registry_acquirev").map(|a| std::mem::transmute(a)),
                 registry_release: lookup("_Z29mysql_plugin_registry_releasePK16s_mysql_registry")
                     .map(|a| std::mem::transmute(a)),

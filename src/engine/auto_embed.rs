@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
-use super::embed_table::{must_fit, Options, Summary};
+use super::embed_table::{must_fit, refuse_temporary_table, Options, Summary};
 use super::Engine;
 use crate::error::{cut, Error, Kind, Result};
 use crate::models::embed_config_store::{self as store, EmbedConfig, EmbedState, Mode, Place};
 use crate::models::store::Routine;
 use crate::server::caller::{current_account, Account};
 use crate::server::log;
+use crate::server::meaning::Meaning;
 use crate::server::session::{Row, Session};
 use crate::server::sql::{check_may_call, with_session, As, Purpose, SQL_TIMEOUT};
 use crate::tables::layout::{is_named, parse_table, quoted, Layout};
@@ -176,7 +177,7 @@ fn look(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<Found> {
             Err((Kind::Server(ER_BAD_DB | ER_NO_SUCH_TABLE | ER_BAD_FIELD), e)) => return Ok(Found::Gone(e)),
             Err((_, e)) => return Err(e),
         }
-        match Layout::look_up(s, &table, &config.content, &config.place.embedding, None) {
+        match Layout::look_up(s, &table, &config.content, &config.place.embedding, None, &config.meaning) {
             Ok(layout) => Ok(Found::There(Box::new(layout))),
             // The text was looked at when the column was configured: what it names was there then.
             Err(e) => {
@@ -507,6 +508,7 @@ impl Engine {
         let [model_id, table, content, embedding] = arguments;
         let mode = mode.map_or(Ok(Mode::Manual), Mode::parse)?;
         let batch_size = batch_size.map(read_batch_size).transpose()?;
+        refuse_temporary_table(table)?;
         let (schema, table) = parse_table(table)?;
         let settings = self.settings(interrupt)?;
         let resolved =
@@ -520,13 +522,15 @@ impl Engine {
             mode,
             definer: current_account()?,
             object: marking::new_name(),
+            meaning: Meaning::of_caller(),
             last_error: None,
         };
         let (layout, count) = {
             let config = config.clone();
             as_definer(&config.clone(), interrupt, move |s| {
                 let Place { embedding, .. } = &config.place;
-                let mut layout = Layout::look_up(s, &config.place.table_name(), &config.content, embedding, None)?;
+                let mut layout =
+                    Layout::look_up(s, &config.place.table_name(), &config.content, embedding, None, &config.meaning)?;
                 if mode == Mode::Transactional {
                     marking::create_trigger(&layout, &config.object)?;
                 }
@@ -538,6 +542,7 @@ impl Engine {
         if let Some(wanted) = resolved.model.options.dimensions {
             must_fit(&layout, usize::try_from(wanted).unwrap_or(usize::MAX))?;
         }
+        config.meaning = layout.meaning.clone();
         // As the server writes the names.
         config.place =
             Place { schema: layout.schema.clone(), table: layout.table.clone(), embedding: layout.embedding.clone() };
@@ -778,7 +783,7 @@ impl Engine {
         by_event: bool,
         interrupt: &dyn Interrupt,
     ) -> Result<Summary> {
-        let options = Options::of(batch_size.or(config.batch_size), resting, by_event);
+        let options = Options::of(batch_size.or(config.batch_size), resting, by_event, config.meaning.clone());
         let table = config.place.table_name();
         let arguments = [config.model_id.as_str(), &table, &config.content, &config.place.embedding];
         let summary = self.embed_rows(As::Owner(config.definer.clone()), arguments, options, interrupt);
@@ -943,7 +948,8 @@ impl Engine {
                 };
                 if certain && sees(s, &own.place)? {
                     let Place { embedding, .. } = &own.place;
-                    let layout = Layout::describe(s, &own.place.table_name(), &own.content, embedding, None)?;
+                    let layout =
+                        Layout::describe(s, &own.place.table_name(), &own.content, embedding, None, &own.meaning)?;
                     set_up(s, &own, &layout, false)?;
                     return Ok(Some(format!(
                         "the event {} came by replication and runs on this server now",
@@ -1001,7 +1007,7 @@ fn state_in(s: &mut Session, config: &EmbedConfig) -> Result<State> {
         return Ok(State { obstacle: Some(Obstacle { text, mendable: false }), notes: Vec::new() });
     }
     let Place { embedding, .. } = &config.place;
-    let layout = Layout::describe(s, &config.place.table_name(), &config.content, embedding, None)?;
+    let layout = Layout::describe(s, &config.place.table_name(), &config.content, embedding, None, &config.meaning)?;
     let transactional = config.mode == Mode::Transactional;
     let notes = if transactional { layout.unnoticed(s)? } else { Vec::new() };
     Ok(State { obstacle: obstacle(s, config, &layout)?, notes })
@@ -1047,6 +1053,7 @@ fn shown(state: &EmbedState, busy: bool, now: State) -> Value {
 }
 
 fn rows_to_embed(s: &mut Session, layout: &Layout) -> Result<u64> {
+    layout.meaning.set_in(s)?;
     let rows = s.run(statements::count(layout).as_bytes())?.rows;
     rows.first().map_or(Ok(0), |row| row.get(0))
 }
@@ -1124,6 +1131,7 @@ mod tests {
                 mode: Mode::Manual,
                 definer: Account::library(),
                 object: "ml_embeddings_0".into(),
+                meaning: Meaning::default(),
                 last_error: None,
             },
             to_embed: Some(300),

@@ -22,13 +22,15 @@ use crate::models::model::check_id;
 use crate::models::options::parse_object;
 use crate::models::store::Routine;
 use crate::providers::Role;
-use crate::server::caller::{current_account, in_transaction};
+use crate::server::caller::{current_account, has_temporary_table, in_transaction};
+use crate::server::meaning::Meaning;
 use crate::server::session::Session;
 use crate::server::sql::{
     check_account_may_call, job_turn, start_session, with_session, As, Purpose, SessionJob, SQL_TIMEOUT,
 };
 use crate::server::statement::ProgressState;
-use crate::tables::layout::Layout;
+use crate::tables::expression::Code;
+use crate::tables::layout::{parse_table, quoted, refuse_user_variables, Layout};
 use crate::tables::rows::{self, Page, Vector, Written};
 use crate::tables::statements::{self, Found, Key};
 use crate::threads::interrupt::{Interrupt, POLL};
@@ -70,6 +72,8 @@ pub(super) struct Options {
     resting: HashSet<String>,
     /// Whether too many other jobs end this one at once, because it comes again by itself: no option of users.
     impatient: bool,
+    /// What the caller's expressions mean: no option of users.
+    meaning: Meaning,
 }
 
 /// What was done.
@@ -100,8 +104,8 @@ impl Summary {
 impl Options {
     /// For requests of so many texts, which pass over the rows whose keys are shown as these.
     /// An `impatient` job ends at once where its turn has not come.
-    pub fn of(batch_size: Option<u64>, resting: HashSet<String>, impatient: bool) -> Self {
-        Options { batch_size, resting, impatient, ..Self::default() }
+    pub fn of(batch_size: Option<u64>, resting: HashSet<String>, impatient: bool, meaning: Meaning) -> Self {
+        Options { batch_size, resting, impatient, meaning, ..Self::default() }
     }
 
     fn read(text: Option<&str>) -> Result<Self> {
@@ -284,8 +288,12 @@ impl Engine {
         options: Option<&str>,
         interrupt: &dyn Interrupt,
     ) -> Result<String> {
-        self.embed_rows(As::Caller, arguments, Options::read(options)?, interrupt)
-            .map(|summary| summary.to_json().to_string())
+        let options = Options { meaning: Meaning::of_caller(), ..Options::read(options)? };
+        if let Some(filter) = &options.filter {
+            let backslash = !options.meaning.has_mode("NO_BACKSLASH_ESCAPES");
+            refuse_user_variables("option where", &Code::of(filter, backslash))?;
+        }
+        self.embed_rows(As::Caller, arguments, options, interrupt).map(|summary| summary.to_json().to_string())
     }
 
     /// The same for the options as they were read, with the rights of `account`. Whoever calls needs the right to call too.
@@ -311,6 +319,7 @@ impl Engine {
             let Routine { name, parameters, .. } = Routine::EMBED_TABLE;
             check_account_may_call(&account, name, parameters, interrupt)?;
         }
+        refuse_temporary_table(table)?;
         let started = Instant::now();
         let mut remarks = Vec::new();
         if in_transaction() {
@@ -320,10 +329,11 @@ impl Engine {
         }
         let layout = {
             let (table, content, embedding) = (table.to_owned(), content.to_owned(), embedding.to_owned());
-            let (hash, filter) = (options.hash_column.clone(), options.filter.clone());
+            let (hash, filter, meaning) =
+                (options.hash_column.clone(), options.filter.clone(), options.meaning.clone());
             let until = Instant::now() + SQL_TIMEOUT;
             let found = with_session(&account, Purpose::Caller, interrupt, until, move |s| {
-                let mut layout = Layout::look_up(s, &table, &content, &embedding, hash.as_deref())?;
+                let mut layout = Layout::look_up(s, &table, &content, &embedding, hash.as_deref(), &meaning)?;
                 let remark = layout.must_be_writable(s)?;
                 rows::prepare(s, &layout, filter.as_deref())?;
                 Ok((layout, remark))
@@ -402,6 +412,19 @@ impl Engine {
     }
 }
 
+/// A temporary table hides the one that jobs would see.
+pub(super) fn refuse_temporary_table(table: &str) -> Result<()> {
+    let (schema, table) = parse_table(table)?;
+    if !has_temporary_table(&schema, &table) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{}.{} is a temporary table of your session, which no other session sees; embed a table that is none",
+        quoted(&schema),
+        quoted(&table)
+    )))
+}
+
 pub(super) fn must_fit(layout: &Layout, dimensions: usize) -> Result<()> {
     if dimensions <= layout.width {
         return Ok(());
@@ -413,10 +436,10 @@ pub(super) fn must_fit(layout: &Layout, dimensions: usize) -> Result<()> {
 }
 
 fn reader(account: &As, layout: &Arc<Layout>, filter: Option<String>) -> Result<Line<Wanted, Result<Page>>> {
-    let layout = Arc::clone(layout);
+    let (layout, meaning) = (Arc::clone(layout), layout.meaning.clone());
     Line::open(
         account,
-        |_| Ok(()),
+        move |s| meaning.set_in(s),
         move |s, wanted: Wanted| rows::read_page(s, &layout, filter.as_deref(), wanted.after.as_ref(), wanted.limit),
     )
 }
@@ -479,10 +502,13 @@ impl Writers {
 
 /// A session that writes. The column stays held until it has ended, also where the job has ended before.
 fn writer(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<Line<Vec<Vector>, Result<Written>>> {
-    let (layout, held) = (Arc::clone(layout), Arc::clone(held));
+    let (layout, held, meaning) = (Arc::clone(layout), Arc::clone(held), layout.meaning.clone());
     Line::open(
         account,
-        |s| s.query(LOCK_WAIT, &[]).map(|_| ()),
+        move |s| {
+            s.query(LOCK_WAIT, &[])?;
+            meaning.set_in(s)
+        },
         move |s, group: Vec<Vector>| {
             let _held = &held;
             rows::write_group(s, &layout, group)

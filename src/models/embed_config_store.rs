@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::server::caller::Account;
+use crate::server::meaning::Meaning;
 use crate::server::session::{Param, Row, Session};
 use crate::server::sql::{with_session, As, Purpose, SQL_TIMEOUT};
 use crate::threads::interrupt::Interrupt;
@@ -67,6 +68,8 @@ pub struct EmbedConfig {
     pub definer: Account,
     /// The name of its trigger and event. Nobody can guess it before they are there, and so take it.
     pub object: String,
+    /// What `content` means: of the session that configured it.
+    pub meaning: Meaning,
     /// Why the last run by the event failed.
     pub last_error: Option<String>,
 }
@@ -129,6 +132,7 @@ fn read(row: &Row) -> Result<EmbedState> {
                 Account::parse(&text).unwrap_or(Account { user: text, host: String::new() })
             },
             object: row.get(14)?,
+            meaning: row.get::<Option<String>>(17)?.map(|text| Meaning::from_json(&text)).unwrap_or_default(),
             last_error: row.get(7)?,
         },
         to_embed: row.get(8)?,
@@ -150,7 +154,8 @@ pub fn all(interrupt: &dyn Interrupt) -> Result<Vec<EmbedState>> {
              TIMESTAMPDIFF(MICROSECOND, p.started_at, IF(p.status = 'running', CURRENT_TIMESTAMP(6), p.updated_at)) / 1e6, \
              p.message, c.definer, c.object_name, p.failed, (SELECT COUNT(*) FROM mysql.cloudsql_ml_embed_failures f \
              WHERE f.table_schema = c.table_schema AND f.table_name = c.table_name \
-             AND f.embedding_column = c.embedding_column AND f.account = c.definer) FROM mysql.cloudsql_ml_embed_configs c \
+             AND f.embedding_column = c.embedding_column AND f.account = c.definer), \
+             CAST(c.session_variables AS CHAR) FROM mysql.cloudsql_ml_embed_configs c \
              LEFT JOIN mysql.cloudsql_ml_embed_progress p ON p.table_schema = c.table_schema \
              AND p.table_name = c.table_name AND p.embedding_column = c.embedding_column AND p.account = c.definer \
              ORDER BY c.table_schema, c.table_name, c.embedding_column",
@@ -195,13 +200,16 @@ pub fn create(config: &EmbedConfig, to_embed: u64, interrupt: &dyn Interrupt) ->
     library(interrupt, move |s| {
         let definer = config.definer.to_string();
         let mut params = of_config(&config.place, &definer).to_vec();
-        params
-            .extend([config.content.as_str(), &config.model_id, config.mode.as_str(), &config.object].map(Param::Text));
+        let meaning = config.meaning.to_json();
+        params.extend(
+            [config.content.as_str(), &config.model_id, config.mode.as_str(), &config.object, &meaning]
+                .map(Param::Text),
+        );
         params.extend([number(config.batch_size), Param::Number(to_embed)]);
         let inserted = s.query(
             "INSERT INTO mysql.cloudsql_ml_embed_configs (table_schema, table_name, embedding_column, definer, \
-             content_column, model_id, incremental_refresh_mode, object_name, batch_size, rows_to_embed) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             content_column, model_id, incremental_refresh_mode, object_name, session_variables, batch_size, rows_to_embed) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             &params,
         );
         inserted.map(|_| ()).map_err(|e| match e.kind() {

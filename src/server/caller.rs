@@ -1,6 +1,6 @@
 //! The account whose rights count at this moment: inside a stored program that is its definer.
 
-use std::ffi::{c_void, CStr};
+use std::ffi::{c_void, CStr, CString};
 use std::fmt;
 
 use super::statement::ProcessState;
@@ -110,6 +110,17 @@ pub fn may_execute_now(name: &CStr, procedure: bool) -> bool {
     let kind = if procedure { ACL_PROCEDURE } else { ACL_FUNCTION };
     // SAFETY: the calling thread's own THD, and NUL-terminated names that outlive the call; told to raise no error.
     !unsafe { check(thd, EXECUTE_ACL, c"mysql".as_ptr(), name.as_ptr(), kind, true) }
+}
+
+/// Whether the calling thread's session has a temporary table of this name, which hides another one from it and which
+/// no other session sees.
+pub fn has_temporary_table(schema: &str, table: &str) -> bool {
+    let (Ok(api), Some(find)) = (server_api(), statement_api().find_temporary_table) else { return false };
+    let (Ok(schema), Ok(table)) = (CString::new(schema), CString::new(table)) else { return false };
+    // SAFETY: takes no argument, and is NULL on a thread without a statement.
+    let thd = unsafe { (api.thd_get_current_thd)() };
+    // SAFETY: the calling thread's own THD, and NUL-terminated names that outlive the call, which only looks.
+    !thd.is_null() && !unsafe { find(thd, schema.as_ptr(), table.as_ptr()) }.is_null()
 }
 
 /// A copy of the current security context that another thread may use. It has no active roles.

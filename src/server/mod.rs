@@ -6,6 +6,7 @@ pub mod caller;
 pub mod files;
 pub mod keyring;
 pub mod log;
+pub mod meaning;
 pub mod memory;
 pub mod session;
 pub mod sql;

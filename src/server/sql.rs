@@ -265,6 +265,9 @@ pub fn start_session<T: Send + 'static>(
         }
         // Known from the start: already becoming the account may have to wait for a lock.
         let mut session = Session::open(run_as, |id| session_id.store(id, Ordering::Release))?;
+        if cancelled.is_cancelled() {
+            return Err(Error::interrupted(1317)); // a KILL that came between its first statements stopped none
+        }
         PURPOSE.with(|p| p.set(purpose));
         let result = crate::abi::guard::catch(|| work(&mut session));
         PURPOSE.with(|p| p.set(Purpose::None));

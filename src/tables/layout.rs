@@ -1,6 +1,8 @@
 //! What is known of a table: its key, the column of the vectors, and how its rows are told apart.
 
+use super::expression::Code;
 use crate::error::{cut, Error, Kind, Result};
+use crate::server::meaning::Meaning;
 use crate::server::session::{Row, Session};
 use crate::vector::MAX_DIMENSIONS;
 
@@ -29,6 +31,10 @@ pub struct Layout {
     pub nullable: bool,
     /// Columns that the server sets to the time of each UPDATE, unless it says otherwise: a vector is no change of the row.
     pub touched: Vec<String>,
+    /// What the expression means.
+    pub meaning: Meaning,
+    /// Whether it is the same for all rows.
+    pub constant: bool,
 }
 
 /// A column that the text is made of, itself no generated one.
@@ -167,16 +173,24 @@ impl Layout {
         format!("{}.{}", quoted(&self.schema), quoted(&self.table))
     }
 
-    /// Looks a table up with the rights of the session, and tries the expression. `content` is a column or an expression.
+    /// Looks a table up with the rights of the session, and tries the expression, for which the session gets its `meaning`.
+    /// `content` is a column or an expression.
     pub fn look_up(
         s: &mut Session,
         table: &str,
         content: &str,
         embedding: &str,
         hash_column: Option<&str>,
+        meaning: &Meaning,
     ) -> Result<Self> {
-        let layout = Self::describe(s, table, content, embedding, hash_column)?;
+        let layout = Self::describe(s, table, content, embedding, hash_column, meaning)?;
+        layout.meaning.set_in(s)?;
         layout.probe(s)?;
+        if layout.constant {
+            return Err(Error::invalid(
+                "content_column names no column, so that every row would get the same vector; name a column, or an expression of columns",
+            ));
+        }
         Ok(layout)
     }
 
@@ -187,6 +201,7 @@ impl Layout {
         content: &str,
         embedding: &str,
         hash_column: Option<&str>,
+        meaning: &Meaning,
     ) -> Result<Self> {
         let (mut schema, mut table) = parse_table(table)?;
         let rows = s
@@ -239,15 +254,38 @@ impl Layout {
             )));
         }
         let (index, key) = key_of(s, &schema, &table, &columns)?;
+        let mut meaning = meaning.clone();
+        let mut constant = false;
         let content = match find(content) {
             Some(column) => quoted(&column.name),
-            // An expression: on lines of its own, so that a comment in it ends.
-            None => format!("(\n{content}\n)"),
+            None => {
+                constant = understand(content, &columns, &mut meaning)?;
+                // On lines of its own, so that a comment in it ends.
+                format!("(\n{content}\n)")
+            }
         };
+        // In a zone where an hour comes twice, two of them can read alike.
+        if columns.iter().any(|c| c.data_type == "timestamp" && key.iter().any(|k| k.name == c.name)) {
+            meaning.forget_time_zone();
+        }
         let sources = sources_of(&content, &columns);
         let (embedding, nullable) = (target.name.clone(), target.nullable);
         let touched = columns.iter().filter(|c| c.touched).map(|c| c.name.clone()).collect();
-        Ok(Layout { schema, table, key, index, embedding, width, hash, content, sources, nullable, touched })
+        Ok(Layout {
+            schema,
+            table,
+            key,
+            index,
+            embedding,
+            width,
+            hash,
+            content,
+            sources,
+            nullable,
+            touched,
+            meaning,
+            constant,
+        })
     }
 
     /// Whatever is wrong with the expression is told before anything is sent.
@@ -329,6 +367,45 @@ impl Layout {
         }
         Ok(notes)
     }
+}
+
+/// What would make other sessions understand an expression otherwise than its author, or is no text of a row, is an error.
+///
+/// A stored routine does not know the mode of its caller. So where an expression makes sense in one mode only, that is the
+/// one that is meant: without a column it would be the same for all rows, and `a || b` as OR would be 0 or 1.
+///
+/// Returns whether the expression is the same for all rows, unless the server finds it wrong.
+fn understand(content: &str, columns: &[Column], meaning: &mut Meaning) -> Result<bool> {
+    let code = Code::of(content, !meaning.has_mode("NO_BACKSLASH_ESCAPES"));
+    refuse_user_variables("content_column", &code)?;
+    let has_names = columns.iter().any(|c| mentions(&code.code, &c.name));
+    let ansi = meaning.has_mode("ANSI_QUOTES");
+    let doubled = code.in_double_quotes.iter().find(|text| columns.iter().any(|c| c.name.eq_ignore_ascii_case(text)));
+    match doubled {
+        Some(_) if ansi => {}
+        Some(_) if !has_names => meaning.add_mode("ANSI_QUOTES"),
+        Some(name) => {
+            let name = cut(name, 64);
+            return Err(Error::invalid(format!(
+                "content_column: \"{name}\" is a text in this sql_mode, and also the name of a column; write `{name}` for the column or '{name}' for the text, or call the function without a schema in a session with ANSI_QUOTES"
+            )));
+        }
+        None => {}
+    }
+    if code.has_bars && !meaning.has_mode("PIPES_AS_CONCAT") {
+        meaning.add_mode("PIPES_AS_CONCAT");
+    }
+    Ok(!has_names && doubled.is_none() && !code.code.contains('('))
+}
+
+/// A user variable is known to its own session only.
+pub fn refuse_user_variables(what: &str, code: &Code) -> Result<()> {
+    if !code.names_user_variable() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{what} names a user variable, which only your own session knows; write its value into the expression"
+    )))
 }
 
 /// The columns that an expression names, those behind generated ones too. One that only seems to be named, as in a text,

@@ -161,6 +161,8 @@ mod tests {
             sources,
             nullable: true,
             touched: Vec::new(),
+            meaning: crate::server::meaning::Meaning::default(),
+            constant: false,
         }
     }
 

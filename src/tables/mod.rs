@@ -1,6 +1,7 @@
 //! Users' tables: how they are laid out, the SQL that reads rows to embed and writes their vectors, and what marks rows
 //! whose text changed.
 
+pub mod expression;
 pub mod layout;
 pub mod marking;
 pub mod rows;

@@ -258,6 +258,7 @@ fn of_another_text(layout: &Layout) -> Option<String> {
 fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], vector: &str, digest: &str, condition: &str) -> Vec<u8> {
     let size: usize = rows.iter().map(|(_, v)| v.map_or(0, |v| v.len() + v.len() / 32) + 256).sum();
     let mut sql = Vec::with_capacity(size + 1024);
+    let backslash = !layout.meaning.has_mode("NO_BACKSLASH_ESCAPES");
     sql.extend_from_slice(b"UPDATE (VALUES ");
     for (i, (found, vector)) in rows.iter().enumerate() {
         sql.extend_from_slice(if i == 0 { b"ROW(" } else { b",ROW(" });
@@ -267,8 +268,9 @@ fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], vector: &str, digest
         }
         sql.extend_from_slice(b"_binary'");
         for byte in vector.unwrap_or_default() {
-            if matches!(byte, b'\'' | b'\\') {
-                sql.push(b'\\');
+            // Doubled, which is right in every mode; a backslash means something in some only.
+            if *byte == b'\'' || (*byte == b'\\' && backslash) {
+                sql.push(*byte);
             }
             sql.push(*byte);
         }
@@ -340,6 +342,8 @@ mod tests {
             sources: Vec::new(),
             nullable: true,
             touched: Vec::new(),
+            meaning: crate::server::meaning::Meaning::default(),
+            constant: false,
         }
     }
 
@@ -363,7 +367,7 @@ mod tests {
         let found =
             Found { key: vec!["1".into(), "_utf8mb4 ''".into()], content: "x".into(), share: Reservation::default() };
         let sql = String::from_utf8_lossy(&update(&l, &[(&found, b"'\\\0a")])).into_owned();
-        assert!(sql.starts_with("UPDATE (VALUES ROW(1,_utf8mb4 '',_binary'\\'\\\\\0a',x'2d711642"), "{sql}");
+        assert!(sql.starts_with("UPDATE (VALUES ROW(1,_utf8mb4 '',_binary'''\\\\\0a',x'2d711642"), "{sql}");
         assert!(sql.contains("CONVERT(mysql_ml_new.mysql_ml_key_1 USING latin1) COLLATE latin1_swedish_ci"), "{sql}");
         assert!(sql.contains("`s`.`t`.`h` = mysql_ml_new.mysql_ml_digest WHERE UNHEX(SHA2("), "{sql}");
     }

@@ -1,0 +1,135 @@
+//! What SQL text of a caller means: the variables of its session that decide it, read there and set in one of ours.
+
+use std::collections::BTreeMap;
+use std::ffi::{c_void, CStr};
+
+use super::session::{Param, Session};
+use crate::abi::service::ServiceRef;
+use crate::abi::symbols::{server_api, SystemVariableReader};
+use crate::error::Result;
+
+const SQL_MODE: &str = "sql_mode";
+
+/// The variables, each with the assignment that sets it.
+const VARIABLES: [(&CStr, &str); 7] = [
+    (c"sql_mode", "SESSION sql_mode = ?"),
+    (c"time_zone", "SESSION time_zone = ?"),
+    (c"lc_time_names", "SESSION lc_time_names = ?"),
+    (c"collation_connection", "SESSION collation_connection = ?"),
+    (c"default_week_format", "SESSION default_week_format = ?"),
+    (c"div_precision_increment", "SESSION div_precision_increment = ?"),
+    (c"block_encryption_mode", "SESSION block_encryption_mode = ?"),
+];
+
+/// Modes that refuse data instead of meaning something: what only reads is not stricter than the data, and vectors are
+/// written to the rows that were read.
+const REFUSING: [&str; 3] = ["STRICT_TRANS_TABLES", "STRICT_ALL_TABLES", "TRADITIONAL"];
+
+/// Values of [`VARIABLES`] by name. Those that are not there are as in every session of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Meaning(BTreeMap<String, String>);
+
+impl Meaning {
+    /// Of the statement that the calling thread executes. Inside a stored routine `sql_mode` and `collation_connection` are
+    /// those that it was created with.
+    pub fn of_caller() -> Self {
+        let mut values = BTreeMap::new();
+        for (name, _) in VARIABLES {
+            if let (Ok(key), Some(value)) = (name.to_str(), session_value(name)) {
+                values.insert(key.to_owned(), value);
+            }
+        }
+        let mut meaning = Meaning(values);
+        meaning.read_mode(|mode| !REFUSING.contains(&mode));
+        meaning
+    }
+
+    /// As it was written with [`Meaning::to_json`]; what is not known is left out.
+    pub fn from_json(text: &str) -> Self {
+        let values: BTreeMap<String, String> = serde_json::from_str(text).unwrap_or_default();
+        let known = |name: &str| VARIABLES.iter().any(|(n, _)| n.to_str() == Ok(name));
+        Meaning(values.into_iter().filter(|(name, _)| known(name)).collect())
+    }
+
+    /// To be kept with what runs later.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(&self.0).unwrap_or_default()
+    }
+
+    fn read_mode(&mut self, keep: impl Fn(&str) -> bool) {
+        if let Some(mode) = self.0.get_mut(SQL_MODE) {
+            *mode = mode.split(',').filter(|m| keep(m)).collect::<Vec<_>>().join(",");
+        }
+    }
+
+    /// Whether `sql_mode` has the mode.
+    pub fn has_mode(&self, mode: &str) -> bool {
+        self.0.get(SQL_MODE).is_some_and(|modes| modes.split(',').any(|m| m.eq_ignore_ascii_case(mode)))
+    }
+
+    /// With the time zone of every session of ours.
+    pub fn forget_time_zone(&mut self) {
+        self.0.remove("time_zone");
+    }
+
+    /// Adds a mode to `sql_mode`.
+    pub fn add_mode(&mut self, mode: &str) {
+        let modes = self.0.entry(SQL_MODE.to_owned()).or_default();
+        if !modes.is_empty() {
+            modes.push(',');
+        }
+        modes.push_str(mode);
+    }
+
+    /// Lets the session's statements from now on mean what they mean there.
+    pub fn set_in(&self, session: &mut Session) -> Result<()> {
+        let (mut pieces, mut params) = (Vec::new(), Vec::new());
+        for (name, assignment) in VARIABLES {
+            let Some(value) = name.to_str().ok().and_then(|name| self.0.get(name)) else { continue };
+            pieces.push(if pieces.is_empty() { "SET " } else { ", " });
+            pieces.push(assignment);
+            params.push(value.parse().map_or(Param::Text(value), Param::Number));
+        }
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        session.query_pieces(&pieces, &params).map(|_| ())
+    }
+}
+
+/// The value of a variable in the session of the calling thread's statement; `None` where the server does not tell.
+fn session_value(name: &CStr) -> Option<String> {
+    let api = server_api().ok()?;
+    // SAFETY: takes no argument, and is NULL on a thread without a statement.
+    let thd = unsafe { (api.thd_get_current_thd)() };
+    if thd.is_null() {
+        return None;
+    }
+    // SAFETY: the type is the layout of this service.
+    let reader: ServiceRef<SystemVariableReader> = unsafe { ServiceRef::acquire(c"mysql_system_variable_reader") }?;
+    let mut buffer = vec![0_u8; 4096];
+    let (mut place, mut length) = (buffer.as_mut_ptr().cast::<c_void>(), buffer.len() - 1);
+    // SAFETY: the calling thread's own THD, NUL-terminated names, and a buffer with its length.
+    let failed = unsafe {
+        (reader.get().get)(thd, c"SESSION".as_ptr(), c"mysql_server".as_ptr(), name.as_ptr(), &mut place, &mut length)
+    };
+    if failed != 0 {
+        return None;
+    }
+    buffer.get(..length).map(|value| String::from_utf8_lossy(value).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_again_and_nothing_else_is() {
+        let mut meaning = Meaning::from_json(r#"{"sql_mode":"PIPES_AS_CONCAT,STRICT_ALL_TABLES","autocommit":"0"}"#);
+        assert!(meaning.has_mode("PIPES_AS_CONCAT") && !meaning.has_mode("PIPES"));
+        meaning.read_mode(|mode| !REFUSING.contains(&mode));
+        meaning.add_mode("ANSI_QUOTES");
+        assert_eq!(meaning.to_json(), r#"{"sql_mode":"PIPES_AS_CONCAT,ANSI_QUOTES"}"#);
+        assert_eq!(Meaning::from_json("nonsense"), Meaning::default());
+    }
+}
