@@ -78,6 +78,7 @@ mod tests {
     use crate::threads::interrupt::Never;
 
     #[test]
+    #[allow(clippy::panic)]
     fn a_column_is_free_again_however_its_job_ends() {
         let columns = AtWork::default();
         let place = Place { schema: "s".into(), table: "t".into(), embedding: "v".into() };
