@@ -834,9 +834,8 @@ impl Job<'_> {
             self.failures.clear();
         }
         let noted = noted.and_then(|()| self.forget_refused(interrupt));
-        let noted = noted.and_then(|()| {
-            bulk_store::write_progress(&self.notes, &self.model_id, &self.progress, false, interrupt)
-        });
+        let noted = noted
+            .and_then(|()| bulk_store::write_progress(&self.notes, &self.model_id, &self.progress, false, interrupt));
         match noted {
             // As under FLUSH TABLES WITH READ LOCK: what is to be noted waits as the rows do.
             Err(e) if !now && rows::is_locked(&e) => Ok(()),
