@@ -855,9 +855,18 @@ impl Job<'_> {
         self.told = Instant::now();
         let p = &self.progress;
         self.state.show(&format!("ml_embed_table: {} rows embedded, {} failed", p.embedded, p.failed));
-        bulk_store::write_failures(&self.notes, std::mem::take(&mut self.failures), interrupt)?;
-        self.forget_refused(interrupt)?;
-        bulk_store::write_progress(&self.notes, &self.model_id, &self.progress, false, interrupt)
+        let noted = bulk_store::write_failures(&self.notes, self.failures.clone(), interrupt);
+        if noted.is_ok() {
+            self.failures.clear();
+        }
+        let noted = noted.and_then(|()| self.forget_refused(interrupt));
+        let noted = noted
+            .and_then(|()| bulk_store::write_progress(&self.notes, &self.model_id, &self.progress, false, interrupt));
+        match noted {
+            // As under FLUSH TABLES WITH READ LOCK: what is to be noted waits as the rows do.
+            Err(e) if !now && rows::is_locked(&e) => Ok(()),
+            noted => noted,
+        }
     }
 
     fn end(mut self, result: Result<()>, started: Instant, interrupt: &dyn Interrupt) -> Result<Summary> {

@@ -68,15 +68,6 @@ pub fn write_progress(
 ) -> Result<()> {
     let (notes, model_id, p) = (notes.clone(), model_id.to_owned(), progress.clone());
     library(interrupt, move |s| {
-        if start {
-            // A running job writes every second: these are of servers and sessions that are gone.
-            s.query(
-                "UPDATE mysql.cloudsql_ml_embed_progress SET status = 'stopped', \
-                 message = 'its session is gone; what was embedded is kept, run it again' \
-                 WHERE status = 'running' AND updated_at < CURRENT_TIMESTAMP(6) - INTERVAL 5 MINUTE",
-                &[],
-            )?;
-        }
         let started = if start { "CURRENT_TIMESTAMP(6)" } else { "started_at" };
         let mut params = notes.params().to_vec();
         params.extend([model_id.as_str(), p.status].map(Param::Text));
