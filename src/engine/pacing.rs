@@ -248,8 +248,7 @@ impl Gate {
     /// Keeps what was learnt, where it is less than before.
     pub fn learn(&self, new: Learnt) {
         let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
-        let less = |old: Option<usize>, new: Option<usize>| old.into_iter().chain(new).min();
-        learnt.texts = less(learnt.texts, new.texts);
+        learnt.texts = learnt.texts.into_iter().chain(new.texts).min();
         learnt.tokens = learnt.tokens.into_iter().chain(new.tokens).min();
     }
 

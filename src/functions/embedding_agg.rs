@@ -96,7 +96,7 @@ impl AggregateFunction for EmbeddingAgg {
         }
         // A comma or bracket, and a colon.
         group.texts.expect(usize::from(content.is_some()), if known { 0 } else { encoded_length(key) + 2 })?;
-        let number = content.map(|content| group.texts.number(&content)).transpose()?;
+        let number = content.map(|content| group.texts.number(content)).transpose()?;
         if let Some(before) = group.keys.insert(key.to_owned(), number) {
             group.texts.expect_less(usize::from(before.is_some()));
         }
