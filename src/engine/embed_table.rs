@@ -544,7 +544,7 @@ impl Job<'_> {
             interrupt.check()?;
             self.read(interrupt)?;
             self.feed(interrupt)?;
-            let last = self.exhausted && self.read_rows.is_empty() && self.suspects.is_empty();
+            let last = self.exhausted && self.read_rows.is_empty();
             // Short while there is other work to look after.
             let wait = if self.reader.asked + self.writers.asked() > 0 { Duration::from_millis(1) } else { POLL };
             match self.bulk.advance(wait, last, interrupt)? {
@@ -563,7 +563,7 @@ impl Job<'_> {
             self.tell(false, interrupt)?;
             let idle =
                 self.bulk.is_empty() && self.group.is_empty() && self.locked.is_empty() && self.writers.asked() == 0;
-            if last && idle && self.reader.asked == 0 {
+            if last && idle && self.suspects.is_empty() && self.reader.asked == 0 {
                 return Ok(());
             }
         }

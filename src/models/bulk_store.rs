@@ -118,7 +118,10 @@ pub fn failed_keys(notes: &Notes, interrupt: &dyn Interrupt) -> Result<Vec<Strin
     let notes = notes.clone();
     library(interrupt, move |s| {
         let keys = ["SELECT row_key FROM mysql.cloudsql_ml_embed_failures WHERE ", OF_NOTES, " LIMIT 100000"];
-        s.query_pieces(&keys, &notes.params())?.rows.iter().map(|row| row.get(0)).collect()
+        let shown = s.query_pieces(&keys, &notes.params())?;
+        // The server writes JSON with spaces.
+        let plain = |key: String| serde_json::from_str::<serde_json::Value>(&key).map_or(key, |v| v.to_string());
+        shown.rows.iter().map(|row| row.get(0).map(plain)).collect()
     })
 }
 
