@@ -363,6 +363,10 @@ fn whatever_happens_to_the_file_no_call_fails_and_no_vector_is_wrong() {
                 assert_eq!(lines.len(), 1, "{damage:?}: told once: {lines:?}");
                 assert!(lines[0].contains("[Warning]") && lines[0].contains("is off"), "{lines:?}");
             }
+            // The log has the same words once a minute, so what happens again soon after is seen in the counters only.
+            _ if damage.while_open() && lines.is_empty() => {
+                assert!(disk["rebuilt"].as_u64().unwrap() > 0, "{damage:?}: {disk}");
+            }
             _ => {
                 assert_eq!(lines.len(), 1, "{damage:?}: told once: {lines:?}");
                 assert!(lines[0].contains("[Warning]") && lines[0].contains("begins anew"), "{lines:?}");

@@ -193,6 +193,10 @@ fn documented_statements_work() {
     let mut count = 0;
     let mut failures = Vec::new();
     for (page, blocks) in &pages {
+        if page.ends_with("providers/local.md") {
+            // The page fetches the model itself, and a folder that others filled is not replaced.
+            std::fs::remove_dir_all(running.models().join("sentence-transformers/all-MiniLM-L6-v2")).unwrap();
+        }
         let mut conn = running.root();
         conn.exec_drop("CALL mysql.ml_set_setting('ca_file', ?)", (ca_file.to_str().unwrap(),)).unwrap();
         conn.query_drop("CREATE DATABASE IF NOT EXISTS shop").unwrap();
