@@ -5,7 +5,7 @@
 mod common;
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{server_error, start, start_bare, wait_until, Running};
@@ -216,15 +216,19 @@ fn a_key_that_is_exchanged_during_a_job_fails_no_row() {
     let path = running.secrets.path().join("rotating");
     std::fs::write(&path, "sk-rotating-5ecret-1").unwrap();
     let (inner, agent) = (running.endpoint.url("/v1/embeddings"), ureq::Agent::new_with_defaults());
-    let (requests, refused) = (AtomicU32::new(0), Arc::new(AtomicU32::new(0)));
+    let (requests, refused) = (Mutex::new(0), Arc::new(AtomicU32::new(0)));
     let (count, file) = (Arc::clone(&refused), path.clone());
     running.endpoint.on("/rotating", move |request| {
-        // With its 21st request the service takes the new key only; the file is replaced at the same moment.
-        let n = requests.fetch_add(1, Ordering::SeqCst);
-        if n == 20 {
-            std::fs::write(file.with_extension("new"), "sk-rotating-5ecret-2").unwrap();
-            std::fs::rename(file.with_extension("new"), &file).unwrap();
-        }
+        // With its 21st request the service takes the new key only. The file is replaced before another is looked at.
+        let n = {
+            let mut requests = requests.lock().unwrap();
+            if *requests == 20 {
+                std::fs::write(file.with_extension("new"), "sk-rotating-5ecret-2").unwrap();
+                std::fs::rename(file.with_extension("new"), &file).unwrap();
+            }
+            *requests += 1;
+            *requests - 1
+        };
         let good = if n < 20 { "Bearer sk-rotating-5ecret-1" } else { "Bearer sk-rotating-5ecret-2" };
         if request.header("authorization") != Some(good) {
             count.fetch_add(1, Ordering::SeqCst);
