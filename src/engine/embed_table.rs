@@ -436,7 +436,7 @@ pub(super) fn must_fit(layout: &Layout, dimensions: usize) -> Result<()> {
 }
 
 fn reader(account: &As, layout: &Arc<Layout>, filter: Option<String>) -> Result<Line<Wanted, Result<Page>>> {
-    let (layout, meaning) = (Arc::clone(layout), layout.meaning.clone());
+    let (layout, meaning) = (Arc::clone(layout), layout.meaning.clone().for_reading());
     Line::open(
         account,
         move |s| meaning.set_in(s),

@@ -21,9 +21,11 @@ const VARIABLES: [(&CStr, &str); 7] = [
     (c"block_encryption_mode", "SESSION block_encryption_mode = ?"),
 ];
 
-/// Modes that refuse data instead of meaning something: what only reads is not stricter than the data, and vectors are
-/// written to the rows that were read.
+/// Modes that refuse data instead of meaning something. Vectors are written to the rows that were read without them.
 const REFUSING: [&str; 3] = ["STRICT_TRANS_TABLES", "STRICT_ALL_TABLES", "TRADITIONAL"];
+
+/// What reads has this one: without it, bytes that are no text become question marks without an error.
+const STRICT: &str = "STRICT_TRANS_TABLES";
 
 /// Values of [`VARIABLES`] by name. Those that are not there are as in every session of ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,7 +42,7 @@ impl Meaning {
             }
         }
         let mut meaning = Meaning(values);
-        meaning.read_mode(|mode| !REFUSING.contains(&mode));
+        meaning.drop_refusing_modes();
         meaning
     }
 
@@ -56,10 +58,18 @@ impl Meaning {
         serde_json::to_string(&self.0).unwrap_or_default()
     }
 
-    fn read_mode(&mut self, keep: impl Fn(&str) -> bool) {
+    fn drop_refusing_modes(&mut self) {
         if let Some(mode) = self.0.get_mut(SQL_MODE) {
-            *mode = mode.split(',').filter(|m| keep(m)).collect::<Vec<_>>().join(",");
+            *mode = mode.split(',').filter(|m| !REFUSING.contains(m)).collect::<Vec<_>>().join(",");
         }
+    }
+
+    /// The same for a session that reads texts.
+    pub fn for_reading(mut self) -> Self {
+        if self.0.contains_key(SQL_MODE) {
+            self.add_mode(STRICT);
+        }
+        self
     }
 
     /// Whether `sql_mode` has the mode.
@@ -127,9 +137,10 @@ mod tests {
     fn what_is_kept_is_read_again_and_nothing_else_is() {
         let mut meaning = Meaning::from_json(r#"{"sql_mode":"PIPES_AS_CONCAT,STRICT_ALL_TABLES","autocommit":"0"}"#);
         assert!(meaning.has_mode("PIPES_AS_CONCAT") && !meaning.has_mode("PIPES"));
-        meaning.read_mode(|mode| !REFUSING.contains(&mode));
+        meaning.drop_refusing_modes();
         meaning.add_mode("ANSI_QUOTES");
         assert_eq!(meaning.to_json(), r#"{"sql_mode":"PIPES_AS_CONCAT,ANSI_QUOTES"}"#);
+        assert!(meaning.for_reading().has_mode(STRICT));
         assert_eq!(Meaning::from_json("nonsense"), Meaning::default());
     }
 }
