@@ -1,7 +1,9 @@
 //! Models that run inside the server, as the engine calls them. A build without the feature `local` refuses them here.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+#[cfg(feature = "local")]
+use std::time::Duration;
+use std::time::Instant;
 
 use super::status::Activity;
 use super::Engine;

@@ -61,7 +61,7 @@ fn line(text: &str) -> String {
     clean
 }
 
-/// Writes a line about `name`, as a warning or a note: one a name and minute, and [`LINES`] of all names. For the
+/// Writes a line about `name`, as a warning or a note: one a name and minute, and `LINES` of all names. For the
 /// threads of statements: while one runs, the log is there.
 pub fn write(warning: bool, name: &str, text: &str) {
     let may = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).may(cut(name, LONGEST).as_ref(), Instant::now());

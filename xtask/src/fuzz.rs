@@ -2,8 +2,8 @@
 //! server whose registry is broken and whose statements are killed meanwhile.
 //!
 //! A seed decides every session's statements; how the sessions' statements meet in time is not decided. The run fails where
-//! the server ends, where a statement has no answer within [`HANG`], where the error log has an `[ERROR]` or an answer says
-//! `internal error`, where a key is seen in an answer or a log, and where the server's memory exceeds [`MEMORY_MIB`].
+//! the server ends, where a statement has no answer within `HANG`, where the error log has an `[ERROR]` or an answer says
+//! `internal error`, where a key is seen in an answer or a log, and where the server's memory exceeds `MEMORY_MIB`.
 //!
 //! Left out, because the server alone crashes on it, with any library (docs/server-crash.c, SECURITY.md):
 //! - DROP FUNCTION and CREATE FUNCTION of loadable functions while other sessions call them;

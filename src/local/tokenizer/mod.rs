@@ -1,7 +1,7 @@
 //! A model's tokenizer: its tokenizer.json, without the padding and truncation that some of these files ask for.
 //!
-//! The file comes from whoever made the model. What it holds is counted before it is read ([`sizes`]), its rules are applied
-//! within bounds ([`rules`]), and what makes the package panic is an error of the file.
+//! The file comes from whoever made the model. What it holds is counted before it is read (`sizes`), its rules are applied
+//! within bounds (`rules`), and what makes the package panic is an error of the file.
 
 mod rules;
 mod sizes;
