@@ -27,7 +27,7 @@ const REFUSING: [&str; 3] = ["STRICT_TRANS_TABLES", "STRICT_ALL_TABLES", "TRADIT
 /// What reads has this one: without it, bytes that are no text become question marks without an error.
 const STRICT: &str = "STRICT_TRANS_TABLES";
 
-/// Values of [`VARIABLES`] by name. Those that are not there are as in every session of ours.
+/// Values of `VARIABLES` by name. Those that are not there are as in every session of ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Meaning(BTreeMap<String, String>);
 

@@ -281,7 +281,7 @@ impl Session {
         unsafe { (self.api.srv_session_info_get_session_id)(self.raw) }
     }
 
-    /// Runs one statement, in which each `?` is replaced by a parameter (see [`bind`]). It is text of the library's, so
+    /// Runs one statement, in which each `?` is replaced by a parameter (see `bind`). It is text of the library's, so
     /// that no `?` of a user's can be taken for a placeholder.
     pub fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<ResultSet> {
         self.run(bind(sql, params)?.as_bytes())
