@@ -220,7 +220,7 @@ fn one_account_leaves_memory_for_another() {
         .map(|_| {
             let mut conn = running.server.connect("greedy").unwrap();
             std::thread::spawn(move || {
-                conn.query_first::<(u64, u64), _>("SELECT LENGTH(mysql.ml_predict_row('g', '{}')), SLEEP(60)")
+                conn.query_first::<(u64, u64), _>("SELECT LENGTH(ml_predict_row('g', '{}')), SLEEP(60)")
             })
         })
         .collect();
