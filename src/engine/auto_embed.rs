@@ -1023,8 +1023,8 @@ fn shown(state: &EmbedState, busy: bool, now: State) -> Value {
     let note = (!notes.is_empty()).then(|| notes.join("; "));
     let status = match state.status.as_deref() {
         Some("running") if !busy => "stopped",
-        // What does not go on by itself is not finished.
-        Some("finished") if stopped => "stopped",
+        // It does not go on by itself, however the last run ended; last_error has that.
+        Some("finished" | "failed") if stopped => "stopped",
         Some(status) => status,
         None if busy => "running",
         None => "not started",
@@ -1147,11 +1147,16 @@ mod tests {
         assert_eq!(shown(&state, false, State::default())["status"], "stopped");
         state.status = Some("finished".into());
         assert_eq!(shown(&state, false, State::default())["percent_progress"], 100.0);
-        let broken = State {
-            obstacle: Some(Obstacle { text: "its event is missing".into(), mendable: true }),
-            notes: Vec::new(),
-        };
-        assert_eq!(shown(&state, false, broken)["status"], "stopped");
+        for ended in ["finished", "failed"] {
+            state.status = Some(ended.into());
+            assert_eq!(shown(&state, false, State::default())["status"], ended);
+            let broken = State {
+                obstacle: Some(Obstacle { text: "its event is missing".into(), mendable: true }),
+                notes: Vec::new(),
+            };
+            assert_eq!(shown(&state, false, broken)["status"], "stopped");
+        }
+        state.status = Some("finished".into());
         (state.failures, state.failed) = (3, 3);
         assert_eq!(shown(&state, false, State::default())["percent_progress"], 99.0);
         assert!(shown(&state, false, State::default())["note"].as_str().unwrap().starts_with("3 rows failed"));
