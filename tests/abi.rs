@@ -9,7 +9,9 @@
     missing_docs
 )]
 
-use std::ffi::{c_char, c_int, c_uchar, c_ulong, c_void};
+mod common;
+
+use std::ffi::{c_char, c_int, c_uchar, c_ulong, c_void, CString};
 use std::ptr;
 
 #[repr(C)]
@@ -104,6 +106,11 @@ struct Call {
 impl Call {
     fn new(values: &[Option<&[u8]>]) -> Box<Self> {
         mysql_ml::abi::symbols::run_without_server();
+        Call::anywhere(values)
+    }
+
+    /// Without telling the library that there is no server.
+    fn anywhere(values: &[Option<&[u8]>]) -> Box<Self> {
         let n = values.len();
         Box::new(Call {
             values: values.iter().map(|v| v.map(<[u8]>::to_vec)).collect(),
@@ -323,6 +330,33 @@ fn panics_when_asked() {
     assert_eq!(call.text(ml_version), Err(()));
     assert_eq!(call.text(ml_version), Err(()), "and again");
     call.deinit(ml_version_deinit);
+}
+
+/// The library as a server loads it that lacks what it needs: MariaDB creates all functions, and would take an error of theirs
+/// for a NULL.
+#[test]
+fn every_function_refuses_a_server_that_lacks_what_is_needed() {
+    let library = CString::new(common::built_library().into_os_string().into_encoded_bytes()).unwrap();
+    let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    assert!(!handle.is_null(), "the library can be loaded anywhere");
+    let script = common::script("install.sql");
+    let statements = script.lines().filter(|line| line.contains("SONAME"));
+    let names: Vec<&str> = statements
+        .filter_map(|line| line.split_once("FUNCTION IF NOT EXISTS ")?.1.split_once(" RETURNS"))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(names.len() > 40, "{names:?}");
+    for name in names {
+        let symbol = CString::new(format!("{name}_init")).unwrap();
+        let address = unsafe { libc::dlsym(handle, symbol.as_ptr()) };
+        assert!(!address.is_null(), "{name}");
+        let init = unsafe { std::mem::transmute::<*mut c_void, Init>(address) };
+        let error = Call::anywhere(&[]).init(init).expect_err(name);
+        // MariaDB cuts it after some 80 bytes.
+        let known = name.trim_start_matches("mysql_ml_so_");
+        let fact = format!("{known}: mysql-ml needs MySQL 9.7; this server does not export ");
+        assert!(error.trim_start_matches("mysql_ml_so_").starts_with(&fact), "{name}: {error}");
+    }
 }
 
 #[test]

@@ -209,11 +209,12 @@ pub fn require_server() -> Result<()> {
     }
 }
 
+/// What is needed comes first: MariaDB shows some 80 bytes of an error of init.
 fn not_exported(symbol: &str) -> Error {
     Error::new(
         Kind::Unsupported,
         format!(
-            "this server does not export `{symbol}`; mysql-ml needs MySQL 9.7 (see the README for supported servers)"
+            "mysql-ml needs MySQL 9.7; this server does not export `{symbol}` (see the README for supported servers)"
         ),
     )
 }
