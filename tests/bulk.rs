@@ -285,6 +285,60 @@ fn a_crash_of_the_server_leaves_nothing_wrong() {
     assert_eq!(check(&mut conn), 20_000);
 }
 
+/// `(status, message)` of the only job.
+fn noted(conn: &mut Conn) -> (String, Option<String>) {
+    conn.query_first("SELECT status, message FROM mysql.cloudsql_ml_embed_progress").unwrap().unwrap()
+}
+
+#[test]
+fn a_job_whose_end_could_not_be_noted_does_not_stay_running() {
+    let running = start();
+    let mut conn = prepare(&running, "/delay/20/v1/embeddings", 20_000);
+    let mut worker = running.root();
+    let worker_id = id(&mut worker);
+    let job = std::thread::spawn(move || server_error(embed(&mut worker, r#"{"batch_size": 50}"#)));
+    wait_until("the job", || conn.query_first::<u64, _>("SELECT COUNT(v) FROM e.t").unwrap().unwrap() > 100);
+    let mut other = running.root();
+    other.query_drop("LOCK TABLES mysql.cloudsql_ml_embed_progress READ").unwrap();
+    conn.query_drop(format!("KILL QUERY {worker_id}")).unwrap();
+    assert_eq!(job.join().unwrap().0, 1317);
+    assert_eq!(noted(&mut other).0, "running");
+    other.query_drop("UNLOCK TABLES").unwrap();
+    // Whatever call comes next.
+    wait_until("its end is noted", || {
+        conn.query_drop("SELECT mysql.ml_embedding('m', 'a text')").unwrap();
+        noted(&mut conn).0 == "stopped"
+    });
+}
+
+#[test]
+fn a_job_that_a_crash_ended_does_not_stay_running() {
+    let mut running = start_bare(&["--innodb-flush-log-at-trx-commit=1"], &[]);
+    running.install();
+    let mut conn = prepare(&running, "/delay/100/v1/embeddings", 20_000);
+    let mut other = running.root();
+    let job = std::thread::spawn(move || embed(&mut other, r#"{"batch_size": 50}"#).is_err());
+    wait_until("the job", || {
+        let state: Option<String> = conn.query_first("SELECT status FROM mysql.cloudsql_ml_embed_progress").unwrap();
+        state.as_deref() == Some("running")
+    });
+    running.server.kill9();
+    assert!(job.join().unwrap());
+    running.server.restart().unwrap();
+    let mut conn = running.root();
+    assert_eq!(noted(&mut conn).0, "running");
+    // The job of a source is none of its replica's.
+    conn.query_drop("SET GLOBAL read_only = ON").unwrap();
+    conn.query_drop("SELECT mysql.ml_embedding('m', 'a text')").unwrap();
+    assert_eq!(noted(&mut conn).0, "running");
+    conn.query_drop("SET GLOBAL read_only = OFF").unwrap();
+    running.server.restart().unwrap();
+    let mut conn = running.root();
+    conn.query_drop("SELECT mysql.ml_embedding('m', 'a text')").unwrap();
+    let (status, message) = noted(&mut conn);
+    assert!(status == "stopped" && message.as_deref().unwrap().contains("run it again"), "{status} {message:?}");
+}
+
 #[test]
 fn a_table_that_is_altered_meanwhile_is_embedded_or_the_job_says_why_not() {
     let running = start();

@@ -3,6 +3,7 @@
 //! Kept in the process, of which a server has one: a named lock of the server's could be taken by whoever knows its name.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,18 +17,38 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The columns, and whose jobs are at them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct AtWork(Arc<Mutex<HashMap<Place, String>>>);
+pub(super) struct AtWork(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    columns: Mutex<HashMap<Place, String>>,
+    /// Whether a job ended without a note of its end.
+    end_is_missing: AtomicBool,
+}
 
 /// A column that a job is at, until the last copy is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
     columns: AtWork,
     place: Place,
+    end_is_noted: AtomicBool,
+}
+
+impl Held {
+    /// The table of progress says how the job ended.
+    pub fn end_is_noted(&self) {
+        self.end_is_noted.store(true, Ordering::Relaxed);
+    }
 }
 
 impl AtWork {
     fn lock(&self) -> MutexGuard<'_, HashMap<Place, String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.columns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a job has ended without a note of its end since the last call.
+    pub fn end_is_missing(&self) -> bool {
+        self.0.end_is_missing.swap(false, Ordering::Relaxed)
     }
 
     /// Takes a column for a job of `account`; an error that names whose job is at it.
@@ -39,7 +60,8 @@ impl AtWork {
                 match columns.get(place) {
                     None => {
                         columns.insert(place.clone(), account.to_owned());
-                        return Ok(Arc::new(Held { columns: self.clone(), place: place.clone() }));
+                        let (columns, end_is_noted) = (self.clone(), AtomicBool::new(false));
+                        return Ok(Arc::new(Held { columns, place: place.clone(), end_is_noted }));
                     }
                     Some(holder) => holder.clone(),
                 }
@@ -69,6 +91,9 @@ impl AtWork {
 impl Drop for Held {
     fn drop(&mut self) {
         self.columns.lock().remove(&self.place);
+        if !self.end_is_noted.load(Ordering::Relaxed) {
+            self.columns.0.end_is_missing.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -93,7 +118,11 @@ mod tests {
         }));
         assert!(ended.is_err());
         assert!(columns.hold(&place, "c@d", &Never).is_err(), "a session of it still writes");
+        assert!(!columns.end_is_missing(), "it may still note its end");
         drop(writer);
-        assert!(columns.hold(&place, "c@d", &Never).is_ok());
+        assert!(columns.end_is_missing());
+        assert!(!columns.end_is_missing(), "one caller is told");
+        columns.hold(&place, "c@d", &Never).unwrap().end_is_noted();
+        assert!(!columns.end_is_missing());
     }
 }

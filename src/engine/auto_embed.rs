@@ -887,6 +887,8 @@ impl Engine {
             held.contains(&(state.config.place.clone(), state.config.definer.to_string()))
         };
         if states.iter().any(|state| state.status.as_deref() == Some("running") && !busy(&held, state)) {
+            // Where that fails, the answer says the same.
+            let _ = self.end_notes_of_gone_jobs(interrupt);
             states = store::all(interrupt)?;
         }
         let places: Vec<Place> = states.iter().map(|state| state.config.place.clone()).collect();
@@ -920,11 +922,16 @@ impl Engine {
 }
 
 impl Engine {
-    /// Makes the events of columns anew that came by replication, once this server is the source: they do not run until
-    /// somebody does, and after a failover nobody may know. Looked for by whatever call comes, now and then.
-    pub(super) fn look_after_events(&self, interrupt: &dyn Interrupt) {
-        if let Some(before) = self.watches.look_is_due(Instant::now()) {
-            // What cannot be done now is told by the view of the progress.
+    /// Ends the notes of jobs that are gone, and makes the events of columns anew that came by replication, once this server
+    /// is the source: they do not run until somebody does, and after a failover nobody may know. Looked for by whatever
+    /// call comes, now and then.
+    pub(super) fn look_after_jobs(&self, interrupt: &dyn Interrupt) {
+        let due = self.watches.look_is_due(Instant::now());
+        // What cannot be done now is told by the view of the progress.
+        if self.at_work.end_is_missing() || due.is_some() {
+            let _ = self.end_notes_of_gone_jobs(interrupt);
+        }
+        if let Some(before) = due {
             let _ = self.resume_events(before, interrupt);
         }
     }

@@ -17,7 +17,7 @@ use super::Engine;
 use crate::error::{cut, Error, Kind, Result};
 use crate::memory::{self, Reservation};
 use crate::models::bulk_store::{self, FailedRow, Notes, Progress};
-use crate::models::embed_config_store::Place;
+use crate::models::embed_config_store::{is_source, Place, Source};
 use crate::models::model::check_id;
 use crate::models::options::parse_object;
 use crate::models::store::Routine;
@@ -408,7 +408,20 @@ impl Engine {
         };
         bulk_store::write_progress(&job.notes, model_id, &job.progress, true, interrupt)?;
         let result = job.run(interrupt);
-        job.end(result, started, interrupt)
+        job.end(result, started, &held, interrupt)
+    }
+
+    /// Ends the notes of jobs that are noted as running and that nobody is at: their server was killed, or the end of their
+    /// session could not be noted, as under locks of others. On a replica they may be jobs of the source, and are left.
+    pub(super) fn end_notes_of_gone_jobs(&self, interrupt: &dyn Interrupt) -> Result<()> {
+        let mut gone = bulk_store::running(interrupt)?;
+        // Looked at after the notes were read: a job that began since has noted something since, too.
+        let held = self.at_work.all();
+        gone.retain(|job| !held.contains(&(job.notes.place.clone(), job.notes.account.clone())));
+        if gone.is_empty() || is_source(interrupt)? != Source::Yes {
+            return Ok(());
+        }
+        bulk_store::end_gone(gone, interrupt)
     }
 }
 
@@ -869,7 +882,7 @@ impl Job<'_> {
         }
     }
 
-    fn end(mut self, result: Result<()>, started: Instant, interrupt: &dyn Interrupt) -> Result<Summary> {
+    fn end(mut self, result: Result<()>, started: Instant, held: &Held, interrupt: &dyn Interrupt) -> Result<Summary> {
         let result = match result {
             Ok(()) => {
                 self.progress.status = "finished";
@@ -888,12 +901,16 @@ impl Job<'_> {
             self.progress.message = Some(error.message().to_owned());
             // The statement ends with its own error; that the end is noted too is worth a try.
             let _ = bulk_store::write_failures(&self.notes, std::mem::take(&mut self.failures), &Briefly::begin());
-            let _ = bulk_store::write_progress(&self.notes, &self.model_id, &self.progress, false, &Briefly::begin());
+            let briefly = Briefly::begin();
+            if bulk_store::write_progress(&self.notes, &self.model_id, &self.progress, false, &briefly).is_ok() {
+                held.end_is_noted();
+            }
             let p = &self.progress;
             let context =
                 format!("model '{}', {} rows embedded and kept, {} failed", self.model_id, p.embedded, p.failed);
             return Err(rows::in_context(error, &context));
         }
+        held.end_is_noted();
         let p = &self.progress;
         let summary = Summary {
             embedded: p.embedded,

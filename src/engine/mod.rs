@@ -141,7 +141,7 @@ impl Engine {
 
     /// The settings in force.
     pub fn settings(&self, interrupt: &dyn Interrupt) -> Result<Arc<Settings>> {
-        self.look_after_events(interrupt);
+        self.look_after_jobs(interrupt);
         self.settings_in_force(interrupt).map(|(settings, _)| settings)
     }
 

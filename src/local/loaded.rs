@@ -95,12 +95,17 @@ impl Slot {
 pub struct Loaded {
     slots: Arc<Mutex<HashMap<Key, Arc<Slot>>>>,
     loaders: Workers,
+    load: Load,
 }
+
+/// Loads a model, whose bytes it asks for before.
+type Load = fn(&Key, &mut dyn FnMut(u64) -> Result<()>) -> Result<Entry>;
 
 impl Default for Loaded {
     fn default() -> Self {
         Loaded {
             slots: Arc::default(),
+            load,
             loaders: Workers::new(Config {
                 name: "mysql_ml-load",
                 max_threads: LOADERS,
@@ -186,9 +191,10 @@ impl Loaded {
     fn begin(&self, key: &Key, slot: &Arc<Slot>, limit: u64) -> Result<()> {
         let slots = Arc::clone(&self.slots);
         let mut loading = Loading { slots, key: key.clone(), slot: Arc::clone(slot), end: None };
+        let load = self.load;
         self.loaders
             .run(&Share::default(), &CancelToken::default(), move || {
-                let loaded = load(&loading.key, |bytes| reserve(&loading, bytes, limit));
+                let loaded = load(&loading.key, &mut |bytes| reserve(&loading, bytes, limit));
                 loading.ends(match loaded {
                     Ok(entry) => {
                         loading.slot.bytes.store(entry.bytes, Ordering::Relaxed);
@@ -291,7 +297,7 @@ fn reserve(loading: &Loading, bytes: u64, limit: u64) -> Result<()> {
     Ok(())
 }
 
-fn load(key: &Key, reserve: impl FnOnce(u64) -> Result<()>) -> Result<Entry> {
+fn load(key: &Key, reserve: &mut dyn FnMut(u64) -> Result<()>) -> Result<Entry> {
     let began = Instant::now();
     let dir = ModelDir::open(&files::directory(), &key.directory)?;
     let stamp = dir.stamp();
@@ -350,4 +356,94 @@ const MOST_MODULES: usize = 16;
 /// A text that changes when the model's files do, without reading them; empty where they are not there.
 pub fn stamp(directory: &str) -> String {
     ModelDir::open(&files::directory(), directory).map(|dir| dir.stamp()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::turn::Turn;
+    use crate::local::EmbedOptions;
+    use crate::threads::interrupt::Never;
+
+    /// Held while a model's files give nothing.
+    static FILES: Mutex<()> = Mutex::new(());
+
+    fn slow(_: &Key, reserve: &mut dyn FnMut(u64) -> Result<()>) -> Result<Entry> {
+        reserve(1)?;
+        drop(FILES.lock());
+        Ok(Entry::of(Box::new(Nothing)))
+    }
+
+    struct Nothing;
+
+    impl LocalModel for Nothing {
+        fn kind(&self) -> &'static str {
+            "nothing"
+        }
+
+        fn memory_bytes(&self) -> u64 {
+            1
+        }
+
+        fn dimensions(&self) -> Option<usize> {
+            None
+        }
+
+        fn embed(&self, _: &[&str], _: EmbedOptions, _: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
+            Ok(Vec::new())
+        }
+    }
+
+    struct Killed(CancelToken);
+
+    impl Interrupt for Killed {
+        fn check(&self) -> Result<()> {
+            match self.0.is_cancelled() {
+                true => Err(Error::interrupted(1317)),
+                false => Ok(()),
+            }
+        }
+    }
+
+    #[test]
+    fn who_waits_for_files_that_hang_hears_a_kill_and_the_deadline() {
+        let loaded = Loaded { load: slow, ..Loaded::default() };
+        let key = Key { provider: ProviderId::BertLocal, directory: "m".into() };
+        let far = Instant::now() + Duration::from_secs(600);
+        let hang = FILES.lock().unwrap();
+        let killed = Killed(CancelToken::default());
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| loaded.get(&key, 10, far, &killed).err().map(|e| e.sql_code()));
+            while loaded.status()[0]["state"] != "loading" {
+                std::thread::yield_now();
+            }
+            // One who comes later has a deadline of its own.
+            let error = loaded.get(&key, 10, Instant::now() + 2 * POLL, &Never).err().unwrap();
+            assert!(error.kind() == Kind::Timeout && error.message().contains("still being loaded"), "{error}");
+            killed.0.cancel();
+            assert_eq!(waits.join().unwrap(), Some(1317));
+            // Nor does the one who wants it gone wait for ever.
+            assert_eq!(loaded.unload(&key, &killed).unwrap_err().sql_code(), 1317);
+        });
+        // Nobody is kept from it once the files are read, and it is loaded once.
+        let key = Key { directory: "n".into(), ..key };
+        std::thread::scope(|scope| {
+            let both = [(); 2].map(|()| scope.spawn(|| loaded.get(&key, 10, far, &Never).unwrap()));
+            drop(hang);
+            let [a, b] = both.map(|thread| thread.join().unwrap());
+            assert!(Arc::ptr_eq(&a, &b));
+        });
+    }
+
+    #[test]
+    fn a_model_whose_load_panics_is_waited_for_by_nobody() {
+        fn panics(_: &Key, _: &mut dyn FnMut(u64) -> Result<()>) -> Result<Entry> {
+            panic!("loading")
+        }
+        let loaded = Loaded { load: panics, ..Loaded::default() };
+        let key = Key { provider: ProviderId::BertLocal, directory: "m".into() };
+        let far = Instant::now() + Duration::from_secs(600);
+        assert!(loaded.get(&key, 10, far, &Never).is_err());
+        assert_eq!(loaded.status(), json!([]), "the next one loads it anew");
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::embed_config_store::Place;
 use crate::error::Result;
-use crate::server::session::{Param, Session};
+use crate::server::session::{Param, Row, Session};
 use crate::server::sql::{with_session, As, Purpose, SQL_TIMEOUT};
 use crate::threads::interrupt::Interrupt;
 
@@ -85,6 +85,52 @@ pub fn write_progress(
             &params,
         )
         .map(|_| ())
+    })
+}
+
+/// The most jobs that [`running`] reads.
+const MOST_RUNNING: &str = " LIMIT 1000";
+
+/// A job that is noted as running.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// Which.
+    pub notes: Notes,
+    /// When that was noted, as the server shows it.
+    noted_at: String,
+}
+
+/// The jobs that are noted as running.
+pub fn running(interrupt: &dyn Interrupt) -> Result<Vec<Running>> {
+    library(interrupt, |s| {
+        let jobs = [
+            "SELECT table_schema, table_name, embedding_column, account, CAST(updated_at AS CHAR) \
+             FROM mysql.cloudsql_ml_embed_progress WHERE status = 'running'",
+            MOST_RUNNING,
+        ];
+        let read = |row: &Row| {
+            let place = Place { schema: row.get(0)?, table: row.get(1)?, embedding: row.get(2)? };
+            Ok(Running { notes: Notes { place, account: row.get(3)? }, noted_at: row.get(4)? })
+        };
+        s.query_pieces(&jobs, &[])?.rows.iter().map(read).collect()
+    })
+}
+
+/// Notes that jobs are gone, unless they or others on the same columns have noted something since they were read.
+pub fn end_gone(gone: Vec<Running>, interrupt: &dyn Interrupt) -> Result<()> {
+    library(interrupt, move |s| {
+        for job in &gone {
+            let mut params = job.notes.params().to_vec();
+            params.push(Param::Text(&job.noted_at));
+            let update = [
+                "UPDATE mysql.cloudsql_ml_embed_progress SET status = 'stopped', \
+                 message = 'its session is gone; what was embedded is kept, run it again for the rest' WHERE ",
+                OF_NOTES,
+                " AND status = 'running' AND CAST(updated_at AS CHAR) = ?",
+            ];
+            s.query_pieces(&update, &params)?;
+        }
+        Ok(())
     })
 }
 

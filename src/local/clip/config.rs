@@ -190,4 +190,48 @@ mod tests {
             assert!(error.message().contains("not that of a CLIP model"), "{bad}: {error}");
         }
     }
+
+    #[test]
+    fn sizes_are_bounded_before_memory_is_asked_for_them() {
+        let of = |tower: &str, name: &str, size: usize| {
+            let json = match tower {
+                "" => format!("{{\"{name}\":{size}}}"),
+                // One head, so that any width is a multiple.
+                _ if name == "hidden_size" => {
+                    format!("{{\"{tower}\":{{\"hidden_size\":{size},\"num_attention_heads\":1}}}}")
+                }
+                _ if name == "num_attention_heads" => {
+                    format!("{{\"{tower}\":{{\"hidden_size\":{},\"num_attention_heads\":{size}}}}}", size.min(8192))
+                }
+                // As many patches as one side may have.
+                _ if name == "image_size" => format!("{{\"{tower}\":{{\"image_size\":{size},\"patch_size\":32}}}}"),
+                _ => format!("{{\"{tower}\":{{\"{name}\":{size}}}}}"),
+            };
+            ClipConfig::parse(json.as_bytes())
+        };
+        for (tower, name, most) in [
+            ("", "projection_dim", crate::vector::MAX_DIMENSIONS),
+            ("text_config", "vocab_size", 1 << 20),
+            ("text_config", "hidden_size", 8192),
+            ("text_config", "intermediate_size", 1 << 16),
+            ("text_config", "num_hidden_layers", 1000),
+            ("text_config", "num_attention_heads", 256),
+            ("text_config", "max_position_embeddings", 4096),
+            ("vision_config", "hidden_size", 8192),
+            ("vision_config", "intermediate_size", 1 << 16),
+            ("vision_config", "num_hidden_layers", 1000),
+            ("vision_config", "num_attention_heads", 256),
+            ("vision_config", "image_size", 1024),
+        ] {
+            assert!(of(tower, name, most).is_ok(), "{tower} {name} {most}: {:?}", of(tower, name, most));
+            for more in [most + 1, usize::MAX] {
+                assert!(of(tower, name, more).is_err(), "{tower} {name} {more}");
+            }
+        }
+        // 1024 pixels in patches of 16 are 64 along one side; of 15 more.
+        let patches = |size: usize| {
+            ClipConfig::parse(format!("{{\"vision_config\":{{\"image_size\":1024,\"patch_size\":{size}}}}}").as_bytes())
+        };
+        assert!(patches(16).is_ok() && patches(15).is_err());
+    }
 }

@@ -232,5 +232,42 @@ mod tests {
             assert!(T5Config::parse(bad.as_bytes(), None).is_err(), "{bad}");
         }
         assert!(T5Config::parse(b"{}", Some(b"[")).is_err());
+        for asked in [r#"{"num_beams":4}"#, r#"{"repetition_penalty":1.2}"#, r#"{"forced_bos_token_id":3}"#] {
+            let error = T5Config::parse(b"{}", Some(asked.as_bytes())).unwrap_err();
+            assert!(error.message().contains("not done here"), "{asked}: {error}");
+        }
+        let usual = br#"{"num_beams":1,"max_length":20,"do_sample":false,"forced_bos_token_id":null}"#;
+        assert!(T5Config::parse(b"{}", Some(usual)).is_ok());
+    }
+
+    #[test]
+    fn sizes_are_bounded_before_memory_is_asked_for_them() {
+        let of = |name: &str, size: usize| T5Config::parse(format!("{{\"{name}\":{size}}}").as_bytes(), None);
+        for (name, most) in [
+            ("vocab_size", 1 << 20),
+            ("d_model", 8192),
+            ("d_kv", (1 << 16) / 8),
+            ("d_ff", 1 << 16),
+            ("num_layers", 1000),
+            ("num_decoder_layers", 1000),
+            ("num_heads", 256),
+            ("n_positions", 1 << 20),
+            ("relative_attention_num_buckets", 128),
+            ("relative_attention_max_distance", 1 << 20),
+        ] {
+            assert!(of(name, most).is_ok(), "{name} {most}: {:?}", of(name, most));
+            for more in [most + 4, usize::MAX] {
+                assert!(of(name, more).is_err(), "{name} {more}");
+            }
+        }
+        // Whatever the sizes, the rows of a prompt and what is kept of an answer have one bound.
+        let widest =
+            r#"{"d_model":8192,"d_ff":65536,"d_kv":256,"num_heads":256,"num_layers":1000,"n_positions":1048576}"#;
+        let config = T5Config::parse(widest.as_bytes(), None).unwrap();
+        let kept = 2 * config.num_heads * config.d_kv * config.decoder_layers();
+        assert!(config.n_positions == 1 && config.most_tokens() == 1, "{}", config.n_positions);
+        assert!(size_of::<f32>() * kept <= MOST_WORK, "of one token");
+        let config = T5Config::parse(br#"{"n_positions":1048576}"#, None).unwrap();
+        assert_eq!(config.n_positions, MAX_PROMPT);
     }
 }
