@@ -7,12 +7,11 @@ ARG MYSQL_IMAGE=mysql:9.7
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
-# The benchmarks, and xtask as a member of the workspace: cargo wants them to be there, but does not build them.
+# Cargo wants every member of the workspace to be there, but builds only what the library needs.
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY benches benches
-COPY xtask/Cargo.toml xtask/Cargo.toml
-RUN mkdir xtask/src && touch xtask/src/lib.rs && echo 'fn main() {}' > xtask/src/main.rs
-COPY benches benches
+COPY crates crates
+COPY xtask xtask
 COPY src src
 RUN cargo build --release --lib -p mysql-ml --locked
 

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use base64::prelude::{Engine as _, BASE64_STANDARD};
 use common::{server_error, Running};
+use fake_providers::{Answer, Recorded};
 use mysql::prelude::Queryable;
 use mysql::Conn;
 use serde_json::{json, Value};
-use xtask::endpoint::{Answer, Recorded};
 
 /// A key with the characters that encodings write otherwise.
 const KEY: &str = "sk-aB3/dE4+fG5=hI6_jK7-lM8.nO9";

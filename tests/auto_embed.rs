@@ -8,7 +8,7 @@ mod common;
 use common::{start, start_bare, wait_until, Running};
 use mysql::prelude::Queryable;
 use mysql::Conn;
-use xtask::sqlscript;
+use testkit::sqlscript;
 
 /// A model at a path of the endpoint, and a table that is kept embedded by an event that runs each second.
 fn prepare(running: &Running, path: &str) -> Conn {

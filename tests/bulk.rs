@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{server_error, start, start_bare, wait_until, Running};
+use fake_providers::{embedding_for, Answer};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
-use xtask::endpoint::{embedding_for, Answer};
 
 const WIDTH: usize = 8;
 

@@ -14,10 +14,10 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use common::{server_error, start, wait_until, Running};
+use fake_providers::embedding_for;
 use mysql::prelude::Queryable;
 use mysql::Conn;
 use serde_json::Value;
-use xtask::endpoint::embedding_for;
 
 const DIMENSIONS: usize = 384;
 

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use common::site::{self, Site};
 use mysql::prelude::Queryable;
-use xtask::{clients, library};
+use testkit::{clients, library};
 
 const PASSWORD: &str = "a password, with 'quotes'";
 
@@ -62,7 +62,7 @@ impl Stage {
         root.query_drop("CREATE DATABASE shop").unwrap();
         root.query_drop("USE shop").unwrap();
         // The tables are made as the page says.
-        for statement in xtask::sqlscript::split(&blocks("sql").remove(0).code).iter().skip(1) {
+        for statement in testkit::sqlscript::split(&blocks("sql").remove(0).code).iter().skip(1) {
             root.query_drop(&statement.text).unwrap();
         }
         root.query_drop(format!("CREATE USER app@'%' IDENTIFIED BY '{}'", PASSWORD.replace('\'', "''"))).unwrap();

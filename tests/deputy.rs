@@ -8,7 +8,7 @@ mod common;
 use common::{server_error, start, wait_until, Running};
 use mysql::prelude::Queryable;
 use mysql::Conn;
-use xtask::sqlscript;
+use testkit::sqlscript;
 
 /// A server with a model, the schema `shop` of an owner, and an attacker who may call models and has a schema of the own,
 /// with a function that writes down whose rights it has.

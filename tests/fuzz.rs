@@ -123,9 +123,9 @@ fn subqueries_beside_loadable_functions_work_wherever_the_server_does() {
 /// `cargo xtask fuzz sql` runs for longer, with another seed each time.
 #[test]
 fn random_statements_of_several_accounts_do_no_harm() {
-    let options = xtask::fuzz::Options { seconds: 8, seed: 1, sessions: 8 };
+    let options = testkit::fuzz::Options { seconds: 8, seed: 1, sessions: 8 };
     let report =
-        xtask::fuzz::run(common::distribution(), &common::built_library(), &options, &|step| eprintln!("{step}"));
+        testkit::fuzz::run(common::distribution(), &common::built_library(), &options, &|step| eprintln!("{step}"));
     let report = report.unwrap_or_else(|found| panic!("{found:#}"));
     assert!(report.statements > 100, "{report:?}");
     assert!(report.succeeded > 20, "{report:?}");
@@ -140,7 +140,7 @@ fn named_tests(page: &str) -> Vec<&str> {
 
 #[test]
 fn every_test_that_the_threat_model_names_exists() {
-    let root = xtask::library::workspace_root();
+    let root = testkit::library::workspace_root();
     let named = named_tests(&common::script("SECURITY.md")).into_iter().map(str::to_owned).collect::<Vec<_>>();
     assert!(named.len() > 30, "{named:?}");
     for name in named {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use fake_providers::{embedding_for, refused_port, Answer, Blackhole, Certificate, Endpoint, Recorded};
 use mysql_ml::engine::Engine;
 use mysql_ml::error::{Error, Kind, Result};
 use mysql_ml::http::{Call, Client, Method};
@@ -19,7 +20,6 @@ use mysql_ml::server::caller::Account;
 use mysql_ml::threads::interrupt::{CancelToken, Interrupt, Never};
 use secrecy::SecretString;
 use url::Url;
-use xtask::endpoint::{embedding_for, refused_port, Answer, Blackhole, Certificate, Endpoint, Recorded};
 
 fn call(url: &str) -> Call {
     Call {

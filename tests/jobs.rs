@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{server_error, start, wait_until, Running};
+use fake_providers::{embedding_for, Answer, Recorded};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
-use xtask::endpoint::{embedding_for, Answer, Recorded};
 
 fn texts(request: &Recorded) -> Vec<String> {
     match &request.json()["input"] {

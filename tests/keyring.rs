@@ -443,7 +443,7 @@ fn documented_statements_work_and_keep_the_key_out_of_logs() {
             let block = block.split("```").next().unwrap();
             let block = block.replace("/run/secrets/openai.key", &path.display().to_string()).replace("sk-...", &key);
             let mut conn = running.root();
-            for statement in xtask::sqlscript::split(&block) {
+            for statement in testkit::sqlscript::split(&block) {
                 conn.query_drop(&statement.text).unwrap_or_else(|e| panic!("{page}: {}: {e}", statement.text));
                 count += 1;
             }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::prelude::{Engine as _, BASE64_STANDARD};
+use fake_providers::hub::Hub;
 use half::f16;
 use mysql_ml::local::files::ModelDir;
 use mysql_ml::local::sentence::SentenceModel;
@@ -19,8 +20,7 @@ use mysql_ml::local::{EmbedOptions, LocalModel};
 use mysql_ml::providers::Role;
 use mysql_ml::threads::interrupt::CancelToken;
 use serde_json::json;
-use xtask::endpoint::hub::Hub;
-use xtask::tiny_model::{self, bert_tensors, write_safetensors};
+use testkit::tiny_model::{self, bert_tensors, write_safetensors};
 
 use common::{server_error, start, Running};
 use mysql::prelude::Queryable;
@@ -29,7 +29,7 @@ use mysql::Conn;
 const CUT: EmbedOptions = EmbedOptions { role: Role::Document, truncate: true, dimensions: None };
 
 fn minilm() -> ModelDir {
-    let path = xtask::weights::minilm(&|line| eprintln!("{line}")).expect("the weights of all-MiniLM-L6-v2");
+    let path = testkit::weights::minilm(&|line| eprintln!("{line}")).expect("the weights of all-MiniLM-L6-v2");
     ModelDir::open(path.parent().unwrap(), path.file_name().unwrap().to_str().unwrap()).unwrap()
 }
 
@@ -715,9 +715,9 @@ fn a_changed_file_is_another_model_after_it_is_unloaded() {
 #[test]
 fn the_demo_runs_with_real_weights() {
     let running = start();
-    let weights = xtask::weights::minilm(&|step| eprintln!("{step}")).unwrap();
-    xtask::weights::copy(&weights, &running.models().join("all-MiniLM-L6-v2")).unwrap();
-    xtask::demo::run(&running.server, true).unwrap();
+    let weights = testkit::weights::minilm(&|step| eprintln!("{step}")).unwrap();
+    testkit::weights::copy(&weights, &running.models().join("all-MiniLM-L6-v2")).unwrap();
+    testkit::demo::run(&running.server, true).unwrap();
     let closest: Option<String> = running
         .root()
         .query_first("SELECT category FROM shop.support ORDER BY cosine_distance(v, mysql.ml_query_embedding('minilm', 'I forgot my password')) LIMIT 1")

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{server_error, start, start_bare, wait_until, Running};
+use fake_providers::Answer;
 use mysql::prelude::Queryable;
 use mysql::Conn;
-use xtask::endpoint::Answer;
 
 const MIB: u64 = 1 << 20;
 

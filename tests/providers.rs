@@ -101,7 +101,7 @@ fn a_token_service_that_hangs_holds_no_call_up_while_the_token_is_good() {
         while !stop.load(Ordering::Acquire) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        xtask::endpoint::Answer::error(503, "late", "x", None)
+        fake_providers::Answer::error(503, "late", "x", None)
     });
     let mut n = 0;
     while asked.load(Ordering::Acquire) == 0 {
@@ -408,7 +408,7 @@ fn the_status_shows_requests_under_way_and_latencies() {
         while !stop.load(Ordering::Acquire) {
             std::thread::sleep(Duration::from_millis(2));
         }
-        xtask::endpoint::Answer::json(200, &serde_json::json!({"data": [{"embedding": [1, 2, 3]}]}))
+        fake_providers::Answer::json(200, &serde_json::json!({"data": [{"embedding": [1, 2, 3]}]}))
     });
     let url = running.endpoint.url("/held");
     register(&mut conn, [Some("m"), Some(&url), Some("open_ai"), Some("text_embedding"), Some("test-3"), None, None]);
@@ -454,7 +454,7 @@ fn a_wait_for_the_gate_hears_kill() {
 fn authorities_and_proxies_of_a_model() {
     let running = start();
     let mut conn = running.root();
-    let private = xtask::endpoint::Endpoint::start_tls(xtask::endpoint::Certificate::Valid).unwrap();
+    let private = fake_providers::Endpoint::start_tls(fake_providers::Certificate::Valid).unwrap();
     let ca = running.secrets.path().join("ca.pem");
     std::fs::write(&ca, private.ca_pem()).unwrap();
     let url = private.url("/v1/embeddings");
@@ -491,7 +491,7 @@ fn authorities_and_proxies_of_a_model() {
 #[test]
 fn a_proxy_of_the_models_own_is_used() {
     let running = start();
-    let internet = xtask::endpoint::Internet::start(&running.endpoint).unwrap();
+    let internet = fake_providers::Internet::start(&running.endpoint).unwrap();
     let ca = running.secrets.path().join("internet.pem");
     std::fs::write(&ca, internet.ca_pem()).unwrap();
     let mut conn = running.root();

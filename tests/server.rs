@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{holds, script, server_error, start, start_bare, wait_until, Running, ENV_KEY};
+use fake_providers::{Certificate, Endpoint};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
-use xtask::endpoint::{Certificate, Endpoint};
-use xtask::sqlscript;
-use xtask::xprotocol::XSession;
+use testkit::sqlscript;
+use testkit::xprotocol::XSession;
 
 /// Every function with arguments that reach its call.
 const EVERY_FUNCTION: [&str; 43] = [
@@ -180,7 +180,7 @@ fn kill_query_ends_every_kind_of_wait_within_a_second() {
     running.embedding_model(&mut root, "drip", "/drip");
     running.embedding_model(&mut root, "backoff", "/status/503");
     root.query_drop("CALL mysql.ml_set_model_options('backoff', '{\"max_retries\": 10}')").unwrap();
-    let blackhole = xtask::endpoint::Blackhole::open().unwrap();
+    let blackhole = fake_providers::Blackhole::open().unwrap();
     root.exec_drop(
         "CALL mysql.ml_create_model_registration('connect', ?, 'open_ai', 'text_embedding', 'm', NULL, NULL, NULL, NULL, NULL)",
         (format!("http://127.0.0.1:{}/v1/embeddings", blackhole.port()),),
@@ -348,7 +348,7 @@ fn a_hundred_sessions_call_at_once() {
                     let got: Option<Vec<u8>> =
                         conn.exec_first("SELECT mysql.ml_embedding(?, ?)", (model, &text)).unwrap();
                     let expected: Vec<u8> =
-                        xtask::endpoint::embedding_for(&text, 8).iter().flat_map(|x| x.to_le_bytes()).collect();
+                        fake_providers::embedding_for(&text, 8).iter().flat_map(|x| x.to_le_bytes()).collect();
                     assert_eq!(got.unwrap(), expected, "{text}");
                 }
             })
@@ -710,7 +710,7 @@ fn the_command_line_client_shows_vectors_and_errors() {
     assert!(error.contains("ERROR 3200 (HY000)") && error.contains("not registered"), "{error}");
     // The scripts run through the client as the README says.
     let mut client = running.server.client("root");
-    client.stdin(std::fs::File::open(xtask::library::workspace_root().join("install.sql")).unwrap());
+    client.stdin(std::fs::File::open(testkit::library::workspace_root().join("install.sql")).unwrap());
     let output = client.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stdout).contains("is installed"));
@@ -769,7 +769,7 @@ fn the_binary_log_holds_rows_and_no_keys() {
         }
     }
     let contains = |needle: &[u8]| log.windows(needle.len()).any(|w| w == needle);
-    let vector: Vec<u8> = xtask::endpoint::embedding_for("logged", 8).iter().flat_map(|x| x.to_le_bytes()).collect();
+    let vector: Vec<u8> = fake_providers::embedding_for("logged", 8).iter().flat_map(|x| x.to_le_bytes()).collect();
     assert!(contains(&vector), "the row's vector is logged, so a replica calls no model");
     assert!(!contains(b"UPDATE b.t"), "not the statement");
     assert!(!contains(ENV_KEY.as_bytes()));
@@ -812,7 +812,7 @@ fn an_answer_larger_than_a_packet_is_an_error_or_whole_never_cut() {
 #[test]
 fn the_demo_runs() {
     let running = start();
-    xtask::demo::run(&running.server, false).unwrap();
+    testkit::demo::run(&running.server, false).unwrap();
     let mut root = running.root();
     assert_eq!(root.query_first::<u64, _>("SELECT COUNT(v) FROM shop.support").unwrap(), Some(300));
 }
@@ -823,13 +823,13 @@ fn the_library_is_installed_into_a_running_server_and_replaced_under_use() {
     let library = running.server.plugin_dir().join("mysql_ml.so");
     std::fs::remove_file(&library).unwrap();
     let mut root = running.root();
-    let workspace = xtask::library::workspace_root();
-    xtask::library::install(&mut root, &common::built_library(), &workspace).unwrap();
+    let workspace = testkit::library::workspace_root();
+    testkit::library::install(&mut root, &common::built_library(), &workspace).unwrap();
     register_dummy(&mut root);
     assert_eq!(root.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'x'))").unwrap(), Some(384));
     // Again, while the server has it loaded: the file is another one, the mapped one is untouched.
     let before = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&library).unwrap());
-    xtask::library::install(&mut root, &common::built_library(), &workspace).unwrap();
+    testkit::library::install(&mut root, &common::built_library(), &workspace).unwrap();
     let after = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&library).unwrap());
     assert_ne!(before, after);
     assert_eq!(root.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'y'))").unwrap(), Some(384));
@@ -925,8 +925,7 @@ fn a_replica_gets_functions_registrations_and_vectors() {
     let waited: Option<i32> = on_replica.exec_first("SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 60)", (executed,)).unwrap();
     assert_eq!(waited, Some(0), "{}", replica.server.error_log());
 
-    let vector: Vec<u8> =
-        xtask::endpoint::embedding_for("replicated", 8).iter().flat_map(|x| x.to_le_bytes()).collect();
+    let vector: Vec<u8> = fake_providers::embedding_for("replicated", 8).iter().flat_map(|x| x.to_le_bytes()).collect();
     assert_eq!(on_replica.query_first::<Vec<u8>, _>("SELECT v FROM r.t").unwrap(), Some(vector));
     assert_eq!(source.endpoint.count(), 1, "the replica sent no request");
     // The replica calls models itself, and is told that it cannot register any.

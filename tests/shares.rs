@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::{server_error, start, start_bare, wait_until, Running};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
-use xtask::xprotocol::XSession;
+use testkit::xprotocol::XSession;
 
 /// Time for what takes some milliseconds on a machine with other things to do. What waits for a place takes 30 s and more.
 const PROMPT: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 //! A case is a line in a .sql file; `MYSQL_ML_RECORD=1 cargo test --test sql` writes the expected output (.out)
 //! anew, to be read before it is committed. `MYSQL_ML_SUITE=name` runs one file.
 //!
-//! In a file, `{{endpoint}}` is the address of a local model endpoint (xtask/src/endpoint.rs tells its paths), and
+//! In a file, `{{endpoint}}` is the address of a local model endpoint (crates/fake-providers/src/lib.rs lists its paths), and
 //! lines that start with `--@` direct the run:
 //!
 //! | directive | meaning |
@@ -26,13 +26,13 @@ use std::path::{Path, PathBuf};
 
 use common::site::{self, Site};
 use common::{start_bare, Running, ENV_KEY, FILE_KEY};
+use fake_providers::hub::Hub;
+use fake_providers::{Endpoint, Internet};
 use mysql::consts::ColumnFlags;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Value};
-use xtask::endpoint::hub::Hub;
-use xtask::endpoint::{Endpoint, Internet};
-use xtask::tiny_model;
-use xtask::xprotocol::XSession;
+use testkit::tiny_model;
+use testkit::xprotocol::XSession;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Protocol {
@@ -56,7 +56,7 @@ fn sql_suite() {
     if let Site::Private(running) = &site {
         put_tiny_models(running);
     }
-    let root = xtask::library::workspace_root();
+    let root = testkit::library::workspace_root();
     let folder = root.join("tests/sql");
     let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
         .unwrap()
@@ -112,7 +112,7 @@ fn put_tiny_models(running: &Running) {
     let outside = running.secrets.path().join("outside");
     tiny_model::bert(&outside).unwrap();
     std::os::unix::fs::symlink(&outside, models.join("link")).unwrap();
-    let golden = xtask::library::workspace_root().join("tests/golden");
+    let golden = testkit::library::workspace_root().join("tests/golden");
     for (from, to) in [("clip", "tiny-clip"), ("t5_gated", "tiny-t5")] {
         let target = models.join(to);
         std::fs::create_dir(&target).unwrap();
@@ -124,7 +124,7 @@ fn put_tiny_models(running: &Running) {
     Hub::serve(&running.endpoint, "test/tiny", &models.join("tiny")).unwrap();
 }
 
-/// The documentation's SQL is run as it stands, the hosts that it names included: a proxy leads there (xtask's
+/// The documentation's SQL is run as it stands, the hosts that it names included: a proxy leads there (fake_providers'
 /// `Internet`), and the files, variables and Secret Manager secrets that it names hold a test key.
 #[test]
 fn documented_statements_work() {
@@ -132,7 +132,7 @@ fn documented_statements_work() {
         site::skip("the documentation's SQL needs a server with a proxy in its environment");
         return;
     }
-    let root = xtask::library::workspace_root();
+    let root = testkit::library::workspace_root();
     let mut pages = vec!["README.md".to_owned()];
     for folder in ["docs", "docs/providers"].iter().filter(|folder| root.join(folder).is_dir()) {
         let mut names: Vec<String> = std::fs::read_dir(root.join(folder))
@@ -204,7 +204,7 @@ fn documented_statements_work() {
         for (line, block) in blocks {
             // What runs on the same machine is asked without a proxy.
             let block = block.replace("http://localhost:11434", &running.endpoint.url(""));
-            for statement in xtask::sqlscript::split(&block) {
+            for statement in testkit::sqlscript::split(&block) {
                 let result: mysql::Result<Vec<mysql::Row>> = conn.query(&statement.text);
                 let failure = match result {
                     Err(e) => Some(e.to_string()),
@@ -325,7 +325,7 @@ impl Run<'_> {
     }
 
     fn statements(&mut self, text: &str) {
-        for statement in xtask::sqlscript::split(text) {
+        for statement in testkit::sqlscript::split(text) {
             let _ = writeln!(self.out, "{};", statement.text);
             let sql = statement.text.replace("{{endpoint}}", self.site.endpoint().url("").trim_end_matches('/'));
             let result = if self.protocol == Protocol::X { self.execute_x(&sql) } else { self.execute(&sql) };

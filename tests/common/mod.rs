@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use fake_providers::Endpoint;
 use mysql::prelude::Queryable;
 use mysql::Conn;
-use xtask::endpoint::Endpoint;
-use xtask::mysqld::{Distribution, Server, ServerOptions};
-use xtask::{library, sqlscript, surroundings};
+use testkit::mysqld::{Distribution, Server, ServerOptions};
+use testkit::{library, sqlscript, surroundings};
 
 /// Keys that must never be seen outside of a request header. Searched for in logs and tables.
-pub use xtask::surroundings::{ENV_KEY, FILE_KEY};
+pub use testkit::surroundings::{ENV_KEY, FILE_KEY};
 /// How the keys begin that tests put into the keyring.
 pub const KEYRING_KEY: &str = "sk-ring-5ecret-0003";
 
@@ -120,8 +120,8 @@ impl Running {
 
     /// Puts all-MiniLM-L6-v2 where `bert_local` looks for it.
     pub fn put_minilm(&self) {
-        let weights = xtask::weights::minilm(&|step| eprintln!("{step}")).expect("the weights of all-MiniLM-L6-v2");
-        xtask::weights::copy(&weights, &self.models().join("sentence-transformers/all-MiniLM-L6-v2")).unwrap();
+        let weights = testkit::weights::minilm(&|step| eprintln!("{step}")).expect("the weights of all-MiniLM-L6-v2");
+        testkit::weights::copy(&weights, &self.models().join("sentence-transformers/all-MiniLM-L6-v2")).unwrap();
     }
 
     pub fn root(&self) -> Conn {

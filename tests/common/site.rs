@@ -3,10 +3,10 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use fake_providers::Endpoint;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, OptsBuilder};
-use xtask::endpoint::Endpoint;
-use xtask::xprotocol::XSession;
+use testkit::xprotocol::XSession;
 
 use super::{start, Running};
 
@@ -24,7 +24,7 @@ pub enum Site {
     Given(Given),
 }
 
-/// A server that somebody else started, with the surroundings of `xtask::surroundings`.
+/// A server that somebody else started, with the surroundings of `testkit::surroundings`.
 pub struct Given {
     opts: Opts,
     endpoint: Endpoint,
@@ -128,7 +128,7 @@ impl Given {
             conn.query_first("SELECT mysql.ml_version()").expect("run install.sql there first");
         eprintln!("mysql-ml {} of the given server", version.unwrap());
         // Installations have the schema ai only where somebody wants it.
-        xtask::sqlscript::run(&mut conn, &super::script("install-ai.sql"), "install-ai.sql").unwrap();
+        testkit::sqlscript::run(&mut conn, &super::script("install-ai.sql"), "install-ai.sql").unwrap();
         // The folder of the sockets may have another name there.
         let x_socket = socket.with_file_name(PathBuf::from(x_socket).file_name().unwrap());
         Given {

@@ -5,18 +5,18 @@ mod engine;
 mod project;
 mod standins;
 
+use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::{fs, thread};
 
 use anyhow::{bail, ensure, Context as _, Result};
 
-use crate::endpoint::Endpoint;
-use crate::library::{cargo, workspace_root};
-use crate::surroundings;
 use engine::Engine;
+use fake_providers::Endpoint;
 use project::Project;
+use testkit::library::{cargo, workspace_root};
+use testkit::surroundings;
 
 /// The password of root in the containers.
 const PASSWORD: &str = "a root's \"password\"";
@@ -183,13 +183,4 @@ fn free_ports<const N: usize>() -> Result<[u16; N]> {
         held.push(listener);
     }
     Ok(ports)
-}
-
-/// `cargo xtask endpoint`: the local endpoint alone, until the process is ended.
-pub fn endpoint(listen: std::net::SocketAddr) -> Result<()> {
-    let endpoint = Endpoint::start_on(listen)?;
-    println!("listening on port {}", endpoint.port());
-    loop {
-        thread::park();
-    }
 }

@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context as _};
 
-use crate::library::workspace_root;
 use archive::Entry;
 pub use build::Architecture;
+use testkit::library::workspace_root;
 
 /// The newest version of the GNU C library that a released library may need.
 pub const GLIBC: (u32, u32) = (2, 28);
@@ -128,7 +128,7 @@ fn source_date_epoch() -> anyhow::Result<u64> {
     }
     let mut git = std::process::Command::new("git");
     git.args(["log", "-1", "--format=%ct"]).current_dir(workspace_root());
-    let time = crate::fetch::output(git).context("the time of the release is unknown; set SOURCE_DATE_EPOCH")?;
+    let time = testkit::fetch::output(git).context("the time of the release is unknown; set SOURCE_DATE_EPOCH")?;
     time.parse().context("git told no time; set SOURCE_DATE_EPOCH")
 }
 

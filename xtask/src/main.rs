@@ -1,13 +1,17 @@
 //! Developer commands: `cargo xtask demo`, `server`, `install`, `dist`, `container`, `endpoint`, `fuzz`, `bench`.
 
+mod bench;
+mod container;
+mod dist;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{bail, Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use mysql::Conn;
-use xtask::mysqld::{Distribution, Server, ServerOptions};
-use xtask::{bench, container, demo, dist, fuzz, library};
+use testkit::mysqld::{Distribution, Server, ServerOptions};
+use testkit::{demo, fuzz, library, sqlscript, weights};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Developer commands of mysql-ml", disable_help_subcommand = true)]
@@ -116,7 +120,7 @@ fn main() -> Result<()> {
     let progress = |step: &str| eprintln!("-- {step}");
     match Cli::parse().command {
         Command::Demo { keep } => {
-            let models = xtask::weights::models(&progress);
+            let models = weights::models(&progress);
             if let Err(error) = &models {
                 progress(&format!("no weights of a real model: {error:#}"));
             }
@@ -155,7 +159,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Command::Container { images } => container::run(images, &progress),
-        Command::Endpoint { listen } => container::endpoint(listen),
+        Command::Endpoint { listen } => fake_providers::serve(listen),
         Command::Fuzz { what: Fuzz::Sql, seconds, seed, sessions } => {
             let seed = seed.unwrap_or_else(|| fastrand::u64(..1_000_000_000));
             let distribution = Distribution::find_or_fetch(&progress)?;
@@ -192,7 +196,7 @@ fn main() -> Result<()> {
             };
             let env = match what {
                 Bench::Local => {
-                    vec![("MYSQL_ML_MODELS_DIR".to_owned(), xtask::weights::models(&progress)?.display().to_string())]
+                    vec![("MYSQL_ML_MODELS_DIR".to_owned(), weights::models(&progress)?.display().to_string())]
                 }
                 _ => Vec::new(),
             };
@@ -279,7 +283,7 @@ fn start_with(
     progress("installing (install.sql, install-ai.sql)");
     for name in library::INSTALL_SCRIPTS {
         let script = std::fs::read_to_string(library::workspace_root().join(name)).context(name)?;
-        xtask::sqlscript::run(&mut server.connect("root")?, &script, name)?;
+        sqlscript::run(&mut server.connect("root")?, &script, name)?;
     }
     Ok(Running { server })
 }

@@ -8,7 +8,7 @@ use crate::threads::interrupt::CancelToken;
 
 fn file() -> Value {
     let root = tempfile::tempdir().unwrap();
-    xtask::tiny_model::bert(root.path()).unwrap();
+    testkit::tiny_model::bert(root.path()).unwrap();
     serde_json::from_slice(&std::fs::read(root.path().join(FILE)).unwrap()).unwrap()
 }
 

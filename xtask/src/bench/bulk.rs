@@ -20,11 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use super::bars::{self, Scale};
 use super::{machine, median};
-use crate::clients;
-use crate::endpoint::{embedding_for, Endpoint};
-use crate::fetch::output;
-use crate::library::workspace_root;
-use crate::mysqld::Server;
+use fake_providers::{embedding_for, Endpoint};
+use testkit::clients;
+use testkit::fetch::output;
+use testkit::library::workspace_root;
+use testkit::mysqld::Server;
 
 pub(super) const DIMENSIONS: usize = 1536;
 /// Where (b) is.

@@ -12,8 +12,8 @@ use mysql::Conn;
 
 use super::bars::{self, Scale};
 use super::{machine, median, percentile};
-use crate::endpoint::{embedding_for, Endpoint};
-use crate::mysqld::Server;
+use fake_providers::{embedding_for, Endpoint};
+use testkit::mysqld::Server;
 
 const DIMENSIONS: usize = 1536;
 

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::bars::{self, Scale};
 use super::{machine, median, percentile};
-use crate::endpoint::{embedding_for, Endpoint};
-use crate::mysqld::Server;
+use fake_providers::{embedding_for, Endpoint};
+use testkit::mysqld::Server;
 
 const DIMENSIONS: usize = 1536;
 /// Statements for the latency of a single call.

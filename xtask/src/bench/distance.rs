@@ -15,7 +15,7 @@ use mysql::prelude::Queryable;
 use mysql::Conn;
 
 use super::{machine, median, percentile};
-use crate::mysqld::Server;
+use testkit::mysqld::Server;
 
 const DIMENSIONS: usize = 768;
 const BYTES: usize = DIMENSIONS * 4;

@@ -16,10 +16,10 @@ use mysql::Conn;
 use serde_json::{json, Value};
 
 use super::{machine, median, percentile};
-use crate::fetch::cache::get_or_make;
-use crate::library::workspace_root;
-use crate::mysqld::Server;
-use crate::weights;
+use testkit::fetch::cache::get_or_make;
+use testkit::library::workspace_root;
+use testkit::mysqld::Server;
+use testkit::weights;
 
 /// What the Python programs need.
 const PACKAGES: [&str; 4] = ["sentence-transformers", "onnxruntime", "onnx", "onnxscript"];

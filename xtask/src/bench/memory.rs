@@ -9,8 +9,8 @@ use mysql::prelude::Queryable;
 
 use super::bulk::{clear, embed_table, fill_table, plain_write, Peak, DIMENSIONS};
 use super::machine;
-use crate::endpoint::{embedding_for, Endpoint};
-use crate::mysqld::Server;
+use fake_providers::{embedding_for, Endpoint};
+use testkit::mysqld::Server;
 
 /// The server's options: a buffer pool that is full before anything is measured.
 pub fn server_args() -> Vec<String> {

@@ -9,7 +9,7 @@ use std::{env, fs, thread};
 use anyhow::{bail, Context as _, Result};
 use tempfile::TempDir;
 
-use crate::fetch::{cache, debian, output};
+use testkit::fetch::{cache, debian, output};
 
 /// How long a new engine may take until it answers, and until it ends.
 const LIMIT: Duration = Duration::from_secs(60);

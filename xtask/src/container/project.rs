@@ -6,8 +6,8 @@ use std::process::Command;
 use anyhow::{bail, Context as _, Result};
 
 use super::engine::Engine;
-use crate::fetch::output;
-use crate::library::workspace_root;
+use testkit::fetch::output;
+use testkit::library::workspace_root;
 
 /// Containers, networks and volumes of a compose file under a name of their own.
 pub(super) struct Project<'a> {

@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use anyhow::{bail, Context as _, Result};
 
 use super::engine::Engine;
-use crate::fetch::{debian, output};
-use crate::library::workspace_root;
+use testkit::fetch::{debian, output};
+use testkit::library::workspace_root;
 
 /// Where the official image of Rust, and so the stand-in, comes from: glibc 2.31.
 const BUILD_SUITE: &str = "bullseye";
@@ -37,7 +37,7 @@ pub(super) fn make(engine: &Engine, progress: &dyn Fn(&str)) -> Result<Vec<(Stri
     let toolchain = fs::canonicalize(output(rustc)?)?;
     let crates = cargo_home()?;
     // All crates of the lock file, so that the build in the container needs no network.
-    let mut fetch = crate::library::cargo();
+    let mut fetch = testkit::library::cargo();
     fetch.args(["fetch", "--locked"]).current_dir(workspace_root());
     output(fetch).context("cannot fetch the crates")?;
     let parts = [

@@ -10,8 +10,8 @@ use clap::ValueEnum;
 
 use super::toolchain::Toolchain;
 use super::{elf, Release, Variant, GLIBC};
-use crate::fetch::output;
-use crate::library::{cargo, workspace_root};
+use testkit::fetch::output;
+use testkit::library::{cargo, workspace_root};
 
 /// The processors that releases are made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::archive::Entry;
 use super::sha256;
-use crate::library::workspace_root;
+use testkit::library::workspace_root;
 
 /// Files of the workspace that are handed out as they are.
 const FILES: [&str; 9] = [

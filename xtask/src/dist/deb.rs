@@ -10,7 +10,7 @@ use flate2::{Compression, GzBuilder};
 
 use super::archive::Entry;
 use super::Release;
-use crate::fetch::output;
+use testkit::fetch::output;
 
 /// Where Debian's, Ubuntu's and Oracle's packages of the server look for plugins.
 const PLUGINS: &str = "usr/lib/mysql/plugin";

@@ -7,7 +7,7 @@ use anyhow::{bail, Context as _};
 use goblin::elf::Elf;
 
 use super::GLIBC;
-use crate::library::{workspace_root, SONAME};
+use testkit::library::{workspace_root, SONAME};
 
 /// The libraries that may be needed: the parts of the GNU C library, which every server has loaded.
 const MAY_NEED: [&str; 7] = [

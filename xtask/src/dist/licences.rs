@@ -14,7 +14,7 @@ const FILES: [&str; 6] = ["license", "licence", "copying", "copyright", "notice"
 
 /// The text: a list of the crates, then each licence text once with those it is of.
 pub(super) fn text(shipped: &[Crate], toolchain: &Toolchain) -> Result<String> {
-    let others: Vec<&Crate> = shipped.iter().skip(1).collect();
+    let others: Vec<&Crate> = shipped.iter().filter(|found| !found.is_own()).collect();
     let mut out = String::from("The library mysql_ml.so contains the following, beside its own code.\n\n");
     for found in &others {
         writeln!(out, "{} {}: {}", found.name, found.version, found.licence.as_deref().unwrap_or("see below"))?;

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{bail, Context as _};
 
 use super::build::Architecture;
-use crate::fetch::{cache, debian, output};
+use testkit::fetch::{cache, debian, output};
 
 /// Versions and digests of what is fetched from PyPI.
 const REQUIREMENTS: &str = include_str!("zig-requirements.txt");

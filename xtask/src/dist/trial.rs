@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context as _, Result};
 use tempfile::TempDir;
 
-use crate::fetch::{debian, output};
-use crate::library::workspace_root;
+use testkit::fetch::{debian, output};
+use testkit::library::workspace_root;
 
 /// The page, and how the blocks begin that are run.
 const PAGE: &str = "docs/install.md";

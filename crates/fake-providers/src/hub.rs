@@ -1,0 +1,106 @@
+//! A repository of models as Hugging Face serves it: the commit of a revision, the list of files, each file with Range
+//! requests; large files from another path, to which a redirect leads.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{json, Value};
+
+use crate::answer::Answer;
+use crate::endpoint::Endpoint;
+use crate::request::Recorded;
+
+/// The commit that every revision is.
+pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// How a repository misbehaves, to be changed while it is served.
+#[derive(Default)]
+pub struct Hub {
+    /// Files are served with another last byte than the list's SHA-256 is of.
+    pub damaged: AtomicBool,
+    /// Milliseconds before each piece of a file.
+    pub delay_ms: AtomicU64,
+    /// Pieces of files are refused from this one on; 0: none.
+    pub pieces: AtomicU64,
+    served: AtomicU64,
+}
+
+impl Hub {
+    /// Serves the files of a folder as the repository `id`.
+    pub fn serve(endpoint: &Endpoint, id: &str, folder: &Path) -> anyhow::Result<Arc<Hub>> {
+        let hub = Arc::new(Hub::default());
+        for revision in ["main", "v1"] {
+            endpoint
+                .on(&format!("/api/models/{id}/revision/{revision}"), |_| Answer::json(200, &json!({"sha": COMMIT})));
+        }
+        let mut list = Vec::new();
+        add(endpoint, &hub, id, folder, "", &mut list)?;
+        let list = Value::Array(list);
+        endpoint.on(&format!("/api/models/{id}/tree/{COMMIT}"), move |_| Answer::json(200, &list));
+        Ok(hub)
+    }
+
+    fn piece(&self, request: &Recorded, bytes: &[u8]) -> Answer {
+        std::thread::sleep(Duration::from_millis(self.delay_ms.load(Ordering::Relaxed)));
+        let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
+        let most = self.pieces.load(Ordering::Relaxed);
+        if most > 0 && served > most {
+            return Answer::error(404, "gone", "gone", None);
+        }
+        let range = request.header("range").and_then(|r| r.strip_prefix("bytes=")?.split_once('-'));
+        let range = range.and_then(|(first, last)| Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?)));
+        let Some((first, last)) = range else { return Answer::new(200, "application/octet-stream", bytes) };
+        let mut body = bytes.get(first..=last.min(bytes.len().saturating_sub(1))).unwrap_or_default().to_vec();
+        if self.damaged.load(Ordering::Relaxed) && last + 1 == bytes.len() {
+            if let Some(last) = body.last_mut() {
+                *last ^= 1;
+            }
+        }
+        Answer::new(206, "application/octet-stream", body)
+            .with_header("Content-Range", &format!("bytes {first}-{last}/{}", bytes.len()))
+    }
+}
+
+fn add(
+    endpoint: &Endpoint,
+    hub: &Arc<Hub>,
+    id: &str,
+    folder: &Path,
+    prefix: &str,
+    list: &mut Vec<Value>,
+) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            list.push(json!({"type": "directory", "oid": "x", "size": 0, "path": path}));
+            add(endpoint, hub, id, &entry.path(), &format!("{path}/"), list)?;
+            continue;
+        }
+        let bytes: Arc<[u8]> = fs::read(entry.path())?.into();
+        let resolved = format!("/{id}/resolve/{COMMIT}/{path}");
+        if path.ends_with(".safetensors") {
+            let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+            let oid: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+            list.push(json!({"type": "file", "oid": "y", "size": bytes.len(), "path": path,
+                "lfs": {"oid": oid, "size": bytes.len(), "pointerSize": 134}}));
+            let elsewhere = format!("/cdn/{id}/{path}");
+            let location = elsewhere.clone();
+            endpoint.on(&resolved, move |_| Answer {
+                status: 302,
+                headers: vec![("Location".into(), location.clone())],
+                body: Vec::new(),
+            });
+            let hub = Arc::clone(hub);
+            endpoint.on(&elsewhere, move |request| hub.piece(request, &bytes));
+        } else {
+            list.push(json!({"type": "file", "oid": "z", "size": bytes.len(), "path": path}));
+            let hub = Arc::clone(hub);
+            endpoint.on(&resolved, move |request| hub.piece(request, &bytes));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! A fake of twelve AI APIs on this machine, for tests, the demo and benchmarks.
+//!
+//! It speaks the wire formats the library calls, records what it was sent, and can misbehave in the
+//! ways a real endpoint or a hostile one does. It binds to 127.0.0.1, unless told otherwise.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/v1/embeddings` | OpenAI embeddings; model `test-N` gives N dimensions, another one 1536 |
+//! | `/v1/chat/completions` | OpenAI chat: `You said: ` and the last user message |
+//! | `/models/text/embeddings/v1` | `{"prompt": ["text"]}` to `[[f, ...]]`, 50 numbers each |
+//! | `/auth/embeddings` | as `/v1/embeddings`, 401 without the expected key (the message repeats the wrong one) |
+//! | `/echo` | the request as JSON; any method |
+//! | `/bytes/N` | a JSON string of N characters (N + 2 bytes with its quotes) |
+//! | `/status/CODE` | that status with an error body |
+//! | `/retry/N/CODE[/SECONDS]` | CODE (and `Retry-After`) for the path's first N requests, then embeddings |
+//! | `/ratelimit`, `/quota` | 429 with `Retry-After: 3600`; 429 with code `insufficient_quota` |
+//! | `/delay/MS/REST` | `/REST`, late |
+//! | `/drip` | the head at once, then one byte of a promised MiB every 100 ms |
+//! | `/truncated` | less body than `Content-Length` says, then the end of the connection |
+//! | `/huge`, `/gzip-bomb` | 100 MiB of valid JSON: chunked; compressed to some 100 KiB |
+//! | `/huge-header` | a header of 1 MiB |
+//! | `/redirect`, `/redirect-post` | 302 and 307 to `/v1/embeddings` |
+//! | `/gzip` | embeddings, compressed whatever the client accepts |
+//! | `/not-json`, `/broken-json`, `/no-data`, `/deep` | HTML; cut JSON; no `data`; 100,000 nested arrays |
+//! | `/nan`, `/inf`, `/empty-embedding` | embeddings `[NaN,1.0]`, `[1e999]`, `[]` |
+//! | `/wrong-width/N` | embeddings of N numbers whatever was asked |
+//! | `/reset`, `/eof` | no answer: a TCP reset; an orderly end of the connection |
+//! | `/close-keepalive` | a keep-alive answer, after which the connection is closed all the same |
+//! | `/hang` | no answer until the client or the endpoint goes away |
+//!
+//! The routes of model interfaces answer 405 to anything but POST.
+//!
+//! Under these prefixes, each of which stands for a provider's host, it is strict: a wrong header or shape, a missing
+//! or an unknown member is refused as the service does. KEY is the expected key, or any key when none is expected;
+//! TOKEN is an access token that one of Google's identity routes handed out and that is still good.
+//!
+//! | path | what it is |
+//! |---|---|
+//! | `/openai/v1/{embeddings,chat/completions}` | `OpenAI`, Bearer KEY; also models `test-N` |
+//! | `/azure/openai/deployments/NAME/{embeddings,chat/completions}` | Azure, `api-key: KEY`, `?api-version=` |
+//! | `/anthropic/v1/messages` | Anthropic, `x-api-key: KEY`, `anthropic-version: 2023-06-01` |
+//! | `/vertex/v1/projects/P/locations/L/...` | Vertex AI, Bearer TOKEN; P is `test-project`, `other-project` or `my-project`. Models of Google (`:predict`, `:embedContent`, `:generateContent`, `:streamGenerateContent`) and Anthropic (`:rawPredict`), and `endpoints/E:predict` |
+//! | `/gemini/v1beta/models/M:METHOD` | the Gemini API, `x-goog-api-key: KEY` |
+//! | `/discovery/v1/projects/P/locations/L/rankingConfigs/C:rank` | ranking, Bearer TOKEN; scores of [`relevance_for`] |
+//! | `/google-oauth/token`, `/google-sts/v1/token` | tokens for a signed assertion or a refresh token; for a subject token |
+//! | `/iamcredentials/v1/projects/-/serviceAccounts/A:generateAccessToken` | a token for a TOKEN |
+//! | `/computeMetadata/v1/...` | the metadata server: token, project and zone |
+//! | `/secretmanager/v1/projects/P/[locations/L/]secrets/S/versions/V:access` | what [`Endpoint::set_secret`] set, Bearer TOKEN |
+//! | `/huggingface/hf-inference/models/O/M/pipeline/feature-extraction` | Hugging Face, Bearer KEY; M ending in `-flat` answers `[f]`, in `-tokens` `[[[f]]]`, in `-loading` 503 |
+//! | `/huggingface/models/O/M`, `/huggingface/v1/chat/completions` | its old interface of text generation; its chat |
+//! | `/tei/{embed,rerank}` | Text Embeddings Inference, without a key |
+//! | `/nim/v1/{embeddings,ranking,chat/completions}` | NVIDIA NIM, Bearer KEY |
+//! | `/cohere/v2/{embed,rerank,chat}` | Cohere, Bearer KEY |
+//! | `/voyage/v1/{embeddings,rerank}` | Voyage AI, Bearer KEY |
+//! | `/mistral/v1/{embeddings,chat/completions}` | Mistral, Bearer KEY |
+//! | `/ollama/api/{embed,chat,generate}`, `/api/...` | Ollama, without a key; there is no model `missing` |
+//! | `/bedrock/model/M/{invoke,converse}` | Amazon Bedrock, Bearer KEY; Titan's and Cohere's embeddings, any model's `converse` |
+//!
+//! [`Internet`] is a proxy that leads from the providers' own hosts to these prefixes.
+//!
+//! And limiters before other routes:
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/limited/REST` | `/REST` so many times a window ([`Endpoint::set_rate_limit`]), else 429 that tells how long to wait |
+//! | `/pause-once/SECONDS/REST` | 429 with `Retry-After` from the path's first request on for that time, then `/REST` |
+//! | `/concurrent/N/REST` | `/REST` after 20 ms; 429 without a hint while N are being answered |
+//! | `/spend-limit` | Anthropic's 429 that no waiting helps against |
+
+mod answer;
+mod connection;
+mod embedding;
+mod endpoint;
+mod hosts;
+pub mod hub;
+mod internet;
+mod misbehave;
+mod ports;
+mod providers;
+mod reply;
+mod request;
+mod routes;
+mod shared;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use answer::Answer;
+pub use embedding::embedding_for;
+pub use endpoint::{serve, Endpoint};
+pub use internet::Internet;
+pub use ports::{refused_port, Blackhole};
+pub use providers::relevance_for;
+pub use request::Recorded;
+pub use tls::Certificate;

@@ -1,0 +1,151 @@
+//! Anthropic under `/anthropic`, and its messages as Vertex AI takes them.
+
+use serde_json::{json, Value};
+
+use super::strict::{self, optional, required, Fault, Kind, Member, Violation};
+use super::{either, reply_to, Call};
+use crate::answer::Answer;
+use crate::embedding::tokens;
+
+const VERSION: &str = "2023-06-01";
+const VERTEX_VERSION: &str = "vertex-2023-10-16";
+
+const COMMON: &[Member] = &[
+    required("max_tokens", Kind::Whole),
+    required("messages", Kind::List),
+    optional("system", Kind::TextOrList),
+    optional("temperature", Kind::Number),
+    optional("top_p", Kind::Number),
+    optional("top_k", Kind::Whole),
+    optional("stop_sequences", Kind::List),
+    optional("stream", Kind::Flag),
+    optional("metadata", Kind::Object),
+    optional("thinking", Kind::Object),
+    optional("tools", Kind::List),
+    optional("tool_choice", Kind::Object),
+];
+
+/// An error as Anthropic sends it.
+pub(super) fn error(status: u16, kind: &str, message: &str) -> Answer {
+    let error = json!({"type": kind, "message": message});
+    Answer::json(status, &json!({"type": "error", "error": error, "request_id": "req_test"}))
+        .with_header("request-id", "req_test")
+}
+
+fn invalid(message: &str) -> Answer {
+    error(400, "invalid_request_error", message)
+}
+
+/// How Anthropic refuses a request.
+pub(super) fn refuse(violation: &Violation) -> Answer {
+    let place = violation.place.as_str();
+    match &violation.fault {
+        Fault::Method => error(405, "invalid_request_error", "Method Not Allowed"),
+        Fault::ContentType(_) => invalid("Content type must be application/json"),
+        Fault::Syntax(error) => invalid(&format!("The request body is not valid JSON: {error}")),
+        Fault::NotAnObject if place.is_empty() => invalid("Input should be a valid dictionary"),
+        Fault::NotAnObject => invalid(&format!("{place}: Input should be a valid dictionary")),
+        Fault::Missing => invalid(&format!("{place}: Field required")),
+        Fault::Unknown => invalid(&format!("{place}: Extra inputs are not permitted")),
+        Fault::Type(kind) => invalid(&format!("{place}: Input should be a valid {}", kind.name())),
+        Fault::Value(message) => invalid(&format!("{place}: {message}")),
+    }
+}
+
+/// The routes under `/anthropic`.
+pub(super) fn route(call: &Call<'_>) -> Answer {
+    either(serve(call))
+}
+
+fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
+    if call.parts != ["v1", "messages"] {
+        return Err(error(404, "not_found_error", "Not found"));
+    }
+    match call.header("x-api-key") {
+        None | Some("") => return Err(error(401, "authentication_error", "x-api-key header is required")),
+        Some(key) if !call.is_key(key) => return Err(error(401, "authentication_error", "invalid x-api-key")),
+        Some(_) => {}
+    }
+    match call.header("anthropic-version") {
+        None => return Err(invalid("anthropic-version: header is required")),
+        Some(VERSION) => {}
+        Some(other) => return Err(invalid(&format!("anthropic-version: \"{other}\" is not a valid version"))),
+    }
+    let body = strict::body(call).map_err(|violation| refuse(&violation))?;
+    let answer = messages(&body, None).map_err(|violation| refuse(&violation))?;
+    Ok(answer
+        .with_header("request-id", "req_test")
+        .with_header("anthropic-ratelimit-requests-limit", "50")
+        .with_header("anthropic-ratelimit-requests-remaining", "49")
+        .with_header("anthropic-ratelimit-requests-reset", "2030-01-01T00:00:00Z"))
+}
+
+/// Answers messages; on Vertex AI the model is in the path and the version in the body.
+pub(super) fn messages(body: &Value, vertex_model: Option<&str>) -> Result<Answer, Violation> {
+    let first = match vertex_model {
+        None => required("model", Kind::Text),
+        Some(_) => required("anthropic_version", Kind::Text),
+    };
+    let members = [&[first], COMMON].concat();
+    let body = strict::object(body, "", &members)?;
+    if vertex_model.is_some() && body.text("anthropic_version") != Some(VERTEX_VERSION) {
+        return Err(Violation::value("anthropic_version", format!("Input should be '{VERTEX_VERSION}'")));
+    }
+    let model = vertex_model.or(body.text("model")).unwrap_or_default();
+    if model.is_empty() {
+        return Err(Violation::value("model", "String should have at least 1 character"));
+    }
+    let most = usize::try_from(body.whole("max_tokens").unwrap_or_default()).unwrap_or_default();
+    if most == 0 {
+        return Err(Violation::value("max_tokens", "Input should be greater than or equal to 1"));
+    }
+    for name in ["temperature", "top_p"] {
+        if body.number(name).is_some_and(|value| !(0.0..=1.0).contains(&value)) {
+            return Err(Violation::value(name, "range: 0..1"));
+        }
+    }
+    if body.flag("stream") == Some(true) {
+        return Err(Violation::value("stream", "the local endpoint does not stream"));
+    }
+    if let Some(system) = body.get("system") {
+        strict::content(system, "system")?;
+    }
+    let messages = body.list("messages").unwrap_or_default();
+    if let Some(first) = messages.first() {
+        match first.get("role").and_then(Value::as_str) {
+            Some("system") => {
+                let message =
+                    "Unexpected role \"system\". The Messages API accepts a top-level `system` parameter, not \
+                               \"system\" as an input message role.";
+                return Err(Violation::value("messages", message));
+            }
+            Some("assistant") => {
+                return Err(Violation::value("messages", "first message must use the \"user\" role"));
+            }
+            _ => {}
+        }
+    }
+    let said = strict::conversation(messages, &["user", "assistant"], &[])?;
+    let mut text = reply_to(&said);
+    let stop_reason = if tokens(&text) > most {
+        let mut end = most.saturating_mul(4).min(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        "max_tokens"
+    } else {
+        "end_turn"
+    };
+    let answer = json!({
+        "id": "msg_test",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [{"type": "text", "text": text}],
+        "stop_reason": stop_reason,
+        "stop_sequence": null,
+        "usage": {"input_tokens": tokens(&said), "output_tokens": tokens(&text)},
+    });
+    Ok(Answer::json(200, &answer))
+}

@@ -1,0 +1,166 @@
+//! Ollama under `/ollama`.
+
+use serde_json::{json, Value};
+
+use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Object, Violation};
+use super::{either, halves, reply_to, test_width, vector, Call};
+use crate::answer::Answer;
+use crate::embedding::tokens;
+
+const WIDTH: usize = 768;
+const MAX_BYTES: usize = 8000;
+const CREATED: &str = "2025-01-01T00:00:00Z";
+
+fn error(status: u16, message: &str) -> Answer {
+    Answer::json(status, &json!({ "error": message }))
+}
+
+fn refuse(violation: &Violation) -> Answer {
+    let place = violation.place.as_str();
+    match &violation.fault {
+        Fault::Method => Answer::new(405, "text/plain", "405 method not allowed"),
+        Fault::ContentType(given) => error(400, &format!("unsupported content type {given}")),
+        Fault::Syntax(message) => error(400, message),
+        Fault::NotAnObject => error(400, "json: cannot unmarshal into Go value of the request's type"),
+        Fault::Missing => error(400, &format!("{place} is required")),
+        Fault::Unknown => error(400, &format!("json: unknown field \"{place}\"")),
+        Fault::Type(_) if place == "input" || place.starts_with("input.") => error(400, "invalid input type"),
+        Fault::Type(kind) => error(400, &format!("json: cannot unmarshal {place}, expected {}", kind.name())),
+        Fault::Value(message) => error(400, message),
+    }
+}
+
+/// The routes under `/ollama`.
+pub(super) fn route(call: &Call<'_>) -> Answer {
+    either(serve(call))
+}
+
+fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
+    let serve = match call.parts {
+        ["api", "embed"] => embed,
+        ["api", "chat"] => chat,
+        ["api", "generate"] => generate,
+        _ => return Err(Answer::new(404, "text/plain", "404 page not found")),
+    };
+    let body = strict::body_of_any_type(call).map_err(|violation| refuse(&violation))?;
+    match body.get("model").and_then(Value::as_str) {
+        Some("") => return Err(error(400, "model is required")),
+        Some("missing") => return Err(error(404, "model \"missing\" not found, try pulling it first")),
+        _ => {}
+    }
+    serve(&body).map_err(|violation| refuse(&violation))
+}
+
+fn embed(body: &Value) -> Result<Answer, Violation> {
+    const MEMBERS: &[Member] = &[
+        required("model", Kind::Text),
+        required("input", Kind::TextOrList),
+        nullable("truncate", Kind::Flag),
+        optional("dimensions", Kind::Whole),
+        nullable("options", Kind::Object),
+        nullable("keep_alive", Kind::Any),
+    ];
+    let body = strict::object(body, "", MEMBERS)?;
+    let model = body.text("model").unwrap_or_default();
+    let texts = strict::texts(body.get("input"), "input")?;
+    if body.flag("truncate") == Some(false) && texts.iter().any(|text| text.len() > MAX_BYTES) {
+        return Err(Violation::value("input", "the input length exceeds the context length"));
+    }
+    let native = test_width(model).unwrap_or(WIDTH);
+    let width = match body.whole("dimensions") {
+        // Zero is what the member is when it is left out.
+        None | Some(0) => native,
+        Some(asked) => usize::try_from(asked)
+            .ok()
+            .map(|width| width.min(native))
+            .ok_or_else(|| Violation::value("dimensions", "dimensions must not be negative"))?,
+    };
+    let embeddings: Value = texts.iter().map(|text| vector(text, width)).collect();
+    let count: usize = texts.iter().map(|text| tokens(text)).sum();
+    let answer = json!({
+        "model": model,
+        "embeddings": embeddings,
+        "total_duration": 14_143_917,
+        "load_duration": 1_019_500,
+        "prompt_eval_count": count,
+    });
+    Ok(Answer::json(200, &answer))
+}
+
+/// One answer, or its pieces as lines unless the request turned that off.
+fn answer(body: Object<'_>, said: &str, piece: impl Fn(&str) -> (&'static str, Value)) -> Answer {
+    let text = reply_to(said);
+    let line = |text: &str, last: bool| {
+        let (name, value) = piece(text);
+        let mut line = json!({"model": body.text("model"), "created_at": CREATED, name: value, "done": last});
+        if let (true, Some(line)) = (last, line.as_object_mut()) {
+            line.insert("done_reason".into(), "stop".into());
+            for (name, value) in [
+                ("total_duration", 14_143_917),
+                ("load_duration", 1_019_500),
+                ("prompt_eval_count", tokens(said)),
+                ("prompt_eval_duration", 1_000_000),
+                ("eval_count", tokens(&reply_to(said))),
+                ("eval_duration", 2_000_000),
+            ] {
+                line.insert(name.into(), value.into());
+            }
+        }
+        line
+    };
+    if body.flag("stream") == Some(false) {
+        return Answer::json(200, &line(&text, true));
+    }
+    let (first, rest) = halves(&text);
+    let lines = format!("{}\n{}\n{}\n", line(first, false), line(rest, false), line("", true));
+    Answer::new(200, "application/x-ndjson", lines)
+}
+
+fn chat(body: &Value) -> Result<Answer, Violation> {
+    const MEMBERS: &[Member] = &[
+        required("model", Kind::Text),
+        required("messages", Kind::List),
+        nullable("stream", Kind::Flag),
+        nullable("format", Kind::Any),
+        nullable("options", Kind::Object),
+        nullable("keep_alive", Kind::Any),
+        nullable("tools", Kind::List),
+        nullable("think", Kind::Any),
+    ];
+    const MESSAGE: &[Member] = &[
+        nullable("images", Kind::List),
+        nullable("tool_calls", Kind::List),
+        nullable("tool_name", Kind::Text),
+        nullable("thinking", Kind::Text),
+    ];
+    let body = strict::object(body, "", MEMBERS)?;
+    let messages = body.list("messages").unwrap_or_default();
+    // The parts that others take are no texts to this service.
+    for (index, message) in messages.iter().enumerate() {
+        if message.get("content").is_some_and(Value::is_array) {
+            return Err(Violation::kind(format!("messages.{index}.content"), Kind::Text));
+        }
+    }
+    let said = strict::conversation(messages, &["system", "user", "assistant", "tool"], MESSAGE)?;
+    Ok(answer(body, &said, |text| ("message", json!({"role": "assistant", "content": text}))))
+}
+
+fn generate(body: &Value) -> Result<Answer, Violation> {
+    const MEMBERS: &[Member] = &[
+        required("model", Kind::Text),
+        required("prompt", Kind::Text),
+        nullable("suffix", Kind::Text),
+        nullable("system", Kind::Text),
+        nullable("template", Kind::Text),
+        nullable("images", Kind::List),
+        nullable("format", Kind::Any),
+        nullable("options", Kind::Object),
+        nullable("stream", Kind::Flag),
+        nullable("raw", Kind::Flag),
+        nullable("keep_alive", Kind::Any),
+        nullable("context", Kind::List),
+        nullable("think", Kind::Any),
+    ];
+    let body = strict::object(body, "", MEMBERS)?;
+    Ok(answer(body, body.text("prompt").unwrap_or_default(), |text| ("response", text.into())))
+}

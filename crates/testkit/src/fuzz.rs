@@ -1,0 +1,406 @@
+//! `cargo xtask fuzz sql`: random statements over every function and routine, by several accounts at once, against a private
+//! server whose registry is broken and whose statements are killed meanwhile.
+//!
+//! A seed decides every session's statements; how the sessions' statements meet in time is not decided. The run fails where
+//! the server ends, where a statement has no answer within `HANG`, where the error log has an `[ERROR]` or an answer says
+//! `internal error`, where a key is seen in an answer or a log, and where the server's memory exceeds `MEMORY_MIB`.
+//!
+//! Left out, because the server alone crashes on it, with any library (docs/server-crash.c, SECURITY.md):
+//! - DROP FUNCTION and CREATE FUNCTION of loadable functions while other sessions call them;
+//! - a subquery in an expression of a stored program that calls a loadable function (RETURN, SET, IF, DEFAULT, triggers).
+
+mod call;
+mod catalogue;
+mod statement;
+mod value;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context as _, Result};
+use mysql::prelude::Queryable as _;
+use mysql::{Conn, Opts, OptsBuilder};
+
+use crate::mysqld::{Distribution, Server, ServerOptions};
+use crate::surroundings::{self, ENV_KEY, FILE_KEY};
+use crate::{library, sqlscript};
+use catalogue::Catalogue;
+use fake_providers::Endpoint;
+use statement::{Generator, Step};
+
+/// Within this time every statement has an answer: locks are waited for 2 s, models 1 s, jobs are small.
+const HANG: Duration = Duration::from_secs(90);
+/// The server's memory may not exceed this.
+const MEMORY_MIB: u64 = 3072;
+/// How many statements of each session are shown in a report.
+const SHOWN: usize = 12;
+/// What a report shows of a statement.
+const SHOWN_BYTES: usize = 2000;
+/// The accounts, in turn for the sessions: all rights, the roles of the library, none at all.
+const ACCOUNTS: [&str; 4] = ["root", "fz_admin", "fz_user", "fz_nobody"];
+
+/// What is run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long.
+    pub seconds: u64,
+    /// What decides the statements.
+    pub seed: u64,
+    /// How many sessions at once.
+    pub sessions: usize,
+}
+
+/// How it went, if nothing was found.
+#[derive(Debug)]
+pub struct Report {
+    /// Statements that were sent.
+    pub statements: u64,
+    /// Those that succeeded.
+    pub succeeded: u64,
+    /// Those that were killed.
+    pub killed: u64,
+    /// The errors that were most frequent: the server's number, and how often.
+    pub errors: Vec<(u16, u64)>,
+    /// The most memory that the server was seen with.
+    pub peak_mib: u64,
+}
+
+/// What the sessions and the watcher share.
+struct Shared {
+    ended: AtomicBool,
+    finding: Mutex<Option<String>>,
+    statements: AtomicU64,
+    succeeded: AtomicU64,
+    killed: AtomicU64,
+    errors: Mutex<BTreeMap<u16, u64>>,
+    sessions: Vec<Session>,
+}
+
+/// What is known of a session from outside.
+struct Session {
+    account: &'static str,
+    connection: AtomicU32,
+    log: Mutex<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    last: VecDeque<String>,
+    since: Option<Instant>,
+}
+
+impl Shared {
+    fn find(&self, what: String) {
+        self.finding.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
+    fn ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+}
+
+/// Runs it with the library at `built`. An error tells what was found, the seed and the last statements of every session.
+pub fn run(distribution: &Distribution, built: &Path, options: &Options, progress: &dyn Fn(&str)) -> Result<Report> {
+    let catalogue = Arc::new(Catalogue::read(&library::workspace_root())?);
+    let endpoint = Endpoint::start()?;
+    let secrets = tempfile::tempdir()?;
+    surroundings::fill_secrets(&endpoint, secrets.path())?;
+    let mut server = Server::start(
+        distribution,
+        ServerOptions {
+            library: Some(built.to_owned()),
+            env: surroundings::environment(&endpoint, secrets.path()),
+            env_remove: surroundings::NOT_INHERITED.map(str::to_owned).to_vec(),
+            args: [
+                "--event-scheduler=ON",
+                "--max-connections=60",
+                "--innodb-lock-wait-timeout=2",
+                "--lock-wait-timeout=2",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            ..ServerOptions::default()
+        },
+    )?;
+    set_up(&server, &endpoint)?;
+    let logged = server.error_log().len();
+    let shared = Arc::new(Shared {
+        ended: AtomicBool::new(false),
+        finding: Mutex::new(None),
+        statements: AtomicU64::new(0),
+        succeeded: AtomicU64::new(0),
+        killed: AtomicU64::new(0),
+        errors: Mutex::new(BTreeMap::new()),
+        sessions: ACCOUNTS
+            .iter()
+            .cycle()
+            .take(options.sessions.max(1))
+            .map(|account| Session { account, connection: AtomicU32::new(0), log: Mutex::new(Log::default()) })
+            .collect(),
+    });
+    progress(&format!(
+        "{} functions and routines, {} sessions, seed {}",
+        catalogue.len(),
+        options.sessions,
+        options.seed
+    ));
+    let threads: Vec<_> = (0..shared.sessions.len())
+        .map(|number| {
+            let (shared, catalogue) = (Arc::clone(&shared), Arc::clone(&catalogue));
+            let seed = options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number as u64);
+            let opts = shared.sessions.get(number).map(|s| server.conn_opts(s.account, None)).unwrap_or_default();
+            thread::spawn(move || session(number, &shared, Generator::new(&catalogue, number, seed), opts))
+        })
+        .collect();
+    let peak_kib = watch(&server, &shared, options, logged);
+    shared.ended.store(true, Ordering::SeqCst);
+    for thread in threads {
+        // A session that hangs is what was found, and is not waited for.
+        if shared.finding.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            break;
+        }
+        if thread.join().is_err() {
+            shared.find("a session of the fuzzer panicked".to_owned());
+        }
+    }
+    let finding = shared.finding.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let finding = finding.or_else(|| at_the_end(&mut server, logged));
+    if let Some(what) = finding {
+        bail!("{what}\n\nseed {}, {} sessions\n{}", options.seed, options.sessions, last_statements(&shared, &server));
+    }
+    let mut errors: Vec<(u16, u64)> =
+        shared.errors.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(code, n)| (*code, *n)).collect();
+    errors.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    errors.truncate(12);
+    Ok(Report {
+        errors,
+        statements: shared.statements.load(Ordering::SeqCst),
+        succeeded: shared.succeeded.load(Ordering::SeqCst),
+        killed: shared.killed.load(Ordering::SeqCst),
+        peak_mib: peak_kib / 1024,
+    })
+}
+
+/// Installs the library, and makes accounts, tables and models to work on.
+fn set_up(server: &Server, endpoint: &Endpoint) -> Result<()> {
+    let mut root = server.connect("root")?;
+    for name in library::INSTALL_SCRIPTS {
+        let script = std::fs::read_to_string(library::workspace_root().join(name)).context(name)?;
+        sqlscript::run(&mut root, &script, name)?;
+    }
+    let script = include_str!("fuzz/set_up.sql").replace("{{endpoint}}", endpoint.url("").trim_end_matches('/'));
+    sqlscript::run(&mut root, &script, "set_up.sql")
+}
+
+/// Sends statements until the end.
+fn session(number: usize, shared: &Shared, mut generator: Generator<'_>, opts: Opts) {
+    let Some(own) = shared.sessions.get(number) else { return };
+    // The driver's own limit lies beyond the watcher's, which tells what hangs.
+    let opts: Opts = OptsBuilder::from_opts(opts).read_timeout(Some(HANG * 2)).into();
+    let mut conn: Option<Conn> = None;
+    while !shared.ended() {
+        let Some(open) = &mut conn else {
+            match Conn::new(opts.clone()) {
+                Ok(mut new) => {
+                    own.connection.store(new.connection_id(), Ordering::SeqCst);
+                    let _ = new.query_drop("SET SESSION lock_wait_timeout = 2");
+                    conn = Some(new);
+                }
+                // The watcher tells a server that has ended from one that is full.
+                Err(_) => thread::sleep(Duration::from_millis(50)),
+            }
+            continue;
+        };
+        let step = generator.next();
+        {
+            let mut log = own.log.lock().unwrap_or_else(PoisonError::into_inner);
+            if log.last.len() == SHOWN {
+                log.last.pop_front();
+            }
+            log.last.push_back(step.to_string());
+            log.since = Some(Instant::now());
+        }
+        let others: Vec<u32> = shared.sessions.iter().map(|s| s.connection.load(Ordering::SeqCst)).collect();
+        let result = send(open, &step, &others);
+        let note = match &result {
+            Ok(seen) => {
+                shared.succeeded.fetch_add(1, Ordering::Relaxed);
+                format!("ok, {seen} bytes")
+            }
+            Err(error) => format!("{error:#}"),
+        };
+        shared.statements.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut log = own.log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.since = None;
+            if let Some(last) = log.last.back_mut() {
+                last.push_str("\n      -> ");
+                last.push_str(shortened(&note));
+            }
+        }
+        if let Err(error) = result {
+            if note.contains("internal error") || note.contains("please report") {
+                shared.find(format!("an internal error: {note}\nof: {step}"));
+            }
+            if let Some(key) = key_in(note.as_bytes()) {
+                shared.find(format!("an error holds the key {key}: {note}\nof: {step}"));
+            }
+            match error.downcast_ref::<mysql::Error>() {
+                Some(mysql::Error::MySqlError(server)) => {
+                    *shared.errors.lock().unwrap_or_else(PoisonError::into_inner).entry(server.code).or_default() += 1;
+                    if matches!(server.code, 1317 | 3024) {
+                        shared.killed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                Some(_) => conn = None,
+                None => shared.find(format!("{error:#}\nof: {step}")),
+            }
+        }
+    }
+}
+
+/// Sends one statement and reads all of its answer; gives the answer's size.
+fn send(conn: &mut Conn, step: &Step, others: &[u32]) -> Result<usize> {
+    let mut seen = 0;
+    let mut check = |row: mysql::Row| -> Result<()> {
+        for value in row.unwrap_raw().into_iter().flatten() {
+            if let mysql::Value::Bytes(bytes) = value {
+                seen += bytes.len();
+                if let Some(key) = key_in(&bytes) {
+                    bail!("an answer holds the key {key}");
+                }
+            }
+        }
+        Ok(())
+    };
+    match step {
+        Step::Text(sql) => {
+            let mut result = conn.query_iter(sql)?;
+            while let Some(set) = result.iter() {
+                for row in set {
+                    check(row?)?;
+                }
+            }
+        }
+        Step::Prepared(sql, parameters) => {
+            let statement = conn.prep(sql)?;
+            let mut result = conn.exec_iter(&statement, parameters.clone())?;
+            while let Some(set) = result.iter() {
+                for row in set {
+                    check(row?)?;
+                }
+            }
+        }
+        Step::Kill { session, connection } => {
+            let what = if *connection { "" } else { "QUERY " };
+            if let Some(id) = others.get(*session) {
+                conn.query_drop(format!("KILL {what}{id}"))?;
+            }
+        }
+    }
+    Ok(seen)
+}
+
+/// Looks at the server until the time is over or something was found; gives the most memory seen, in KiB.
+fn watch(server: &Server, shared: &Shared, options: &Options, logged: usize) -> u64 {
+    let end = Instant::now() + Duration::from_secs(options.seconds);
+    let mut peak = 0;
+    while Instant::now() < end && !shared.ended() {
+        thread::sleep(Duration::from_millis(250));
+        if !server.is_running() {
+            shared.find("the server ended".to_owned());
+            break;
+        }
+        if let Some(error) = errors(&server.error_log(), logged) {
+            shared.find(error);
+        }
+        let rss = server.rss_kib().unwrap_or(0);
+        peak = peak.max(rss);
+        if rss / 1024 > MEMORY_MIB {
+            shared.find(format!("the server has {} MiB of memory", rss / 1024));
+        }
+        for session in &shared.sessions {
+            let log = session.log.lock().unwrap_or_else(PoisonError::into_inner);
+            if log.since.is_some_and(|since| since.elapsed() > HANG) {
+                let statement = log.last.back().cloned().unwrap_or_default();
+                drop(log);
+                shared.find(format!("no answer for {HANG:?} to {}: {statement}", session.account));
+            }
+        }
+    }
+    peak
+}
+
+/// What is looked at once, when all sessions are done: whether the server still works and ends as asked, and its logs.
+fn at_the_end(server: &mut Server, logged: usize) -> Option<String> {
+    let works = || -> Result<()> {
+        let mut root = server.connect("root")?;
+        root.query_drop(
+            "SELECT ml_version(), cosine_distance(x'0000803f', x'0000803f'), CAST(ml_list_settings() AS CHAR)",
+        )?;
+        Ok(())
+    };
+    // A broken registry is an error that says so.
+    if let Err(error) = works() {
+        if !matches!(error.downcast_ref::<mysql::Error>(), Some(mysql::Error::MySqlError(e)) if e.code != 1305) {
+            return Some(format!("after the run the library does not work: {error:#}"));
+        }
+    }
+    if let Err(error) = server.shutdown() {
+        return Some(format!("the server does not shut down: {error:#}"));
+    }
+    let log = server.error_log();
+    if let Some(key) = key_in(log.as_bytes()).or_else(|| key_in(server.general_log().as_bytes())) {
+        return Some(format!("a log of the server holds the key {key}"));
+    }
+    errors(&log, logged)
+}
+
+/// The first error in the server's log that is not one of a statement of ours.
+fn errors(log: &str, logged: usize) -> Option<String> {
+    log.get(logged..)?
+        .lines()
+        .find(|line| {
+            let serious = line.contains("[ERROR]") || line.contains("internal error") || line.contains("signal ");
+            // The event scheduler logs the error of a user's event, which here is often one.
+            serious && !line.contains("Event Scheduler:") && !line.contains("MY-010045")
+        })
+        .map(|line| format!("the error log says: {line}"))
+}
+
+/// The key that is in `bytes`, if one is.
+fn key_in(bytes: &[u8]) -> Option<&'static str> {
+    [ENV_KEY, FILE_KEY, "PRIVATE KEY", "ya29."]
+        .into_iter()
+        .find(|key| bytes.windows(key.len()).any(|window| window == key.as_bytes()))
+}
+
+fn shortened(text: &str) -> &str {
+    if text.len() <= SHOWN_BYTES {
+        return text;
+    }
+    let end = (0..=SHOWN_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..end).unwrap_or_default()
+}
+
+fn last_statements(shared: &Shared, server: &Server) -> String {
+    let mut report = String::new();
+    for (number, session) in shared.sessions.iter().enumerate() {
+        report.push_str(&format!("\nsession {number}, {}:\n", session.account));
+        for statement in &session.log.lock().unwrap_or_else(PoisonError::into_inner).last {
+            report.push_str(&format!("  {}\n", shortened(statement)));
+        }
+    }
+    let log = server.error_log();
+    let lines: Vec<&str> = log.lines().collect();
+    report.push_str("\nthe error log ends:\n");
+    for line in lines.iter().skip(lines.len().saturating_sub(50)) {
+        report.push_str(&format!("  {line}\n"));
+    }
+    report
+}
