@@ -341,6 +341,33 @@ fn a_callers_expression_means_what_it_means_in_the_callers_session() {
         other.exec_drop("CALL mysql.ml_embed_table('good', 'f.t', ?, 'v', NULL)", (expression,)).unwrap();
         assert_eq!(misunderstood(&mut other, expression), [""; 0], "{expression}");
     }
+    // So it is for a condition, which would otherwise compare the column's name with a text, and be true for no row.
+    for (condition, rows) in [(r#""n" >= 2"#, 2), (r#""title" = 'title 1'"#, 1)] {
+        other.query_drop("UPDATE f.t SET v = NULL").unwrap();
+        let options = serde_json::json!({"where": condition}).to_string();
+        let call = "CALL mysql.ml_embed_table('good', 'f.t', 'body', 'v', ?)";
+        let embedded: Option<(u64, u64)> = other
+            .exec_map(call, (options,), |row: mysql::Row| (row.get(0).unwrap(), row.get(1).unwrap()))
+            .unwrap()
+            .pop();
+        assert_eq!(embedded, Some((rows, 0)), "{condition}");
+    }
+    let both = serde_json::json!({"where": r#""title" = body OR n = 2"#}).to_string();
+    let both: String = both.bytes().map(|b| format!("{b:02x}")).collect();
+    let call = format!("CALL mysql.ml_embed_table('good', 'f.t', 'body', 'v', _utf8mb4 x'{both}')");
+    let refused = told(&mut other, &call);
+    assert!(refused.contains("option where") && refused.contains("is a text in this sql_mode"), "{refused}");
+    // GROUP_CONCAT cuts where it would in the caller's session, and that is told.
+    other.query_drop("CREATE TABLE f.tags (tag VARCHAR(20) PRIMARY KEY)").unwrap();
+    other.query_drop("INSERT INTO f.tags VALUES ('apple'), ('banana'), ('cherry')").unwrap();
+    let tags = "CONCAT((SELECT GROUP_CONCAT(tag ORDER BY tag) FROM f.tags), body)";
+    for (longest, cut) in [("12", true), ("100", false)] {
+        other.query_drop(format!("SET sql_mode = DEFAULT, group_concat_max_len = {longest}")).unwrap();
+        other.query_drop("UPDATE f.t SET v = NULL").unwrap();
+        let result = told(&mut other, &format!("SELECT ml_embed_table('good', 'f.t', '{tags}', 'v')"));
+        assert!(result.contains("\"embedded\":4") && result.contains("GROUP_CONCAT cut") == cut, "{longest}: {result}");
+        assert_eq!(misunderstood(&mut other, tags), [""; 0], "{longest}");
+    }
     // What cannot be taken over, or is no text, is refused.
     other.query_drop("CREATE TEMPORARY TABLE f.auto (id INT PRIMARY KEY, body TEXT, v VECTOR(8))").unwrap();
     for (table, expression, options, message) in [

@@ -177,7 +177,7 @@ fn look(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<Found> {
             Err((Kind::Server(ER_BAD_DB | ER_NO_SUCH_TABLE | ER_BAD_FIELD), e)) => return Ok(Found::Gone(e)),
             Err((_, e)) => return Err(e),
         }
-        match Layout::look_up(s, &table, &config.content, &config.place.embedding, None, &config.meaning) {
+        match Layout::look_up(s, &table, &config.content, &config.place.embedding, None, None, &config.meaning) {
             Ok(layout) => Ok(Found::There(Box::new(layout))),
             // The text was looked at when the column was configured: what it names was there then.
             Err(e) => {
@@ -529,8 +529,15 @@ impl Engine {
             let config = config.clone();
             as_definer(&config.clone(), interrupt, move |s| {
                 let Place { embedding, .. } = &config.place;
-                let mut layout =
-                    Layout::look_up(s, &config.place.table_name(), &config.content, embedding, None, &config.meaning)?;
+                let mut layout = Layout::look_up(
+                    s,
+                    &config.place.table_name(),
+                    &config.content,
+                    embedding,
+                    None,
+                    None,
+                    &config.meaning,
+                )?;
                 if mode == Mode::Transactional {
                     marking::create_trigger(&layout, &config.object)?;
                 }
@@ -955,8 +962,15 @@ impl Engine {
                 };
                 if certain && sees(s, &own.place)? {
                     let Place { embedding, .. } = &own.place;
-                    let layout =
-                        Layout::describe(s, &own.place.table_name(), &own.content, embedding, None, &own.meaning)?;
+                    let layout = Layout::describe(
+                        s,
+                        &own.place.table_name(),
+                        &own.content,
+                        embedding,
+                        None,
+                        None,
+                        &own.meaning,
+                    )?;
                     set_up(s, &own, &layout, false)?;
                     return Ok(Some(format!(
                         "the event {} came by replication and runs on this server now",
@@ -1014,7 +1028,8 @@ fn state_in(s: &mut Session, config: &EmbedConfig) -> Result<State> {
         return Ok(State { obstacle: Some(Obstacle { text, mendable: false }), notes: Vec::new() });
     }
     let Place { embedding, .. } = &config.place;
-    let layout = Layout::describe(s, &config.place.table_name(), &config.content, embedding, None, &config.meaning)?;
+    let layout =
+        Layout::describe(s, &config.place.table_name(), &config.content, embedding, None, None, &config.meaning)?;
     let transactional = config.mode == Mode::Transactional;
     let notes = if transactional { layout.unnoticed(s)? } else { Vec::new() };
     Ok(State { obstacle: obstacle(s, config, &layout)?, notes })

@@ -29,8 +29,7 @@ use crate::server::sql::{
     check_account_may_call, job_turn, start_session, with_session, As, Purpose, SessionJob, SQL_TIMEOUT,
 };
 use crate::server::statement::ProgressState;
-use crate::tables::expression::Code;
-use crate::tables::layout::{parse_table, quoted, refuse_user_variables, Layout};
+use crate::tables::layout::{parse_table, quoted, Layout};
 use crate::tables::rows::{self, Page, Vector, Written};
 use crate::tables::statements::{self, Found, Key};
 use crate::threads::interrupt::{Interrupt, POLL};
@@ -289,10 +288,6 @@ impl Engine {
         interrupt: &dyn Interrupt,
     ) -> Result<String> {
         let options = Options { meaning: Meaning::of_caller(), ..Options::read(options)? };
-        if let Some(filter) = &options.filter {
-            let backslash = !options.meaning.has_mode("NO_BACKSLASH_ESCAPES");
-            refuse_user_variables("option where", &Code::of(filter, backslash))?;
-        }
         self.embed_rows(As::Caller, arguments, options, interrupt).map(|summary| summary.to_json().to_string())
     }
 
@@ -333,9 +328,10 @@ impl Engine {
                 (options.hash_column.clone(), options.filter.clone(), options.meaning.clone());
             let until = Instant::now() + SQL_TIMEOUT;
             let found = with_session(&account, Purpose::Caller, interrupt, until, move |s| {
-                let mut layout = Layout::look_up(s, &table, &content, &embedding, hash.as_deref(), &meaning)?;
+                let filter = filter.as_deref();
+                let mut layout = Layout::look_up(s, &table, &content, &embedding, hash.as_deref(), filter, &meaning)?;
                 let remark = layout.must_be_writable(s)?;
-                rows::prepare(s, &layout, filter.as_deref())?;
+                rows::prepare(s, &layout, filter)?;
                 Ok((layout, remark))
             });
             let (found, remark) =
@@ -606,6 +602,9 @@ impl Job<'_> {
                 self.table_locked = None;
             }
             self.exhausted = !page.more;
+            if page.cut {
+                self.remark("GROUP_CONCAT cut texts at group_concat_max_len, that of your session, and what was left is embedded; raise it there".to_owned());
+            }
             if page.last.is_some() {
                 self.after = page.last;
             }
@@ -742,12 +741,16 @@ impl Job<'_> {
             Kind::Interrupted(_) => Err(e),
             _ => {
                 let remark = format!("vectors of texts that are gone could not be taken away: {}", e.message());
-                if !self.remarks.contains(&remark) {
-                    self.remarks.push(remark);
-                }
+                self.remark(remark);
                 Ok(0)
             }
         })
+    }
+
+    fn remark(&mut self, remark: String) {
+        if !self.remarks.contains(&remark) {
+            self.remarks.push(remark);
+        }
     }
 
     /// A row without a text keeps no vector.

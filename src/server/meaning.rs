@@ -11,7 +11,7 @@ use crate::error::Result;
 const SQL_MODE: &str = "sql_mode";
 
 /// The variables, each with the assignment that sets it.
-const VARIABLES: [(&CStr, &str); 7] = [
+const VARIABLES: [(&CStr, &str); 8] = [
     (c"sql_mode", "SESSION sql_mode = ?"),
     (c"time_zone", "SESSION time_zone = ?"),
     (c"lc_time_names", "SESSION lc_time_names = ?"),
@@ -19,6 +19,7 @@ const VARIABLES: [(&CStr, &str); 7] = [
     (c"default_week_format", "SESSION default_week_format = ?"),
     (c"div_precision_increment", "SESSION div_precision_increment = ?"),
     (c"block_encryption_mode", "SESSION block_encryption_mode = ?"),
+    (c"group_concat_max_len", "SESSION group_concat_max_len = ?"),
 ];
 
 /// Modes that refuse data instead of meaning something. Vectors are written to the rows that were read without them.

@@ -137,6 +137,8 @@ pub struct ResultSet {
     pub rows: Vec<Row>,
     /// Rows changed.
     pub affected: u64,
+    /// How many warnings the statement left.
+    pub warnings: u32,
     /// The memory of the rows.
     pub share: Reservation,
 }
@@ -330,7 +332,8 @@ impl Session {
         if failed != 0 {
             return Err(self.failure.error("the server did not run an internal statement"));
         }
-        Ok(ResultSet { rows: collector.rows, affected: collector.affected, share: collector.share })
+        let Collector { rows, affected, warnings, share, .. } = collector;
+        Ok(ResultSet { rows, affected, warnings, share })
     }
 }
 
@@ -384,6 +387,7 @@ struct Collector {
     share: Reservation,
     no_memory: Option<Error>,
     affected: u64,
+    warnings: u32,
     error: Option<(u32, String)>,
 }
 
@@ -496,13 +500,14 @@ unsafe extern "C" fn get_string(context: *mut c_void, data: *const c_char, lengt
 unsafe extern "C" fn handle_ok(
     context: *mut c_void,
     _: c_uint,
-    _: c_uint,
+    warnings: c_uint,
     affected: c_ulonglong,
     _: c_ulonglong,
     _: *const c_char,
 ) {
     // SAFETY: see `collector`.
-    unsafe { collector(context) }.affected = affected;
+    let collector = unsafe { collector(context) };
+    (collector.affected, collector.warnings) = (affected, warnings);
 }
 unsafe extern "C" fn handle_error(context: *mut c_void, code: c_uint, text: *const c_char, _: *const c_char) {
     // SAFETY: see `collector`.

@@ -174,16 +174,17 @@ impl Layout {
     }
 
     /// Looks a table up with the rights of the session, and tries the expression, for which the session gets its `meaning`.
-    /// `content` is a column or an expression.
+    /// `content` is a column or an expression, `filter` a condition.
     pub fn look_up(
         s: &mut Session,
         table: &str,
         content: &str,
         embedding: &str,
         hash_column: Option<&str>,
+        filter: Option<&str>,
         meaning: &Meaning,
     ) -> Result<Self> {
-        let layout = Self::describe(s, table, content, embedding, hash_column, meaning)?;
+        let layout = Self::describe(s, table, content, embedding, hash_column, filter, meaning)?;
         layout.meaning.set_in(s)?;
         layout.probe(s)?;
         if layout.constant {
@@ -201,6 +202,7 @@ impl Layout {
         content: &str,
         embedding: &str,
         hash_column: Option<&str>,
+        filter: Option<&str>,
         meaning: &Meaning,
     ) -> Result<Self> {
         let (mut schema, mut table) = parse_table(table)?;
@@ -264,6 +266,9 @@ impl Layout {
                 format!("(\n{content}\n)")
             }
         };
+        if let Some(filter) = filter {
+            understand_condition(filter, &columns, &mut meaning)?;
+        }
         // In a zone where an hour comes twice, two of them can read alike.
         if columns.iter().any(|c| c.data_type == "timestamp" && key.iter().any(|k| k.name == c.name)) {
             meaning.forget_time_zone();
@@ -376,30 +381,47 @@ impl Layout {
 ///
 /// Returns whether the expression is the same for all rows, unless the server finds it wrong.
 fn understand(content: &str, columns: &[Column], meaning: &mut Meaning) -> Result<bool> {
+    const WHAT: &str = "content_column";
     let code = Code::of(content, !meaning.has_mode("NO_BACKSLASH_ESCAPES"));
-    refuse_user_variables("content_column", &code)?;
-    let has_names = columns.iter().any(|c| mentions(&code.code, &c.name));
-    let ansi = meaning.has_mode("ANSI_QUOTES");
-    let doubled = code.in_double_quotes.iter().find(|text| columns.iter().any(|c| c.name.eq_ignore_ascii_case(text)));
-    match doubled {
-        Some(_) if ansi => {}
-        Some(_) if !has_names => meaning.add_mode("ANSI_QUOTES"),
-        Some(name) => {
-            let name = cut(name, 64);
-            return Err(Error::invalid(format!(
-                "content_column: \"{name}\" is a text in this sql_mode, and also the name of a column; write `{name}` for the column or '{name}' for the text, or call the function without a schema in a session with ANSI_QUOTES"
-            )));
-        }
-        None => {}
-    }
+    refuse_user_variables(WHAT, &code)?;
+    let names_some = understand_quotes(WHAT, &code, columns, meaning)?;
     if code.has_bars && !meaning.has_mode("PIPES_AS_CONCAT") {
         meaning.add_mode("PIPES_AS_CONCAT");
     }
-    Ok(!has_names && doubled.is_none() && !code.code.contains('('))
+    Ok(!names_some && !code.code.contains('('))
+}
+
+/// The same for a condition, in which `a || b` is one as it stands.
+fn understand_condition(filter: &str, columns: &[Column], meaning: &mut Meaning) -> Result<()> {
+    const WHAT: &str = "option where";
+    let code = Code::of(filter, !meaning.has_mode("NO_BACKSLASH_ESCAPES"));
+    refuse_user_variables(WHAT, &code)?;
+    understand_quotes(WHAT, &code, columns, meaning).map(|_| ())
+}
+
+/// Whether what stands in double quotes are names or texts. Returns whether a column is named.
+fn understand_quotes(what: &str, code: &Code, columns: &[Column], meaning: &mut Meaning) -> Result<bool> {
+    let has_names = columns.iter().any(|c| mentions(&code.code, &c.name));
+    let Some(name) =
+        code.in_double_quotes.iter().find(|text| columns.iter().any(|c| c.name.eq_ignore_ascii_case(text)))
+    else {
+        return Ok(has_names);
+    };
+    if meaning.has_mode("ANSI_QUOTES") {
+        return Ok(true);
+    }
+    if has_names {
+        let name = cut(name, 64);
+        return Err(Error::invalid(format!(
+            "{what}: \"{name}\" is a text in this sql_mode, and also the name of a column; write `{name}` for the column or '{name}' for the text, or call the function without a schema in a session with ANSI_QUOTES"
+        )));
+    }
+    meaning.add_mode("ANSI_QUOTES");
+    Ok(true)
 }
 
 /// A user variable is known to its own session only.
-pub fn refuse_user_variables(what: &str, code: &Code) -> Result<()> {
+fn refuse_user_variables(what: &str, code: &Code) -> Result<()> {
     if !code.names_user_variable() {
         return Ok(());
     }

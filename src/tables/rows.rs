@@ -13,6 +13,7 @@ const ER_SERVER_SHUTDOWN: u32 = 1053;
 const ER_UPDATE_TABLE_USED: u32 = 1093;
 const ER_LOCK_WAIT_TIMEOUT: u32 = 1205;
 const ER_LOCK_DEADLOCK: u32 = 1213;
+const ER_CUT_VALUE_GROUP_CONCAT: u32 = 1260;
 const ER_QUERY_INTERRUPTED: u32 = 1317;
 const ER_QUERY_TIMEOUT: u32 = 3024;
 const ER_LOCK_NOWAIT: u32 = 3572;
@@ -34,6 +35,8 @@ pub struct Page {
     pub last: Option<Key>,
     /// Whether there may be more.
     pub more: bool,
+    /// Whether GROUP_CONCAT cut a text of theirs.
+    pub cut: bool,
 }
 
 /// A row with its vector.
@@ -122,9 +125,10 @@ pub fn read_page(
     match s.run(statement.as_bytes()) {
         Ok(result) => {
             let more = result.rows.len() == limit;
+            let cut = result.warnings > 0 && was_cut(s, layout)?;
             let (rows, bad, last) = statements::read(layout, result)?;
             let bad = bad.into_iter().map(|found| (found, not_readable())).collect();
-            Ok(Page { rows, bad, last, more })
+            Ok(Page { rows, bad, last, more, cut })
         }
         Err(error) if may_be_a_rows(&error) => {
             // Where it fails for no row too, it is not a row's fault.
@@ -133,6 +137,15 @@ pub fn read_page(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether GROUP_CONCAT cut a text in the statement before, of which the server only warns.
+fn was_cut(s: &mut Session, layout: &Layout) -> Result<bool> {
+    if !layout.content.to_ascii_lowercase().contains("group_concat") {
+        return Ok(false);
+    }
+    let codes = s.run(b"SHOW WARNINGS")?.rows.into_iter().map(|row| row.get::<u32>(1)).collect::<Result<Vec<_>>>()?;
+    Ok(codes.contains(&ER_CUT_VALUE_GROUP_CONCAT))
 }
 
 fn not_readable() -> Error {
