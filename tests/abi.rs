@@ -9,8 +9,6 @@
     missing_docs
 )]
 
-mod common;
-
 use std::ffi::{c_char, c_int, c_uchar, c_ulong, c_void, CString};
 use std::ptr;
 
@@ -336,10 +334,10 @@ fn panics_when_asked() {
 /// for a NULL.
 #[test]
 fn every_function_refuses_a_server_that_lacks_what_is_needed() {
-    let library = CString::new(common::built_library().into_os_string().into_encoded_bytes()).unwrap();
+    let library = CString::new(testkit::library::under_test().unwrap().into_os_string().into_encoded_bytes()).unwrap();
     let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
     assert!(!handle.is_null(), "the library can be loaded anywhere");
-    let script = common::script("install.sql");
+    let script = testkit::library::script("install.sql").unwrap();
     let statements = script.lines().filter(|line| line.contains("SONAME"));
     let names: Vec<&str> = statements
         .filter_map(|line| line.split_once("FUNCTION IF NOT EXISTS ")?.1.split_once(" RETURNS"))

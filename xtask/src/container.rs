@@ -159,7 +159,7 @@ fn tests(engine: &Engine, variables: Vec<(String, String)>, folder: &Path) -> Re
     let encode = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
     let url = format!("mysql://root:{}@localhost?socket={}", encode(PASSWORD), encode(&socket.display().to_string()));
     let status = cargo()
-        .args(["test", "--locked", "--package", "mysql-ml", "--test", "sql", "--test", "clients"])
+        .args(["test", "--locked", "--package", "mysql-ml", "--test", "server", "--", "sql::", "clients::"])
         .env("MYSQL_ML_TEST_URL", url)
         .env("MYSQL_ML_TEST_ENDPOINT_PORT", endpoint_port.to_string())
         .env("MYSQL_ML_TEST_SECRETS_DIR", &secrets)

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{bail, Context as _};
 use mysql::prelude::Queryable as _;
@@ -22,6 +23,24 @@ pub const INSTALL_SCRIPTS: [&str; 2] = ["install.sql", "install-ai.sql"];
 pub fn workspace_root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.ancestors().nth(2).unwrap_or(own).to_owned()
+}
+
+/// The library that tests load: the one that `MYSQL_ML_TEST_LIBRARY` names, such as that of a release, else a debug build.
+pub fn under_test() -> anyhow::Result<PathBuf> {
+    static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
+    if let Some(given) = std::env::var_os("MYSQL_ML_TEST_LIBRARY").filter(|path| !path.is_empty()) {
+        return Ok(PathBuf::from(given));
+    }
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if built.is_none() {
+        *built = Some(build(false, &|step| eprintln!("{step}"))?);
+    }
+    built.clone().context("no library was built")
+}
+
+/// A script of the repository's root, such as install.sql.
+pub fn script(name: &str) -> anyhow::Result<String> {
+    fs::read_to_string(workspace_root().join(name)).with_context(|| format!("cannot read {name}"))
 }
 
 /// Builds the library and returns the path of the `.so`.

@@ -4,6 +4,7 @@ mod home;
 mod process;
 mod settings;
 mod template;
+mod turn;
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -19,6 +20,7 @@ use crate::fetch::option;
 pub use crate::fetch::Distribution;
 use home::Home;
 use process::Process;
+pub use turn::Turn;
 
 /// How long a server may take to start, and how long to end.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -67,11 +69,15 @@ pub struct Server {
     x_port: u16,
     options: ServerOptions,
     distribution: Distribution,
+    _turn: Turn,
 }
 
 impl Server {
     /// Starts a server and waits until it answers. Its account `root` has no password.
+    ///
+    /// Where too many other threads of this program have servers, it waits for those first.
     pub fn start(distribution: &Distribution, options: ServerOptions) -> anyhow::Result<Server> {
+        let turn = Turn::shared();
         let home = match &options.dir {
             Some(folder) => Home::given(folder)?,
             None => Home::temporary(options.keep)?,
@@ -85,7 +91,8 @@ impl Server {
             template::instantiate(distribution, &options.args, &home.datadir())?;
         }
         let (port, x_port) = free_ports()?;
-        let mut server = Server { process: None, home, port, x_port, options, distribution: distribution.clone() };
+        let mut server =
+            Server { process: None, home, port, x_port, options, distribution: distribution.clone(), _turn: turn };
         if let Err(error) = server.launch() {
             // Between choosing a port and using it another process may have taken it.
             if !format!("{error:#}").contains(PORT_TAKEN) {

@@ -1,11 +1,7 @@
 //! Automatic embeddings on a real server: the event that fills changed rows, and what happens to it when the server
 //! restarts, another server takes over, the endpoint fails, or the table goes away.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
-use common::{start, start_bare, wait_until, Running};
+use crate::common::{self, start, start_bare, wait_until, Running};
 use mysql::prelude::Queryable;
 use mysql::Conn;
 use testkit::sqlscript;

@@ -1,15 +1,11 @@
 //! Credentials and limits on a real server: tokens that end, secrets that change, providers that say no.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{server_error, start, start_bare, Running, FILE_KEY};
+use crate::common::{server_error, start, start_bare, Running, FILE_KEY};
 use mysql::prelude::Queryable;
 use mysql::Conn;
 use serde_json::Value;

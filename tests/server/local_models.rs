@@ -1,9 +1,5 @@
 //! Models inside the server: vectors against golden values of sentence-transformers, files that are not as they should be,
 //! many sessions at once, kills, memory, fetching.
-#![cfg(feature = "local")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,7 +18,7 @@ use mysql_ml::threads::interrupt::CancelToken;
 use serde_json::json;
 use testkit::tiny_model::{self, bert_tensors, write_safetensors};
 
-use common::{server_error, start, Running};
+use crate::common::{server_error, start, Running};
 use mysql::prelude::Queryable;
 use mysql::Conn;
 
@@ -40,7 +36,7 @@ fn golden() -> Vec<(String, Vec<f32>)> {
         let vector = bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect();
         (value["text"].as_str().unwrap().to_owned(), vector)
     };
-    include_str!("golden/minilm.jsonl").lines().map(read).collect()
+    include_str!("../golden/minilm.jsonl").lines().map(read).collect()
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {

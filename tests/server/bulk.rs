@@ -1,14 +1,10 @@
 //! Bulk embedding on a real server: stops, edits, failures and crashes in the middle.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{server_error, start, start_bare, wait_until, Running};
+use crate::common::{server_error, start, start_bare, wait_until, Running};
 use fake_providers::{embedding_for, Answer};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};

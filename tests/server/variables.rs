@@ -1,10 +1,6 @@
 //! What sessions inside the server inherit: the GLOBAL values of session variables change no result of the library.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
-use common::{start, Running};
+use crate::common::{start, Running};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 

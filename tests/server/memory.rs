@@ -1,14 +1,10 @@
 //! The server's memory under large arguments, answers and results: bounded, shared fairly, given back.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{server_error, start, start_bare, wait_until, Running};
+use crate::common::{server_error, start, start_bare, wait_until, Running};
 use fake_providers::Answer;
 use mysql::prelude::Queryable;
 use mysql::Conn;

@@ -1,15 +1,11 @@
 //! Answers of endpoints that repeat keys, dress failures as successes or are odd in other ways, on a real server.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::common::{self, server_error, Running};
 use base64::prelude::{Engine as _, BASE64_STANDARD};
-use common::{server_error, Running};
 use fake_providers::{Answer, Recorded};
 use mysql::prelude::Queryable;
 use mysql::Conn;

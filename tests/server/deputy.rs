@@ -1,11 +1,7 @@
 //! No account's stored text runs as another account, and no account stops another's work: attacks on automatic
 //! embeddings, jobs and registrations by accounts with the usual rights, on a real server.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
-use common::{server_error, start, wait_until, Running};
+use crate::common::{self, server_error, start, wait_until, Running};
 use mysql::prelude::Queryable;
 use mysql::Conn;
 use testkit::sqlscript;

@@ -1,10 +1,6 @@
 //! The caches on a real server: what is on disk survives, stays within its size and is never wrong; identical texts
 //! are sent once.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{symlink, FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -13,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use common::{server_error, start, wait_until, Running};
+use crate::common::{self, server_error, start, wait_until, Running};
 use fake_providers::embedding_for;
 use mysql::prelude::Queryable;
 use mysql::Conn;

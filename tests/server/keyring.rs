@@ -1,13 +1,9 @@
 //! Secrets in the server's keyring: stored, used, replaced, dropped, and seen nowhere.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use common::{holds, server_error, start, start_with_keyring, Running, KEYRING_KEY};
+use crate::common::{self, holds, server_error, start, start_with_keyring, Running, KEYRING_KEY};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 

@@ -1,11 +1,7 @@
 //! What crashes the server by itself when a loadable function is near, a short run of the statement fuzzer, and whether
 //! the threat model names tests that exist.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
-use common::{server_error, start};
+use crate::common::{self, server_error, start};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 
@@ -123,6 +119,7 @@ fn subqueries_beside_loadable_functions_work_wherever_the_server_does() {
 /// `cargo xtask fuzz sql` runs for longer, with another seed each time.
 #[test]
 fn random_statements_of_several_accounts_do_no_harm() {
+    let _alone = testkit::mysqld::Turn::alone();
     let options = testkit::fuzz::Options { seconds: 8, seed: 1, sessions: 8 };
     let report =
         testkit::fuzz::run(common::distribution(), &common::built_library(), &options, &|step| eprintln!("{step}"));
@@ -152,8 +149,10 @@ fn every_test_that_the_threat_model_names_exists() {
         }
         let (place, test) = name.rsplit_once("::").unwrap_or_else(|| panic!("{name} is no test's name"));
         let place = place.replace("::", "/");
-        let files = [format!("tests/{place}.rs"), format!("src/{place}.rs"), format!("src/{place}/mod.rs")];
-        let text: String = files.iter().filter_map(|file| std::fs::read_to_string(root.join(file)).ok()).collect();
+        let crates = std::fs::read_dir(root.join("crates")).unwrap().map(|entry| entry.unwrap().path().join("src"));
+        let folders = crates.chain(["src", "tests", "tests/server"].map(|folder| root.join(folder)));
+        let files = folders.flat_map(|folder| [folder.join(format!("{place}.rs")), folder.join(&place).join("mod.rs")]);
+        let text: String = files.filter_map(|file| std::fs::read_to_string(file).ok()).collect();
         assert!(
             text.contains(&format!("#[test]\n    fn {test}()")) || text.contains(&format!("#[test]\nfn {test}()")),
             "{name}"

@@ -1,15 +1,11 @@
 //! One row never costs the others: rows that cannot be read, embedded or written, endpoints that fail over one text or for a
 //! while, locks of others.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{server_error, start, wait_until, Running};
+use crate::common::{server_error, start, wait_until, Running};
 use fake_providers::{embedding_for, Answer, Recorded};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};

@@ -4,15 +4,12 @@
 //! The checks are programs in tests/clients. The clients come from PyPI and npm, once. Where they cannot be had, the
 //! tests say so and pass; in CI (the environment variable `CI`) they fail.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
+use crate::common;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::site::{self, Site};
+use crate::common::site::{self, Site};
 use mysql::prelude::Queryable;
 use testkit::{clients, library};
 

@@ -1,7 +1,5 @@
 //! A private server with the library installed and a local model endpoint beside it.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
 pub mod site;
 
 use std::path::PathBuf;
@@ -32,16 +30,11 @@ pub fn distribution() -> &'static Distribution {
 }
 
 pub fn built_library() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    // A library that was built before, such as that of a release.
-    if let Some(given) = std::env::var_os("MYSQL_ML_TEST_LIBRARY").filter(|path| !path.is_empty()) {
-        return PathBuf::from(given);
-    }
-    BUILT.get_or_init(|| library::build(false, &|step| eprintln!("{step}")).expect("the library builds")).clone()
+    library::under_test().expect("the library builds")
 }
 
 pub fn script(name: &str) -> String {
-    std::fs::read_to_string(library::workspace_root().join(name)).expect("a script of the repository")
+    library::script(name).unwrap()
 }
 
 /// Starts a server with `args`, without installing anything.

@@ -1,13 +1,9 @@
 //! What the library does to a server under stress: kills, panics, shutdown, many sessions, reinstallation.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{holds, script, server_error, start, start_bare, wait_until, Running, ENV_KEY};
+use crate::common::{self, holds, script, server_error, start, start_bare, wait_until, Running, ENV_KEY};
 use fake_providers::{Certificate, Endpoint};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};

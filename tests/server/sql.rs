@@ -1,6 +1,6 @@
 //! The SQL suite: files of statements in tests/sql with the output they must give.
 //!
-//! A case is a line in a .sql file; `MYSQL_ML_RECORD=1 cargo test --test sql` writes the expected output (.out)
+//! A case is a line in a .sql file; `MYSQL_ML_RECORD=1 cargo test --test server sql::sql_suite` writes the expected output (.out)
 //! anew, to be read before it is committed. `MYSQL_ML_SUITE=name` runs one file.
 //!
 //! In a file, `{{endpoint}}` is the address of a local model endpoint (crates/fake-providers/src/lib.rs lists its paths), and
@@ -16,16 +16,12 @@
 //! | a column called `seconds` | is shown as `#` |
 //! | `--@ secret NAME` | Secret Manager holds the key under this name from here on |
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use common::site::{self, Site};
-use common::{start_bare, Running, ENV_KEY, FILE_KEY};
+use crate::common::site::{self, Site};
+use crate::common::{start_bare, Running, ENV_KEY, FILE_KEY};
 use fake_providers::hub::Hub;
 use fake_providers::{Endpoint, Internet};
 use mysql::consts::ColumnFlags;

@@ -1,13 +1,9 @@
 //! docs/backup.md: dumps by mysqldump, restored into servers that have the library.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
 use std::io::Write;
 use std::process::{Output, Stdio};
 
-use common::{script, server_error, start, start_bare, Running};
+use crate::common::{script, server_error, start, start_bare, Running};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 

@@ -1,13 +1,9 @@
 //! No account's work stops another's, and no slow endpoint, function or job anything but itself.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-mod common;
-
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use common::{server_error, start, start_bare, wait_until, Running};
+use crate::common::{server_error, start, start_bare, wait_until, Running};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use testkit::xprotocol::XSession;
