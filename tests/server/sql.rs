@@ -1,20 +1,4 @@
-//! The SQL suite: files of statements in tests/sql with the output they must give.
-//!
-//! A case is a line in a .sql file; `MYSQL_ML_RECORD=1 cargo test --test server sql::sql_suite` writes the expected output (.out)
-//! anew, to be read before it is committed. `MYSQL_ML_SUITE=name` runs one file.
-//!
-//! In a file, `{{endpoint}}` is the address of a local model endpoint (crates/fake-providers/src/lib.rs lists its paths), and
-//! lines that start with `--@` direct the run:
-//!
-//! | directive | meaning |
-//! |---|---|
-//! | `--@ user NAME` | go on as this user, whose password is empty |
-//! | `--@ protocol text/prepared/x` | how statements are sent from here on |
-//! | `--@ clear` | forgets the requests so far: how many a broken connection takes depends on which others are open |
-//! | `--@ requests` | shows how many requests the endpoint got since it was last asked |
-//! | `--@ last METHOD/PATH/BODY/header NAME` | shows this of the last request |
-//! | a column called `seconds` | is shown as `#` |
-//! | `--@ secret NAME` | Secret Manager holds the key under this name from here on |
+//! The SQL suite: files of statements in tests/sql with the output they must give. tests/sql/README.md describes them.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

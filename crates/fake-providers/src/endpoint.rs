@@ -31,7 +31,7 @@ pub fn serve(listen: SocketAddr) -> anyhow::Result<()> {
     }
 }
 
-/// A running local HTTP/1.1 server; dropping it stops it. See the module for its paths.
+/// A running local HTTP/1.1 server; dropping it stops it. The crate lists its paths.
 pub struct Endpoint {
     pub(crate) shared: Arc<Shared>,
     routes: Arc<Routes>,
@@ -154,7 +154,7 @@ impl Endpoint {
     }
 
     /// Makes the embedding routes, but not the providers', answer this vector for every text, encoded once, whatever width
-    /// was asked for; None restores the vectors of [`embedding_for`].
+    /// was asked for; None restores the vectors of [`embedding_for`](crate::embedding_for).
     pub fn set_fixed_vector(&self, vector: Option<&[f32]>) {
         let fixed = vector.map(|vector| Arc::new(FixedVector::new(vector)));
         let slot = self.shared.fixed_vector.write();

@@ -2,8 +2,8 @@
 
 use serde_json::{json, Value};
 
+use super::call::{either, reply_to, vector, Call};
 use super::strict::{self, optional, required, Fault, Kind, Member, Violation};
-use super::{either, reply_to, vector, Call};
 use crate::answer::Answer;
 use crate::embedding::tokens;
 

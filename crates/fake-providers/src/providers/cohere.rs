@@ -4,8 +4,8 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use serde_json::{json, Map, Value};
 
+use super::call::{either, ranking, reply_to, test_width, Call};
 use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Violation};
-use super::{either, ranking, reply_to, test_width, Call};
 use crate::answer::Answer;
 use crate::embedding::{embedding_for, tokens};
 

@@ -4,8 +4,9 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use serde_json::{json, Value};
 
+use super::call::{either, halves, ranking, reply_to, vector, Call};
 use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Object, Violation};
-use super::{anthropic, either, google_identity, halves, ranking, reply_to, vector, Call};
+use super::{anthropic, google_identity};
 use crate::answer::Answer;
 use crate::embedding::tokens;
 

@@ -1,18 +1,19 @@
 //! How Google's clients come by access tokens: the OAuth and STS services, the credentials of service accounts and
 //! the metadata server.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use base64::Engine;
 use ring::signature::{KeyPair, RsaKeyPair, UnparsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
 use serde_json::{json, Value};
 
+use super::call::{either, form, Call};
+use super::google;
+use super::state::HOUR;
 use super::strict::{self, optional, required, Kind, Member};
-use super::{either, form, google, Call};
 use crate::answer::Answer;
 
 /// The private key of the account that the tests use; public on purpose.
@@ -31,50 +32,8 @@ const AUDIENCE: &str =
 const JWT_TYPE: &str = "urn:ietf:params:oauth:token-type:jwt";
 const ACCESS_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-const HOUR: u64 = 3600;
 /// How far the clocks of client and server may be apart, in seconds.
 const SKEW: i64 = 60;
-
-/// The access tokens handed out.
-pub(crate) struct Tokens {
-    valid: HashMap<String, Instant>,
-    issued: u64,
-    lifetime: Duration,
-}
-
-impl Default for Tokens {
-    fn default() -> Self {
-        Self { valid: HashMap::new(), issued: 0, lifetime: Duration::from_secs(HOUR) }
-    }
-}
-
-impl Tokens {
-    /// A new token and how long it is good for.
-    fn issue(&mut self) -> (String, Duration) {
-        self.issued += 1;
-        let noise = UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_nanos());
-        let token = format!("ya29.test-{}-{noise:08x}", self.issued);
-        let now = Instant::now();
-        self.valid.insert(token.clone(), now.checked_add(self.lifetime).unwrap_or(now));
-        (token, self.lifetime)
-    }
-
-    pub(crate) fn set_lifetime(&mut self, lifetime: Duration) {
-        self.lifetime = lifetime;
-    }
-
-    pub(crate) fn revoke(&mut self) {
-        self.valid.clear();
-    }
-
-    pub(crate) fn issued(&self) -> u64 {
-        self.issued
-    }
-
-    fn is_valid(&self, token: &str) -> bool {
-        self.valid.get(token).is_some_and(|expiry| Instant::now() < *expiry)
-    }
-}
 
 /// A key file of the service account that this endpoint knows.
 pub(crate) fn service_account_key(token_uri: &str) -> Value {

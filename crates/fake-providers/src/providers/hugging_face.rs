@@ -2,8 +2,9 @@
 
 use serde_json::{json, Value};
 
+use super::call::{either, ranking, reply_to, vector, Call};
+use super::openai;
 use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Object, Violation};
-use super::{either, openai, ranking, reply_to, vector, Call};
 use crate::answer::Answer;
 use crate::embedding::tokens;
 

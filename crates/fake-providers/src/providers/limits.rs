@@ -1,56 +1,17 @@
 //! Limiters before other routes.
 
-use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{openai, Call};
+use super::call::Call;
+use super::openai;
 use crate::answer::Answer;
 use crate::reply::Reply;
 
 /// How long an answer takes where only so many may be under way.
 const BUSY: Duration = Duration::from_millis(20);
-
-/// So many requests in each window.
-struct Limit {
-    per_window: u32,
-    window: Duration,
-    /// When the current window began; one begins with its first request.
-    begin: Option<Instant>,
-    used: u32,
-}
-
-/// What the limiters remember.
-#[derive(Default)]
-pub(crate) struct Limits {
-    limit: Option<Limit>,
-    /// When the pauses end, by path.
-    pauses: HashMap<String, Instant>,
-    /// How many requests are under way, by how many may be.
-    busy: HashMap<u32, u32>,
-    refused: u64,
-}
-
-impl Limits {
-    /// Forgets what has happened, not what is allowed or still under way.
-    pub(crate) fn clear(&mut self) {
-        if let Some(limit) = &mut self.limit {
-            limit.begin = None;
-        }
-        self.pauses.clear();
-        self.refused = 0;
-    }
-
-    pub(crate) fn set(&mut self, per_window: u32, window: Duration) {
-        self.limit = Some(Limit { per_window, window, begin: None, used: 0 });
-    }
-
-    pub(crate) fn refused(&self) -> u64 {
-        self.refused
-    }
-}
 
 /// A duration as Go writes it: `1m30s`, `1.5s`, `20ms`.
 fn go_duration(duration: Duration) -> String {

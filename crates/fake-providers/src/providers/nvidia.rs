@@ -4,8 +4,9 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine as _;
 use serde_json::{json, Value};
 
+use super::call::{either, ranking, test_width, Call};
+use super::openai;
 use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Violation};
-use super::{either, openai, ranking, test_width, Call};
 use crate::answer::Answer;
 use crate::embedding::{embedding_for, tokens};
 

@@ -2,8 +2,8 @@
 
 use serde_json::{json, Value};
 
+use super::call::{either, halves, reply_to, test_width, vector, Call};
 use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Object, Violation};
-use super::{either, halves, reply_to, test_width, vector, Call};
 use crate::answer::Answer;
 use crate::embedding::tokens;
 

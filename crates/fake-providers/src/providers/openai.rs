@@ -4,8 +4,8 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use serde_json::{json, Value};
 
+use super::call::{either, halves, reply_to, test_width, Call};
 use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Violation};
-use super::{either, halves, reply_to, test_width, Call};
 use crate::answer::Answer;
 use crate::embedding::{embedding_for, tokens};
 

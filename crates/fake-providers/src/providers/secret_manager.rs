@@ -4,7 +4,8 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use serde_json::json;
 
-use super::{either, google, google_identity, Call};
+use super::call::{either, Call};
+use super::{google, google_identity};
 use crate::answer::Answer;
 
 /// The version that `latest` stands for.

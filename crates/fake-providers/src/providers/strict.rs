@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Call;
+use super::call::Call;
 
 /// What a member may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

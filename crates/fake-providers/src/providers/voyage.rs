@@ -2,8 +2,9 @@
 
 use serde_json::{json, Value};
 
+use super::call::{either, ranking, test_width, Call};
 use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Violation};
-use super::{cohere, either, openai, ranking, test_width, Call};
+use super::{cohere, openai};
 use crate::answer::Answer;
 use crate::embedding::{embedding_for, tokens};
 

@@ -97,7 +97,8 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 let _turn = Turn::shared();
-                started.send(lock().alone).is_ok()
+                let alone = lock().alone;
+                started.send(alone).is_ok()
             });
             scope.spawn(|| {
                 let _turn = Turn::alone();
