@@ -11,7 +11,7 @@ use udf::{ArgList, Init, Process, UdfCfg};
 
 use super::service::ServiceRef;
 use super::symbols::{statement_api, UdfMetadata};
-use crate::error::{Error, Result};
+use mysql_ml_base::error::{Error, Result};
 
 /// The SQL type the server sees in an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use super::{guard, stored_program};
 
 fn init<F: SqlFunction>(cfg: &UdfCfg<Init>, args: &ArgList<Init>) -> std::result::Result<F, String> {
     guard::entry(F::NAME, || {
-        guard::injected_panic("init");
+        mysql_ml_base::panics::injected_panic("init");
         require_server()?;
         let setup = Setup::new(cfg, args);
         stored_program::refuse_subquery(&setup.args)?;
@@ -59,7 +59,7 @@ macro_rules! export {
                     return Err(error);
                 }
                 guard::entry(<$function as SqlFunction>::NAME, || {
-                    guard::injected_panic("call");
+                    mysql_ml_base::panics::injected_panic("call");
                     self.0.add(&Args::from_process(args))
                 })
                 .map_err(|_| NonZeroU8::MIN)
@@ -85,7 +85,7 @@ macro_rules! export {
                 _error: Option<NonZeroU8>,
             ) -> std::result::Result<Self::Returns<'a>, ProcessError> {
                 guard::entry(<$function as SqlFunction>::NAME, move || {
-                    guard::injected_panic("call");
+                    mysql_ml_base::panics::injected_panic("call");
                     self.0.call(&Args::from_process(args))
                 })
                 .map_err(|_| ProcessError)

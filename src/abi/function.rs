@@ -1,7 +1,7 @@
 //! What a loadable function is, to the rest of the library.
 
 use super::args::{Args, Setup};
-use crate::error::Result;
+use mysql_ml_base::error::Result;
 
 /// A loadable function. One value lives from init to deinit: for one occurrence of the function in a statement.
 pub trait SqlFunction: Sized {

@@ -2,21 +2,22 @@
 //!
 //! A panic that left an `extern "C"` function would abort mysqld, so every entry point runs through here.
 
-use std::cell::RefCell;
 use std::ffi::CString;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Once;
 
-use super::symbols::statement_api;
-use crate::error::{Error, Result};
+use mysql_ml_base::error::Result;
+use mysql_ml_base::host::{self, Host};
+use mysql_ml_base::panics::catch;
 
-thread_local! {
-    static PANIC_PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
-}
+use super::symbols::statement_api;
+use crate::server::caller::current_account;
+use crate::server::memory::give_back;
+use crate::server::statement::largest_result;
 
 /// Runs `f`; an error or a panic is raised on the statement in progress and comes back as `Err` with the text
 /// that was raised.
 pub fn entry<T>(function: &'static str, f: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
+    install_host();
     match catch(f) {
         Ok(value) => Ok(value),
         Err(error) => {
@@ -27,16 +28,18 @@ pub fn entry<T>(function: &'static str, f: impl FnOnce() -> Result<T>) -> std::r
     }
 }
 
-/// Runs `f`; a panic becomes an error of kind `Internal`. Also the outermost frame of our own threads.
-pub fn catch<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    quiet_panics();
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(result) => result,
-        Err(_payload) => {
-            let place = PANIC_PLACE.with(|p| p.borrow_mut().take());
-            Err(Error::internal(format!("panic at {}", place.as_deref().unwrap_or("an unknown place"))))
+/// Installs this server as the host of the library, once.
+fn install_host() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if statement_api().my_message.is_some() {
+            host::install(Host {
+                current_account: || current_account().ok(),
+                release_free_memory: give_back,
+                largest_result,
+            });
         }
-    }
+    });
 }
 
 /// Raises an error on the statement that this thread is executing. Outside of a server nothing happens.
@@ -45,46 +48,4 @@ fn raise(code: u32, message: &str) {
     let text = CString::new(message.replace('\0', " ")).unwrap_or_default();
     // SAFETY: my_message copies the NUL-terminated text into the diagnostics area of the current statement.
     unsafe { my_message(code, text.as_ptr(), 0) };
-}
-
-/// Inside a server a panic's text must not go to the error log: it may quote user data. Only the place is kept.
-/// The hook is this library's own: std is linked statically into it.
-fn quiet_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        if statement_api().my_message.is_none() {
-            return;
-        }
-        std::panic::set_hook(Box::new(|info| {
-            let place = info.location().map(|l| format!("{}:{}", l.file(), l.line()));
-            PANIC_PLACE.with(|p| *p.borrow_mut() = place);
-        }));
-    });
-}
-
-/// In debug builds, panics where `MYSQL_ML_PANIC_IN` says (`init`, `call` or `request`): how the tests reach the
-/// guards of every entry point and of the threads that send requests. Release builds hold nothing of it.
-#[inline]
-pub fn injected_panic(_stage: &str) {
-    #[cfg(debug_assertions)]
-    {
-        static WANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
-        let wanted = WANTED.get_or_init(|| std::env::var("MYSQL_ML_PANIC_IN").ok());
-        #[allow(clippy::panic)]
-        if wanted.as_deref() == Some(_stage) {
-            panic!("injected");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[allow(clippy::panic)]
-    fn a_panic_becomes_an_error() {
-        let e = catch::<()>(|| panic!("boom")).unwrap_err();
-        assert_eq!(e.kind(), crate::error::Kind::Internal);
-    }
 }

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 
 use super::args::Args;
 use super::symbols::lookup;
-use crate::error::{Error, Kind, Result};
+use mysql_ml_base::error::{Error, Kind, Result};
 
 /// Refuses a call in an expression of a stored program that has a subquery in an argument, or is itself in one.
 pub fn refuse_subquery(args: &Args<'_>) -> Result<()> {

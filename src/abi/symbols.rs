@@ -9,7 +9,7 @@ use std::ffi::{c_char, c_int, c_uint, c_ulong, c_ulonglong, c_void, CStr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::OnceLock;
 
-use crate::error::{Error, Kind, Result};
+use mysql_ml_base::error::{Error, Kind, Result};
 
 /// A type of the server whose inside is not ours to see.
 macro_rules! opaque {

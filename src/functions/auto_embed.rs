@@ -2,8 +2,8 @@
 //! routines of the schema `ai` call. Names and arguments are those of AlloyDB's automatic embeddings.
 
 use super::command::{command, required};
-use crate::engine::Engine;
-use crate::error::Error;
+use crate::jobs::Jobs;
+use mysql_ml_base::error::Error;
 
 command! {
     /// `ml_initialize_embeddings(model_id, table_name, content_column, embedding_column, batch_size,
@@ -26,7 +26,7 @@ command! {
             required(v, 3, "embedding_column")?,
         ];
         let [batch_size, mode] = [4, 5].map(|i| v.get(i).copied().flatten());
-        Engine::global().initialize_embeddings(arguments, batch_size, mode, interrupt)
+        Jobs::global().initialize_embeddings(arguments, batch_size, mode, interrupt)
     }
 }
 command! {
@@ -38,9 +38,9 @@ command! {
     |v, _, interrupt| {
         let [table, embedding, batch_size, caller] = [0, 1, 2, 3].map(|i| v.get(i).copied().flatten());
         match (caller, table, embedding) {
-            (None, ..) => Engine::global().refresh_embeddings(table, embedding, batch_size, interrupt),
+            (None, ..) => Jobs::global().refresh_embeddings(table, embedding, batch_size, interrupt),
             (Some("event"), Some(table), Some(embedding)) => {
-                Engine::global().refresh_by_event(table, embedding, interrupt)
+                Jobs::global().refresh_by_event(table, embedding, interrupt)
             }
             _ => Err(Error::invalid("argument caller takes 'event' with a table and a column, else leave it out")),
         }
@@ -52,11 +52,11 @@ command! {
     DropEmbeddingConfig = "ml_drop_embedding_config", &[&["table_name"], &["embedding_column"]], 1,
     |v, _, interrupt| {
         let [table, embedding] = [0, 1].map(|i| v.get(i).copied().flatten());
-        Engine::global().drop_embedding_config(table, embedding, interrupt).map(|n| n.to_string())
+        Jobs::global().drop_embedding_config(table, embedding, interrupt).map(|n| n.to_string())
     }
 }
 command! {
     /// `ml_embedding_progress()`: a JSON array of the columns that are kept embedded, of tables that the caller can see.
     EmbeddingProgress = "ml_embedding_progress", &[], 0,
-    |_, _, interrupt| Engine::global().embedding_progress(interrupt)
+    |_, _, interrupt| Jobs::global().embedding_progress(interrupt)
 }

@@ -4,11 +4,11 @@ use std::ffi::CStr;
 
 use super::model_call::ModelCall;
 use crate::abi::args::Setup;
-use crate::engine::Engine;
-use crate::error::Result;
-use crate::memory::Held;
-use crate::models::store::Routine;
-use crate::threads::interrupt::Interrupt;
+use mysql_ml_base::error::Result;
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::memory::Held;
+use mysql_ml_core::engine::store::Routine;
+use mysql_ml_core::engine::Engine;
 
 /// `ml_embedding_batch(model_id, contents)`: the embeddings of the texts in a JSON array, as utf8mb4 JSON text: an
 /// array of base64 strings of little-endian 32-bit floats, in the order of the texts, null for null. NULL for a NULL

@@ -5,11 +5,12 @@ use std::marker::PhantomData;
 use super::named::{bind, Bound};
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
-use crate::error::Result;
-use crate::memory::{Held, Reservation};
+use crate::jobs::Jobs;
 use crate::server::sql::{purpose, Purpose};
 use crate::server::statement::{check_result, StatementInterrupt};
-use crate::threads::interrupt::Interrupt;
+use mysql_ml_base::error::Result;
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::memory::{Held, Reservation};
 
 /// One registry function.
 pub trait Command {
@@ -44,10 +45,10 @@ macro_rules! command {
             fn run(
                 values: &[Option<&str>],
                 by_name: bool,
-                interrupt: &dyn $crate::threads::interrupt::Interrupt,
-            ) -> $crate::error::Result<Option<String>> {
+                interrupt: &dyn mysql_ml_base::interrupt::Interrupt,
+            ) -> mysql_ml_base::error::Result<Option<String>> {
                 type Run =
-                    fn(&[Option<&str>], bool, &dyn $crate::threads::interrupt::Interrupt) -> $crate::error::Result<String>;
+                    fn(&[Option<&str>], bool, &dyn mysql_ml_base::interrupt::Interrupt) -> mysql_ml_base::error::Result<String>;
                 let run: Run = $run;
                 run(values, by_name, interrupt).map(Some)
             }
@@ -81,7 +82,9 @@ impl<C: Command> BytesFunction for CommandFunction<C> {
         }
         let values =
             (0..C::PARAMETERS.len()).map(|p| self.bound.text(args, p, C::PARAMETERS)).collect::<Result<Vec<_>>>()?;
-        self.result = match C::run(&values, self.bound.by_name, &StatementInterrupt::current())? {
+        let interrupt = StatementInterrupt::current();
+        Jobs::global().look_after_jobs(&interrupt);
+        self.result = match C::run(&values, self.bound.by_name, &interrupt)? {
             Some(result) => {
                 check_result(result.len())?;
                 let share = Reservation::take(result.len(), "the result")?;
@@ -99,5 +102,5 @@ pub fn required<'a>(values: &[Option<&'a str>], p: usize, name: &str) -> Result<
         .get(p)
         .copied()
         .flatten()
-        .ok_or_else(|| crate::error::Error::invalid(format!("argument {name} is NULL; give a value")))
+        .ok_or_else(|| mysql_ml_base::error::Error::invalid(format!("argument {name} is NULL; give a value")))
 }

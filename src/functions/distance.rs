@@ -5,8 +5,8 @@
 
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{RealFunction, SqlFunction};
-use crate::error::{Error, Result};
-use crate::vector::Measure;
+use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::vector::Measure;
 
 /// Declares a function of two vectors with a fixed measure.
 macro_rules! fixed {

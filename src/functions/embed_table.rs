@@ -1,7 +1,7 @@
 //! `ml_embed_table(model_id, table, content_column, embedding_column, options)`.
 
 use super::command::{command, required};
-use crate::engine::Engine;
+use crate::jobs::Jobs;
 
 command! {
     /// `ml_embed_table(model_id, table, content_column, embedding_column, options)`: embeds the rows of a table that lack
@@ -15,6 +15,6 @@ command! {
             required(v, 2, "content_column")?,
             required(v, 3, "embedding_column")?,
         ];
-        Engine::global().embed_table(arguments, v.get(4).copied().flatten(), interrupt)
+        Jobs::global().embed_table(arguments, v.get(4).copied().flatten(), interrupt)
     }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::model_call::ModelCall;
 use crate::abi::args::Setup;
-use crate::engine::Engine;
-use crate::error::Result;
-use crate::models::store::Routine;
-use crate::providers::Role;
-use crate::threads::interrupt::Interrupt;
-use crate::vector::MAX_DIMENSIONS;
+use mysql_ml_base::error::Result;
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::role::Role;
+use mysql_ml_base::vector::MAX_DIMENSIONS;
+use mysql_ml_core::engine::store::Routine;
+use mysql_ml_core::engine::Engine;
 
 /// `ml_embedding(model_id, content)`: the embedding of a text as VECTOR bytes (little-endian 32-bit floats), at
 /// most 16383 dimensions. NULL for a NULL model or text, without a call. Follows Cloud SQL's `mysql.ml_embedding`.

@@ -8,12 +8,13 @@ use serde_json::Value;
 use super::named::{bind, Bound};
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{AggregateFunction, BytesFunction, SqlFunction};
-use crate::engine::gather::{Gather, MAX_TEXTS};
-use crate::engine::Engine;
-use crate::error::{Error, Kind, Result};
-use crate::memory::Held;
+use crate::jobs::Jobs;
+use crate::registry::engine::engine;
 use crate::server::sql::refuse_inside_user_functions;
 use crate::server::statement::{ProcessState, StatementInterrupt};
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::memory::Held;
+use mysql_ml_core::engine::gather::{Gather, MAX_TEXTS};
 
 const PARAMETERS: &[&[&str]] = &[&["model_id"], &["key"], &["content", "contents"]];
 /// What a key takes besides its bytes, in the list of rows and the order of the result.
@@ -82,7 +83,8 @@ impl AggregateFunction for EmbeddingAgg {
             None => {
                 let first = FirstRow { key: key.to_owned(), content: content.map(str::to_owned) };
                 refuse_rollup(self.abandoned.take(), &first)?;
-                let texts = Gather::new(Engine::global(), model_id, &interrupt)?;
+                Jobs::global().look_after_jobs(&interrupt);
+                let texts = Gather::new(engine(), model_id, &interrupt)?;
                 self.group.insert(Group { model_id: model_id.to_owned(), texts, rows: 0, keys: BTreeMap::new(), first })
             }
         };
@@ -133,7 +135,7 @@ impl BytesFunction for EmbeddingAgg {
         let _state = ProcessState::set(STATE);
         let place = |number: u64| {
             let key = group.keys.iter().find(|(_, n)| **n == Some(number)).map_or("", |(key, _)| key.as_str());
-            format!("key '{}'", crate::error::cut(key, 60))
+            format!("key '{}'", mysql_ml_base::error::cut(key, 60))
         };
         let answers = group.texts.finish(place, &StatementInterrupt::current())?;
         let beside = group.keys.keys().map(|key| encoded_length(key) + 2).sum::<usize>() + 2;

@@ -3,12 +3,13 @@
 use super::named::{bind, Bound};
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
-use crate::engine::Engine;
-use crate::error::Result;
-use crate::memory::Held;
-use crate::providers::chat::GenerateOptions;
+use crate::jobs::Jobs;
+use crate::registry::engine::engine;
 use crate::server::sql::{purpose, refuse_inside_user_functions, Purpose};
 use crate::server::statement::{check_result, ProcessState, StatementInterrupt};
+use mysql_ml_base::error::Result;
+use mysql_ml_base::memory::Held;
+use mysql_ml_core::providers::chat::GenerateOptions;
 
 const PARAMETERS: &[&[&str]] = &[&["model_id"], &["prompt"], &["options"]];
 
@@ -42,7 +43,9 @@ impl BytesFunction for Generate {
         refuse_inside_user_functions()?;
         let options = options.map(GenerateOptions::parse).transpose()?.unwrap_or_default();
         let _state = ProcessState::set(c"waiting for a model: ml_generate");
-        self.answer = Engine::global().generate(model_id, prompt, &options, &StatementInterrupt::current())?;
+        let interrupt = StatementInterrupt::current();
+        Jobs::global().look_after_jobs(&interrupt);
+        self.answer = engine().generate(model_id, prompt, &options, &interrupt)?;
         check_result(self.answer.len())?;
         Ok(Some(self.answer.as_bytes()))
     }

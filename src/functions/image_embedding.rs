@@ -8,14 +8,15 @@ use super::model_call::Right;
 use super::named::{bind_with_bytes, Bound};
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
-use crate::engine::Engine;
-use crate::error::Result;
-use crate::memory::Reservation;
-use crate::models::store::Routine;
-use crate::providers::image::Image;
+use crate::jobs::Jobs;
+use crate::registry::engine::engine;
 use crate::server::sql::{purpose, refuse_inside_user_functions, Purpose};
 use crate::server::statement::{ProcessState, StatementInterrupt};
-use crate::vector::MAX_DIMENSIONS;
+use mysql_ml_base::error::Result;
+use mysql_ml_base::memory::Reservation;
+use mysql_ml_base::vector::MAX_DIMENSIONS;
+use mysql_ml_core::engine::store::Routine;
+use mysql_ml_core::providers::image::Image;
 
 const PARAMETERS: &[&[&str]] = &[&["model_id"], &["image"], &["mime_type", "mimetype"]];
 /// The place of the image.
@@ -70,7 +71,9 @@ impl BytesFunction for ImageEmbedding {
                 // Decoded, without white space, as base64, in a request, and copied out of the buffer of that.
                 let _copies = Reservation::take(image.len().saturating_mul(6), "the image")?;
                 let read = Image::read(image, mime_type)?;
-                let vector = Engine::global().image_embedding(model_id, &read, &StatementInterrupt::current())?;
+                let interrupt = StatementInterrupt::current();
+                Jobs::global().look_after_jobs(&interrupt);
+                let vector = engine().image_embedding(model_id, &read, &interrupt)?;
                 let (model_id, mime_type) = (model_id.to_owned(), mime_type.map(str::to_owned));
                 Done { model_id, image: digest, mime_type, vector }
             }

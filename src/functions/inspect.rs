@@ -3,14 +3,14 @@
 use serde_json::{json, Value};
 
 use super::command::{command, required, Command};
-use crate::engine::Engine;
-use crate::error::Result;
-use crate::models::model::ProviderId;
-use crate::models::registration::Registration;
-use crate::models::sql_store;
-use crate::providers::provider;
+use crate::registry::engine::engine;
+use crate::registry::sql_store;
 use crate::server::sql::check_may_execute;
-use crate::threads::interrupt::Interrupt;
+use mysql_ml_base::error::Result;
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_core::catalog::model::ProviderId;
+use mysql_ml_core::providers::provider;
+use mysql_ml_core::registration::Registration;
 
 command! {
     /// `ml_list_model_providers()`: a JSON array with an object a provider: its name, what its models can do, and the
@@ -48,7 +48,7 @@ command! {
             qualified_name: text(2),
             ..Registration::default()
         };
-        Engine::global().request_url(&registration, text(3).as_deref(), interrupt)
+        engine().request_url(&registration, text(3).as_deref(), interrupt)
     }
 }
 
@@ -69,21 +69,21 @@ impl Command for QualifiedNameOf {
 command! {
     /// `ml_validate_model(model_id)`: makes one small call and tells what came of it, as JSON.
     ValidateModel = "ml_validate_model", &[&["model_id"]], 1, |v, _, interrupt| {
-        Engine::global().validate(required(v, 0, "model_id")?, interrupt)
+        engine().validate(required(v, 0, "model_id")?, interrupt)
     }
 }
 command! {
     /// `ml_status()`: what each model was asked, what it cost and how it answered, as JSON.
     Status = "ml_status", &[], 0, |_, _, interrupt| {
         check_may_execute("ml_status", 0, interrupt)?;
-        Ok(Engine::global().status_json())
+        Ok(engine().status_json())
     }
 }
 command! {
     /// `ml_reset_status()`: counts from zero.
     ResetStatus = "ml_reset_status", &[], 0, |_, _, interrupt| {
         crate::server::sql::check_may_call("ml_reset_status", 0, interrupt)?;
-        Engine::global().reset_status();
+        engine().reset_status();
         Ok("reset".to_owned())
     }
 }
@@ -98,7 +98,7 @@ impl Command for CacheClear {
 
     fn run(values: &[Option<&str>], _by_name: bool, interrupt: &dyn Interrupt) -> Result<Option<String>> {
         crate::server::sql::check_may_call("ml_cache_clear", 1, interrupt)?;
-        let removed = Engine::global().clear_cache(values.first().copied().flatten(), interrupt)?;
+        let removed = engine().clear_cache(values.first().copied().flatten(), interrupt)?;
         Ok(Some(removed.to_string()))
     }
 }

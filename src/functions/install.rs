@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::command::{command, required};
-use crate::error::{Error, Kind, Result};
 use crate::server::sql::{with_session, As, Purpose};
+use mysql_ml_base::error::{Error, Kind, Result};
 
 /// `ER_NATIVE_FCT_NAME_COLLISION`, and what it is with IF NOT EXISTS.
 const NATIVE: [u32; 2] = [1585, 4101];

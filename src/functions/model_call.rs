@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use super::named::{bind, Bound};
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
-use crate::engine::Engine;
-use crate::error::Result;
-use crate::memory::Reservation;
-use crate::models::store::Routine;
+use crate::jobs::Jobs;
+use crate::registry::engine::engine;
 use crate::server::sql::{purpose, refuse_inside_user_functions, Purpose};
 use crate::server::statement::{check_result, ProcessState, StatementInterrupt};
-use crate::threads::interrupt::Interrupt;
+use mysql_ml_base::error::Result;
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::memory::Reservation;
+use mysql_ml_core::engine::store::Routine;
+use mysql_ml_core::engine::Engine;
 
 /// The right to go on with what a statement remembers: a prepared one remembers it from one execution to the next, and
 /// the right may be gone by then.
@@ -27,7 +29,7 @@ impl Right {
             return Ok(());
         }
         self.0 = None;
-        Engine::global().may_call(routine, interrupt)?;
+        engine().may_call(routine, interrupt)?;
         let end = Instant::now();
         self.0 = Some((end, end.saturating_duration_since(now)));
         Ok(())
@@ -101,7 +103,9 @@ impl<C: ModelCall> BytesFunction for ModelFunction<C> {
             None => {
                 let _state = ProcessState::set(C::STATE);
                 let share = Reservation::take(if C::REPEATABLE { input.len() } else { 0 }, "the input")?;
-                let output = C::call(Engine::global(), model_id, input, &StatementInterrupt::current())?;
+                let interrupt = StatementInterrupt::current();
+                Jobs::global().look_after_jobs(&interrupt);
+                let output = C::call(engine(), model_id, input, &interrupt)?;
                 check_result(output.as_ref().len())?;
                 // Where every call is made anew the input is of no use any more.
                 let input = if C::REPEATABLE { input } else { "" }.to_owned();

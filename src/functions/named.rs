@@ -4,7 +4,7 @@
 //! that happens to be called like a parameter looks like an alias, so names count only where they leave no doubt.
 
 use crate::abi::args::{ArgKind, Args, Setup};
-use crate::error::{cut, Error, Result};
+use mysql_ml_base::error::{cut, Error, Result};
 
 /// Which argument holds which parameter.
 pub struct Bound {

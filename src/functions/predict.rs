@@ -4,11 +4,11 @@ use std::ffi::CStr;
 
 use super::model_call::ModelCall;
 use crate::abi::args::Setup;
-use crate::engine::Engine;
-use crate::error::Result;
-use crate::memory::Held;
-use crate::models::store::Routine;
-use crate::threads::interrupt::Interrupt;
+use mysql_ml_base::error::Result;
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::memory::Held;
+use mysql_ml_core::engine::store::Routine;
+use mysql_ml_core::engine::Engine;
 
 /// `ml_predict_row(model_id, request_body)`: sends a JSON document to a model and returns its answer as utf8mb4
 /// JSON text. NULL for a NULL model or body, without a call. Follows Cloud SQL's `mysql.ml_predict_row`.

@@ -3,10 +3,11 @@
 //! Who may call them is decided by EXECUTE on the stored procedure of the same name, also for a bare call.
 
 use super::command::{command, required};
-use crate::engine::Engine;
-use crate::error::{Error, Kind, Result};
-use crate::models::registration::{Registration, PARAMETERS};
-use crate::models::sql_store;
+use crate::registry::engine::engine;
+use crate::registry::sql_store;
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_core::engine::Engine;
+use mysql_ml_core::registration::{Registration, PARAMETERS};
 
 fn registration(values: &[Option<&str>]) -> Result<Registration> {
     let owned: Vec<Option<String>> = values.iter().map(|v| v.map(str::to_owned)).collect();
@@ -16,7 +17,7 @@ fn registration(values: &[Option<&str>]) -> Result<Registration> {
 
 /// Runs what changes the registry; the engine reads it anew afterwards.
 fn changing(change: impl FnOnce(&Engine) -> Result<()>) -> Result<()> {
-    let engine = Engine::global();
+    let engine = engine();
     let result = change(engine);
     // Also after a failure: it may have come after the change, such as a KILL while the answer was awaited.
     // An account without the right to change anything cannot make everybody read anew.
@@ -142,7 +143,7 @@ command! {
         let value = v.get(1).copied().flatten();
         changing(|_| sql_store::set_setting(name, value, interrupt))?;
         if name == "cache_disk_mb" {
-            Engine::global().settle_disk(interrupt)?;
+            engine().settle_disk(interrupt)?;
         }
         Ok(name.to_owned())
     }

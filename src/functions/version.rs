@@ -2,7 +2,7 @@
 
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
-use crate::error::{Error, Result};
+use mysql_ml_base::error::{Error, Result};
 
 /// `ml_version()`: the version of the loaded library as text.
 ///

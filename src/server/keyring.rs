@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::session::Session;
 use crate::abi::service::ServiceRef;
 use crate::abi::symbols::{KeyringReader, KeyringStatus, KeyringWriter};
-use crate::error::{Error, Kind, Result};
+use mysql_ml_base::error::{Error, Kind, Result};
 
 /// The largest value that is stored or read.
 pub const MAX_VALUE_BYTES: usize = 64 * 1024;

@@ -12,7 +12,7 @@ use once_cell::sync::Lazy;
 
 use crate::abi::service::ServiceRef;
 use crate::abi::symbols::ErrorLog;
-use crate::error::cut;
+use mysql_ml_base::error::cut;
 
 /// `ER_LOG_PRINTF_MSG`: a message of any text.
 const ANY_TEXT: i32 = 11071;

@@ -6,7 +6,7 @@ use std::ffi::{c_void, CStr};
 use super::session::{Param, Session};
 use crate::abi::service::ServiceRef;
 use crate::abi::symbols::{server_api, SystemVariableReader};
-use crate::error::Result;
+use mysql_ml_base::error::Result;
 
 const SQL_MODE: &str = "sql_mode";
 

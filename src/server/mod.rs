@@ -3,7 +3,6 @@
 #![allow(unsafe_code)]
 
 pub mod caller;
-pub mod files;
 pub mod keyring;
 pub mod log;
 pub mod meaning;

@@ -8,13 +8,15 @@ use std::ffi::{c_char, c_int, c_uint, c_ulong, c_ulonglong, c_void, CStr, CStrin
 use mysql_common::value::convert::{from_value_opt, FromValue};
 use mysql_common::value::Value;
 
-use super::caller::{account_of, Account, CallerContext};
+use mysql_ml_base::account::Account;
+
+use super::caller::{account_of, CallerContext};
 use crate::abi::symbols::{
     server_api, Charset, ComQueryData, CommandCallbacks, SecurityContext, ServerApi, SrvSession, COM_QUERY,
     CS_TEXT_REPRESENTATION,
 };
-use crate::error::{Error, Kind, Result};
-use crate::memory::{self, Reservation};
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::memory::{self, Reservation};
 
 /// A result set larger than this is refused.
 const MAX_RESULT_BYTES: usize = 256 << 20;

@@ -9,14 +9,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::caller::{current_account, may_execute_now, Account, CallerContext};
+use mysql_ml_base::account::Account;
+
+use super::caller::{current_account, may_execute_now, CallerContext};
 use super::session::{Param, RunAs, Session};
 use super::statement::ProcessState;
 use crate::abi::symbols::server_api;
-use crate::error::{Error, Kind, Result};
-use crate::threads::interrupt::{CancelToken, Interrupt};
-use crate::threads::shares::{Share, Turn, Turns};
-use crate::threads::workers::{Config, Pending, Workers};
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::interrupt::{CancelToken, Interrupt};
+use mysql_ml_base::shares::{Share, Turn, Turns};
+use mysql_ml_base::workers::{Config, Pending, Workers};
 
 /// How long internal statements may take together, unless the caller sets a shorter deadline.
 pub const SQL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -269,7 +271,7 @@ pub fn start_session<T: Send + 'static>(
             return Err(Error::interrupted(1317)); // a KILL that came between its first statements stopped none
         }
         PURPOSE.with(|p| p.set(purpose));
-        let result = crate::abi::guard::catch(|| work(&mut session));
+        let result = mysql_ml_base::panics::catch(|| work(&mut session));
         PURPOSE.with(|p| p.set(Purpose::None));
         session_id.store(0, Ordering::Release);
         drop(session);

@@ -1,5 +1,6 @@
 //! The statement in progress: whether it was stopped, and what it shows in the processlist.
 
+use std::cell::RefCell;
 use std::ffi::{c_void, CStr};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -7,19 +8,21 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::abi::service::ServiceRef;
 use crate::abi::symbols::{server_api, statement_api, SystemVariables};
-use crate::error::{cut, Error, Kind, Result};
-use crate::threads::interrupt::Interrupt;
+use mysql_ml_base::error::{cut, Error, Result};
+use mysql_ml_base::interrupt::Interrupt;
 
 /// `KILL`, `max_execution_time` and shutdown, as the server tells them to the statement's own thread.
 pub struct StatementInterrupt {
     // The server keeps the statement in a thread-local: the value must stay on its thread.
     _not_send: PhantomData<*const ()>,
+    /// Shown from the first report on.
+    progress: RefCell<Option<ProgressState>>,
 }
 
 impl StatementInterrupt {
     /// For the statement that the calling thread executes.
     pub fn current() -> Self {
-        StatementInterrupt { _not_send: PhantomData }
+        StatementInterrupt { _not_send: PhantomData, progress: RefCell::new(None) }
     }
 }
 
@@ -33,6 +36,10 @@ impl Interrupt for StatementInterrupt {
             ER_SERVER_SHUTDOWN if is_running() => Err(Error::interrupted(1317)),
             code => Err(Error::interrupted(u32::try_from(code).unwrap_or(1317))),
         }
+    }
+
+    fn progress(&self, text: &str) {
+        self.progress.borrow_mut().get_or_insert_with(ProgressState::begin).show(text);
     }
 }
 
@@ -91,15 +98,7 @@ pub fn check_result(bytes: usize) -> Result<()> {
     if bytes <= largest {
         return Ok(());
     }
-    Err(too_large_a_result(&format!("the result has {bytes} bytes"), largest))
-}
-
-/// The error of a result that could not be handed over: what it is, and how much could be.
-pub fn too_large_a_result(what: &str, largest: usize) -> Error {
-    Error::new(
-        Kind::TooLarge,
-        format!("{what}, more than the session's max_allowed_packet ({largest}) can hand over; ask for less in a call, or raise it and connect anew"),
-    )
+    Err(Error::result_too_large(&format!("the result has {bytes} bytes"), largest))
 }
 
 /// Shows `state` in the processlist while it lives, then what was there before.

@@ -1,10 +1,10 @@
 //! What is known of a table: its key, the column of the vectors, and how its rows are told apart.
 
 use super::expression::Code;
-use crate::error::{cut, Error, Kind, Result};
 use crate::server::meaning::Meaning;
 use crate::server::session::{Row, Session};
-use crate::vector::MAX_DIMENSIONS;
+use mysql_ml_base::error::{cut, Error, Kind, Result};
+use mysql_ml_base::vector::MAX_DIMENSIONS;
 
 /// A table with a column for vectors.
 #[derive(Debug, Clone, PartialEq)]

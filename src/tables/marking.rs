@@ -8,8 +8,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 
 use super::layout::{quoted, Layout};
-use crate::error::{Error, Result};
-use crate::models::embed_config_store::Place;
+use crate::tables::configs::Place;
+use mysql_ml_base::error::{Error, Result};
 
 /// How often the event looks for rows, unless somebody changed that.
 pub const EVERY: &str = "10 SECOND";

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::layout::Layout;
 use super::statements::{self, Between, Found, Key};
-use crate::error::{Error, Kind, Result};
-use crate::memory::Reservation;
 use crate::server::session::Session;
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::memory::Reservation;
 
 const ER_SERVER_SHUTDOWN: u32 = 1053;
 const ER_UPDATE_TABLE_USED: u32 = 1093;

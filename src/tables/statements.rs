@@ -5,9 +5,9 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::layout::{quoted, KeyKind, Layout};
-use crate::error::{Error, Result};
-use crate::memory::Reservation;
 use crate::server::session::{ResultSet, Row};
+use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::memory::Reservation;
 
 /// The values of a row's key, each as the literal that stands for it.
 pub type Key = Vec<String>;

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use base64::prelude::{Engine as _, BASE64_STANDARD};
 use fake_providers::hub::Hub;
 use half::f16;
-use mysql_ml::local::files::ModelDir;
-use mysql_ml::local::sentence::SentenceModel;
-use mysql_ml::local::static_embedding::StaticModel;
-use mysql_ml::local::turn::Turn;
-use mysql_ml::local::{EmbedOptions, LocalModel};
-use mysql_ml::providers::Role;
-use mysql_ml::threads::interrupt::CancelToken;
+use mysql_ml_base::interrupt::CancelToken;
+use mysql_ml_base::role::Role;
+use mysql_ml_local::files::ModelDir;
+use mysql_ml_local::sentence::SentenceModel;
+use mysql_ml_local::static_embedding::StaticModel;
+use mysql_ml_local::turn::Turn;
+use mysql_ml_local::{EmbedOptions, LocalModel};
 use serde_json::json;
 use testkit::tiny_model::{self, bert_tensors, write_safetensors};
 
@@ -520,7 +520,7 @@ fn a_model_that_makes_nothing_finite_is_an_error_of_the_text() {
     let model = StaticModel::open(&ModelDir::open(root.path(), "s").unwrap()).unwrap();
     let vector = model.embed(&["the cat sat on the mat"], CUT, &Turn::default()).unwrap().remove(0);
     // Bytes are made of a vector in one place, which refuses these.
-    assert!(vector.is_err() || mysql_ml::vector::to_bytes(&vector.unwrap()).is_err());
+    assert!(vector.is_err() || mysql_ml_base::vector::to_bytes(&vector.unwrap()).is_err());
 }
 
 fn register(conn: &mut Conn, id: &str, place: &str) {

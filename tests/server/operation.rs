@@ -119,7 +119,7 @@ fn the_exports_and_the_scripts_name_the_same_functions() {
     // ml_anthropic_claude_header_gen_fn wraps nothing.
     assert_eq!(wrapped.len(), stored - 1);
     assert_eq!(before_restore.matches("DROP FUNCTION").count() - 1, wrapped.len());
-    for setting in &mysql_ml::models::settings::SETTINGS {
+    for setting in &mysql_ml_core::catalog::settings::SETTINGS {
         assert!(install.contains(&format!("'{}'", setting.name)), "install.sql lacks the setting {}", setting.name);
     }
 }

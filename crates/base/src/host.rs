@@ -1,0 +1,44 @@
+//! What only the process around the library can do. A MySQL server installs it; in any other program nothing is there.
+
+use std::sync::OnceLock;
+
+use crate::account::Account;
+
+/// The functions of a host.
+pub struct Host {
+    /// The account whose rights count for the statement on the calling thread; `None` on a thread without a statement.
+    pub current_account: fn() -> Option<Account>,
+    /// Has the allocator return freed memory to the system.
+    pub release_free_memory: fn(),
+    /// The bytes of the largest result that the client of the calling thread's statement can be sent.
+    pub largest_result: fn() -> usize,
+}
+
+static HOST: OnceLock<Host> = OnceLock::new();
+
+/// Installs the host. The first one stays.
+pub fn install(host: Host) {
+    let _ = HOST.set(host);
+}
+
+/// Whether a server is around the library.
+pub fn is_installed() -> bool {
+    HOST.get().is_some()
+}
+
+/// The account whose rights count for the statement on the calling thread.
+pub fn current_account() -> Option<Account> {
+    HOST.get().and_then(|host| (host.current_account)())
+}
+
+/// Returns freed memory from the allocator to the system, where the host can.
+pub fn release_free_memory() {
+    if let Some(host) = HOST.get() {
+        (host.release_free_memory)();
+    }
+}
+
+/// The bytes of the largest result that the client of the calling thread's statement can be sent.
+pub fn largest_result() -> usize {
+    HOST.get().map_or(usize::MAX, |host| (host.largest_result)())
+}

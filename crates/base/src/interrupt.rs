@@ -1,0 +1,86 @@
+//! How a wait hears that nobody wants its result any more.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+
+/// How often a waiting statement looks whether it was stopped.
+pub const POLL: Duration = Duration::from_millis(5);
+
+/// Asked on the statement's own thread: an error once the statement was killed or timed out.
+pub trait Interrupt {
+    /// `Ok` while the statement goes on.
+    fn check(&self) -> Result<()>;
+
+    /// Reports how far the statement is, for whoever looks at it from outside.
+    fn progress(&self, _text: &str) {}
+}
+
+/// Never stops: for what runs without a statement.
+pub struct Never;
+
+impl Interrupt for Never {
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Tells a worker that its result is no longer wanted. Clones share the state.
+#[derive(Clone, Default, Debug)]
+pub struct CancelToken(Arc<CancelState>);
+
+#[derive(Default, Debug)]
+struct CancelState {
+    cancelled: AtomicBool,
+    lock: Mutex<()>,
+    wake: Condvar,
+}
+
+impl CancelToken {
+    /// Wakes every sleeper and makes [`CancelToken::is_cancelled`] true for good.
+    pub fn cancel(&self) {
+        let _guard = self.0.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.cancelled.store(true, Ordering::Release);
+        self.0.wake.notify_all();
+    }
+
+    /// Whether [`CancelToken::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Whether this is a clone of the other.
+    pub fn is(&self, other: &CancelToken) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Sleeps for `time` unless cancelled; returns whether it was cancelled.
+    pub fn sleep(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        let mut guard = self.0.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if self.is_cancelled() || left.is_zero() {
+                return self.is_cancelled();
+            }
+            guard = self.0.wake.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sleep_ends_at_once_when_cancelled() {
+        let token = CancelToken::default();
+        let sleeper = token.clone();
+        let handle = std::thread::spawn(move || sleeper.sleep(Duration::from_secs(60)));
+        token.cancel();
+        assert!(handle.join().unwrap());
+        assert!(token.sleep(Duration::from_secs(60)));
+    }
+}

@@ -1,0 +1,403 @@
+//! Memory of calls: one bound for everything whose size data decides, in all calls of the server together.
+//!
+//! Whoever needs memory for arguments, bodies, answers, vectors or results takes a [`Reservation`] first and keeps it as long as
+//! the memory. Where the bound is reached it is told so, before anything is allocated.
+//!
+//! One account may hold three times what it leaves free: three quarters of the bound alone, three sevenths beside
+//! another one. So there is always something left for the next account.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use once_cell::sync::Lazy;
+use serde_json::{json, Value};
+
+use crate::account::Account;
+use crate::error::{Error, Kind, Result};
+use crate::host;
+
+/// The bound where the settings say nothing, in bytes.
+pub const DEFAULT: u64 = 1024 << 20;
+
+/// What takes less than this is not counted: it is short-lived, and there are never more of it than sessions.
+const SMALL: usize = 16 << 10;
+
+/// What grows takes so much more at a time.
+const STEP: usize = 64 << 10;
+
+/// From here on it is tried whether the system has the memory at all.
+const PROBED: usize = 1 << 20;
+
+/// So many bytes that were freed are given back to the system.
+const GIVEN_BACK: u64 = 32 << 20;
+
+/// How many times of what it leaves free an account may hold.
+const TIMES_FREE: u64 = 3;
+
+/// With more accounts than this, those that hold nothing are forgotten.
+const MAX_ACCOUNTS: usize = 1024;
+
+/// Who holds memory.
+#[derive(Debug, Default)]
+pub struct Holder {
+    bytes: AtomicU64,
+}
+
+/// The memory of all calls.
+struct Accounts {
+    limit: AtomicU64,
+    /// What is held. Grows under the lock of the holders only.
+    used: AtomicU64,
+    highest: AtomicU64,
+    refused: AtomicU64,
+    /// Bytes that were freed since memory was last given back.
+    freed: AtomicU64,
+    giving_back: AtomicBool,
+    holders: Mutex<HashMap<Account, Arc<Holder>>>,
+    nobody: Arc<Holder>,
+}
+
+static ACCOUNTS: Lazy<Accounts> = Lazy::new(|| Accounts {
+    limit: AtomicU64::new(DEFAULT),
+    used: AtomicU64::new(0),
+    highest: AtomicU64::new(0),
+    refused: AtomicU64::new(0),
+    freed: AtomicU64::new(0),
+    giving_back: AtomicBool::new(false),
+    holders: Mutex::default(),
+    nobody: Arc::default(),
+});
+
+thread_local! {
+    /// For whom a thread of ours works.
+    static WORKS_FOR: RefCell<Option<Arc<Holder>>> = const { RefCell::new(None) };
+}
+
+/// Who the memory is for that is taken on this thread: the account whose statement it executes or works for.
+pub fn holder() -> Arc<Holder> {
+    if let Some(holder) = WORKS_FOR.with_borrow(Clone::clone) {
+        return holder;
+    }
+    let Some(account) = host::current_account() else { return Arc::clone(&ACCOUNTS.nobody) };
+    let mut holders = ACCOUNTS.holders.lock().unwrap_or_else(PoisonError::into_inner);
+    if holders.len() >= MAX_ACCOUNTS {
+        holders.retain(|_, holder| Arc::strong_count(holder) > 1);
+    }
+    Arc::clone(holders.entry(account).or_default())
+}
+
+/// Runs `work` on a thread of ours for somebody.
+pub fn working_for<T>(holder: Arc<Holder>, work: impl FnOnce() -> T) -> T {
+    struct Back(Option<Arc<Holder>>);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            WORKS_FOR.set(self.0.take());
+        }
+    }
+    let _back = Back(WORKS_FOR.replace(Some(holder)));
+    work()
+}
+
+/// Puts the bound in force. What is held stays.
+pub fn set_limit(bytes: u64) {
+    ACCOUNTS.limit.store(bytes, Ordering::Relaxed);
+}
+
+/// The bound, what is held, the most that was held at once, and how often somebody was refused.
+pub fn status() -> Value {
+    let n = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    json!({
+        "max_bytes": n(&ACCOUNTS.limit),
+        "bytes": n(&ACCOUNTS.used),
+        "highest_bytes": n(&ACCOUNTS.highest),
+        "refused": n(&ACCOUNTS.refused),
+    })
+}
+
+/// Counts from now on.
+pub fn reset_status() {
+    ACCOUNTS.highest.store(ACCOUNTS.used.load(Ordering::Relaxed), Ordering::Relaxed);
+    ACCOUNTS.refused.store(0, Ordering::Relaxed);
+}
+
+/// Whether work that can wait should: more than half of the bound is held.
+pub fn is_tight() -> bool {
+    let (limit, used) = (ACCOUNTS.limit.load(Ordering::Relaxed), ACCOUNTS.used.load(Ordering::Relaxed));
+    used > limit / 2
+}
+
+/// Memory that somebody holds; given back when it is dropped. Where a value goes with it, the value is dropped first.
+#[derive(Debug, Default)]
+pub struct Reservation {
+    /// Bytes that are counted.
+    held: usize,
+    /// Bytes that are in use.
+    spent: usize,
+    holder: Option<Arc<Holder>>,
+}
+
+impl Reservation {
+    /// A share of `bytes` for `what`, the subject of the error where there is not so much.
+    pub fn take(bytes: usize, what: &str) -> Result<Self> {
+        let mut share = Reservation::default();
+        share.spend(bytes, what)?;
+        Ok(share)
+    }
+
+    /// Uses `bytes` more, and takes more where they are not there.
+    pub fn spend(&mut self, bytes: usize, what: &str) -> Result<()> {
+        let spent = self.spent.saturating_add(bytes);
+        if spent > self.held && spent >= SMALL {
+            let missing = (spent - self.held).max(if self.held == 0 { 0 } else { STEP });
+            let holder = self.holder.get_or_insert_with(holder);
+            take(holder, missing, what)?;
+            self.held += missing;
+        }
+        self.spent = spent;
+        Ok(())
+    }
+
+    /// Uses `bytes` from now on, less than before.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        self.spent = self.spent.min(bytes);
+        self.free(self.held.saturating_sub(self.spent));
+    }
+
+    /// Uses `bytes` less. They stay taken, for what comes next.
+    pub fn unspend(&mut self, bytes: usize) {
+        self.spent = self.spent.saturating_sub(bytes);
+        if self.held.saturating_sub(self.spent) > 4 * STEP {
+            self.free(self.held - self.spent - STEP);
+        }
+    }
+
+    /// The part of it that something of `bytes` takes along.
+    pub fn split(&mut self, bytes: usize) -> Reservation {
+        let held = bytes.min(self.held);
+        self.held -= held;
+        self.spent = self.spent.saturating_sub(bytes);
+        Reservation { held, spent: bytes, holder: if held > 0 { self.holder.clone() } else { None } }
+    }
+
+    /// Takes over what another share holds.
+    pub fn absorb(&mut self, mut other: Reservation) {
+        let (held, spent) = (std::mem::take(&mut other.held), std::mem::take(&mut other.spent));
+        let same = match (&self.holder, &other.holder) {
+            (Some(own), Some(theirs)) => Arc::ptr_eq(own, theirs),
+            (None, theirs) => {
+                self.holder.clone_from(theirs);
+                true
+            }
+            (_, None) => true,
+        };
+        if !same {
+            // What is moved is counted for its new holder.
+            let moved = held as u64;
+            if let (Some(own), Some(theirs)) = (&self.holder, &other.holder) {
+                own.bytes.fetch_add(moved, Ordering::Relaxed);
+                theirs.bytes.fetch_sub(moved, Ordering::Relaxed);
+            }
+        }
+        self.held += held;
+        self.spent = self.spent.saturating_add(spent);
+    }
+
+    fn free(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.held);
+        self.held -= bytes;
+        if let (Some(holder), true) = (&self.holder, bytes > 0) {
+            let bytes = bytes as u64;
+            holder.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            ACCOUNTS.used.fetch_sub(bytes, Ordering::Relaxed);
+            freed(bytes);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.free(self.held);
+    }
+}
+
+fn take(holder: &Arc<Holder>, bytes: usize, what: &str) -> Result<()> {
+    let more = bytes as u64;
+    let limit = ACCOUNTS.limit.load(Ordering::Relaxed);
+    let taken = {
+        // One at a time, so that what is looked at is what is changed.
+        let _turn = ACCOUNTS.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = ACCOUNTS.used.load(Ordering::Relaxed).saturating_add(more);
+        let own = holder.bytes.load(Ordering::Relaxed).saturating_add(more);
+        let nobodys = Arc::ptr_eq(holder, &ACCOUNTS.nobody);
+        let fits = used <= limit && (nobodys || own <= limit.saturating_sub(used).saturating_mul(TIMES_FREE));
+        if fits {
+            ACCOUNTS.used.fetch_add(more, Ordering::Relaxed);
+            holder.bytes.fetch_add(more, Ordering::Relaxed);
+            ACCOUNTS.highest.fetch_max(used, Ordering::Relaxed);
+            Ok(())
+        } else {
+            Err((used - more, own - more))
+        }
+    };
+    if let Err((used, own)) = taken {
+        ACCOUNTS.refused.fetch_add(1, Ordering::Relaxed);
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        return Err(Error::new(
+            Kind::Memory,
+            format!(
+                "{what} would take {} MiB more, but calls hold {} MiB, {} of them this account's, of the {} MiB that call_memory_mb allows (one account three times what it leaves free); ask for less at once, try again when other calls have ended, or raise the setting",
+                mib(more),
+                mib(used),
+                mib(own),
+                mib(limit)
+            ),
+        ));
+    }
+    if bytes >= PROBED && Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
+        holder.bytes.fetch_sub(more, Ordering::Relaxed);
+        ACCOUNTS.used.fetch_sub(more, Ordering::Relaxed);
+        ACCOUNTS.refused.fetch_add(1, Ordering::Relaxed);
+        return Err(system_has_none(bytes, what));
+    }
+    Ok(())
+}
+
+/// The error where the system itself has no more memory.
+pub fn system_has_none(bytes: usize, what: &str) -> Error {
+    Error::new(
+        Kind::Memory,
+        format!(
+            "{what} would take {} MiB more, which the system does not give the server; ask for less at once, or lower call_memory_mb below what the server has",
+            (bytes as u64).div_ceil(1 << 20)
+        ),
+    )
+}
+
+/// A copy of `bytes`, or an error where the system has no memory for it.
+pub fn copied(bytes: &[u8], what: &str) -> Result<Vec<u8>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len()).map_err(|_| system_has_none(bytes.len(), what))?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
+}
+
+/// A text with room for `bytes`, or an error where the system has no memory for it.
+pub fn text_of(bytes: usize, what: &str) -> Result<String> {
+    let mut text = String::new();
+    text.try_reserve_exact(bytes).map_err(|_| system_has_none(bytes, what))?;
+    Ok(text)
+}
+
+/// Has much that was freed given back to the system, soon: what allocators keep for later they would keep for ever.
+fn freed(bytes: u64) {
+    if ACCOUNTS.freed.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) < GIVEN_BACK
+        || ACCOUNTS.giving_back.swap(true, Ordering::AcqRel)
+    {
+        return;
+    }
+    let started = std::thread::Builder::new().name("mysql_ml-memory".into()).stack_size(256 << 10).spawn(|| {
+        let mut wait = Duration::from_millis(500);
+        loop {
+            std::thread::sleep(wait);
+            ACCOUNTS.freed.store(0, Ordering::Relaxed);
+            host::release_free_memory();
+            ACCOUNTS.giving_back.store(false, Ordering::Release);
+            // What was freed meanwhile is for this thread, unless another one has begun.
+            if ACCOUNTS.freed.load(Ordering::Relaxed) < GIVEN_BACK || ACCOUNTS.giving_back.swap(true, Ordering::AcqRel)
+            {
+                return;
+            }
+            // A server under load frees all the time.
+            wait = Duration::from_secs(5);
+        }
+    });
+    if started.is_err() {
+        ACCOUNTS.giving_back.store(false, Ordering::Release);
+    }
+}
+
+/// Something with the memory it takes.
+#[derive(Debug, Default)]
+pub struct Held<T> {
+    value: T,
+    _share: Reservation,
+}
+
+impl<T> Held<T> {
+    /// `value`, for which `share` was taken.
+    pub fn new(value: T, share: Reservation) -> Self {
+        Held { value, _share: share }
+    }
+}
+
+impl<T> Deref for Held<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: AsRef<[u8]>> AsRef<[u8]> for Held<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.value.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The accounts are those of the process: tests that set the bound take turns.
+    static TURN: Mutex<()> = Mutex::new(());
+
+    #[test]
+    fn the_bound_holds_for_all_and_leaves_something_for_the_next() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let (first, second) = (Arc::<Holder>::default(), Arc::<Holder>::default());
+        let before = ACCOUNTS.used.load(Ordering::Relaxed);
+        set_limit(before + (64 << 20));
+        let one = working_for(Arc::clone(&first), || Reservation::take(40 << 20, "a call")).unwrap();
+        let error = working_for(Arc::clone(&first), || Reservation::take(20 << 20, "a call")).unwrap_err();
+        assert_eq!(error.kind(), Kind::Memory);
+        assert!(error.message().contains("call_memory_mb"), "{error}");
+        let other = working_for(second, || Reservation::take(12 << 20, "a call")).unwrap();
+        assert_eq!(ACCOUNTS.used.load(Ordering::Relaxed) - before, 52 << 20);
+        drop((one, other));
+        working_for(first, || Reservation::take(45 << 20, "a call")).unwrap();
+        set_limit(DEFAULT);
+    }
+
+    #[test]
+    fn a_share_grows_is_divided_and_given_back() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let holder = Arc::<Holder>::default();
+        let held = |holder: &Holder| holder.bytes.load(Ordering::Relaxed);
+        working_for(Arc::clone(&holder), || {
+            let mut share = Reservation::take(1000, "x").unwrap();
+            assert_eq!(held(&holder), 0, "small ones are not counted");
+            for _ in 0..100 {
+                share.spend(1000, "x").unwrap();
+            }
+            assert!((101_000..=101_000 + STEP as u64).contains(&held(&holder)), "{}", held(&holder));
+            let part = share.split(50_000);
+            drop(share);
+            assert_eq!(held(&holder), 50_000);
+            drop(part);
+            assert_eq!(held(&holder), 0);
+        });
+    }
+
+    #[test]
+    fn what_the_system_does_not_have_is_an_error() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        set_limit(u64::MAX / 8);
+        let error = working_for(Arc::default(), || Reservation::take(1 << 50, "a call")).unwrap_err();
+        assert!(error.message().contains("does not give"), "{error}");
+        set_limit(DEFAULT);
+    }
+}

@@ -1,0 +1,534 @@
+//! The thread that owns the file. It answers lookups first, then stores, then tidies up, each in small steps.
+
+use std::collections::{HashSet, VecDeque};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::file::{self, File, Limits, Put, Trouble};
+use super::{Clear, Get, Key, Shared, Target, MAX_TOUCHES};
+use mysql_ml_base::panics;
+
+/// After a failure that may pass, the file is tried again after this.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// More new files than this within [`REBUILDS_WITHIN`], and the disk itself is thought bad.
+const REBUILDS: usize = 3;
+const REBUILDS_WITHIN: Duration = Duration::from_secs(600);
+
+/// How often the file's place is looked at while it is used.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Uses are noted so often at most.
+const NOTE_USES: Duration = Duration::from_secs(2);
+
+/// Keys looked up in one step of a clear.
+const CLEAR_STEP: usize = 1000;
+
+/// Starts the thread. Whether it could be.
+pub(super) fn start(shared: &Arc<Shared>) -> bool {
+    let shared = Arc::clone(shared);
+    std::thread::Builder::new()
+        .name("mysql_ml-disk".into())
+        .stack_size(1 << 20)
+        .spawn(move || {
+            let mut keeper = Keeper::new(&shared);
+            loop {
+                match panics::catch(|| Ok(keeper.turn())) {
+                    Ok(Turn::Again) => {}
+                    Ok(Turn::End) => return,
+                    Err(e) => keeper.fail(e.message().to_owned()),
+                }
+            }
+        })
+        .is_ok()
+}
+
+enum Turn {
+    Again,
+    End,
+}
+
+/// What one turn has to do.
+struct Work {
+    target: Option<Target>,
+    gets: VecDeque<Get>,
+    clears: VecDeque<Clear>,
+    puts: Vec<Put>,
+    touches: HashSet<Key>,
+}
+
+struct Keeper<'s> {
+    shared: &'s Shared,
+    target: Option<Target>,
+    limits: Limits,
+    file: Option<File>,
+    /// Not before then is the file opened.
+    closed_until: Option<Instant>,
+    /// Not before then is anything written.
+    full_until: Option<Instant>,
+    rebuilds: VecDeque<Instant>,
+    looked_at: Instant,
+    judged_at: Instant,
+    touched: HashSet<Key>,
+    touched_at: Instant,
+    clears: VecDeque<Clear>,
+    /// What is in the file was to be cleared when it could not be.
+    discard: bool,
+    /// The empty pages are to go.
+    compact: bool,
+    evicting: bool,
+    /// There is more to tidy up.
+    busy: bool,
+    /// Something was written, or is another size.
+    changed: bool,
+    /// What was told last, so that it is told once.
+    told: Option<String>,
+}
+
+impl<'s> Keeper<'s> {
+    fn new(shared: &'s Shared) -> Self {
+        let now = Instant::now();
+        Keeper {
+            shared,
+            target: None,
+            limits: Limits::of(0),
+            file: None,
+            closed_until: None,
+            full_until: None,
+            rebuilds: VecDeque::new(),
+            looked_at: now,
+            judged_at: now,
+            touched: HashSet::new(),
+            touched_at: now,
+            clears: VecDeque::new(),
+            discard: false,
+            compact: false,
+            evicting: false,
+            busy: false,
+            changed: false,
+            told: None,
+        }
+    }
+
+    fn turn(&mut self) -> Turn {
+        let Some(work) = self.next() else { return Turn::End };
+        if work.target != self.target && !self.aim(work.target) {
+            return Turn::End;
+        }
+        if self.file.is_none() && self.closed_until.is_none_or(|at| at <= Instant::now()) {
+            self.open();
+        }
+        if !work.gets.is_empty() || !work.puts.is_empty() {
+            self.look();
+        }
+        for (key, answer) in work.gets {
+            let found = self.get(&key);
+            // Nobody waiting any more is no failure.
+            let _ = answer.send(found);
+        }
+        self.clears.extend(work.clears);
+        self.clear_step();
+        if !work.puts.is_empty() {
+            self.put(&work.puts);
+        }
+        self.touched.extend(work.touches);
+        self.note_uses();
+        // Not after lookups alone, which should not wait for it.
+        if self.changed || self.busy {
+            self.changed = false;
+            self.tidy();
+            self.publish();
+        }
+        Turn::Again
+    }
+
+    /// Waits for something to do and takes it. `None`: the thread is not needed any more.
+    fn next(&mut self) -> Option<Work> {
+        let mut state = self.shared.lock();
+        loop {
+            self.shared.slow.store(false, Ordering::Release);
+            state.target.as_ref()?;
+            let new_target = state.target != self.target;
+            let reopen = self.file.is_none() && self.closed_until.is_none_or(|at| at <= Instant::now());
+            let unused = !self.touched.is_empty() && self.touched_at.elapsed() >= NOTE_USES;
+            let due = state.due_in();
+            let waiting = !state.gets.is_empty() || !state.clears.is_empty() || due == Some(Duration::ZERO);
+            if new_target || reopen || waiting || unused || self.busy || !self.clears.is_empty() {
+                break;
+            }
+            state = self.shared.wake.wait_timeout(state, due.unwrap_or(LOOK)).unwrap_or_else(PoisonError::into_inner).0;
+            if !state.touches.is_empty() {
+                self.touched.extend(std::mem::take(&mut state.touches));
+            }
+        }
+        // What cannot be stored now, because entries must go first, waits in the queue.
+        let due = state.due_in() == Some(Duration::ZERO) && !self.evicting;
+        let puts = if due { state.take_batch(self.limits.step, 1000) } else { Vec::new() };
+        Some(Work {
+            target: state.target.clone(),
+            gets: std::mem::take(&mut state.gets),
+            clears: std::mem::take(&mut state.clears),
+            puts,
+            touches: std::mem::take(&mut state.touches),
+        })
+    }
+
+    /// Another size or place. `false`: the file is gone, and this thread is to end.
+    fn aim(&mut self, target: Option<Target>) -> bool {
+        let Some(target) = target else { return true };
+        self.changed = true;
+        let place = self.target.as_ref().map(|t| t.folder.clone());
+        (self.closed_until, self.full_until, self.evicting) = (None, None, false);
+        self.shared.lock().full = false;
+        self.rebuilds.clear();
+        if target.bytes > 0 {
+            self.limits = Limits::of(target.bytes);
+            if place.as_ref() != Some(&target.folder) {
+                self.file = None;
+            }
+            self.target = Some(target);
+            if let Some(Err(trouble)) = self.file.as_ref().map(|file| file.limit(self.limits)) {
+                self.trouble(trouble);
+            }
+            self.compact = true;
+            return true;
+        }
+        self.file = None;
+        if let Err(e) = file::remove(&target.folder) {
+            self.tell(
+                true,
+                format!("the file of the cache on disk could not be removed from {}: {e}", shown(&target.folder)),
+            );
+        }
+        for counter in [&self.shared.counters.entries, &self.shared.counters.bytes] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        let mut state = self.shared.lock();
+        for clear in self.clears.drain(..).chain(state.clears.drain(..)) {
+            let _ = clear.done.send(clear.counted + clear.elsewhere.len() as u64);
+        }
+        state.gets.clear();
+        state.trouble = None;
+        self.target = Some(target);
+        if state.target != self.target {
+            return true; // it was turned on again meanwhile
+        }
+        state.settled = true;
+        state.running = false;
+        false
+    }
+
+    /// Opens the file; begins a new one where it is damaged.
+    fn open(&mut self) {
+        let Some(folder) = self.target.as_ref().filter(|t| t.bytes > 0).map(|t| t.folder.clone()) else { return };
+        if self.discard {
+            if let Err(e) = file::remove(&folder) {
+                self.fail(format!("what is to be cleared cannot be removed: {e}"));
+                return;
+            }
+            self.discard = false;
+        }
+        let mut opened = File::open(&folder, self.limits);
+        if let Err(Trouble::Damaged(why)) = &opened {
+            if !self.may_rebuild() {
+                self.fail(format!("{why}, again and again"));
+                return;
+            }
+            let why = why.clone();
+            opened = file::remove(&folder).map_err(Trouble::from).and_then(|()| File::open(&folder, self.limits));
+            if opened.is_ok() {
+                self.tell_rebuilt(&why);
+            }
+        }
+        match opened {
+            Ok(file) => {
+                self.file = Some(file);
+                self.changed = true;
+                self.closed_until = None;
+                self.compact = true;
+                if self.told.as_ref().is_some_and(|told| told.contains("is off")) {
+                    self.tell(false, "the cache on disk works again".into());
+                    self.told = None;
+                }
+                self.shared.lock().trouble = None;
+                self.shared.usable.store(true, Ordering::Release);
+            }
+            Err(Trouble::Full) => self.fail("the disk is full".into()),
+            Err(Trouble::Damaged(why) | Trouble::Unusable(why)) => self.fail(why),
+        }
+    }
+
+    /// Notices a file that was deleted, replaced or cut.
+    fn look(&mut self) {
+        if self.looked_at.elapsed() < LOOK {
+            return;
+        }
+        self.looked_at = Instant::now();
+        if let Some(Err(trouble)) = self.file.as_ref().map(File::check_place) {
+            self.trouble(trouble);
+        }
+    }
+
+    fn get(&mut self, key: &Key) -> Option<Arc<[u8]>> {
+        if self.discard {
+            return None;
+        }
+        match self.file.as_ref()?.find(key) {
+            Ok(Some((vector, old))) => {
+                if old && self.touched.len() < MAX_TOUCHES {
+                    self.touched.insert(*key);
+                }
+                Some(vector)
+            }
+            Ok(None) => None,
+            Err(trouble) => {
+                self.trouble(trouble);
+                None
+            }
+        }
+    }
+
+    fn put(&mut self, puts: &[Put]) {
+        if self.writable() {
+            let Some(file) = self.file.as_mut() else { return self.dropped(puts.len()) };
+            match file.put(puts) {
+                Ok(()) => return self.after_write(),
+                Err(trouble) => self.trouble(trouble),
+            }
+        }
+        self.dropped(puts.len());
+    }
+
+    fn dropped(&self, n: usize) {
+        self.shared.counters.dropped.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// Whether there is a file that may be written now.
+    fn writable(&mut self) -> bool {
+        if self.full_until.is_some_and(|at| at <= Instant::now()) {
+            self.full_until = None;
+        }
+        self.file.is_some() && self.full_until.is_none()
+    }
+
+    /// Notes uses, a transaction's worth now and then; those that do not fit are forgotten.
+    fn note_uses(&mut self) {
+        if self.touched.is_empty() || self.touched_at.elapsed() < NOTE_USES {
+            return;
+        }
+        self.touched_at = Instant::now();
+        let keys: Vec<Key> = std::mem::take(&mut self.touched).into_iter().take(self.limits.rows()).collect();
+        if !self.writable() {
+            return;
+        }
+        let Some(file) = self.file.as_mut() else { return };
+        match file.touch(&keys) {
+            Ok(()) => self.after_write(),
+            Err(trouble) => self.trouble(trouble),
+        }
+    }
+
+    /// Keeps the log small.
+    fn after_write(&mut self) {
+        self.changed = true;
+        if std::mem::take(&mut self.shared.lock().full) {
+            self.told = None;
+            self.tell(false, "the cache on disk has room again".into());
+            self.told = None;
+        }
+        let Some(file) = self.file.as_mut() else { return };
+        if file.log_bytes() > self.limits.step {
+            if let Err(trouble) = file.empty_log() {
+                self.trouble(trouble);
+            }
+        }
+    }
+
+    /// A step of the first clear that waits.
+    fn clear_step(&mut self) {
+        let Some(mut clear) = self.clears.pop_front() else { return };
+        if self.file.is_none() {
+            // It cannot be opened, and so not searched; whatever is in it must not come back.
+            let folder = self.target.as_ref().map(|t| t.folder.clone());
+            self.discard = folder.is_some_and(|folder| file::remove(&folder).is_err());
+            let _ = clear.done.send(clear.counted + clear.elsewhere.len() as u64);
+            return;
+        }
+        match self.clear_some(&mut clear) {
+            Ok(true) => {
+                self.compact = true;
+                let _ = clear.done.send(clear.counted);
+            }
+            Ok(false) => self.clears.push_front(clear),
+            Err(trouble) => {
+                // Begins anew with a new file, or without one.
+                self.discard = !matches!(trouble, Trouble::Damaged(_));
+                self.trouble(match trouble {
+                    Trouble::Full => Trouble::Unusable("the disk is full".into()),
+                    other => other,
+                });
+                self.clears.push_front(clear);
+            }
+        }
+    }
+
+    /// Whether all of it is done.
+    fn clear_some(&mut self, clear: &mut Clear) -> Result<bool, Trouble> {
+        let Some(file) = self.file.as_mut() else { return Ok(true) };
+        let from = clear.elsewhere.len().saturating_sub(CLEAR_STEP);
+        for key in clear.elsewhere.drain(from..) {
+            clear.counted += u64::from(!file.has(&key)?);
+        }
+        if !clear.elsewhere.is_empty() {
+            return Ok(false);
+        }
+        let Some(model) = &clear.model else {
+            clear.counted += file.entries();
+            let folder = self.target.as_ref().map(|t| t.folder.clone());
+            self.file = None;
+            self.discard = folder.is_none_or(|folder| file::remove(&folder).is_err());
+            self.open();
+            return Ok(true);
+        };
+        let gone = file.forget(model, self.limits.rows())?;
+        clear.counted += gone;
+        self.after_write();
+        Ok(gone == 0)
+    }
+
+    /// One step of what keeps the file within its size.
+    fn tidy(&mut self) {
+        self.busy = false;
+        if !self.writable() {
+            return;
+        }
+        match self.tidy_some() {
+            Ok(busy) => self.busy = busy,
+            Err(trouble) => self.trouble(trouble),
+        }
+    }
+
+    fn tidy_some(&mut self) -> Result<bool, Trouble> {
+        let Some(file) = self.file.as_mut() else { return Ok(false) };
+        let limits = self.limits;
+        let (pages, free) = file.pages()?;
+        let used = pages.saturating_sub(free);
+        // Some more than is needed, so that not every entry that comes has to wait for one that goes.
+        let goal = limits.high().saturating_sub(limits.pages / 20);
+        if used > limits.high() || (self.evicting && used > goal) {
+            let gone = file.evict(limits.rows())?;
+            self.shared.counters.evicted.fetch_add(gone, Ordering::Relaxed);
+            self.evicting = gone > 0;
+            self.after_write();
+            return Ok(self.evicting);
+        }
+        self.evicting = false;
+        if self.judged_at.elapsed() >= LOOK {
+            self.judged_at = Instant::now();
+            file.judge_ages(used < limits.high() / 4 * 3)?;
+        }
+        if pages > limits.pages || (self.compact && free > 0) {
+            file.shrink(limits)?;
+            self.after_write();
+            return Ok(true);
+        }
+        if self.compact {
+            self.compact = false;
+            file.empty_log()?;
+            file.limit(limits)?;
+        }
+        Ok(false)
+    }
+
+    /// Tells what there is.
+    fn publish(&mut self) {
+        if let Some(file) = &self.file {
+            self.shared.counters.entries.store(file.entries(), Ordering::Relaxed);
+            self.shared.counters.bytes.store(file.bytes(), Ordering::Relaxed);
+        }
+        let mut state = self.shared.lock();
+        if !self.busy && state.target == self.target {
+            state.settled = true;
+        }
+    }
+
+    /// What is to be done about a failure.
+    fn trouble(&mut self, trouble: Trouble) {
+        match trouble {
+            Trouble::Damaged(why) => {
+                self.file = None;
+                let Some(folder) = self.target.as_ref().map(|t| t.folder.clone()) else { return };
+                if !self.may_rebuild() {
+                    self.fail(format!("{why}, again and again"));
+                    return;
+                }
+                match file::remove(&folder) {
+                    Ok(()) => {
+                        self.tell_rebuilt(&why);
+                        self.open();
+                    }
+                    Err(e) => self.fail(format!("{why}, and it cannot be removed: {e}")),
+                }
+            }
+            Trouble::Full => {
+                self.full_until = Some(Instant::now() + RETRY);
+                self.evicting = false;
+                self.shared.lock().full = true;
+                self.tell(
+                    true,
+                    "there is no room for the cache on disk; what is there is used on, and more is not stored until there is room".into(),
+                );
+            }
+            Trouble::Unusable(why) => self.fail(why),
+        }
+    }
+
+    fn may_rebuild(&mut self) -> bool {
+        while self.rebuilds.front().is_some_and(|at| at.elapsed() > REBUILDS_WITHIN) {
+            self.rebuilds.pop_front();
+        }
+        if self.rebuilds.len() >= REBUILDS {
+            return false;
+        }
+        self.rebuilds.push_back(Instant::now());
+        self.shared.counters.rebuilt.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Closes the file for a while.
+    fn fail(&mut self, why: String) {
+        self.file = None;
+        self.busy = false;
+        self.evicting = false;
+        self.closed_until = Some(Instant::now() + RETRY);
+        self.shared.usable.store(false, Ordering::Release);
+        let place = self.target.as_ref().map_or_else(String::new, |t| shown(&t.folder.join(file::FILE)));
+        let mut state = self.shared.lock();
+        let unwritten = state.forget_puts();
+        state.gets.clear();
+        state.trouble = Some(why.clone());
+        drop(state);
+        self.shared.counters.dropped.fetch_add(unwritten, Ordering::Relaxed);
+        self.tell(true, format!("the cache on disk is off: {place}: {why}; it is tried again every minute"));
+    }
+
+    fn tell_rebuilt(&mut self, why: &str) {
+        let place = self.target.as_ref().map_or_else(String::new, |t| shown(&t.folder.join(file::FILE)));
+        // Each time: embeddings were lost.
+        self.told = None;
+        self.tell(true, format!("the cache on disk begins anew, because of {place}: {why}"));
+    }
+
+    fn tell(&mut self, warning: bool, text: String) {
+        if self.told.as_ref() != Some(&text) {
+            self.told = Some(text.clone());
+            self.shared.notice(warning, text);
+        }
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

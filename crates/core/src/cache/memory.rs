@@ -1,0 +1,174 @@
+//! Embeddings in memory, bounded by bytes.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use sha2::{Digest, Sha256};
+
+use mysql_ml_base::error::Result;
+use mysql_ml_base::interrupt::Interrupt;
+
+/// What an embedding depends on: the model's fingerprint and the text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Key([u8; 32]);
+
+impl Key {
+    /// The key of `text` under a model, embedded in a role.
+    pub fn new(fingerprint: &[u8; 32], role: u8, text: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(fingerprint);
+        hash.update([role]);
+        hash.update(text.as_bytes());
+        Key(hash.finalize().into())
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// An embedding, and whose it is.
+#[derive(Clone)]
+pub struct Kept {
+    /// The model's id.
+    pub model: Arc<str>,
+    /// The vector's bytes.
+    pub vector: Arc<[u8]>,
+}
+
+/// What one entry costs besides its bytes: key, pointers, the model's id, the cache's own bookkeeping.
+const ENTRY_OVERHEAD: usize = 240;
+
+/// Vectors by key. Clones share the entries.
+pub type EmbeddingCache = Cache<Key, Kept>;
+
+/// A cache whose size may change while it is in use.
+#[derive(Default)]
+pub struct MemoryCache {
+    current: RwLock<Option<Sized>>,
+}
+
+struct Sized {
+    bytes: u64,
+    cache: EmbeddingCache,
+}
+
+impl MemoryCache {
+    /// How many vectors are kept, and their bytes.
+    pub fn size(&self) -> (u64, u64) {
+        match self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            Some(current) => (current.cache.entry_count(), current.cache.weighted_size()),
+            None => (0, 0),
+        }
+    }
+
+    /// The keys of a model's embeddings; with `None` of all.
+    pub fn keys_of(&self, model: Option<&str>, interrupt: &dyn Interrupt) -> Result<Vec<Key>> {
+        let cache = self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|c| c.cache.clone());
+        let mut keys = Vec::new();
+        for (n, (key, kept)) in cache.iter().flatten().enumerate() {
+            // Millions may be there.
+            if n % 4096 == 0 {
+                interrupt.check()?;
+            }
+            if model.is_none_or(|model| *kept.model == *model) {
+                keys.push(*key);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Removes a model's embeddings; with `None` all.
+    pub fn remove(&self, model: Option<&str>, interrupt: &dyn Interrupt) -> Result<()> {
+        let keys = self.keys_of(model, interrupt)?;
+        if let Some(current) = self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            for key in &keys {
+                current.cache.invalidate(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// The cache for a size in bytes; another size than before starts an empty one. `None` for size 0, which
+    /// frees what was there.
+    pub fn sized(&self, bytes: u64) -> Option<EmbeddingCache> {
+        if bytes == 0 && self.current.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return None;
+        }
+        if let Some(current) = self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            if current.bytes == bytes {
+                return Some(current.cache.clone());
+            }
+        }
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if bytes == 0 {
+            *current = None;
+            return None;
+        }
+        if let Some(same) = current.as_ref().filter(|c| c.bytes == bytes) {
+            return Some(same.cache.clone());
+        }
+        let cache = Cache::builder()
+            .max_capacity(bytes)
+            // Not the default TinyLFU: that may refuse a new entry when the cache is full, and a query's own
+            // vector would then be fetched again for row after row.
+            .eviction_policy(EvictionPolicy::lru())
+            .weigher(|_, kept: &Kept| u32::try_from(kept.vector.len() + ENTRY_OVERHEAD).unwrap_or(u32::MAX))
+            .build();
+        *current = Some(Sized { bytes, cache: cache.clone() });
+        Some(cache)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        Key::new(&[7; 32], 0, text)
+    }
+
+    fn kept(model: &str, vector: &[u8]) -> Kept {
+        Kept { model: model.into(), vector: vector.into() }
+    }
+
+    #[test]
+    fn what_was_put_is_found_until_the_size_changes() {
+        let cache = MemoryCache::default();
+        let sized = |bytes| cache.sized(bytes);
+        sized(1 << 20).unwrap().insert(key("a"), kept("m", &[1, 2, 3, 4]));
+        assert_eq!(sized(1 << 20).unwrap().get(&key("a")).unwrap().vector[..], [1, 2, 3, 4]);
+        assert!(sized(1 << 20).unwrap().get(&key("b")).is_none());
+        assert!(sized(0).is_none());
+        assert!(sized(1 << 20).unwrap().get(&key("a")).is_none(), "turned off and on: empty");
+    }
+
+    #[test]
+    fn the_bound_in_bytes_holds() {
+        let cache = MemoryCache::default();
+        let inner = cache.sized(100_000).unwrap();
+        for i in 0..2000 {
+            inner.insert(key(&i.to_string()), kept("m", &[0; 800]));
+        }
+        assert!(inner.get(&key("1999")).is_some(), "the newest entry is always kept");
+        inner.run_pending_tasks();
+        assert!(inner.weighted_size() <= 100_000);
+    }
+
+    #[test]
+    fn a_models_embeddings_are_removed_and_others_stay() {
+        use mysql_ml_base::interrupt::Never;
+        let cache = MemoryCache::default();
+        let inner = cache.sized(1 << 20).unwrap();
+        for (text, model) in [("a", "m"), ("b", "m"), ("c", "n")] {
+            inner.insert(key(text), kept(model, &[0; 4]));
+        }
+        assert_eq!(cache.keys_of(Some("m"), &Never).unwrap().len(), 2);
+        cache.remove(Some("m"), &Never).unwrap();
+        assert!(inner.get(&key("a")).is_none() && inner.get(&key("c")).is_some());
+        cache.remove(None, &Never).unwrap();
+        assert!(inner.get(&key("c")).is_none());
+    }
+}

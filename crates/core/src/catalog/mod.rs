@@ -1,0 +1,8 @@
+//! What models, secrets and settings are: data, and the checks of their values.
+
+pub mod function_name;
+pub mod local_place;
+pub mod model;
+pub mod options;
+pub mod secret;
+pub mod settings;

@@ -1,0 +1,258 @@
+//! A registered model.
+
+use sha2::{Digest, Sha256};
+
+use super::function_name::FunctionName;
+use super::options::ModelOptions;
+use crate::http::leaked_key;
+use crate::json::template::{JsonPath, JsonTemplate};
+use mysql_ml_base::account::Account;
+use mysql_ml_base::error::{Error, Result};
+
+/// The longest model or secret id, in characters.
+pub const MAX_ID_CHARS: usize = 100;
+
+/// An enumeration of the SQL surface: its values, spelled as users write them, matched without case.
+macro_rules! sql_enum {
+    ($(#[$doc:meta])* $name:ident, $argument:literal { $($(#[$vdoc:meta])* $variant:ident = $text:literal $(| $alias:literal)*,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// Every value, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The spelling that is stored and shown.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// Reads a value; the error names the argument, the value and the accepted ones.
+            pub fn parse(text: &str) -> Result<Self> {
+                let wanted = text.trim().to_ascii_lowercase();
+                match wanted.as_str() {
+                    $($text $(| $alias)* => Ok(Self::$variant),)*
+                    _ => Err(Error::invalid(format!(
+                        concat!($argument, " '{}' is not known; accepted: {}"),
+                        mysql_ml_base::error::cut(text, 60),
+                        [$($text),*].join(", ")
+                    ))),
+                }
+            }
+        }
+    };
+}
+
+sql_enum! {
+    /// Who serves the model: decides the shape of requests and answers.
+    ProviderId, "model_provider" {
+        /// Vertex AI, the Gemini API, Discovery Engine.
+        Google = "google" | "vertex_ai" | "gemini",
+        /// OpenAI, Azure OpenAI and any service with OpenAI's API.
+        OpenAi = "open_ai" | "openai" | "azure_openai",
+        /// Anthropic's Messages API.
+        Anthropic = "anthropic",
+        /// Hugging Face Inference and Text Embeddings Inference.
+        HuggingFace = "hugging_face" | "huggingface",
+        /// NVIDIA NIM.
+        NvidiaNim = "nvidia_nim" | "nim",
+        /// Cohere.
+        Cohere = "cohere",
+        /// Voyage AI.
+        Voyage = "voyage" | "voyage_ai" | "voyageai",
+        /// Mistral AI.
+        Mistral = "mistral" | "mistral_ai",
+        /// Ollama's own API.
+        Ollama = "ollama",
+        /// Amazon Bedrock, with a Bedrock API key.
+        Bedrock = "bedrock" | "aws_bedrock",
+        /// Any JSON service, by transform functions or templates.
+        Custom = "custom",
+        /// An encoder of the BERT family that runs inside the server.
+        BertLocal = "bert_local",
+        /// CLIP inside the server.
+        ClipLocal = "clip_local",
+        /// T5 inside the server.
+        T5Local = "t5_local",
+        /// A static embedding inside the server.
+        StaticLocal = "static_local" | "model2vec",
+        /// A lexical embedding computed in the server, without a model.
+        Dummy = "dummy",
+    }
+}
+
+sql_enum! {
+    /// What a model does.
+    ModelType, "model_type" {
+        /// `ml_embedding`.
+        TextEmbedding = "text_embedding",
+        /// `ml_embedding` of texts, by a model that also embeds images.
+        MultimodalEmbedding = "multimodal_embedding",
+        /// Ranks documents for a query, by `ml_predict_row`.
+        Reranking = "reranking",
+        /// A language model, by `ml_predict_row`.
+        Llm = "llm",
+        /// Any JSON service, by `ml_predict_row`.
+        Generic = "generic",
+    }
+}
+
+impl ModelType {
+    /// Whether `ml_embedding` takes the model.
+    pub fn embeds(self) -> bool {
+        matches!(self, ModelType::TextEmbedding | ModelType::MultimodalEmbedding)
+    }
+}
+
+sql_enum! {
+    /// How a request is authenticated.
+    AuthType, "model_auth_type" {
+        /// A registered secret, named by `model_auth_id`.
+        SecretManager = "auth_type_secret_manager" | "secret_manager",
+        /// The identity of the cloud machine.
+        ServiceAgentIam = "auth_type_cloudsql_service_agent_iam" | "cloudsql_service_agent_iam" | "alloydb_service_agent_iam",
+    }
+}
+
+/// What turns text into a request body.
+#[derive(Debug, Clone, PartialEq)]
+pub enum InputTransform {
+    /// A stored function `(model_id, input_text) -> JSON`.
+    Function(FunctionName),
+    /// `json:` and a JSON document with `{{input}}` in it.
+    Template(JsonTemplate),
+}
+
+/// What finds the vector in an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutputTransform {
+    /// A stored function `(model_id, response_json) -> BLOB`.
+    Function(FunctionName),
+    /// `path:` and a JSON path to an array of numbers.
+    Path(JsonPath),
+}
+
+impl InputTransform {
+    /// Reads the stored text.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text.strip_prefix("json:") {
+            Some(template) => Ok(Self::Template(JsonTemplate::parse(template)?)),
+            None => Ok(Self::Function(FunctionName::parse(text)?)),
+        }
+    }
+}
+
+impl OutputTransform {
+    /// Reads the stored text.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text.strip_prefix("path:") {
+            Some(path) => Ok(Self::Path(JsonPath::parse(path)?)),
+            None => Ok(Self::Function(FunctionName::parse(text)?)),
+        }
+    }
+}
+
+/// A registered model, as the engine uses it.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The name users call it by.
+    pub model_id: String,
+    /// The endpoint; `None` where the provider has a default or needs none.
+    pub request_url: Option<String>,
+    /// Who serves it.
+    pub provider: ProviderId,
+    /// Whose API it speaks: the provider's, or the one that a built-in function of the registration belongs to.
+    pub speaks: ProviderId,
+    /// What it does.
+    pub model_type: ModelType,
+    /// The provider's name for it.
+    pub qualified_name: Option<String>,
+    /// How requests are authenticated.
+    pub auth_type: Option<AuthType>,
+    /// The secret's id.
+    pub auth_id: Option<String>,
+    /// Makes headers from the input.
+    pub header_fn: Option<FunctionName>,
+    /// Makes the request body.
+    pub input: Option<InputTransform>,
+    /// Reads the answer.
+    pub output: Option<OutputTransform>,
+    /// The options set with `ml_set_model_options`.
+    pub options: ModelOptions,
+    /// Whether it is one of Google's that nobody registered.
+    pub listed: bool,
+    /// The account that registered it; its functions run as this account.
+    pub definer: Account,
+    /// Changes when anything does that may change a result.
+    pub fingerprint: [u8; 32],
+}
+
+impl Model {
+    /// A digest of all that decides a model's answers.
+    pub fn fingerprint(parts: &[Option<&str>]) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for part in parts {
+            match part {
+                None => hash.update([0]),
+                Some(text) => {
+                    hash.update([1]);
+                    hash.update((text.len() as u64).to_le_bytes());
+                    hash.update(text.as_bytes());
+                }
+            }
+        }
+        hash.finalize().into()
+    }
+}
+
+/// Checks a model or secret id.
+pub fn check_id(argument: &str, id: &str) -> Result<()> {
+    if id.is_empty() {
+        return Err(Error::invalid(format!(
+            "{argument} is required; choose a name of at most {MAX_ID_CHARS} characters"
+        )));
+    }
+    if id.chars().count() > MAX_ID_CHARS {
+        return Err(Error::invalid(format!(
+            "{argument} '{}' is longer than {MAX_ID_CHARS} characters; choose a shorter one",
+            leaked_key::shown(id, 60)
+        )));
+    }
+    if id.trim() != id || id.chars().any(char::is_control) {
+        return Err(Error::invalid(format!(
+            "{argument} '{}' has a control character or a space at an end; use a name without",
+            leaked_key::shown(id, 120)
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enumerations_are_matched_without_case_and_by_alias() {
+        assert_eq!(ProviderId::parse("OPEN_AI").unwrap(), ProviderId::OpenAi);
+        assert_eq!(AuthType::parse("SECRET_MANAGER").unwrap().as_str(), "auth_type_secret_manager");
+        let e = ModelType::parse("embeddings").unwrap_err();
+        assert_eq!(e.message(), "model_type 'embeddings' is not known; accepted: text_embedding, multimodal_embedding, reranking, llm, generic");
+    }
+
+    #[test]
+    fn fingerprints_tell_null_from_empty_and_keep_borders() {
+        let f = Model::fingerprint;
+        assert_ne!(f(&[None]), f(&[Some("")]));
+        assert_ne!(f(&[Some("ab"), Some("c")]), f(&[Some("a"), Some("bc")]));
+    }
+
+    #[test]
+    fn ids_are_checked() {
+        assert!(check_id("model_id", "gpt-4o").is_ok());
+        assert!(check_id("model_id", "").is_err());
+        assert!(check_id("model_id", " a").is_err());
+        assert!(check_id("model_id", &"é".repeat(100)).is_ok());
+        assert!(check_id("model_id", &"é".repeat(101)).is_err());
+    }
+}

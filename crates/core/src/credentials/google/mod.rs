@@ -1,0 +1,157 @@
+//! Google's application default credentials, as Google's own libraries find and use them.
+//!
+//! The order is that of google-auth: the file that `GOOGLE_APPLICATION_CREDENTIALS` names, the file that
+//! `gcloud auth application-default login` writes, the metadata server of a Google Cloud machine.
+
+mod exchange;
+pub mod hosts;
+mod metadata;
+mod source;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use ureq::http::HeaderName;
+
+use self::source::Source;
+use super::slot::{Fetched, Slot};
+use super::Http;
+use mysql_ml_base::error::{Error, Result};
+
+/// What is known of the cloud project a call is made in: where a model's URL does not say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cloud {
+    /// The project's id.
+    pub project: Option<String>,
+    /// The location (region).
+    pub location: Option<String>,
+    /// Other hosts than Google's own.
+    pub hosts: hosts::Hosts,
+}
+
+/// What a token may be used for.
+const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+
+/// A token is renewed this long before its end, as Google's libraries do.
+const REFRESH_BEFORE: Duration = Duration::from_secs(225);
+
+/// No token lives longer, whatever a service says.
+const MAX_LIFETIME: Duration = Duration::from_secs(86_400);
+
+/// More key files than this in use at once are forgotten and read again.
+const MAX_IDENTITIES: usize = 256;
+
+/// The identities in use, by the digest of their credentials file: a changed file is another identity at once.
+#[derive(Default)]
+pub struct Identities {
+    known: Mutex<HashMap<[u8; 32], Arc<Identity>>>,
+}
+
+#[derive(Default)]
+struct Identity {
+    token: Slot,
+    project: Mutex<Option<String>>,
+    location: Mutex<Option<String>>,
+}
+
+/// An access token.
+pub struct Token {
+    /// The token itself.
+    pub value: SecretString,
+    /// The project that requests are charged to, where the credentials say so.
+    quota_project: Option<String>,
+}
+
+impl Token {
+    /// The header that names the project to be charged.
+    pub fn quota_header(&self) -> Option<(HeaderName, SecretString)> {
+        let project = self.quota_project.clone()?;
+        Some((HeaderName::from_static("x-goog-user-project"), project.into()))
+    }
+}
+
+/// A token as it was minted.
+struct Minted {
+    value: SecretString,
+    lifetime: Duration,
+}
+
+impl Identities {
+    /// The identity of a credentials file, or the default one of this process. The file is looked at each time; only
+    /// what it is exchanged for is remembered.
+    fn find(&self, document: Option<&SecretString>, http: &Http<'_>) -> Result<(Source, Arc<Identity>)> {
+        let (source, key) = match document {
+            Some(text) => (Source::from_secret(text.expose_secret(), http.hosts)?, digest(text)),
+            None => match source::default_file()? {
+                Some((text, place)) => (Source::from_json(text.expose_secret(), place)?, digest(&text)),
+                None => (Source::Metadata, [0; 32]),
+            },
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_IDENTITIES && !known.contains_key(&key) {
+            known.clear();
+        }
+        Ok((source, Arc::clone(known.entry(key).or_default())))
+    }
+
+    /// An access token of the default identity, or of the credentials file that `document` is. `rejected` is a token
+    /// that a service did not accept.
+    pub fn token(
+        &self,
+        document: Option<&SecretString>,
+        rejected: Option<&SecretString>,
+        http: &Http<'_>,
+    ) -> Result<Token> {
+        let (source, identity) = self.find(document, http)?;
+        let value = identity.token.get(rejected, Duration::MAX, http, |http| {
+            let Minted { value, lifetime } = source.mint(http)?;
+            Ok(Fetched {
+                value,
+                fresh_for: lifetime.saturating_sub(REFRESH_BEFORE.min(lifetime / 2)),
+                usable_for: lifetime.saturating_sub(Duration::from_secs(10).min(lifetime / 10)),
+            })
+        })?;
+        Ok(Token { value, quota_project: source.quota_project() })
+    }
+
+    /// Fills in what a model's URL lacks and the credentials know: project and location.
+    pub fn complete(&self, cloud: &mut Cloud, document: Option<&SecretString>, http: &Http<'_>) -> Result<()> {
+        if cloud.project.is_some() && cloud.location.is_some() {
+            return Ok(());
+        }
+        let (source, identity) = self.find(document, http)?;
+        if cloud.project.is_none() {
+            cloud.project = remembered(&identity.project, || source.project(http))?;
+        }
+        if cloud.location.is_none() {
+            cloud.location = remembered(&identity.location, || source.location(http))?;
+        }
+        Ok(())
+    }
+}
+
+fn digest(text: &SecretString) -> [u8; 32] {
+    Sha256::digest(text.expose_secret()).into()
+}
+
+fn remembered(place: &Mutex<Option<String>>, find: impl FnOnce() -> Result<Option<String>>) -> Result<Option<String>> {
+    if let Some(known) = place.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        return Ok(Some(known));
+    }
+    let found = find()?;
+    place.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
+    Ok(found)
+}
+
+/// The error where no credentials are found at all.
+fn none_found(why: &str) -> Error {
+    Error::new(
+        mysql_ml_base::error::Kind::NotFound,
+        format!(
+            "no Google credentials: {why}; set GOOGLE_APPLICATION_CREDENTIALS to a key file in mysqld's environment and restart, or name a secret that holds one in model_auth_id"
+        ),
+    )
+}

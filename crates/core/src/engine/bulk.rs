@@ -1,0 +1,1121 @@
+//! Embeds many texts: packed into batches, several requests under way at once, one bad text apart from its neighbours.
+//!
+//! The statement's thread steers; requests are sent and answers decoded on workers.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use secrecy::SecretString;
+
+use super::pacing::{Budget, Gate, Learnt, Outcome, Permit};
+use super::send::{exchange, failure_in, must_not_be_zero, unpacked, without_secret, Request, Tried};
+use super::status::Activity;
+use super::{tokens_in, Engine};
+use crate::catalog::model::ProviderId;
+use crate::catalog::settings::Settings;
+use crate::engine::store::ResolvedModel;
+use crate::http::{retry, Failure, Tries};
+use crate::providers::usage::Usage;
+use crate::providers::{provider, BatchLimits};
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::interrupt::{CancelToken, Interrupt, POLL};
+use mysql_ml_base::memory::Reservation;
+use mysql_ml_base::role::Role;
+use mysql_ml_base::shares::Share;
+use mysql_ml_base::vector;
+use mysql_ml_base::workers::Owed;
+
+/// For how long a job outwaits an endpoint that answered before and now fails, or that refuses more than it says when to
+/// come back; and the pauses between, which double.
+const OUTWAITED: Duration = Duration::from_secs(300);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Texts that were refused one by one while none was answered, after which a short text of our own is sent: where that
+/// is refused too, it is not the texts.
+const SUSPICIOUS: u32 = 10;
+
+/// That text, and its number, which no text of the caller has.
+const TRIAL: &str = "mysql-ml";
+const TRIAL_ID: u64 = u64::MAX;
+
+/// How many requests are under way at once, and how large they are, where the model's options say nothing.
+const CONCURRENCY: u64 = 8;
+
+/// For how long a job waits until others have given memory back, how long between, and from when on a batch is divided.
+const MEMORY_WAIT: Duration = Duration::from_secs(120);
+const MEMORY_PAUSE: Duration = Duration::from_millis(50);
+const MEMORY_SPLIT: Duration = Duration::from_secs(5);
+
+/// For how long a worker holds an answer that there is no memory to read.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+
+/// A text to be embedded, with the number its vector is told under.
+#[derive(Debug, Clone)]
+struct Item {
+    id: u64,
+    text: Arc<str>,
+    /// How often the cache had been cleared when it was looked for there.
+    epoch: u64,
+}
+
+/// Texts that are sent together.
+pub(super) struct Batch {
+    items: Vec<Item>,
+    tries: Tries,
+    /// A key that the provider rejected; the batch is sent once more with another one.
+    rejected: Option<SecretString>,
+    not_before: Option<Instant>,
+    /// How often the endpoint failed over it, and when it did first.
+    failed: u32,
+    failed_since: Option<Instant>,
+    /// The failure for which it waits until it is known whether the endpoint works.
+    suspected: Option<Error>,
+    /// Which refused batch it is a half of.
+    half_of: Option<u64>,
+    /// Whether its one text failed in an earlier job too.
+    known_bad: bool,
+}
+
+/// A batch that was refused: how large the larger of its halves is, and how many of them were answered.
+struct Split {
+    larger: usize,
+    answered: u8,
+    /// Whether the refusal was a failure of the endpoint, which may also have been chance.
+    by_failure: bool,
+}
+
+/// An endpoint that fails whatever it is sent. A text of our own is sent now and then; until it is answered nothing else is.
+struct Trouble {
+    since: Instant,
+    pause: Duration,
+    until: Instant,
+    tries: u32,
+    under_way: bool,
+}
+
+impl Batch {
+    /// Whether it is the text of our own.
+    fn is_trial(&self) -> bool {
+        self.items.iter().all(|item| item.id == TRIAL_ID)
+    }
+
+    /// Whether it was sent before.
+    fn is_again(&self) -> bool {
+        self.tries.made() > 0 || self.failed > 0 || self.rejected.is_some()
+    }
+
+    /// Its texts.
+    #[cfg(feature = "local")]
+    pub(super) fn texts(&self) -> Vec<Arc<str>> {
+        self.items.iter().map(|item| Arc::clone(&item.text)).collect()
+    }
+}
+
+/// A batch that came back from a worker.
+struct Returned {
+    batch: Batch,
+    permit: Permit,
+    came: Came,
+}
+
+enum Came {
+    /// A vector or an error for each text, and the memory of the vectors.
+    Vectors(Vec<Result<Vec<u8>>>, Reservation, Outcome, Duration, Usage),
+    /// An answer that is not that of so many texts.
+    Unreadable(Error, Duration),
+    Failed(Failure, Option<SecretString>),
+    SameKey,
+    Unsent(Error),
+}
+
+/// What came of a text.
+pub struct Done {
+    /// Its number.
+    pub id: u64,
+    /// Its vector, or why there is none.
+    pub vector: Result<Arc<[u8]>>,
+    /// The memory of the vector, where it does not come out of the cache.
+    pub share: Reservation,
+}
+
+/// Many texts of one model on their way.
+pub struct Bulk<'e> {
+    engine: &'e Engine,
+    resolved: Arc<ResolvedModel>,
+    settings: Arc<Settings>,
+    activity: Arc<Activity>,
+    gate: Arc<Gate>,
+    share: Share,
+    budget: Budget,
+    role: Role,
+    limits: BatchLimits,
+    concurrency: usize,
+    /// For how long a batch may be tried and made to wait; `None`: as long as the provider asks for.
+    patience: Option<Duration>,
+    queue: VecDeque<Item>,
+    again: VecDeque<Batch>,
+    ready: VecDeque<Done>,
+    under_way: usize,
+    /// How many may be under way: fewer than `concurrency` while requests take a large part of their time.
+    window: usize,
+    /// Answers that were quick since the window last changed.
+    quick: usize,
+    timeout: Duration,
+    /// When something was answered last, and since when an endpoint that limits the rate has answered nothing.
+    answered_at: Option<Instant>,
+    limited_since: Option<Instant>,
+    trouble: Option<Trouble>,
+    splits: HashMap<u64, Split>,
+    next_split: u64,
+    /// Batches whose halves were answered after the endpoint had failed over them.
+    divided_well: u32,
+    /// Whether one request is to be answered before others are sent.
+    asks_first: bool,
+    /// Since when there is no memory for the next request.
+    short_since: Option<Instant>,
+    /// Whether a vector came back.
+    answered: bool,
+    /// Single texts that were refused before one was answered.
+    refused: u32,
+    /// The bytes of the first vector, which all others must have.
+    width: Option<usize>,
+    /// When threads of local models were looked after.
+    looked: Instant,
+    cancel: CancelToken,
+    sender: Sender<Result<Returned>>,
+    receiver: Receiver<Result<Returned>>,
+}
+
+impl Drop for Bulk<'_> {
+    fn drop(&mut self) {
+        // Whoever stopped waiting: the workers and connections are free again within their next slice.
+        self.cancel.cancel();
+        if super::local::is_here(&self.resolved.model) {
+            self.engine.sweep_local();
+        }
+    }
+}
+
+impl<'e> Bulk<'e> {
+    /// For texts of `resolved`. A batch may be tried and made to wait for `patience`; without, for as long as the
+    /// provider asks.
+    pub fn new(
+        engine: &'e Engine,
+        resolved: Arc<ResolvedModel>,
+        settings: Arc<Settings>,
+        role: Role,
+        concurrency: Option<u64>,
+        batch_size: Option<u64>,
+        patience: Option<Duration>,
+    ) -> Result<Self> {
+        let model = &resolved.model;
+        let share = engine.share(model)?;
+        let activity = engine.status.of(super::counted_as(model));
+        let (sender, receiver) = channel();
+        activity.paced_by(&engine.gates.of(&model.fingerprint));
+        let size = batch_size.or(model.options.batch_size).and_then(|n| usize::try_from(n).ok());
+        let mut limits = provider(model.speaks).batch(model);
+        limits.texts = size.map_or(limits.texts, |n| n.min(limits.most)).max(1);
+        let gate = engine.gates.of(&model.fingerprint);
+        let learnt = gate.learnt();
+        limits.texts = learnt.texts.map_or(limits.texts, |n| n.min(limits.texts)).max(1);
+        limits.tokens = learnt.tokens.map_or(limits.tokens, |n| n.min(limits.tokens));
+        let concurrency = concurrency.or(model.options.concurrency).unwrap_or(CONCURRENCY).max(1);
+        let concurrency = usize::try_from(concurrency).unwrap_or(usize::MAX);
+        Ok(Bulk {
+            gate,
+            share,
+            window: concurrency,
+            quick: 0,
+            timeout: model.options.timeout_ms.map_or(settings.timeout, Duration::from_millis),
+            answered_at: None,
+            limited_since: None,
+            trouble: None,
+            splits: HashMap::new(),
+            next_split: 0,
+            divided_well: 0,
+            budget: Budget::of(&model.options),
+            engine,
+            activity,
+            role,
+            limits,
+            concurrency,
+            patience,
+            queue: VecDeque::new(),
+            again: VecDeque::new(),
+            ready: VecDeque::new(),
+            under_way: 0,
+            asks_first: false,
+            short_since: None,
+            answered: false,
+            refused: 0,
+            width: None,
+            looked: Instant::now(),
+            cancel: CancelToken::default(),
+            sender,
+            receiver,
+            resolved,
+            settings,
+        })
+    }
+
+    /// How many texts a request takes.
+    pub fn batch_size(&self) -> usize {
+        self.limits.texts
+    }
+
+    /// How many requests may be under way at once.
+    pub fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
+    /// Whether one request is to be answered before others are sent: what comes back may be too much.
+    pub fn ask_first(&mut self, yes: bool) {
+        self.asks_first = yes;
+    }
+
+    /// Takes a text. What is in the cache is not sent.
+    pub fn push(&mut self, id: u64, text: Arc<str>, interrupt: &dyn Interrupt) -> Result<()> {
+        self.take(id, text, false, interrupt)
+    }
+
+    /// Takes a text that was refused before: it is sent alone, so that no other suffers if it is again.
+    pub fn push_alone(&mut self, id: u64, text: Arc<str>, interrupt: &dyn Interrupt) -> Result<()> {
+        self.take(id, text, true, interrupt)
+    }
+
+    fn take(&mut self, id: u64, text: Arc<str>, alone: bool, interrupt: &dyn Interrupt) -> Result<()> {
+        self.activity.called();
+        if !super::local::is_here(&self.resolved.model)
+            && self.resolved.model.speaks != ProviderId::Dummy
+            && !is_visible(&text)
+        {
+            let item = Item { id, text, epoch: 0 };
+            self.fail(&item, Error::invalid(NOTHING_VISIBLE));
+            return Ok(());
+        }
+        let (resolved, settings) = (&self.resolved, &self.settings);
+        let (found, epoch) = self.engine.cached_one(resolved, &text, self.role, settings, &self.activity, interrupt)?;
+        match found {
+            Some(hit) => self.ready.push_back(Done { id, vector: Ok(hit), share: Reservation::default() }),
+            None if alone => {
+                let batch = self.batch(vec![Item { id, text, epoch }]);
+                self.again.push_back(Batch { known_bad: true, ..batch });
+            }
+            None => self.queue.push_back(Item { id, text, epoch }),
+        }
+        Ok(())
+    }
+
+    /// How many texts were pushed and are neither sent nor done.
+    pub fn waiting(&self) -> usize {
+        self.queue.len() + self.again.len()
+    }
+
+    /// How many are done and were not asked for yet.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Whether nothing is left to wait for.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.again.is_empty() && self.ready.is_empty() && self.under_way == 0
+    }
+
+    /// Sends what may be sent and returns what is done, after at most `wait` where nothing is. An error concerns all
+    /// texts: the statement was stopped, or the endpoint is of no use.
+    pub fn advance(&mut self, wait: Duration, last: bool, interrupt: &dyn Interrupt) -> Result<Option<Done>> {
+        let end = Instant::now() + wait;
+        loop {
+            interrupt.check()?;
+            if let Some(done) = self.ready.pop_front() {
+                return Ok(Some(done));
+            }
+            self.dispatch(last, interrupt)?;
+            if let Some(done) = self.ready.pop_front() {
+                return Ok(Some(done));
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.is_empty() {
+                self.look_after_local();
+                return Ok(None);
+            }
+            match self.receiver.recv_timeout(left.min(POLL)) {
+                Ok(returned) => self.returned(returned)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::internal("the bulk channel is closed")),
+            }
+            // Whatever else came in the meantime.
+            while let Ok(returned) = self.receiver.try_recv() {
+                self.returned(returned)?;
+            }
+        }
+    }
+
+    /// A batch for a model inside the server has no deadline of its own: one whose thread hangs is told here.
+    fn look_after_local(&mut self) {
+        if super::local::is_here(&self.resolved.model) && self.looked.elapsed() > Duration::from_secs(1) {
+            self.looked = Instant::now();
+            self.engine.sweep_local();
+        }
+    }
+
+    /// Sends batches while there is room. A batch that is not full waits for more texts unless these are the `last`.
+    fn dispatch(&mut self, last: bool, interrupt: &dyn Interrupt) -> Result<()> {
+        if self.one_by_one() {
+            return self.embed_one(interrupt);
+        }
+        while self.under_way < if self.asks_first && !self.answered { 1 } else { self.window } {
+            let now = Instant::now();
+            let due = |batch: &Batch| batch.not_before.is_none_or(|at| at <= now);
+            let first = if let Some(trouble) = &mut self.trouble {
+                let trial = self.again.iter().position(Batch::is_trial);
+                match trial {
+                    Some(i) if self.again.get(i).is_some_and(due) => self.again.remove(i),
+                    None if !trouble.under_way && trouble.until <= now => {
+                        trouble.under_way = true;
+                        Some(self.batch(vec![Item { id: TRIAL_ID, text: Arc::from(TRIAL), epoch: 0 }]))
+                    }
+                    _ => return Ok(()),
+                }
+            } else {
+                self.again.iter().position(due).and_then(|i| self.again.remove(i))
+            };
+            let batch = match first {
+                Some(batch) => batch,
+                // The endpoint has answered nothing since it failed over one of those that wait.
+                None if self
+                    .again
+                    .iter()
+                    .any(|b| b.failed_since.is_some_and(|at| self.answered_at.is_none_or(|a| a < at))) =>
+                {
+                    return Ok(());
+                }
+                // Those that wait for memory come first.
+                None if self.short_since.is_some() && !self.again.is_empty() => return Ok(()),
+                None if last || self.queue.len() >= self.limits.texts => match self.pack() {
+                    Some(batch) => batch,
+                    None => return Ok(()),
+                },
+                None => return Ok(()),
+            };
+            let body = match Reservation::take(body_of(&batch).saturating_mul(2), "the request for a batch") {
+                Ok(share) => share,
+                Err(error) => return self.wait_for_memory(batch, error),
+            };
+            let tokens = batch.items.iter().map(|i| tokens_in(&i.text)).sum();
+            match self.gate.try_now(self.budget, tokens) {
+                Ok(permit) if super::local::is_here(&self.resolved.model) => {
+                    self.compute(batch, permit, interrupt)?;
+                }
+                Ok(permit) if !self.engine.workers.has_room(&self.share) => {
+                    // It waits here, where KILL is heard, and not in the queue of single calls.
+                    permit.finish(&Outcome::NotSent);
+                    self.again.push_front(batch);
+                    return Ok(());
+                }
+                Ok(permit) => self.spawn(batch, permit, body)?,
+                Err(until) => {
+                    if let (Some(until), Some(patience)) = (&until, self.patience) {
+                        if until.0 >= now + patience {
+                            return Err(until.1.clone());
+                        }
+                    }
+                    self.again.push_front(batch);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a batch back for which there is no memory now: what is under way will give some back, and for a job others may.
+    /// An error where neither helps.
+    fn wait_for_memory(&mut self, mut batch: Batch, error: Error) -> Result<()> {
+        let now = Instant::now();
+        let since = *self.short_since.get_or_insert(now);
+        if self.under_way == 0 && self.ready.is_empty() {
+            let most = if self.patience.is_some() { Duration::ZERO } else { MEMORY_WAIT };
+            if now.saturating_duration_since(since) >= most {
+                return Err(error);
+            }
+        }
+        if now.saturating_duration_since(since) >= MEMORY_SPLIT && batch.items.len() > 1 {
+            let rest = batch.items.split_off(batch.items.len() / 2);
+            let rest = self.batch(rest);
+            self.again.push_back(rest);
+        }
+        batch.not_before = Some(now + MEMORY_PAUSE);
+        self.again.push_front(batch);
+        Ok(())
+    }
+
+    /// Whether the model's requests are made by stored functions, each for one text, or by no request at all.
+    fn one_by_one(&self) -> bool {
+        let model = &self.resolved.model;
+        let functions = super::transform_functions(model);
+        let here = model.speaks == ProviderId::Dummy && model.input.is_none();
+        model.header_fn.is_some() || functions.0.is_some() || functions.1.is_some() || here
+    }
+
+    fn embed_one(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        let Some(item) = self.queue.pop_front() else { return Ok(()) };
+        let result =
+            self.engine.embed(&self.resolved, &item.text, self.role, &self.settings, &self.activity, None, interrupt);
+        match result {
+            Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => Err(e),
+            Err(e) => {
+                // Counted by whoever failed.
+                self.ready.push_back(Done { id: item.id, vector: Err(e), share: Reservation::default() });
+                self.suspect_one(interrupt)
+            }
+            Ok(bytes) => {
+                let share = Reservation::take(bytes.len(), "a vector")?;
+                self.finish(&item, bytes, share);
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`Self::suspect`], where each text is a call of its own.
+    fn suspect_one(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        if !self.is_suspicious() {
+            return Ok(());
+        }
+        let (resolved, settings) = (&self.resolved, &self.settings);
+        let trial = self.engine.embed(resolved, TRIAL, self.role, settings, &self.activity, None, interrupt);
+        self.answered = true;
+        match trial {
+            Ok(_) => Ok(()),
+            Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => Err(e),
+            Err(e) => Err(not_the_texts(&e)),
+        }
+    }
+
+    /// The next batch: as many texts as fit.
+    fn pack(&mut self) -> Option<Batch> {
+        let mut items = Vec::with_capacity(self.limits.texts.min(self.queue.len()));
+        let mut tokens = 0_u64;
+        while items.len() < self.limits.texts {
+            let Some(next) = self.queue.front() else { break };
+            let estimate = estimate(next);
+            if !items.is_empty() && tokens + estimate > self.limits.tokens {
+                break;
+            }
+            tokens += estimate;
+            items.extend(self.queue.pop_front());
+        }
+        (!items.is_empty()).then(|| self.batch(items))
+    }
+
+    fn batch(&self, items: Vec<Item>) -> Batch {
+        let retries = self.resolved.model.options.max_retries.unwrap_or(self.settings.max_retries);
+        let tries = match self.patience {
+            Some(patience) => Tries::new(Instant::now() + patience, retries),
+            None => Tries::patient(retries),
+        };
+        Batch {
+            items,
+            tries,
+            rejected: None,
+            not_before: None,
+            failed: 0,
+            failed_since: None,
+            suspected: None,
+            half_of: None,
+            known_bad: false,
+        }
+    }
+
+    /// Hands a batch to a model inside the server.
+    fn compute(&mut self, batch: Batch, permit: Permit, interrupt: &dyn Interrupt) -> Result<()> {
+        self.activity.requested(false);
+        let (owed, began) = (Owed::new(self.sender.clone()), Instant::now());
+        let normalize = self.resolved.model.options.normalize == Some(true);
+        let done = move |batch: Batch, vectors: Vec<Result<Vec<f32>>>| {
+            let bytes = |vector: Result<Vec<f32>>| {
+                let mut vector = vector?;
+                if normalize {
+                    vector::normalize(&mut vector);
+                }
+                vector::to_bytes(&vector)
+            };
+            let vectors = vectors.into_iter().map(bytes).collect();
+            let outcome = Outcome::Answered { tokens: None, pause: None };
+            let came = Came::Vectors(vectors, Reservation::default(), outcome, began.elapsed(), Usage::default());
+            owed.tell(Ok(Returned { batch, permit, came }));
+        };
+        let (resolved, settings) = (&self.resolved, &self.settings);
+        self.engine.embed_batch_locally(resolved, batch, self.role, settings, &self.cancel, done, interrupt)?;
+        self.under_way += 1;
+        Ok(())
+    }
+
+    fn spawn(&mut self, batch: Batch, permit: Permit, share: Reservation) -> Result<()> {
+        let model = &self.resolved.model;
+        let api: &'static dyn crate::providers::Provider =
+            if model.input.is_some() { &crate::providers::custom::Custom } else { provider(model.speaks) };
+        let texts: Vec<&str> = batch.items.iter().map(|i| i.text.as_ref()).collect();
+        let body = api.embedding_request(model, &texts, self.role)?;
+        let request = Engine::request_in(share, &self.resolved, None, body, 0, &self.settings)?;
+        self.activity.requested(batch.is_again());
+        let (outside, cancel) = (Arc::clone(&self.engine.outside), self.cancel.clone());
+        let (sender, resolved) = (self.sender.clone(), Arc::clone(&self.resolved));
+        self.engine.workers.run_to(&self.share, &self.cancel, sender, move || {
+            let came = one_try(&outside, &request, &batch, &resolved, api, &cancel)?;
+            Ok(Returned { batch, permit, came })
+        })?;
+        self.under_way += 1;
+        Ok(())
+    }
+
+    /// Takes back what a worker did. An error, which ends the whole, is counted as one.
+    fn returned(&mut self, returned: Result<Returned>) -> Result<()> {
+        let result = self.take_back(returned);
+        if let Err(error) = &result {
+            if !matches!(error.kind(), Kind::Interrupted(_)) {
+                self.activity.failed(error);
+            }
+        }
+        result
+    }
+
+    fn take_back(&mut self, returned: Result<Returned>) -> Result<()> {
+        self.under_way = self.under_way.saturating_sub(1);
+        let Returned { mut batch, permit, came } = returned?;
+        match came {
+            Came::Vectors(vectors, mut share, outcome, latency, usage) => {
+                permit.finish(&outcome);
+                self.short_since = None;
+                self.limited_since = None;
+                self.activity.answered(latency);
+                self.pace(latency);
+                self.works_again(&batch)?;
+                self.activity.used(vectors.len() as u64, usage);
+                for (item, vector) in batch.items.iter().zip(vectors) {
+                    self.answered = true;
+                    match vector {
+                        _ if item.id == TRIAL_ID => {}
+                        Ok(bytes) => {
+                            let own = share.split(bytes.len());
+                            self.finish(item, bytes, own);
+                        }
+                        Err(e) => self.fail(item, e),
+                    }
+                }
+            }
+            Came::Unreadable(error, latency) => {
+                permit.finish(&Outcome::Answered { tokens: None, pause: None });
+                self.activity.answered(latency);
+                if batch.is_trial() && self.trouble.is_some() {
+                    return self.still_in_trouble(error.into());
+                }
+                self.split_or_fail(batch, error, false)?;
+            }
+            Came::Unsent(error) => {
+                permit.finish(&Outcome::NotSent);
+                self.activity.not_sent(batch.is_again());
+                return Err(error);
+            }
+            Came::SameKey => {
+                permit.finish(&Outcome::NotSent);
+                self.activity.not_sent(true);
+                return Err(Error::new(
+                    Kind::Provider(401),
+                    "the provider rejects the model's key; check the model's credentials and their rights",
+                ));
+            }
+            Came::Failed(failure, key) => {
+                let limited = failure.is_rate_limit();
+                if failure.is_unsent() {
+                    self.activity.not_sent(batch.is_again());
+                }
+                permit.finish(&Outcome::of_failure(&failure));
+                match (failure.kind(), key) {
+                    (Kind::Interrupted(_), _) => return Err(failure.into_error(1)),
+                    (Kind::Memory, _) => self.wait_for_memory(batch, failure.into_error(1))?,
+                    (Kind::Provider(401), Some(key)) if batch.rejected.is_none() => {
+                        batch.rejected = Some(key);
+                        self.again.push_back(batch);
+                    }
+                    // Nothing about single texts.
+                    (Kind::Provider(401 | 403 | 404 | 405) | Kind::Denied | Kind::NotFound, key) => {
+                        let error = failure.into_error(batch.tries.made() + 1);
+                        return Err(without_secret(error, &self.resolved, key.as_ref()));
+                    }
+                    (Kind::Provider(429), _) if !limited => return Err(failure.into_error(batch.tries.made() + 1)),
+                    // Nor is money, another place, or a rule of this side.
+                    (Kind::Provider(402 | 300..=399) | Kind::Invalid | Kind::Unsupported, _) => {
+                        return Err(failure.into_error(batch.tries.made() + 1));
+                    }
+                    (Kind::Provider(408 | 409), _) => self.endpoint_failed(batch, failure)?,
+                    _ if limited => self.outwait_limit(batch, failure)?,
+                    (Kind::Provider(400..=499) | Kind::TooLarge, _) => {
+                        let in_trouble = batch.is_trial() && self.trouble.is_some();
+                        self.works_again(&batch)?;
+                        if !in_trouble {
+                            let error = failure.into_error(batch.tries.made() + 1);
+                            self.split_or_fail(batch, error, false)?;
+                        }
+                    }
+                    _ => self.endpoint_failed(batch, failure)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fewer requests at once while they take a large part of their time, more again when they do not.
+    fn pace(&mut self, latency: Duration) {
+        if latency.saturating_mul(2) > self.timeout {
+            self.window = (self.window / 2).max(1);
+            self.quick = 0;
+        } else if self.window < self.concurrency && latency.saturating_mul(4) < self.timeout {
+            self.quick += 1;
+            if self.quick >= self.window {
+                self.window += 1;
+                self.quick = 0;
+            }
+        }
+    }
+
+    /// Something was answered: the endpoint works, and over what it failed before, texts may be at fault.
+    fn works_again(&mut self, batch: &Batch) -> Result<()> {
+        self.answered_at = Some(Instant::now());
+        if batch.is_trial() && self.trouble.take().is_some() {
+            for mut waiting in std::mem::take(&mut self.again) {
+                match waiting.suspected.take() {
+                    Some(error) => self.split_or_fail(waiting, error, true)?,
+                    None => self.again.push_back(waiting),
+                }
+            }
+        }
+        let Some(split) = batch.half_of.and_then(|id| self.splits.get_mut(&id)) else { return Ok(()) };
+        split.answered += 1;
+        if split.answered == 2 {
+            // Both halves were answered: the whole was too large. Where the endpoint failed over it, that may have been chance.
+            let (larger, by_failure) = (split.larger, split.by_failure);
+            self.divided_well += u32::from(by_failure);
+            if !by_failure || self.divided_well > 2 {
+                self.learn_texts(larger);
+            }
+        }
+        Ok(())
+    }
+
+    fn learn_texts(&mut self, texts: usize) {
+        self.limits.texts = self.limits.texts.min(texts.max(1));
+        self.gate.learn(Learnt { texts: Some(self.limits.texts), tokens: None });
+    }
+
+    /// A rate limit: the gate holds everybody back for as long as it asks. A job outwaits one that does not say how long.
+    fn outwait_limit(&mut self, mut batch: Batch, failure: Failure) -> Result<()> {
+        if self.patience.is_some() {
+            return match batch.tries.next(failure) {
+                Ok(_) => {
+                    self.again.push_back(batch);
+                    Ok(())
+                }
+                Err(error) if batch.is_trial() => Err(error),
+                Err(error) => {
+                    batch.items.iter().for_each(|item| self.fail(item, error.clone()));
+                    Ok(())
+                }
+            };
+        }
+        let since = *self.limited_since.get_or_insert_with(Instant::now);
+        let says_when = failure.wait.is_some_and(|wait| !wait.is_zero());
+        if !says_when && since.elapsed() > OUTWAITED {
+            return Err(failure.into_error(batch.tries.made() + 1));
+        }
+        if batch.is_trial() {
+            // What it was to tell is told: the endpoint is there.
+            self.trouble = None;
+        } else {
+            self.again.push_back(batch);
+        }
+        Ok(())
+    }
+
+    fn retries(&self) -> u32 {
+        let retries = self.resolved.model.options.max_retries.unwrap_or(self.settings.max_retries);
+        u32::try_from(retries).unwrap_or(u32::MAX)
+    }
+
+    /// The endpoint failed, or did not answer in time. After one more try it may be for a text's sake: if others were
+    /// answered since, the batch is halved. Otherwise a text of our own tells.
+    fn endpoint_failed(&mut self, mut batch: Batch, failure: Failure) -> Result<()> {
+        let now = Instant::now();
+        let timed_out = failure.kind() == Kind::Timeout;
+        if timed_out {
+            self.window = (self.window / 2).max(1);
+        }
+        let retries = self.retries();
+        if batch.is_trial() {
+            return self.still_in_trouble(failure);
+        }
+        batch.failed = batch.failed.saturating_add(1);
+        let first = *batch.failed_since.get_or_insert(now);
+        let single = batch.items.len() == 1;
+        if batch.known_bad && self.answered_at.is_some() {
+            let tries = batch.failed;
+            return self.split_or_fail(batch, failure.into_error(tries), true);
+        }
+        let tries = if batch.known_bad {
+            1
+        } else if single {
+            retries.saturating_add(1)
+        } else {
+            retries.saturating_add(1).min(2)
+        };
+        let retryable = failure.retryable || matches!(failure.kind(), Kind::Provider(500..=599));
+        if retryable && batch.failed < tries && !timed_out {
+            let wait = failure.wait.unwrap_or_else(|| retry::backoff(batch.failed));
+            if self.patience.is_none_or(|patience| wait < patience) {
+                batch.not_before = Some(now + wait);
+                self.again.push_back(batch);
+                return Ok(());
+            }
+        }
+        let alone = self.queue.is_empty() && self.again.is_empty() && self.under_way == 0;
+        if self.answered_at.is_some_and(|at| at > first) || (self.patience.is_some() && single && alone) {
+            let tries = batch.failed;
+            return self.split_or_fail(batch, failure.into_error(tries), true);
+        }
+        if !retryable && !timed_out && self.answered_at.is_none() {
+            return Err(failure.into_error(batch.failed));
+        }
+        self.trouble.get_or_insert(Trouble {
+            since: now,
+            pause: FIRST_PAUSE,
+            until: now,
+            tries: batch.failed,
+            under_way: false,
+        });
+        batch.not_before = None;
+        // One whose time was up, or that cannot be told from a failure of the network, is not a text's fault for certain.
+        batch.suspected = Some(failure.into_error(batch.failed));
+        self.again.push_back(batch);
+        Ok(())
+    }
+
+    /// The text of our own failed too: it is tried again after a while, in a job for minutes if the endpoint ever answered.
+    fn still_in_trouble(&mut self, failure: Failure) -> Result<()> {
+        let retries = self.retries();
+        let now = Instant::now();
+        let ever = self.answered_at.is_some();
+        let Some(trouble) = &mut self.trouble else { return Err(failure.into_error(1)) };
+        trouble.under_way = false;
+        trouble.tries = trouble.tries.saturating_add(1);
+        let longest = match self.patience {
+            Some(patience) => patience,
+            None if ever => OUTWAITED,
+            None => Duration::ZERO,
+        };
+        let gone = now.saturating_duration_since(trouble.since) + trouble.pause;
+        let enough = if ever && self.patience.is_none() { gone > longest } else { trouble.tries > retries };
+        if enough || (self.patience.is_some() && gone > longest) {
+            let tries = trouble.tries;
+            return Err(failure.into_error(tries));
+        }
+        trouble.until = now + failure.wait.unwrap_or(trouble.pause).min(LONGEST_PAUSE);
+        trouble.pause = trouble.pause.saturating_mul(2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+
+    /// A batch that is refused may be too large, or one of its texts bad: its halves are sent, down to the one text. As
+    /// long as nothing was answered the model may be at fault: one text is sent apart from the others, to know soon.
+    fn split_or_fail(&mut self, mut batch: Batch, error: Error, by_failure: bool) -> Result<()> {
+        if let Some(id) = batch.half_of {
+            self.splits.remove(&id);
+        }
+        if let [item] = batch.items.as_slice() {
+            if item.id == TRIAL_ID {
+                return Err(not_the_texts(&error));
+            }
+            let refused = !by_failure;
+            self.fail(item, super::of_text(error, &item.text));
+            if refused {
+                self.suspect();
+            }
+            return Ok(());
+        }
+        if matches!(error.kind(), Kind::Provider(413) | Kind::TooLarge) {
+            // The next ones need not learn it again.
+            self.learn_texts(batch.items.len().div_ceil(2));
+        }
+        if self.learn_what_is_named(&batch, error.message()) {
+            // They are packed anew, as the provider says.
+            for item in batch.items.into_iter().rev() {
+                self.queue.push_front(item);
+            }
+            return Ok(());
+        }
+        let answered = self.answered || by_failure;
+        let rest = batch.items.split_off(if answered { batch.items.len() / 2 } else { 1 });
+        let id = self.next_split;
+        self.next_split += 1;
+        let split = Split { larger: rest.len().max(batch.items.len()), answered: 0, by_failure };
+        self.splits.insert(id, split);
+        let half = |mut half: Batch| {
+            half.half_of = Some(id);
+            // The one more try was the whole's.
+            half.failed = u32::from(by_failure && half.items.len() > 1);
+            half
+        };
+        let (first, rest) = (half(self.batch(batch.items)), half(self.batch(rest)));
+        if answered {
+            self.again.push_back(first);
+        } else {
+            self.again.push_front(first);
+        }
+        self.again.push_back(rest);
+        Ok(())
+    }
+
+    /// Keeps a limit that the refusal names, for this job and the next. Whether the batch is over it.
+    fn learn_what_is_named(&mut self, batch: &Batch, message: &str) -> bool {
+        let tokens: u64 = batch.items.iter().map(estimate).sum();
+        match named_limit(message, batch.items.len(), tokens) {
+            Some(Named::Texts(texts)) => {
+                self.learn_texts(texts);
+                true
+            }
+            Some(Named::Tokens(tokens)) => {
+                self.limits.tokens = self.limits.tokens.min(tokens);
+                self.gate.learn(Learnt { texts: None, tokens: Some(self.limits.tokens) });
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A single text was refused: where too many were and none was answered, a trial shows whether any is.
+    fn suspect(&mut self) {
+        if self.is_suspicious() {
+            let item = Item { id: TRIAL_ID, text: Arc::from(TRIAL), epoch: 0 };
+            let trial = self.batch(vec![item]);
+            self.again.push_front(trial);
+        }
+    }
+
+    /// Counts a refused text.
+    fn is_suspicious(&mut self) -> bool {
+        self.refused = self.refused.saturating_add(1);
+        !self.answered && self.refused == SUSPICIOUS
+    }
+
+    fn finish(&mut self, item: &Item, bytes: Vec<u8>, share: Reservation) {
+        let wanted = self.resolved.model.options.dimensions;
+        if let Err(e) = super::check_width(&bytes, wanted) {
+            return self.fail(item, e);
+        }
+        let width = *self.width.get_or_insert(bytes.len());
+        if bytes.len() != width {
+            return self.fail(item, Error::response(format!(
+                "the endpoint answered with {} dimensions after {} before; vectors of several widths cannot be compared",
+                bytes.len() / 4,
+                width / 4
+            )));
+        }
+        self.answered = true;
+        let bytes: Arc<[u8]> = bytes.into();
+        self.engine.keep_one(&self.resolved, &item.text, self.role, &self.settings, item.epoch, &bytes);
+        self.ready.push_back(Done { id: item.id, vector: Ok(bytes), share });
+    }
+
+    fn fail(&mut self, item: &Item, error: Error) {
+        self.activity.failed(&error);
+        self.ready.push_back(Done { id: item.id, vector: Err(error), share: Reservation::default() });
+    }
+}
+
+/// The error of a call whose texts are all refused, whatever they are.
+fn not_the_texts(error: &Error) -> Error {
+    Error::new(
+        error.kind(),
+        format!(
+            "{}; every text was refused, a trial with '{TRIAL}' too, so that it is not the texts: correct the model (ml_validate_model tells)",
+            error.message()
+        ),
+    )
+}
+
+/// The tokens of a text. Providers count in their own way; a third of the bytes is more than most find.
+fn estimate(item: &Item) -> u64 {
+    item.text.len() as u64 / 3 + 1
+}
+
+/// A limit that a refusal names.
+#[derive(Debug, PartialEq)]
+enum Named {
+    /// Of texts in a request.
+    Texts(usize),
+    /// Of tokens in a request.
+    Tokens(u64),
+}
+
+/// The limit that a provider's words name, which a request of so many texts and tokens is over. Only the words between
+/// quotes are the provider's.
+fn named_limit(message: &str, texts: usize, tokens: u64) -> Option<Named> {
+    let words = message.split_once('"')?.1.to_lowercase();
+    let of_texts = ["batch", "inputs", "texts", "requests", "instances", "items", "documents", "array", "list"];
+    let of_all = ["per request", "per batch", "in total", "total tokens", "all inputs", "max_num_batched_tokens"];
+    let limiting = ["max", "most", "limit", "than", "up to", "<=", "only", "allowed", "exceed"];
+    let mut at = 0;
+    for piece in words.split_inclusive(|c: char| !c.is_ascii_digit() && c != ',') {
+        let start = at;
+        at += piece.len();
+        let digits: String = piece.chars().filter(char::is_ascii_digit).collect();
+        let Ok(number) = digits.parse::<u64>() else { continue };
+        let near = |from: usize, to: usize| {
+            let near = words.char_indices().filter(|(i, _)| (from..to).contains(i)).map(|(_, c)| c).collect::<String>();
+            near
+        };
+        let before = near(start.saturating_sub(32), start);
+        if !limiting.iter().any(|word| before.contains(word)) {
+            continue;
+        }
+        let after = near(at.saturating_sub(1), at + 24);
+        if after.contains("token") || before.contains("token") {
+            if number > 0 && number < tokens && of_all.iter().any(|word| words.contains(word)) {
+                return Some(Named::Tokens(number));
+            }
+        } else if !after.contains("char") && !after.contains("byte") && of_texts.iter().any(|word| words.contains(word))
+        {
+            match usize::try_from(number) {
+                Ok(number) if number > 0 && number < texts => return Some(Named::Texts(number)),
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+/// Why a text is not sent.
+const NOTHING_VISIBLE: &str =
+    "the text has no visible character and is not sent; leave such rows out, or give NULL with NULLIF(text, '')";
+
+/// Whether a text has a character that can be seen. Many providers refuse one that has not, and its vector means nothing.
+fn is_visible(text: &str) -> bool {
+    text.chars().any(|c| {
+        !c.is_whitespace()
+            && !c.is_control()
+            && !matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+                | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+                | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+    })
+}
+
+/// The bytes of a batch's request, at most: every text as JSON, and what stands around it.
+fn body_of(batch: &Batch) -> usize {
+    let byte = |b: u8| match b {
+        b'"' | b'\\' => 2,
+        0..=31 => 6,
+        _ => 1,
+    };
+    batch.items.iter().map(|item| item.text.bytes().map(byte).sum::<usize>() + 64).sum()
+}
+
+/// The memory to read an answer, for which a worker waits a moment: the answer is paid.
+fn memory_to_read(body: &[u8], cancel: &CancelToken) -> Result<Reservation> {
+    let end = Instant::now() + ANSWER_WAIT;
+    loop {
+        match unpacked(body) {
+            Err(_) if Instant::now() < end => {
+                if cancel.sleep(MEMORY_PAUSE) {
+                    return Err(Error::interrupted(1317));
+                }
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Sends a batch once and decodes the answer, on a worker.
+fn one_try(
+    outside: &super::send::Outside,
+    request: &Request,
+    batch: &Batch,
+    resolved: &ResolvedModel,
+    api: &dyn crate::providers::Provider,
+    cancel: &CancelToken,
+) -> Result<Came> {
+    let (answer, latency) = match exchange(outside, request, batch.rejected.as_ref(), cancel)? {
+        Tried::Answered(answer, latency) => (answer, latency),
+        Tried::Failed(failure, key) => return Ok(Came::Failed(failure.within(request.timeout), key)),
+        Tried::SameKey => return Ok(Came::SameKey),
+        Tried::Unsent(error) => return Ok(Came::Unsent(error)),
+    };
+    let mut share = match memory_to_read(&answer.body, cancel) {
+        Ok(share) => share,
+        Err(e) => return Ok(Came::Failed(e.into(), None)),
+    };
+    let read = match api.read_embeddings(&resolved.model, &answer.body, batch.items.len()) {
+        Ok(read) if read.vectors.len() == batch.items.len() => read,
+        Ok(_) => {
+            return Ok(Came::Unreadable(
+                Error::response("the endpoint answered with another number of vectors"),
+                latency,
+            ))
+        }
+        Err(e) => {
+            return Ok(match failure_in(&answer, &e) {
+                Some(failure) => Came::Failed(failure, None),
+                None => Came::Unreadable(e, latency),
+            })
+        }
+    };
+    let normalize = resolved.model.options.normalize == Some(true);
+    let vectors: Vec<Result<Vec<u8>>> = read
+        .vectors
+        .into_iter()
+        .map(|mut v| {
+            must_not_be_zero(&v)?;
+            if normalize {
+                vector::normalize(&mut v);
+            }
+            vector::to_bytes(&v)
+        })
+        .collect();
+    let usage = Usage { input: read.tokens, output: None };
+    share.shrink_to(vectors.iter().flatten().map(Vec::len).sum());
+    Ok(Came::Vectors(vectors, share, Outcome::Answered { tokens: read.tokens, pause: answer.pause }, latency, usage))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_told() {
+        for text in ["", "  ", "\n\t", "\u{200b}\u{feff}", "\u{a0}\u{3000}", "\0", "\u{e0041}\u{ad}"] {
+            assert!(!is_visible(text), "{text:?}");
+        }
+        for text in [".", " x ", "\u{200b}é", "日", "\u{1f600}", "-"] {
+            assert!(is_visible(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn limits_are_found_in_providers_words() {
+        let of =
+            |words: &str| named_limit(&format!("http://127.0.0.1:8080/x: it answered 413 \"{words}\""), 500, 400_000);
+        assert_eq!(of("batch size 500 > maximum allowed batch size 32"), Some(Named::Texts(32)));
+        assert_eq!(of("at most 100 requests can be in one batch"), Some(Named::Texts(100)));
+        assert_eq!(
+            of("Invalid 'input': array too long. Expected an array with maximum length 96"),
+            Some(Named::Texts(96))
+        );
+        assert_eq!(of("Requested 400000 tokens, max 300,000 tokens per request"), Some(Named::Tokens(300_000)));
+        assert_eq!(of("This model's maximum context length is 8192 tokens, however you requested 9000 tokens"), None);
+        assert_eq!(of("input 3 of the batch is invalid"), None);
+        assert_eq!(of("text must have at most 200 characters; inputs"), None);
+        assert_eq!(of("bad request"), None);
+        assert_eq!(named_limit("no words of the provider's, of at most 3 inputs", 500, 1), None);
+    }
+}

@@ -1,0 +1,247 @@
+//! Embeds the texts of one call as they come in; each different text once.
+//!
+//! A vector is kept once and written where it stands in the result, however often that is. A result that could not be
+//! handed over is refused as soon as the width of the vectors is known.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::prelude::{Engine as _, BASE64_STANDARD};
+use serde_json::json;
+
+use super::bulk::Bulk;
+use super::Engine;
+use crate::catalog::model::check_id;
+use crate::catalog::options::OnError;
+use crate::engine::store::Routine;
+use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::memory::{self, Held, Reservation};
+use mysql_ml_base::role::Role;
+
+/// More texts than this in one call are refused.
+pub const MAX_TEXTS: usize = 1_000_000;
+
+/// What a text takes besides its bytes: its places in the lists of what is known, waiting, under way and answered.
+const BESIDE_A_TEXT: usize = 256;
+
+/// Vectors of unknown width are taken to be this wide where it is decided whether one is asked for alone first.
+const LIKELY_WIDTH: usize = 4096;
+
+/// Texts that are on their way.
+pub struct Gather<'e> {
+    model_id: String,
+    on_error: OnError,
+    bulk: Bulk<'e>,
+    numbers: HashMap<Arc<str>, u64>,
+    /// Those that have a number and are not yet on their way.
+    unsent: VecDeque<Arc<str>>,
+    answers: Vec<Option<Result<Arc<[u8]>>>>,
+    /// The first text that failed.
+    failed: Option<u64>,
+    /// The memory of all of it.
+    share: Reservation,
+    /// How many vectors the result holds, and how many bytes it has besides them.
+    places: usize,
+    beside: usize,
+    largest: usize,
+    /// The bytes of a vector, once they are known.
+    width: Option<usize>,
+}
+
+/// What came of the texts.
+pub struct Answers {
+    answers: Vec<Option<Result<Arc<[u8]>>>>,
+    largest: usize,
+    _share: Reservation,
+}
+
+/// The length of a vector's bytes as base64.
+fn encoded(bytes: usize) -> usize {
+    bytes.div_ceil(3) * 4
+}
+
+impl Answers {
+    fn of(&self, number: Option<u64>) -> Option<&Result<Arc<[u8]>>> {
+        self.answers.get(usize::try_from(number?).ok()?)?.as_ref()
+    }
+
+    /// A text of `beside` bytes and the values of `numbers`, which `write` puts together: it is given a place to write
+    /// to, and what writes the base64 of a vector there, an object with a text's error, or null.
+    pub fn write(
+        &self,
+        beside: usize,
+        numbers: impl Iterator<Item = Option<u64>>,
+        write: impl FnOnce(&mut String, &dyn Fn(Option<u64>, &mut String)),
+    ) -> Result<Held<String>> {
+        let failed = |e: &Error| json!({"error": e.message()}).to_string();
+        let bytes = numbers.fold(beside, |sum, number| {
+            sum.saturating_add(match self.of(number) {
+                Some(Ok(vector)) => encoded(vector.len()) + 2,
+                Some(Err(e)) => failed(e).len(),
+                None => 4,
+            })
+        });
+        if bytes > self.largest {
+            return Err(too_large(bytes, self.largest));
+        }
+        let share = Reservation::take(bytes, "the result")?;
+        let mut result = memory::text_of(bytes, "the result")?;
+        write(&mut result, &|number, result| match self.of(number) {
+            Some(Ok(vector)) => {
+                result.push('"');
+                BASE64_STANDARD.encode_string(vector, result);
+                result.push('"');
+            }
+            Some(Err(e)) => result.push_str(&failed(e)),
+            None => result.push_str("null"),
+        });
+        Ok(Held::new(result, share))
+    }
+}
+
+fn too_large(bytes: usize, largest: usize) -> Error {
+    Error::result_too_large(&format!("the result would have {bytes} bytes"), largest)
+}
+
+impl<'e> Gather<'e> {
+    /// For a model that the caller may embed batches with.
+    pub fn new(engine: &'e Engine, model_id: &str, interrupt: &dyn Interrupt) -> Result<Self> {
+        check_id("model_id", model_id)?;
+        let settings = engine.settings(interrupt)?;
+        let resolved =
+            engine.registry.model(engine.store.as_ref(), Routine::EMBEDDING_BATCH, model_id, &settings, interrupt)?;
+        super::must_embed(&resolved.model)?;
+        let on_error = resolved.model.options.on_error.unwrap_or(OnError::Fail);
+        let patience = resolved.model.options.timeout_ms.map_or(settings.timeout, Duration::from_millis);
+        let width =
+            resolved.model.options.dimensions.and_then(|n| usize::try_from(n).ok()).map(|n| n.saturating_mul(4));
+        let bulk = Bulk::new(engine, resolved, settings, Role::Document, None, None, Some(patience))?;
+        Ok(Gather {
+            model_id: model_id.to_owned(),
+            on_error,
+            bulk,
+            numbers: HashMap::new(),
+            unsent: VecDeque::new(),
+            answers: Vec::new(),
+            failed: None,
+            share: Reservation::default(),
+            places: 0,
+            beside: 0,
+            largest: mysql_ml_base::host::largest_result(),
+            width,
+        })
+    }
+
+    /// Says that the result will hold `places` more vectors and `beside` more bytes. An error where it is known to become
+    /// too large.
+    pub fn expect(&mut self, places: usize, beside: usize) -> Result<()> {
+        self.places += places;
+        self.beside += beside;
+        // Where most widths would be too much, one request tells before the others are paid.
+        let likely = self.places.saturating_mul(encoded(LIKELY_WIDTH * 4));
+        self.bulk.ask_first(self.width.is_none() && likely > self.largest);
+        self.must_fit()
+    }
+
+    /// Says that the result will hold so many vectors less.
+    pub fn expect_less(&mut self, places: usize) {
+        self.places = self.places.saturating_sub(places);
+    }
+
+    fn must_fit(&self) -> Result<()> {
+        let Some(width) = self.width else { return Ok(()) };
+        // With `on_error` inline an error may stand in place of a vector; it is counted when it is written.
+        let bytes = self.places.saturating_mul(encoded(width) + 2).saturating_add(self.beside);
+        if bytes <= self.largest {
+            return Ok(());
+        }
+        Err(self.context(too_large(bytes, self.largest)))
+    }
+
+    /// The number of a text, which is the same for the same text. It is sent by [`Gather::send`].
+    pub fn number(&mut self, text: &str) -> Result<u64> {
+        if let Some(number) = self.numbers.get(text) {
+            return Ok(*number);
+        }
+        self.share.spend(text.len() + BESIDE_A_TEXT, "the texts")?;
+        let number = self.answers.len() as u64;
+        let text: Arc<str> = text.into();
+        self.answers.push(None);
+        self.unsent.push_back(Arc::clone(&text));
+        self.numbers.insert(text, number);
+        Ok(number)
+    }
+
+    /// Takes `bytes` for a list of the caller's.
+    pub fn spend(&mut self, bytes: usize) -> Result<()> {
+        self.share.spend(bytes, "the texts")
+    }
+
+    /// Sends what has a number, as far as it makes full batches, and waits where more is waiting than can be under way.
+    pub fn send(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        while let Some(text) = self.unsent.pop_front() {
+            let number = (self.answers.len() - self.unsent.len() - 1) as u64;
+            self.bulk.push(number, text, interrupt)?;
+            if self.bulk.waiting().is_multiple_of(self.bulk.batch_size()) {
+                self.advance(Duration::ZERO, false, interrupt)?;
+            }
+            while self.bulk.waiting() > self.bulk.batch_size().saturating_mul(self.bulk.concurrency()) {
+                self.advance(Duration::from_secs(1), false, interrupt)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for all. An error of one text says where it stands, as `place` of its number tells.
+    pub fn finish(mut self, place: impl Fn(u64) -> String, interrupt: &dyn Interrupt) -> Result<Answers> {
+        self.send(interrupt)?;
+        while !self.bulk.is_empty() {
+            self.advance(Duration::from_secs(1), true, interrupt)?;
+            self.must_go_on(&place)?;
+        }
+        self.must_go_on(&place)?;
+        Ok(Answers { answers: self.answers, largest: self.largest, _share: self.share })
+    }
+
+    /// A text that failed ends the call, unless its error is to stand in its place.
+    fn must_go_on(&self, place: &impl Fn(u64) -> String) -> Result<()> {
+        if self.on_error == OnError::Inline {
+            return Ok(());
+        }
+        let Some(number) = self.failed else { return Ok(()) };
+        match usize::try_from(number).ok().and_then(|n| self.answers.get(n)) {
+            Some(Some(Err(e))) => Err(self.context(e.clone().context(&place(number)))),
+            _ => Err(Error::internal("a text failed without an error")),
+        }
+    }
+
+    fn context(&self, error: Error) -> Error {
+        error.context(&format!("model '{}'", self.model_id))
+    }
+
+    fn advance(&mut self, wait: Duration, last: bool, interrupt: &dyn Interrupt) -> Result<()> {
+        let mut wait = wait;
+        while let Some(done) = self.bulk.advance(wait, last, interrupt).map_err(|e| self.context(e))? {
+            wait = Duration::ZERO;
+            match &done.vector {
+                Ok(vector) => {
+                    self.share.spend(vector.len(), "the vectors").map_err(|e| self.context(e))?;
+                    if self.width.is_none() {
+                        self.width = Some(vector.len());
+                        self.must_fit()?;
+                    }
+                }
+                Err(e) => {
+                    self.share.spend(e.message().len(), "the errors").map_err(|e| self.context(e))?;
+                    self.failed = Some(self.failed.map_or(done.id, |first| first.min(done.id)));
+                }
+            }
+            if let Some(slot) = usize::try_from(done.id).ok().and_then(|n| self.answers.get_mut(n)) {
+                *slot = Some(done.vector);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,575 @@
+//! When a model may be sent the next request: one gate a model for all sessions of the server.
+//!
+//! A provider that says "too many requests" is left alone for as long as it asks, by everybody; then one request tries,
+//! and with each answer twice as many may be under way. Budgets of the model's options hold for the whole server.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crate::catalog::options::ModelOptions;
+use crate::http::{retry, Failure};
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::interrupt::{Interrupt, POLL};
+
+/// With this many requests answered at once the provider is as before.
+const RECOVERED: u64 = 64;
+
+/// A provider that asks for more is tried again by one request after this: it may have asked for the end of a day's
+/// quota, or not mean it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// So long after a refusal a provider that gives no answers at all is no longer taken for one that limits the rate.
+const FORGOTTEN: Duration = Duration::from_secs(90);
+
+/// Over how many seconds a budget is counted: a minute and the second that has begun, so that no 60 seconds hold
+/// more than the budget.
+const SECONDS: usize = 61;
+
+/// A model's gate.
+pub struct Gate {
+    began: Instant,
+    learnt: Mutex<Learnt>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// What refusals taught about the size of requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Learnt {
+    /// The most texts in one.
+    pub texts: Option<usize>,
+    /// The most tokens, as they are estimated here.
+    pub tokens: Option<u64>,
+}
+
+/// The gates of all registrations, by their fingerprint: a changed registration may be another endpoint or key, and
+/// starts anew.
+#[derive(Default)]
+pub struct Gates {
+    all: RwLock<HashMap<[u8; 32], Arc<Gate>>>,
+}
+
+/// With more gates than this, those that hold nothing back are forgotten.
+const MAX_GATES: usize = 4096;
+
+impl Gates {
+    /// The gate of a registration.
+    pub fn of(&self, fingerprint: &[u8; 32]) -> Arc<Gate> {
+        if let Some(gate) = self.all.read().unwrap_or_else(PoisonError::into_inner).get(fingerprint) {
+            return Arc::clone(gate);
+        }
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MAX_GATES {
+            all.retain(|_, gate| Arc::strong_count(gate) > 1 || gate.remembers());
+        }
+        Arc::clone(all.entry(*fingerprint).or_default())
+    }
+}
+
+struct State {
+    in_flight: u64,
+    /// How many may be under way since the provider last refused; `None`: any number.
+    window: Option<u64>,
+    paused_until: Option<Instant>,
+    refused_at: Option<Instant>,
+    /// Counts refusals; requests that were under way during one say nothing new by being refused too.
+    epoch: u64,
+    refused_in_a_row: u32,
+    requests: Minute,
+    tokens: Minute,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Gate {
+            began: Instant::now(),
+            learnt: Mutex::default(),
+            state: Mutex::new(State {
+                in_flight: 0,
+                window: None,
+                paused_until: None,
+                refused_at: None,
+                epoch: 0,
+                refused_in_a_row: 0,
+                requests: Minute::default(),
+                tokens: Minute::default(),
+            }),
+            changed: Condvar::new(),
+        }
+    }
+}
+
+/// What was sent in each of the last seconds.
+struct Minute {
+    seconds: [u64; SECONDS],
+    /// The newest second.
+    newest: u64,
+}
+
+impl Default for Minute {
+    fn default() -> Self {
+        Minute { seconds: [0; SECONDS], newest: 0 }
+    }
+}
+
+impl Minute {
+    fn place(second: u64) -> usize {
+        usize::try_from(second % SECONDS as u64).unwrap_or(0)
+    }
+
+    fn advance(&mut self, now: u64) {
+        let first = (self.newest + 1).max(now.saturating_sub(SECONDS as u64 - 1));
+        for second in first..=now {
+            if let Some(count) = self.seconds.get_mut(Self::place(second)) {
+                *count = 0;
+            }
+        }
+        self.newest = self.newest.max(now);
+    }
+
+    fn add(&mut self, now: u64, n: u64) {
+        self.advance(now);
+        if let Some(count) = self.seconds.get_mut(Self::place(now)) {
+            *count = count.saturating_add(n);
+        }
+    }
+
+    /// Takes back what was added in a second.
+    fn take_back(&mut self, then: u64, n: u64) {
+        if then + SECONDS as u64 > self.newest {
+            if let Some(count) = self.seconds.get_mut(Self::place(then)) {
+                *count = count.saturating_sub(n);
+            }
+        }
+    }
+
+    fn sum(&self) -> u64 {
+        self.seconds.iter().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
+    /// The second in which `n` more fit into `limit`; more than the limit at once fit once nothing else is counted.
+    fn fits_at(&mut self, now: u64, n: u64, limit: u64) -> u64 {
+        self.advance(now);
+        let room = limit.saturating_sub(n.min(limit));
+        let mut sum = self.sum();
+        let mut at = now;
+        let oldest = (now + 1).saturating_sub(SECONDS as u64);
+        for second in oldest..=now {
+            if sum <= room {
+                break;
+            }
+            let gone = self.seconds.get(Self::place(second)).copied().unwrap_or(0);
+            sum = sum.saturating_sub(gone);
+            at = second + SECONDS as u64;
+        }
+        at.max(now)
+    }
+}
+
+/// What a model's options allow.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Budget {
+    requests: Option<u64>,
+    tokens: Option<u64>,
+    in_flight: Option<u64>,
+}
+
+impl Budget {
+    /// The budgets among a model's options.
+    pub fn of(options: &ModelOptions) -> Self {
+        Budget {
+            requests: options.requests_per_minute,
+            tokens: options.tokens_per_minute,
+            in_flight: options.max_in_flight,
+        }
+    }
+}
+
+/// Why a request may not be sent yet.
+enum Blocked {
+    /// Not before then.
+    Until(Instant, &'static str),
+    /// Not before another one is answered.
+    Busy,
+}
+
+/// How a request ended.
+pub enum Outcome {
+    /// Answered; with the tokens it cost and how long the provider wants no more, where it tells.
+    Answered {
+        /// Tokens, where the provider counts them.
+        tokens: Option<u64>,
+        /// The wait until there is something left of a limit.
+        pause: Option<Duration>,
+    },
+    /// Refused for another reason than its number.
+    Declined,
+    /// Refused as one too many; with the wait that the provider asks for.
+    Refused(Option<Duration>),
+    /// Nothing was sent: a secret was missing, a rule forbade it.
+    NotSent,
+    /// Anything else.
+    Failed,
+}
+
+impl Outcome {
+    /// Of a request that was not answered as wanted.
+    pub fn of_failure(failure: &Failure) -> Self {
+        match failure.kind() {
+            _ if failure.is_rate_limit() => Outcome::Refused(failure.wait),
+            Kind::Provider(400..=499) => Outcome::Declined,
+            _ if failure.is_unsent() => Outcome::NotSent,
+            _ => Outcome::Failed,
+        }
+    }
+}
+
+/// The right to one request. Dropping it without an outcome counts as a failure.
+pub struct Permit {
+    gate: Arc<Gate>,
+    epoch: u64,
+    /// When it was given.
+    second: u64,
+    tokens: u64,
+    done: bool,
+}
+
+impl Gate {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was learnt so far, by all sessions.
+    pub fn learnt(&self) -> Learnt {
+        *self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what was learnt, where it is less than before.
+    pub fn learn(&self, new: Learnt) {
+        let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+        learnt.texts = learnt.texts.into_iter().chain(new.texts).min();
+        learnt.tokens = learnt.tokens.into_iter().chain(new.tokens).min();
+    }
+
+    /// How many requests are under way.
+    pub fn in_flight(&self) -> u64 {
+        self.lock().in_flight
+    }
+
+    /// Whether the gate knows anything that a new one would not.
+    fn remembers(&self) -> bool {
+        let mut state = self.lock();
+        let second = self.second(Instant::now());
+        state.requests.advance(second);
+        self.learnt() != Learnt::default()
+            || state.in_flight > 0
+            || state.window.is_some()
+            || state.paused_until.is_some()
+            || state.requests.sum() > 0
+    }
+
+    /// How long the gate stays closed.
+    pub fn paused(&self) -> Duration {
+        self.lock().paused_until.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Waits until a request of some `tokens` may be sent. An error at once where that will not be before `deadline`.
+    pub fn enter(
+        self: &Arc<Self>,
+        budget: Budget,
+        tokens: u64,
+        deadline: Instant,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Permit> {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            let wait = match self.try_enter(&mut state, budget, tokens, now) {
+                Ok(()) => {
+                    return Ok(self.permit(&state, tokens, now));
+                }
+                Err(Blocked::Until(at, why)) if at >= deadline => {
+                    return Err(too_long(at, why, now))
+                }
+                Err(Blocked::Until(at, _)) => at.saturating_duration_since(now),
+                Err(Blocked::Busy) if now >= deadline => {
+                    return Err(Error::new(
+                        Kind::Timeout,
+                        "nothing was sent: other calls of the model took all the time; raise timeout_ms or max_in_flight, or try later",
+                    ))
+                }
+                Err(Blocked::Busy) => POLL,
+            };
+            drop(state);
+            interrupt.check()?;
+            state = self.lock();
+            let slice = wait.min(POLL);
+            state = self.changed.wait_timeout(state, slice).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The right to a request of some `tokens` right now; otherwise from when there may be one and why not before, where that
+    /// can be told.
+    pub fn try_now(
+        self: &Arc<Self>,
+        budget: Budget,
+        tokens: u64,
+    ) -> std::result::Result<Permit, Option<(Instant, Error)>> {
+        let mut state = self.lock();
+        let now = Instant::now();
+        match self.try_enter(&mut state, budget, tokens, now) {
+            Ok(()) => Ok(self.permit(&state, tokens, now)),
+            Err(Blocked::Until(at, why)) => Err(Some((at, too_long(at, why, now)))),
+            Err(Blocked::Busy) => Err(None),
+        }
+    }
+
+    fn permit(self: &Arc<Self>, state: &State, tokens: u64, now: Instant) -> Permit {
+        Permit { gate: Arc::clone(self), epoch: state.epoch, second: self.second(now), tokens, done: false }
+    }
+
+    fn second(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.began).as_secs()
+    }
+
+    fn try_enter(
+        &self,
+        state: &mut State,
+        budget: Budget,
+        tokens: u64,
+        now: Instant,
+    ) -> std::result::Result<(), Blocked> {
+        if let Some(at) = state.paused_until {
+            if at > now {
+                return Err(Blocked::Until(at, "the provider limits the rate"));
+            }
+            state.paused_until = None;
+        }
+        if state.refused_at.is_some_and(|at| now.saturating_duration_since(at) > FORGOTTEN) {
+            (state.window, state.refused_at) = (None, None);
+        }
+        let most = state.window.unwrap_or(u64::MAX).min(budget.in_flight.unwrap_or(u64::MAX));
+        if state.in_flight >= most {
+            return Err(Blocked::Busy);
+        }
+        let second = self.second(now);
+        let instant = |second: u64| self.began + Duration::from_secs(second);
+        if let Some(limit) = budget.requests {
+            let at = state.requests.fits_at(second, 1, limit);
+            if at > second {
+                return Err(Blocked::Until(instant(at), "the model's requests_per_minute are used up"));
+            }
+        }
+        if let Some(limit) = budget.tokens {
+            let at = state.tokens.fits_at(second, tokens, limit);
+            if at > second {
+                return Err(Blocked::Until(instant(at), "the model's tokens_per_minute are used up"));
+            }
+        }
+        state.requests.add(second, 1);
+        state.tokens.add(second, tokens);
+        state.in_flight += 1;
+        Ok(())
+    }
+}
+
+fn too_long(at: Instant, why: &str, now: Instant) -> Error {
+    let seconds = at.saturating_duration_since(now).as_secs_f64().ceil();
+    Error::new(
+        Kind::Provider(429),
+        format!(
+            "nothing was sent: {why} for another {seconds} s, longer than the call may take; raise timeout_ms or try later"
+        ),
+    )
+}
+
+impl State {
+    /// After an answer to a request of `epoch`: twice as many may be under way.
+    fn widen(&mut self, epoch: u64) {
+        if self.epoch == epoch {
+            self.refused_in_a_row = 0;
+            self.window = self.window.map(|w| w.saturating_mul(2)).filter(|w| *w <= RECOVERED);
+        }
+    }
+}
+
+impl Permit {
+    /// Gives the right back and tells how the request ended.
+    pub fn finish(mut self, outcome: &Outcome) {
+        self.done = true;
+        let now = Instant::now();
+        let second = self.gate.second(now);
+        let mut state = self.gate.lock();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        match outcome {
+            Outcome::Answered { tokens, pause } => {
+                state.tokens.add(second, tokens.unwrap_or(0).saturating_sub(self.tokens));
+                state.widen(self.epoch);
+                if let Some(pause) = pause {
+                    state.paused_until = state.paused_until.max(Some(now + (*pause).min(LONGEST_PAUSE)));
+                }
+            }
+            Outcome::Refused(wait) => {
+                if self.epoch == state.epoch {
+                    state.epoch += 1;
+                    state.refused_in_a_row = state.refused_in_a_row.saturating_add(1);
+                    state.window = Some(1);
+                    state.refused_at = Some(now);
+                }
+                let wait = wait.unwrap_or_else(|| retry::backoff(state.refused_in_a_row.max(1)));
+                state.paused_until = state.paused_until.max(Some(now + wait.min(LONGEST_PAUSE)));
+            }
+            // An answer too, and a sign that the provider answers again.
+            Outcome::Declined => state.widen(self.epoch),
+            Outcome::NotSent => {
+                state.requests.take_back(self.second, 1);
+                state.tokens.take_back(self.second, self.tokens);
+            }
+            Outcome::Failed => {}
+        }
+        drop(state);
+        self.gate.changed.notify_all();
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.done {
+            let mut state = self.gate.lock();
+            state.in_flight = state.in_flight.saturating_sub(1);
+            drop(state);
+            self.gate.changed.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mysql_ml_base::interrupt::Never;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    fn enter(gate: &Arc<Gate>, budget: Budget, deadline: Instant) -> Result<Permit> {
+        gate.enter(budget, 10, deadline, &Never)
+    }
+
+    #[test]
+    fn no_sixty_seconds_hold_more_than_the_budget() {
+        let mut minute = Minute::default();
+        minute.add(5, 6);
+        minute.add(30, 4);
+        assert_eq!(minute.fits_at(31, 1, 10), 66, "what was sent in second 5 counts until second 65 is over");
+        assert_eq!(minute.fits_at(31, 1, 11), 31);
+        assert_eq!(minute.fits_at(31, 7, 10), 91, "both must be gone");
+        assert_eq!(minute.fits_at(31, 50, 10), 91, "more than the budget goes alone");
+        minute.add(66, 5);
+        assert_eq!(minute.sum(), 9);
+        minute.advance(10_000);
+        assert_eq!((minute.sum(), minute.fits_at(10_000, 1, 1)), (0, 10_000));
+    }
+
+    #[test]
+    fn a_used_up_budget_is_told_at_once() {
+        let gate = Arc::new(Gate::default());
+        let budget = Budget { requests: Some(2), ..Budget::default() };
+        let _two = [enter(&gate, budget, soon()).unwrap(), enter(&gate, budget, soon()).unwrap()];
+        let error = enter(&gate, budget, soon()).err().unwrap();
+        assert!(error.message().contains("requests_per_minute"), "{error}");
+    }
+
+    #[test]
+    fn what_was_not_sent_does_not_count() {
+        let gate = Arc::new(Gate::default());
+        let budget = Budget { requests: Some(1), tokens: Some(10), ..Budget::default() };
+        for _ in 0..3 {
+            enter(&gate, budget, soon()).unwrap().finish(&Outcome::NotSent);
+        }
+        enter(&gate, budget, soon()).unwrap().finish(&Outcome::Failed);
+        assert!(enter(&gate, budget, soon()).is_err());
+    }
+
+    #[test]
+    fn a_limit_that_an_answer_says_is_used_up_holds_everybody_back() {
+        let gate = Arc::new(Gate::default());
+        let pause = Some(Duration::from_millis(400));
+        enter(&gate, Budget::default(), soon()).unwrap().finish(&Outcome::Answered { tokens: None, pause });
+        let answered = Instant::now();
+        let refused = enter(&gate, Budget::default(), answered + Duration::from_millis(10));
+        assert!(refused.err().unwrap().message().contains("limits the rate"));
+        enter(&gate, Budget::default(), soon()).unwrap();
+        assert!(answered.elapsed() >= Duration::from_millis(390), "{:?}", answered.elapsed());
+    }
+
+    #[test]
+    fn as_many_as_allowed_are_in_flight() {
+        let gate = Arc::new(Gate::default());
+        let budget = Budget { in_flight: Some(1), ..Budget::default() };
+        let first = enter(&gate, budget, soon()).unwrap();
+        let late = Instant::now() + Duration::from_millis(30);
+        assert_eq!(enter(&gate, budget, late).err().unwrap().kind(), Kind::Timeout);
+        drop(first);
+        assert!(enter(&gate, budget, soon()).is_ok());
+        assert_eq!(gate.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_refusal_holds_everybody_back_and_then_one_tries() {
+        let gate = Arc::new(Gate::default());
+        let any = Budget::default();
+        let five: Vec<Permit> = (0..5).map(|_| enter(&gate, any, soon()).unwrap()).collect();
+        for permit in five {
+            permit.finish(&Outcome::Refused(Some(Duration::from_millis(40))));
+        }
+        let refused = enter(&gate, any, Instant::now() + Duration::from_millis(5));
+        assert!(refused.err().unwrap().message().contains("limits the rate"));
+        let probe = enter(&gate, any, soon()).unwrap();
+        assert!(enter(&gate, any, Instant::now() + Duration::from_millis(20)).is_err(), "one tries first");
+        probe.finish(&Outcome::Answered { tokens: None, pause: None });
+        let two = [enter(&gate, any, soon()).unwrap(), enter(&gate, any, soon()).unwrap()];
+        assert!(enter(&gate, any, Instant::now() + Duration::from_millis(20)).is_err(), "then two");
+        drop(two);
+    }
+
+    #[test]
+    fn an_answer_of_any_kind_opens_the_gate_again() {
+        let gate = Arc::new(Gate::default());
+        enter(&gate, Budget::default(), soon()).unwrap().finish(&Outcome::Refused(Some(Duration::from_millis(1))));
+        for _ in 0..3 {
+            enter(&gate, Budget::default(), soon()).unwrap().finish(&Outcome::Declined);
+        }
+        let _eight: Vec<Permit> = (0..8).map(|_| enter(&gate, Budget::default(), soon()).unwrap()).collect();
+        assert!(enter(&gate, Budget::default(), Instant::now() + Duration::from_millis(10)).is_err());
+    }
+
+    #[test]
+    fn gates_that_hold_nothing_back_are_forgotten_and_others_are_not() {
+        let gates = Gates::default();
+        let print = |i: u32| {
+            let mut f = [0; 32];
+            f[..4].copy_from_slice(&i.to_le_bytes());
+            f
+        };
+        let paused = gates.of(&print(0));
+        enter(&paused, Budget::default(), soon()).unwrap().finish(&Outcome::Refused(Some(Duration::from_secs(30))));
+        drop(paused);
+        for i in 1..=MAX_GATES as u32 + 10 {
+            gates.of(&print(i));
+        }
+        assert!(gates.all.read().unwrap().len() <= MAX_GATES);
+        assert!(gates.of(&print(0)).paused() > Duration::from_secs(20));
+    }
+
+    #[test]
+    fn many_refusals_of_one_burst_count_once() {
+        let gate = Arc::new(Gate::default());
+        let burst: Vec<Permit> = (0..50).map(|_| enter(&gate, Budget::default(), soon()).unwrap()).collect();
+        for permit in burst {
+            permit.finish(&Outcome::Refused(None));
+        }
+        assert!(gate.paused() <= Duration::from_millis(500), "{:?}", gate.paused());
+    }
+}

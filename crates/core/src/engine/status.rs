@@ -1,0 +1,264 @@
+//! What is counted of each model since the server started or the counters were reset.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::{Duration, SystemTime};
+
+use hdrhistogram::Histogram;
+use serde_json::{json, Map, Value};
+
+use super::pacing::Gate;
+use crate::providers::usage::Usage;
+use mysql_ml_base::error::{Error, Kind};
+
+/// More models than this are counted together under [`OTHERS`].
+const MAX_MODELS: usize = 2000;
+
+/// The name under which they are shown.
+const OTHERS: &str = "(others)";
+
+/// The longest latency that is told apart, in microseconds.
+const LONGEST: u64 = 3_600_000_000;
+
+/// What is shared by all calls of a model.
+#[derive(Default)]
+pub struct Activity {
+    /// What paces its requests, to be shown.
+    gate: Mutex<Weak<Gate>>,
+    calls: AtomicU64,
+    cache_hits: AtomicU64,
+    disk_hits: AtomicU64,
+    shared: AtomicU64,
+    counted: Mutex<Counted>,
+}
+
+#[derive(Default)]
+struct Counted {
+    requests: u64,
+    texts: u64,
+    tokens_in: u64,
+    tokens_out: u64,
+    retries: u64,
+    errors: BTreeMap<String, u64>,
+    latency: Option<Histogram<u64>>,
+}
+
+impl Activity {
+    /// Says which gate paces the model's requests.
+    pub fn paced_by(&self, gate: &Arc<Gate>) {
+        *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(gate);
+    }
+
+    fn current_gate(&self) -> Arc<Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner).upgrade().unwrap_or_default()
+    }
+
+    /// A call of a function.
+    pub fn called(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It was answered from memory.
+    pub fn hit(&self) {
+        self.cache_hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It was answered from disk.
+    pub fn disk_hit(&self) {
+        self.disk_hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It was answered by another session's request.
+    pub fn shared(&self) {
+        self.shared.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counted)) {
+        change(&mut self.counted.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A request was sent; `again` where it was sent before.
+    pub fn requested(&self, again: bool) {
+        self.count(|c| {
+            c.requests += 1;
+            c.retries += u64::from(again);
+        });
+    }
+
+    /// The last request that was counted as sent was not; `again` as it was counted.
+    pub fn not_sent(&self, again: bool) {
+        self.count(|c| {
+            c.requests = c.requests.saturating_sub(1);
+            c.retries = c.retries.saturating_sub(u64::from(again));
+        });
+    }
+
+    /// A request was answered after `latency`.
+    pub fn answered(&self, latency: Duration) {
+        self.count(|c| {
+            if c.latency.is_none() {
+                // Two significant digits: some 10 KB a model. Fails for bounds that are not these.
+                c.latency = Histogram::new_with_bounds(1, LONGEST, 2).ok();
+            }
+            if let Some(histogram) = &mut c.latency {
+                histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LONGEST).clamp(1, LONGEST));
+            }
+        });
+    }
+
+    /// Texts were embedded or requests answered, for these tokens.
+    pub fn used(&self, texts: u64, usage: Usage) {
+        self.count(|c| {
+            c.texts += texts;
+            c.tokens_in = c.tokens_in.saturating_add(usage.input.unwrap_or(0));
+            c.tokens_out = c.tokens_out.saturating_add(usage.output.unwrap_or(0));
+        });
+    }
+
+    /// A call failed.
+    pub fn failed(&self, error: &Error) {
+        self.count(|c| *c.errors.entry(kind_name(error.kind())).or_default() += 1);
+    }
+
+    fn reset(&self) {
+        self.calls.store(0, Ordering::Relaxed);
+        for counter in [&self.cache_hits, &self.disk_hits, &self.shared] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.count(|c| *c = Counted::default());
+    }
+
+    fn is_empty(&self) -> bool {
+        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        self.calls.load(Ordering::Relaxed) == 0 && counted.requests == 0 && self.current_gate().in_flight() == 0
+    }
+
+    fn to_json(&self) -> Value {
+        let c = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let ms = |q: f64| match &c.latency {
+            Some(h) if !h.is_empty() => json!(h.value_at_quantile(q) as f64 / 1000.0),
+            _ => Value::Null,
+        };
+        let gate = self.current_gate();
+        json!({
+            "calls": self.calls.load(Ordering::Relaxed),
+            "cache_hits": self.cache_hits.load(Ordering::Relaxed),
+            "disk_hits": self.disk_hits.load(Ordering::Relaxed),
+            "shared": self.shared.load(Ordering::Relaxed),
+            "requests": c.requests,
+            "retries": c.retries,
+            "texts": c.texts,
+            "tokens_in": c.tokens_in,
+            "tokens_out": c.tokens_out,
+            "errors": c.errors,
+            "latency_p50_ms": ms(0.5),
+            "latency_p99_ms": ms(0.99),
+            "in_flight": gate.in_flight(),
+            "paused_ms": u64::try_from(gate.paused().as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+/// A failure's kind in a word.
+fn kind_name(kind: Kind) -> String {
+    match kind {
+        Kind::Invalid => "invalid",
+        Kind::NotFound => "not_found",
+        Kind::AlreadyExists => "already_exists",
+        Kind::Denied => "denied",
+        Kind::Connection => "connection",
+        Kind::Timeout => "timeout",
+        Kind::Provider(status) => return format!("http_{status}"),
+        Kind::Response => "response",
+        Kind::TooLarge => "too_large",
+        Kind::Busy | Kind::NoTurn => "busy",
+        Kind::Memory => "memory",
+        Kind::Interrupted(_) => "interrupted",
+        Kind::Server(_) => "server",
+        Kind::Unsupported => "unsupported",
+        Kind::Internal => "internal",
+    }
+    .into()
+}
+
+/// The models that were called.
+pub struct Status {
+    since: Mutex<SystemTime>,
+    models: RwLock<HashMap<String, Arc<Activity>>>,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Status { since: Mutex::new(SystemTime::now()), models: RwLock::default() }
+    }
+}
+
+impl Status {
+    /// A model's activity.
+    pub fn of(&self, model_id: &str) -> Arc<Activity> {
+        if let Some(found) = self.models.read().unwrap_or_else(PoisonError::into_inner).get(model_id) {
+            return Arc::clone(found);
+        }
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        let id = if models.len() >= MAX_MODELS && !models.contains_key(model_id) { OTHERS } else { model_id };
+        Arc::clone(models.entry(id.to_owned()).or_default())
+    }
+
+    /// Counts from now on. Gates stay: a provider's limits do not end with our counters.
+    pub fn reset(&self) {
+        for activity in self.models.read().unwrap_or_else(PoisonError::into_inner).values() {
+            activity.reset();
+        }
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
+    }
+
+    /// Everything, as a JSON document.
+    pub fn to_json(&self, cache: Value, local: Value) -> String {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let counted: BTreeMap<&str, &Arc<Activity>> =
+            models.iter().filter(|(_, a)| !a.is_empty()).map(|(id, a)| (id.as_str(), a)).collect();
+        let models: Map<String, Value> = counted.into_iter().map(|(id, a)| (id.to_owned(), a.to_json())).collect();
+        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = humantime::format_rfc3339_seconds(since).to_string();
+        let memory = mysql_ml_base::memory::status();
+        json!({"since": since, "cache": cache, "memory": memory, "local": local, "models": models}).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_is_shown_and_reset() {
+        let status = Status::default();
+        let model = status.of("m");
+        model.called();
+        model.requested(false);
+        model.requested(true);
+        model.answered(Duration::from_millis(20));
+        model.used(3, Usage { input: Some(12), output: None });
+        model.failed(&Error::new(Kind::Provider(429), "x"));
+        let shown: Value = serde_json::from_str(&status.to_json(json!({}), json!({}))).unwrap();
+        let m = shown.pointer("/models/m").unwrap();
+        for (name, value) in [("calls", 1), ("requests", 2), ("retries", 1), ("texts", 3), ("tokens_in", 12)] {
+            assert_eq!(m.get(name).and_then(Value::as_u64), Some(value), "{name}");
+        }
+        assert_eq!(m.pointer("/errors/http_429").and_then(Value::as_u64), Some(1));
+        let p50 = m.get("latency_p50_ms").and_then(Value::as_f64).unwrap();
+        assert!((19.0..21.0).contains(&p50), "{p50}");
+        status.reset();
+        let shown: Value = serde_json::from_str(&status.to_json(json!({}), json!({}))).unwrap();
+        assert_eq!(shown.pointer("/models").unwrap(), &json!({}));
+    }
+
+    #[test]
+    fn the_number_of_models_is_bounded() {
+        let status = Status::default();
+        for i in 0..MAX_MODELS + 10 {
+            status.of(&format!("m{i}")).called();
+        }
+        assert!(status.models.read().unwrap().len() <= MAX_MODELS + 1);
+    }
+}

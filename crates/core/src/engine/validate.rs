@@ -1,0 +1,82 @@
+//! `ml_validate_model`: what one tiny live call finds.
+
+use std::time::Instant;
+
+use serde_json::{json, Value};
+
+use super::Engine;
+use crate::catalog::model::{check_id, ModelType};
+use crate::engine::store::Routine;
+use crate::providers::chat::GenerateOptions;
+use crate::providers::provider;
+use mysql_ml_base::error::{Kind, Result};
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::role::Role;
+
+/// The text that is embedded.
+const TEXT: &str = "mysql-ml";
+
+/// Tokens that a model inside the server generates.
+const PROBE_TOKENS: u64 = 4;
+
+impl Engine {
+    /// Makes one call that is not answered from memory and tells what came of it, as a JSON object. A model that
+    /// fails is no failure of this function; only a statement that is stopped, an unknown model or a missing
+    /// privilege is.
+    pub fn validate(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        check_id("model_id", model_id)?;
+        let settings = self.settings(interrupt)?;
+        let resolved =
+            self.registry.model(self.store.as_ref(), Routine::VALIDATE_MODEL, model_id, &settings, interrupt)?;
+        let model = &resolved.model;
+        let activity = self.status.of(super::counted_as(model));
+        let started = Instant::now();
+        let (capability, found) = if super::local::is_here(model) && !model.model_type.embeds() {
+            let options = GenerateOptions { max_tokens: Some(PROBE_TOKENS), ..GenerateOptions::default() };
+            let found = self.generate_locally(&resolved, TEXT, &options, &settings, &activity, interrupt);
+            let found = match found {
+                // Cut after a few tokens: it works.
+                Err(e) if e.kind() == Kind::Response => Ok(json!({})),
+                other => other.map(|_| json!({})),
+            };
+            ("generate", found)
+        } else if model.model_type.embeds() {
+            let found = self
+                .embed(&resolved, TEXT, Role::Document, &settings, &activity, None, interrupt)
+                .map(|bytes| json!({"dimensions": bytes.len() / 4}));
+            ("embedding", found)
+        } else {
+            let probe = provider(model.speaks).probe(model);
+            let known = probe.is_some();
+            let body = probe.unwrap_or_else(|| "{}".into());
+            let found = self.answer(&resolved, &body, &settings, &activity, interrupt).map(|_| json!({}));
+            let found = match found {
+                // What the model takes is not known, so a refusal of nothing shows that it is there.
+                Err(e) if !known && matches!(e.kind(), Kind::Provider(400 | 405 | 415 | 422)) => {
+                    Ok(json!({"note": "the endpoint answers, and refuses an empty request", "answer": e.message()}))
+                }
+                other => other,
+            };
+            (if model.model_type == ModelType::Reranking { "rerank" } else { "generate" }, found)
+        };
+        let latency = started.elapsed().as_micros() as f64 / 1000.0;
+        let mut result = json!({
+            "model_id": model_id,
+            "provider": model.provider.as_str(),
+            "model_type": model.model_type.as_str(),
+            "capability": capability,
+        });
+        let more = match found {
+            Ok(more) => json!({"ok": true, "latency_ms": latency, "details": more}),
+            Err(e) if matches!(e.kind(), Kind::Interrupted(_) | Kind::Server(_)) => return Err(e),
+            Err(e) => json!({"ok": false, "latency_ms": latency, "error": e.message()}),
+        };
+        if let (Some(result), Value::Object(mut more)) = (result.as_object_mut(), more) {
+            if let Some(Value::Object(details)) = more.remove("details") {
+                more.extend(details);
+            }
+            result.extend(more);
+        }
+        Ok(result.to_string())
+    }
+}

@@ -1,0 +1,759 @@
+//! Texts from prompts: the shapes in which providers are asked for one, and the text in their answers.
+//!
+//! A shape is a provider's own chat API, cut down to one prompt. Follows the references that the providers' files name.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::{json, Map, Value};
+
+use crate::json::numbers::start_of;
+use mysql_ml_base::error::{cut, Error, Kind, Result};
+
+/// Tokens of an answer where the API wants to be told and the options do not tell.
+const MAX_TOKENS: u64 = 4096;
+
+/// How an answer is to be: the third argument of `ml_generate`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenerateOptions {
+    /// The most tokens of the answer.
+    #[serde(default, alias = "max_new_tokens", alias = "max_completion_tokens")]
+    pub max_tokens: Option<u64>,
+    /// 0 for the most likely words, more for surprises.
+    #[serde(default)]
+    pub temperature: Option<f64>,
+    /// Only words among the most likely ones that have this probability together.
+    #[serde(default)]
+    pub top_p: Option<f64>,
+    /// Makes answers repeatable, as far as the provider can.
+    #[serde(default)]
+    pub seed: Option<u64>,
+    /// What the model is told before the prompt.
+    #[serde(default)]
+    pub system: Option<String>,
+}
+
+impl GenerateOptions {
+    /// Reads a JSON object; what is not known in it is an error.
+    pub fn parse(json: &str) -> Result<Self> {
+        crate::json::check_document("options", json)?;
+        let read = serde_json::from_str::<Map<String, Value>>(json)
+            .and_then(|members| serde_json::from_value::<GenerateOptions>(Value::Object(members)));
+        let options = read.map_err(|e| {
+            Error::invalid(format!(
+                "options cannot be read ({}); give a JSON object with max_tokens, temperature, top_p, seed, system",
+                cut(&e.to_string(), 160)
+            ))
+        })?;
+        let outside = |name: &str, value: Option<f64>, from: f64, to: f64| match value {
+            Some(v) if !(from..=to).contains(&v) => {
+                Err(Error::invalid(format!("option {name} is {v}; give a number from {from} to {to}")))
+            }
+            _ => Ok(()),
+        };
+        outside("max_tokens", options.max_tokens.map(|n| n as f64), 1.0, 1_000_000.0)?;
+        outside("temperature", options.temperature, 0.0, 2.0)?;
+        outside("top_p", options.top_p, 0.0, 1.0)?;
+        outside("seed", options.seed.map(|n| n as f64), 0.0, 2_147_483_647.0)?;
+        Ok(options)
+    }
+}
+
+/// The shape of a provider's chat API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chat {
+    /// OpenAI's chat completions, and what others call the members that they have renamed.
+    OpenAi {
+        /// The member for the most tokens.
+        limit: &'static str,
+        /// The member for the seed.
+        seed: &'static str,
+    },
+    /// Anthropic's messages.
+    Anthropic,
+    /// Gemini's `generateContent`.
+    Gemini,
+    /// Cohere's chat, version 2.
+    Cohere,
+    /// Ollama's `/api/chat`.
+    Ollama,
+    /// Hugging Face's older text generation.
+    TextGeneration,
+    /// Bedrock's Converse.
+    Converse,
+}
+
+impl Chat {
+    /// OpenAI's own form as other services know it.
+    pub const COMPATIBLE: Chat = Chat::OpenAi { limit: "max_tokens", seed: "seed" };
+
+    /// The request body for a prompt, without what [`Provider::predict_request`](super::Provider::predict_request) adds.
+    pub fn request(self, prompt: &str, options: &GenerateOptions) -> Result<String> {
+        let GenerateOptions { max_tokens, temperature, top_p, seed, system } = options;
+        let none = |shape: &str, option: &str| {
+            Err(Error::invalid(format!("{shape} takes no {option}; leave the option {option} out")))
+        };
+        // A member with its value, unless there is none.
+        let set = |object: &mut Value, name: &str, value: Option<Value>| {
+            if let (Some(object), Some(value)) = (object.as_object_mut(), value) {
+                object.insert(name.to_owned(), value);
+            }
+        };
+        let messages = || match system {
+            Some(system) => json!([{"role": "system", "content": system}, {"role": "user", "content": prompt}]),
+            None => json!([{"role": "user", "content": prompt}]),
+        };
+        let (limit, heat) = (max_tokens.map(Value::from), temperature.map(Value::from));
+        let (top, seed) = (top_p.map(Value::from), seed.map(Value::from));
+        let mut inner = json!({});
+        let body = match self {
+            Chat::OpenAi { limit: limit_name, seed: seed_name } => {
+                let mut body = json!({"messages": messages()});
+                set(&mut body, limit_name, limit);
+                set(&mut body, "temperature", heat);
+                set(&mut body, "top_p", top);
+                set(&mut body, seed_name, seed);
+                body
+            }
+            Chat::Cohere => {
+                let mut body = json!({"messages": messages()});
+                set(&mut body, "max_tokens", limit);
+                set(&mut body, "temperature", heat);
+                set(&mut body, "p", top);
+                set(&mut body, "seed", seed);
+                body
+            }
+            Chat::Anthropic => {
+                if seed.is_some() {
+                    return none("Anthropic's API", "seed");
+                }
+                let mut body = json!({"messages": [{"role": "user", "content": prompt}]});
+                set(&mut body, "max_tokens", Some(limit.unwrap_or_else(|| MAX_TOKENS.into())));
+                set(&mut body, "system", system.as_deref().map(Value::from));
+                set(&mut body, "temperature", heat);
+                set(&mut body, "top_p", top);
+                body
+            }
+            Chat::Gemini => {
+                let mut body = json!({"contents": [{"role": "user", "parts": [{"text": prompt}]}]});
+                set(&mut body, "systemInstruction", system.as_ref().map(|s| json!({"parts": [{"text": s}]})));
+                set(&mut inner, "maxOutputTokens", limit);
+                set(&mut inner, "temperature", heat);
+                set(&mut inner, "topP", top);
+                set(&mut inner, "seed", seed);
+                set(&mut body, "generationConfig", Some(inner).filter(|i| *i != json!({})));
+                body
+            }
+            Chat::Ollama => {
+                let mut body = json!({"messages": messages()});
+                set(&mut inner, "num_predict", limit);
+                set(&mut inner, "temperature", heat);
+                set(&mut inner, "top_p", top);
+                set(&mut inner, "seed", seed);
+                set(&mut body, "options", Some(inner).filter(|i| *i != json!({})));
+                body
+            }
+            Chat::TextGeneration => {
+                if system.is_some() {
+                    return none("Hugging Face's text generation", "system");
+                }
+                inner = json!({"return_full_text": false});
+                set(&mut inner, "max_new_tokens", limit);
+                set(&mut inner, "temperature", heat);
+                set(&mut inner, "top_p", top);
+                set(&mut inner, "seed", seed);
+                json!({"inputs": prompt, "parameters": inner})
+            }
+            Chat::Converse => {
+                if seed.is_some() {
+                    return none("Bedrock's Converse API", "seed");
+                }
+                let mut body = json!({"messages": [{"role": "user", "content": [{"text": prompt}]}]});
+                set(&mut body, "system", system.as_ref().map(|s| json!([{"text": s}])));
+                set(&mut inner, "maxTokens", limit);
+                set(&mut inner, "temperature", heat);
+                set(&mut inner, "topP", top);
+                set(&mut body, "inferenceConfig", Some(inner).filter(|i| *i != json!({})));
+                body
+            }
+        };
+        Ok(body.to_string())
+    }
+
+    /// The same with the other name of the limit of tokens, where `error` is a refusal of the one that was used.
+    pub fn with_other_limit(self, error: &Error) -> Option<Chat> {
+        const OTHER: (&str, &str) = ("max_tokens", "max_completion_tokens");
+        const REFUSALS: [&str; 9] = [
+            "support",
+            "unknown",
+            "unrecogni",
+            "unexpected",
+            "not permitted",
+            "not allowed",
+            "extra",
+            "additional",
+            "deprecated",
+        ];
+        let Chat::OpenAi { limit, seed } = self else { return None };
+        if !matches!(error.kind(), Kind::Provider(400 | 422)) {
+            return None;
+        }
+        let words = error.message().to_ascii_lowercase();
+        // The longer name has the shorter one's end in it, but not its beginning.
+        let refused = words.contains(OTHER.1) && REFUSALS.iter().any(|word| words.contains(word));
+        let limit = match limit {
+            "max_tokens" => OTHER.1,
+            _ => OTHER.0,
+        };
+        refused.then_some(Chat::OpenAi { limit, seed })
+    }
+
+    /// The text in an answer. One that was cut, refused or left empty is an error.
+    pub fn read(self, answer: &[u8]) -> Result<String> {
+        let (said, end) = match self {
+            Chat::OpenAi { .. } => {
+                let Completion { choices: [choice, ..] } = parse(answer)?;
+                if let Some(refusal) = choice.message.refusal.as_deref().filter(|r| !r.is_empty()) {
+                    return Err(refused(refusal));
+                }
+                (choice.message.said(), choice.finish_reason)
+            }
+            Chat::Anthropic => {
+                let mut message: Message = parse(answer)?;
+                let end = message.stop_reason.take();
+                (message.said(), end)
+            }
+            Chat::Cohere => {
+                let CohereAnswer { message, finish_reason } = parse(answer)?;
+                (message.said(), finish_reason)
+            }
+            Chat::Ollama => {
+                let OllamaAnswer { message, done_reason } = parse(answer)?;
+                (message.said(), done_reason)
+            }
+            Chat::Gemini => {
+                let GeminiAnswer { candidates, prompt_feedback } = parse(answer)?;
+                if let Some(reason) = prompt_feedback.and_then(|f| f.block_reason) {
+                    return Err(refused(&reason));
+                }
+                let Some(candidate) = candidates.into_iter().next() else {
+                    return Err(unknown(answer));
+                };
+                let parts = Parts::Many(candidate.content.unwrap_or_default().parts);
+                (Said { reasoned: parts.reasoned(), text: Some(parts.text()) }, candidate.finish_reason)
+            }
+            Chat::Converse => {
+                let ConverseAnswer { output, stop_reason } = parse(answer)?;
+                (output.message.said(), stop_reason)
+            }
+            Chat::TextGeneration => {
+                let text = match parse(answer)? {
+                    TextGenerated::Many(mut all) => all.drain(..).next().ok_or_else(|| unknown(answer))?,
+                    TextGenerated::One(one) => one,
+                };
+                let said = Said { reasoned: false, text: Some(text.generated_text) };
+                (said, text.details.and_then(|d| d.finish_reason))
+            }
+        };
+        let Said { text, reasoned } = said;
+        let text = text.filter(|text| !text.trim().is_empty());
+        check_end(end.as_deref(), reasoned && text.is_none())?;
+        match text {
+            Some(text) => Ok(text),
+            None if reasoned => Err(Error::response(
+                "the model answered with its reasoning only and no text; raise max_tokens, or have it reason less",
+            )),
+            _ => Err(Error::response("the model answered with an empty text; change the prompt, or raise max_tokens")),
+        }
+    }
+}
+
+/// What a message holds.
+struct Said {
+    text: Option<String>,
+    /// Whether the model's reasoning stands beside the text, or in its place.
+    reasoned: bool,
+}
+
+/// Reasons for which an answer is not the model's whole one; `reasoning` where nothing but that was answered.
+fn check_end(reason: Option<&str>, reasoning: bool) -> Result<()> {
+    let Some(reason) = reason else { return Ok(()) };
+    match reason.to_ascii_lowercase().as_str() {
+        "stop" | "end_turn" | "stop_sequence" | "complete" | "eos_token" | "eos" | "finish_reason_unspecified" | "" => {
+            Ok(())
+        }
+        "length" | "max_tokens" | "model_length" | "model_context_window_exceeded" if reasoning => Err(Error::response(
+            "the answer was cut at the limit of tokens before the model's reasoning came to a text; raise max_tokens in the options, or have it reason less",
+        )),
+        "length" | "max_tokens" | "model_length" | "model_context_window_exceeded" => Err(Error::response(
+            "the answer was cut at the limit of tokens; raise max_tokens in the options, or ask for less",
+        )),
+        "tool_calls" | "tool_call" | "tool_use" | "function_call" => {
+            Err(Error::response("the model wants to call a tool; call ml_predict_row, which can tell it of tools"))
+        }
+        _ => Err(refused(reason)),
+    }
+}
+
+fn refused(why: &str) -> Error {
+    Error::response(format!("the model refused to answer ({}); change the prompt", cut(why, 200)))
+}
+
+fn unknown(answer: &[u8]) -> Error {
+    Error::response(format!("the endpoint's answer holds no text; it begins: {}", start_of(answer)))
+}
+
+fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T> {
+    crate::json::numbers::read(answer).map_err(|e| match e.classify() {
+        serde_json::error::Category::Data => unknown(answer),
+        _ => crate::json::numbers::unreadable(&e, answer),
+    })
+}
+
+/// A word, such as why an answer ended; a number that some servers give in its place says nothing, except Google's.
+fn word<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => Some(text),
+        _ => None,
+    })
+}
+
+/// The names of Google's `FinishReason`, which some send as their numbers.
+fn googles_word<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
+    const NAMES: [&str; 6] = ["FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER"];
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => Some(text),
+        Value::Number(n) => {
+            let name = n.as_u64().and_then(|n| NAMES.get(usize::try_from(n).ok()?));
+            Some(name.map_or_else(|| format!("reason {n}"), |name| (*name).to_owned()))
+        }
+        _ => None,
+    })
+}
+
+/// Whether a member is there and says something, whatever it is.
+fn filled<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<bool, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        _ => true,
+    })
+}
+
+/// A text, or parts of one among others: thoughts, citations.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Parts {
+    One(String),
+    Many(Vec<Part>),
+    Only(Part),
+}
+
+#[derive(Deserialize)]
+struct Part {
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default, deserialize_with = "filled")]
+    thought: bool,
+    /// Bedrock's.
+    #[serde(default, rename = "reasoningContent", deserialize_with = "filled")]
+    reasoning: bool,
+}
+
+impl Part {
+    fn is_text(&self) -> bool {
+        !self.thought && self.kind.as_deref().is_none_or(|kind| matches!(kind, "text" | "output_text"))
+    }
+
+    fn is_thought(&self) -> bool {
+        let kind = self.kind.as_deref().unwrap_or_default();
+        self.thought || self.reasoning || kind.contains("thinking") || kind.contains("reasoning")
+    }
+}
+
+impl Parts {
+    fn text(self) -> String {
+        match self {
+            Parts::One(text) => text,
+            Parts::Many(parts) => parts.into_iter().filter(Part::is_text).filter_map(|part| part.text).collect(),
+            Parts::Only(part) => Some(part).filter(Part::is_text).and_then(|part| part.text).unwrap_or_default(),
+        }
+    }
+
+    fn reasoned(&self) -> bool {
+        match self {
+            Parts::One(_) => false,
+            Parts::Many(parts) => parts.iter().any(Part::is_thought),
+            Parts::Only(part) => part.is_thought(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Completion {
+    #[serde(deserialize_with = "first")]
+    choices: [Choice; 1],
+}
+
+/// The first of several choices.
+fn first<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<[Choice; 1], D::Error> {
+    let choices: Vec<Choice> = Vec::deserialize(deserializer)?;
+    choices.into_iter().next().map(|choice| [choice]).ok_or_else(|| serde::de::Error::custom("no choice"))
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    message: Message,
+    #[serde(default, deserialize_with = "word")]
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    content: Option<Parts>,
+    #[serde(default, deserialize_with = "word")]
+    refusal: Option<String>,
+    #[serde(default, deserialize_with = "word")]
+    stop_reason: Option<String>,
+    /// The reasoning, by the names of DeepSeek and vLLM, OpenRouter, Ollama.
+    #[serde(default, deserialize_with = "filled")]
+    reasoning_content: bool,
+    #[serde(default, deserialize_with = "filled")]
+    reasoning: bool,
+    #[serde(default, deserialize_with = "filled")]
+    thinking: bool,
+}
+
+impl Message {
+    fn said(self) -> Said {
+        let beside = self.reasoning_content || self.reasoning || self.thinking;
+        let reasoned = beside || self.content.as_ref().is_some_and(Parts::reasoned);
+        Said { text: self.content.map(Parts::text), reasoned }
+    }
+}
+
+#[derive(Deserialize)]
+struct CohereAnswer {
+    message: Message,
+    #[serde(default, deserialize_with = "word")]
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct OllamaAnswer {
+    message: Message,
+    #[serde(default, deserialize_with = "word")]
+    done_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GeminiAnswer {
+    #[serde(default)]
+    candidates: Vec<Candidate>,
+    #[serde(default)]
+    prompt_feedback: Option<Feedback>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Candidate {
+    #[serde(default)]
+    content: Option<Content>,
+    #[serde(default, deserialize_with = "googles_word")]
+    finish_reason: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Content {
+    #[serde(default)]
+    parts: Vec<Part>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Feedback {
+    #[serde(default)]
+    block_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ConverseAnswer {
+    output: ConverseOutput,
+    #[serde(default, deserialize_with = "word")]
+    stop_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ConverseOutput {
+    message: Message,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TextGenerated {
+    Many(Vec<GeneratedText>),
+    One(GeneratedText),
+}
+
+#[derive(Deserialize)]
+struct GeneratedText {
+    generated_text: String,
+    #[serde(default)]
+    details: Option<Details>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    #[serde(default, deserialize_with = "word")]
+    finish_reason: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPES: [Chat; 8] = [
+        Chat::COMPATIBLE,
+        Chat::OpenAi { limit: "max_completion_tokens", seed: "random_seed" },
+        Chat::Anthropic,
+        Chat::Gemini,
+        Chat::Cohere,
+        Chat::Ollama,
+        Chat::TextGeneration,
+        Chat::Converse,
+    ];
+
+    #[test]
+    fn plain_requests() {
+        let golden = [
+            r#"{"messages":[{"content":"hi","role":"user"}]}"#,
+            r#"{"messages":[{"content":"hi","role":"user"}]}"#,
+            r#"{"max_tokens":4096,"messages":[{"content":"hi","role":"user"}]}"#,
+            r#"{"contents":[{"parts":[{"text":"hi"}],"role":"user"}]}"#,
+            r#"{"messages":[{"content":"hi","role":"user"}]}"#,
+            r#"{"messages":[{"content":"hi","role":"user"}]}"#,
+            r#"{"inputs":"hi","parameters":{"return_full_text":false}}"#,
+            r#"{"messages":[{"content":[{"text":"hi"}],"role":"user"}]}"#,
+        ];
+        for (shape, golden) in SHAPES.into_iter().zip(golden) {
+            assert_eq!(shape.request("hi", &GenerateOptions::default()).unwrap(), golden, "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn requests_with_every_option_that_the_shape_takes() {
+        let all = r#"{"max_tokens":5,"temperature":0.5,"top_p":0.25,"seed":7,"system":"be brief"}"#;
+        let golden = [
+            r#"{"max_tokens":5,"messages":[{"content":"be brief","role":"system"},{"content":"hi","role":"user"}],"seed":7,"temperature":0.5,"top_p":0.25}"#,
+            r#"{"max_completion_tokens":5,"messages":[{"content":"be brief","role":"system"},{"content":"hi","role":"user"}],"random_seed":7,"temperature":0.5,"top_p":0.25}"#,
+            r#"{"max_tokens":5,"messages":[{"content":"hi","role":"user"}],"system":"be brief","temperature":0.5,"top_p":0.25}"#,
+            r#"{"contents":[{"parts":[{"text":"hi"}],"role":"user"}],"generationConfig":{"maxOutputTokens":5,"seed":7,"temperature":0.5,"topP":0.25},"systemInstruction":{"parts":[{"text":"be brief"}]}}"#,
+            r#"{"max_tokens":5,"messages":[{"content":"be brief","role":"system"},{"content":"hi","role":"user"}],"p":0.25,"seed":7,"temperature":0.5}"#,
+            r#"{"messages":[{"content":"be brief","role":"system"},{"content":"hi","role":"user"}],"options":{"num_predict":5,"seed":7,"temperature":0.5,"top_p":0.25}}"#,
+            r#"{"inputs":"hi","parameters":{"max_new_tokens":5,"return_full_text":false,"seed":7,"temperature":0.5,"top_p":0.25}}"#,
+            r#"{"inferenceConfig":{"maxTokens":5,"temperature":0.5,"topP":0.25},"messages":[{"content":[{"text":"hi"}],"role":"user"}],"system":[{"text":"be brief"}]}"#,
+        ];
+        for (shape, golden) in SHAPES.into_iter().zip(golden) {
+            let mut options = GenerateOptions::parse(all).unwrap();
+            if matches!(shape, Chat::Anthropic | Chat::Converse) {
+                assert!(shape.request("hi", &options).unwrap_err().message().contains("no seed"));
+                options.seed = None;
+            }
+            if shape == Chat::TextGeneration {
+                assert!(shape.request("hi", &options).unwrap_err().message().contains("no system"));
+                options.system = None;
+            }
+            assert_eq!(shape.request("hi", &options).unwrap(), golden, "{shape:?}");
+        }
+    }
+
+    /// Answers of each shape with this text and this reason for its end.
+    fn answers(text: &str, end: [&str; 8]) -> [String; 8] {
+        [
+            format!(
+                r#"{{"choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}","refusal":null}},"finish_reason":"{}"}}]}}"#,
+                end[0]
+            ),
+            format!(
+                r#"{{"choices":[{{"message":{{"content":[{{"type":"thinking","thinking":[]}},{{"type":"text","text":"{text}"}}]}},"finish_reason":"{}"}}]}}"#,
+                end[1]
+            ),
+            format!(
+                r#"{{"type":"message","content":[{{"type":"thinking","thinking":"x"}},{{"type":"text","text":"{text}"}}],"stop_reason":"{}"}}"#,
+                end[2]
+            ),
+            format!(
+                r#"{{"candidates":[{{"content":{{"parts":[{{"text":"hm","thought":true}},{{"text":"{text}"}}],"role":"model"}},"finishReason":"{}"}}]}}"#,
+                end[3]
+            ),
+            format!(
+                r#"{{"id":"1","message":{{"role":"assistant","content":[{{"type":"text","text":"{text}"}}]}},"finish_reason":"{}"}}"#,
+                end[4]
+            ),
+            format!(
+                r#"{{"model":"m","message":{{"role":"assistant","content":"{text}"}},"done":true,"done_reason":"{}"}}"#,
+                end[5]
+            ),
+            format!(r#"[{{"generated_text":"{text}","details":{{"finish_reason":"{}"}}}}]"#, end[6]),
+            format!(
+                r#"{{"output":{{"message":{{"role":"assistant","content":[{{"text":"{text}"}}]}}}},"stopReason":"{}"}}"#,
+                end[7]
+            ),
+        ]
+    }
+
+    #[test]
+    fn whole_answers_are_read() {
+        let ends = ["stop", "stop", "end_turn", "STOP", "COMPLETE", "stop", "eos_token", "end_turn"];
+        for (shape, answer) in SHAPES.into_iter().zip(answers("Hi there", ends)) {
+            assert_eq!(shape.read(answer.as_bytes()).unwrap(), "Hi there", "{shape:?}");
+        }
+        assert_eq!(Chat::TextGeneration.read(br#"{"generated_text":"a"}"#).unwrap(), "a");
+    }
+
+    #[test]
+    fn cut_and_refused_and_empty_answers_are_errors() {
+        let cut = ["length", "length", "max_tokens", "MAX_TOKENS", "MAX_TOKENS", "length", "length", "max_tokens"];
+        for (shape, answer) in SHAPES.into_iter().zip(answers("Hi", cut)) {
+            let error = shape.read(answer.as_bytes()).unwrap_err();
+            assert!(error.message().contains("cut at the limit"), "{shape:?}: {error}");
+        }
+        let refused =
+            ["content_filter", "error", "refusal", "SAFETY", "ERROR_TOXIC", "load", "error", "guardrail_intervened"];
+        for ((shape, answer), why) in SHAPES.into_iter().zip(answers("Hi", refused)).zip(refused) {
+            let error = shape.read(answer.as_bytes()).unwrap_err();
+            assert!(error.message().contains(&format!("refused to answer ({why})")), "{shape:?}: {error}");
+        }
+        for (shape, answer) in SHAPES.into_iter().zip(answers(" ", [""; 8])) {
+            let error = shape.read(answer.as_bytes()).unwrap_err();
+            let says =
+                if answer.contains("think") || answer.contains("thought") { "its reasoning only" } else { "empty" };
+            assert!(error.message().contains(says), "{shape:?}: {error}");
+        }
+        for (shape, answer, says) in [
+            (
+                Chat::COMPATIBLE,
+                r#"{"choices":[{"message":{"content":null,"refusal":"No."}}]}"#,
+                "refused to answer (No.)",
+            ),
+            (Chat::COMPATIBLE, r#"{"choices":[{"message":{"content":null},"finish_reason":"tool_calls"}]}"#, "a tool"),
+            (Chat::Gemini, r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#, "refused to answer (SAFETY)"),
+            (Chat::Gemini, r#"{"candidates":[{"finishReason":"MAX_TOKENS"}]}"#, "cut at the limit"),
+        ] {
+            let error = shape.read(answer.as_bytes()).unwrap_err();
+            assert!(error.message().contains(says), "{answer}: {error}");
+        }
+        for shape in SHAPES {
+            for answer in ["{}", "[]", r#"{"choices":[]}"#, "x", "{\"choices\":[{\"mess"] {
+                assert!(shape.read(answer.as_bytes()).is_err(), "{shape:?} {answer}");
+            }
+        }
+    }
+
+    #[test]
+    fn reasoning_without_a_text_is_told() {
+        for (shape, answer) in [
+            (
+                Chat::COMPATIBLE,
+                r#"{"choices":[{"message":{"content":null,"reasoning_content":"hm"},"finish_reason":"END"}]}"#,
+            ),
+            (
+                Chat::COMPATIBLE,
+                r#"{"choices":[{"message":{"content":"","reasoning":"hm","reasoning_content":"hm"},"finish_reason":"END"}]}"#,
+            ),
+            (
+                Chat::COMPATIBLE,
+                r#"{"choices":[{"message":{"content":[{"type":"thinking","thinking":[]}]},"finish_reason":"END"}]}"#,
+            ),
+            (Chat::Ollama, r#"{"message":{"content":"","thinking":"hm"},"done_reason":"END"}"#),
+            (Chat::Anthropic, r#"{"content":[{"type":"thinking","thinking":"hm"}],"stop_reason":"END"}"#),
+            (
+                Chat::Gemini,
+                r#"{"candidates":[{"content":{"parts":[{"text":"hm","thought":true}]},"finishReason":"END"}]}"#,
+            ),
+            (Chat::Cohere, r#"{"message":{"content":[{"type":"thinking","thinking":"hm"}]},"finish_reason":"END"}"#),
+            (
+                Chat::Converse,
+                r#"{"output":{"message":{"content":[{"reasoningContent":{"reasoningText":{"text":"hm"}}}]}},"stopReason":"END"}"#,
+            ),
+        ] {
+            for (end, says) in
+                [("stop", "its reasoning only"), ("max_tokens", "before the model's reasoning came to a text")]
+            {
+                let answer = answer.replace("END", end);
+                let error = shape.read(answer.as_bytes()).unwrap_err();
+                assert!(error.message().contains(says), "{answer}: {error}");
+            }
+        }
+        let both = br#"{"choices":[{"message":{"content":"Paris","reasoning":"hm"},"finish_reason":"stop"}]}"#;
+        assert_eq!(Chat::COMPATIBLE.read(both).unwrap(), "Paris");
+    }
+
+    #[test]
+    fn odd_answers_whose_meaning_is_plain_are_read() {
+        for (shape, answer) in [
+            (Chat::COMPATIBLE, r#"{"choices":[{"message":{"content":"hi"},"finish_reason":1}]}"#),
+            (
+                Chat::COMPATIBLE,
+                r#"{"id":"1","id":"2","choices":[{"message":{"content":"hi","content":"hi"}}],"choices":[{"message":{"content":"hi"}}]}"#,
+            ),
+            (
+                Chat::COMPATIBLE,
+                r#"{"choices":[{"message":{"content":"hi","refusal":false},"finish_reason":{"type":"stop"}}]}"#,
+            ),
+            (Chat::COMPATIBLE, r#"{"choices":[{"message":{"content":{"type":"text","text":"hi"}},"logprobs":1e999}]}"#),
+            (Chat::Gemini, r#"{"candidates":[{"content":{"parts":[{"text":"hi","thought":null}]},"finishReason":1}]}"#),
+            (Chat::Ollama, r#"{"message":{"content":"hi"},"done_reason":null}"#),
+        ] {
+            assert_eq!(shape.read(answer.as_bytes()).unwrap(), "hi", "{answer}");
+        }
+        let cut = r#"{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":2}]}"#;
+        assert!(Chat::Gemini.read(cut.as_bytes()).unwrap_err().message().contains("cut at the limit"));
+    }
+
+    #[test]
+    fn the_other_name_of_the_limit_is_learnt_from_a_refusal() {
+        let newer = Chat::OpenAi { limit: "max_completion_tokens", seed: "seed" };
+        let refusal = |status, words: &str| Error::new(Kind::Provider(status), words.to_owned());
+        let openai = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+        assert_eq!(Chat::COMPATIBLE.with_other_limit(&refusal(400, openai)), Some(newer));
+        for words in [
+            "Unrecognized request argument supplied: max_completion_tokens",
+            "max_completion_tokens: Extra inputs are not permitted",
+        ] {
+            assert_eq!(newer.with_other_limit(&refusal(422, words)), Some(Chat::COMPATIBLE));
+        }
+        for (status, words) in [
+            (400, "max_tokens is too large: 100000. This model supports at most 4096 completion tokens"),
+            (400, "the prompt is too long"),
+            (500, openai),
+        ] {
+            assert_eq!(Chat::COMPATIBLE.with_other_limit(&refusal(status, words)), None, "{words}");
+        }
+        assert_eq!(Chat::Anthropic.with_other_limit(&refusal(400, openai)), None);
+    }
+
+    #[test]
+    fn options_are_checked() {
+        assert_eq!(GenerateOptions::parse("{}").unwrap(), GenerateOptions::default());
+        assert_eq!(GenerateOptions::parse(r#"{"max_new_tokens":9}"#).unwrap().max_tokens, Some(9));
+        for bad in [
+            "[]",
+            "x",
+            r#"{"max_tokens":0}"#,
+            r#"{"max_tokens":-1}"#,
+            r#"{"temperature":2.5}"#,
+            r#"{"top_p":1.1}"#,
+            r#"{"seed":2147483648}"#,
+            r#"{"stop":"x"}"#,
+        ] {
+            assert!(GenerateOptions::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

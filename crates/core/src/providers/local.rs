@@ -1,0 +1,131 @@
+//! Models that run inside the server: `bert_local`, `clip_local`, `t5_local`, `static_local`. What their registrations may
+//! say; they are computed in `mysql_ml_local`, and nothing is sent.
+
+use super::{require_ability, Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
+use crate::catalog::local_place::Place;
+use crate::catalog::model::{Model, ModelType, ProviderId};
+use mysql_ml_base::error::{Error, Kind, Result};
+
+/// One of the providers.
+pub struct Local {
+    abilities: Abilities,
+    options: &'static [&'static str],
+}
+
+const TEXTS: Abilities = Abilities { embedding: true, generate: false, rerank: false, image: false };
+
+/// Encoders of the BERT family.
+pub static BERT: Local = Local { abilities: TEXTS, options: &["truncate"] };
+/// CLIP.
+pub static CLIP: Local = Local { abilities: Abilities { image: true, ..TEXTS }, options: &["truncate"] };
+/// T5.
+pub static T5: Local =
+    Local { abilities: Abilities { generate: true, embedding: false, ..TEXTS }, options: &["truncate"] };
+/// Static embeddings, as Model2Vec makes them.
+pub static STATIC: Local = Local { abilities: TEXTS, options: &["truncate"] };
+
+/// Whether a provider's models run inside the server from files.
+pub fn is_local(provider: ProviderId) -> bool {
+    matches!(provider, ProviderId::BertLocal | ProviderId::ClipLocal | ProviderId::T5Local | ProviderId::StaticLocal)
+}
+
+/// What such a provider's models do where a registration does not say.
+pub fn default_type(provider: ProviderId) -> Option<ModelType> {
+    Some(match provider {
+        ProviderId::BertLocal | ProviderId::StaticLocal => ModelType::TextEmbedding,
+        ProviderId::ClipLocal => ModelType::MultimodalEmbedding,
+        ProviderId::T5Local => ModelType::Llm,
+        _ => return None,
+    })
+}
+
+/// An error for a call of a local model in a build that has none.
+pub fn no_local_models() -> Error {
+    Error::new(
+        Kind::Unsupported,
+        "this build of the library has no models inside the server; use one that was built with the feature local, or provider ollama with a server on this machine",
+    )
+}
+
+impl Provider for Local {
+    fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        self.options
+    }
+
+    fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {
+        Err(Error::invalid(format!(
+            "provider {} has no endpoint; its models run in the server",
+            model.provider.as_str()
+        )))
+    }
+
+    fn check(&self, model: &Model) -> Result<()> {
+        let provider = model.provider.as_str();
+        if cfg!(not(feature = "local")) {
+            return Err(no_local_models());
+        }
+        if Some(model.model_type) != default_type(model.provider)
+            && !(model.provider == ProviderId::ClipLocal && model.model_type == ModelType::TextEmbedding)
+        {
+            let wanted = default_type(model.provider).map_or("", ModelType::as_str);
+            return Err(Error::invalid(format!(
+                "provider {provider} has models of model_type {wanted}; use that, or NULL"
+            )));
+        }
+        require_ability(model, self.abilities)?;
+        if model.input.is_some() || model.output.is_some() || model.header_fn.is_some() {
+            return Err(Error::invalid(format!("provider {provider} calls no endpoint; leave the functions NULL")));
+        }
+        if model.auth_type.is_some() || model.auth_id.is_some() {
+            return Err(Error::invalid(format!("provider {provider} calls no endpoint; leave model_auth_type NULL")));
+        }
+        Place::of(model).map(|_| ())
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    fn batch(&self, _model: &Model) -> BatchLimits {
+        // Small ones, so that a job's first rows are written soon; threads put texts of several together.
+        BatchLimits { texts: 64, most: 10_000, tokens: u64::MAX }
+    }
+
+    fn embedding_request(&self, _model: &Model, _texts: &[&str], _role: Role) -> Result<Vec<u8>> {
+        Err(Error::internal("a local model sends no requests"))
+    }
+
+    fn read_embeddings(&self, _model: &Model, _answer: &[u8], _count: usize) -> Result<Embeddings> {
+        Err(Error::internal("a local model reads no answers"))
+    }
+
+    fn predict_request(&self, model: &Model, _body: &str) -> Result<Vec<u8>> {
+        Err(Error::invalid(format!(
+            "provider {} takes no JSON; call {}",
+            model.provider.as_str(),
+            if self.abilities.generate { "ml_generate" } else { "ml_embedding" }
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::tests::{model, named};
+
+    #[test]
+    #[cfg(feature = "local")]
+    fn registrations_are_checked() {
+        let check = |m: Model| super::super::provider(m.provider).check(&m);
+        assert!(check(named("bert_local", "text_embedding", "a/b", "{}")).is_ok());
+        assert!(check(model("bert_local", "text_embedding")).unwrap_err().message().contains("model_request_url"));
+        assert!(check(named("t5_local", "text_embedding", "a/b", "{}")).is_err());
+        assert!(check(named("clip_local", "text_embedding", "a/b", "{}")).is_ok());
+        let url = Model { request_url: Some("https://h/".into()), ..model("bert_local", "text_embedding") };
+        assert!(check(url).unwrap_err().message().contains("no endpoint"));
+    }
+}

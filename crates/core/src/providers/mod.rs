@@ -1,0 +1,355 @@
+//! One file per provider: request JSON from inputs, outputs from response JSON. No I/O and no clock.
+
+pub mod anthropic;
+pub mod bedrock;
+pub mod body;
+pub mod chat;
+pub mod cohere;
+pub mod custom;
+pub mod dummy;
+pub mod encoding_format;
+pub mod google;
+pub mod hugging_face;
+pub mod image;
+pub mod local;
+pub mod mistral;
+pub mod nvidia_nim;
+pub mod ollama;
+pub mod open_ai;
+pub mod usage;
+pub mod voyage;
+
+use url::Url;
+
+use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::role::Role;
+
+use crate::catalog::model::{Model, ModelType, ProviderId};
+use crate::credentials::google::Cloud;
+
+/// What a provider's models can do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// Embed texts.
+    pub embedding: bool,
+    /// Generate text.
+    pub generate: bool,
+    /// Rank documents for a query.
+    pub rerank: bool,
+    /// Embed images.
+    pub image: bool,
+}
+
+/// How a model's key is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyHeader {
+    /// `Authorization: Bearer KEY`.
+    Bearer,
+    /// `NAME: KEY`.
+    Named(&'static str),
+}
+
+/// The vectors in an answer, in the order of the texts.
+#[derive(Debug, Default, PartialEq)]
+pub struct Embeddings {
+    /// One a text.
+    pub vectors: Vec<Vec<f32>>,
+    /// The tokens the provider counted, where it tells.
+    pub tokens: Option<u64>,
+}
+
+/// How much of a provider's request can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Texts that are sent together unless the model's options say otherwise.
+    pub texts: usize,
+    /// Texts that the provider takes at most.
+    pub most: usize,
+    /// Tokens that it takes at most, all texts together.
+    pub tokens: u64,
+}
+
+impl BatchLimits {
+    /// One text a request.
+    pub const ONE: BatchLimits = BatchLimits { texts: 1, most: 1, tokens: u64::MAX };
+}
+
+/// What a provider knows about its own API.
+pub trait Provider: Sync {
+    /// What its models can do.
+    fn abilities(&self) -> Abilities;
+
+    /// The options it understands besides those that all do.
+    fn options(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Those of its options that mean nothing to this model.
+    fn unused_options(&self, _model: &Model) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The URL that a model's requests go to: the registered one, which may be the API's base or a part, or the
+    /// provider's own. An error where neither is enough.
+    fn endpoint(&self, model: &Model, cloud: &Cloud) -> Result<String>;
+
+    /// How the key is sent to `url`.
+    fn key_header(&self, _url: &Url) -> KeyHeader {
+        KeyHeader::Bearer
+    }
+
+    /// Headers that the API wants besides.
+    fn headers(&self, _model: &Model) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Checks a registration for what this provider needs; ids, enumerations, options and secrets were checked.
+    fn check(&self, model: &Model) -> Result<()>;
+
+    /// The vector itself, where no endpoint is needed.
+    fn embed_here(&self, _model: &Model, _text: &str) -> Option<Result<Vec<f32>>> {
+        None
+    }
+
+    /// Whether vectors are computed here, by [`Provider::embed_here`].
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    /// How much one embedding request takes.
+    fn batch(&self, _model: &Model) -> BatchLimits {
+        BatchLimits::ONE
+    }
+
+    /// The request body for texts, of which there is at least one.
+    fn embedding_request(&self, model: &Model, texts: &[&str], role: Role) -> Result<Vec<u8>>;
+
+    /// The vectors in the answer to `count` texts.
+    fn read_embeddings(&self, model: &Model, answer: &[u8], count: usize) -> Result<Embeddings>;
+
+    /// The request body for an image.
+    fn image_request(&self, model: &Model, _image: &image::Image) -> Result<Vec<u8>> {
+        Err(Error::invalid(format!(
+            "provider {} embeds no images; SELECT * FROM mysql.ml_model_providers shows which do",
+            model.provider.as_str()
+        )))
+    }
+
+    /// The vector in the answer to an image.
+    fn read_image_embedding(&self, model: &Model, answer: &[u8]) -> Result<Embeddings> {
+        self.read_embeddings(model, answer, 1)
+    }
+
+    /// How the model is asked for a text, where the library knows.
+    fn chat(&self, _model: &Model) -> Option<chat::Chat> {
+        None
+    }
+
+    /// The request body of a generic call; as given where the API needs nothing added.
+    fn predict_request(&self, _model: &Model, body: &str) -> Result<Vec<u8>> {
+        Ok(body.as_bytes().to_vec())
+    }
+
+    /// The smallest request body that shows whether a model which does not embed works; `None` where its shape is
+    /// not known.
+    fn probe(&self, _model: &Model) -> Option<String> {
+        None
+    }
+}
+
+/// The provider's code.
+pub fn provider(id: ProviderId) -> &'static dyn Provider {
+    match id {
+        ProviderId::Google => &google::Google,
+        ProviderId::OpenAi => &open_ai::OpenAi,
+        ProviderId::Anthropic => &anthropic::Anthropic,
+        ProviderId::HuggingFace => &hugging_face::HuggingFace,
+        ProviderId::NvidiaNim => &nvidia_nim::NvidiaNim,
+        ProviderId::Cohere => &cohere::Cohere,
+        ProviderId::Voyage => &voyage::Voyage,
+        ProviderId::Mistral => &mistral::Mistral,
+        ProviderId::Ollama => &ollama::Ollama,
+        ProviderId::Bedrock => &bedrock::Bedrock,
+        ProviderId::Custom => &custom::Custom,
+        ProviderId::BertLocal => &local::BERT,
+        ProviderId::ClipLocal => &local::CLIP,
+        ProviderId::T5Local => &local::T5,
+        ProviderId::StaticLocal => &local::STATIC,
+        ProviderId::Dummy => &dummy::Dummy,
+    }
+}
+
+/// The input type of a request: the query's own where one is set.
+fn input_type<'m>(model: &'m Model, role: Role, document: &'m str, query: &'m str) -> &'m str {
+    let options = &model.options;
+    match role {
+        Role::Document => options.input_type.as_deref().unwrap_or(document),
+        Role::Query => options.query_input_type.as_deref().unwrap_or(query),
+    }
+}
+
+/// The provider's name of the model, which [`require_name`] made sure of.
+fn name_of(model: &Model) -> &str {
+    model.qualified_name.as_deref().unwrap_or(&model.model_id)
+}
+
+/// `body` as the request that shows whether a model works: where its URL is one of the `calls`, and where the name that
+/// they need is known. A registration may leave the name to the callers, whose bodies have it.
+fn probe_of(api: &dyn Provider, model: &Model, calls: &[&str], body: &str) -> Option<String> {
+    let url = Url::parse(&api.endpoint(model, &Cloud::default()).ok()?).ok()?;
+    let path = url.path().trim_end_matches('/');
+    let named = model.qualified_name.is_some() || path.contains("/deployments/");
+    (named && calls.iter().any(|call| path.ends_with(call))).then(|| body.to_owned())
+}
+
+/// An error where a registration lacks the provider's name of the model.
+fn require_name(model: &Model, example: &str) -> Result<()> {
+    if model.qualified_name.is_some() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "model_qualified_name is required for provider {}; give the provider's name of the model, e.g. '{example}'",
+        model.provider.as_str()
+    )))
+}
+
+/// An error where a registration wants of a provider what it does not do.
+fn require_ability(model: &Model, abilities: Abilities) -> Result<()> {
+    let fits = match model.model_type {
+        ModelType::TextEmbedding => abilities.embedding,
+        ModelType::MultimodalEmbedding => abilities.image,
+        ModelType::Reranking => abilities.rerank,
+        ModelType::Llm => abilities.generate,
+        ModelType::Generic => true,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "provider {} has no models of model_type {}; SELECT * FROM mysql.ml_model_providers shows what each can do",
+        model.provider.as_str(),
+        model.model_type.as_str()
+    )))
+}
+
+/// What some serve OpenAI's API under: Gemini, Vertex AI and Cloudflare, GitHub, Databricks.
+const BASES: [&str; 5] = ["openai", "openapi", "compat", "inference", "serving-endpoints"];
+
+/// Whether a URL ends as the bases of APIs do: in a version (`/v1`, `/api/paas/v4`, `/compatible-mode/v1`), or in one of
+/// the [`BASES`] (`/v1beta/openai`).
+fn is_base(url: &str) -> bool {
+    let Ok(parsed) = Url::parse(url) else { return false };
+    let last = parsed.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let version = last.strip_prefix('v').is_some_and(|number| {
+        number.starts_with(|c: char| c.is_ascii_digit())
+            && number.len() <= 8
+            && number.bytes().all(|b| b.is_ascii_alphanumeric())
+    });
+    version || BASES.contains(&last)
+}
+
+/// A registered URL whose path is empty, a version (`/v1`), or ends as the bases of APIs do, is the API's base and gets
+/// `path`, behind `version` where there is no path; any other is taken as it is.
+fn complete(url: &str, version: &str, path: &str) -> String {
+    let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
+    let base = parsed.path().trim_end_matches('/').to_owned();
+    if base.is_empty() {
+        parsed.set_path(&format!("{version}{path}"));
+    } else if !version.is_empty() && (base.ends_with(version) || is_base(url)) {
+        parsed.set_path(&format!("{base}{path}"));
+    } else {
+        return url.to_owned();
+    }
+    parsed.into()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::catalog::options::ModelOptions;
+    use mysql_ml_base::account::Account;
+
+    /// A model with nothing but its kind.
+    pub(crate) fn model(provider: &str, model_type: &str) -> Model {
+        Model {
+            model_id: "m".into(),
+            request_url: None,
+            provider: ProviderId::parse(provider).unwrap(),
+            speaks: ProviderId::parse(provider).unwrap(),
+            model_type: ModelType::parse(model_type).unwrap(),
+            qualified_name: None,
+            auth_type: None,
+            auth_id: None,
+            header_fn: None,
+            input: None,
+            output: None,
+            options: ModelOptions::default(),
+            listed: false,
+            definer: Account::library(),
+            fingerprint: [0; 32],
+        }
+    }
+
+    /// A model with a name and options.
+    pub(crate) fn named(provider: &str, model_type: &str, name: &str, options: &str) -> Model {
+        Model {
+            qualified_name: Some(name.into()),
+            options: ModelOptions::from_json(Some(options)).unwrap(),
+            ..model(provider, model_type)
+        }
+    }
+
+    /// The embedding request for texts, as text.
+    pub(crate) fn request(model: &Model, texts: &[&str], role: Role) -> String {
+        String::from_utf8(provider(model.provider).embedding_request(model, texts, role).unwrap()).unwrap()
+    }
+
+    /// The URL of a model outside of any cloud.
+    pub(crate) fn endpoint(model: &Model) -> String {
+        provider(model.provider).endpoint(model, &Cloud::default()).unwrap()
+    }
+
+    #[test]
+    fn base_urls_are_completed_and_others_kept() {
+        let e = |u| complete(u, "/v1", "/embeddings");
+        assert_eq!(e("http://localhost:11434"), "http://localhost:11434/v1/embeddings");
+        assert_eq!(e("https://h/openai/v1/"), "https://h/openai/v1/embeddings");
+        assert_eq!(e("https://h/v1/embeddings?api-version=2"), "https://h/v1/embeddings?api-version=2");
+        assert_eq!(e("https://h/v1?x=1"), "https://h/v1/embeddings?x=1");
+        for base in [
+            "https://generativelanguage.googleapis.com/v1beta/openai",
+            "https://open.bigmodel.cn/api/paas/v4",
+            "https://ark.cn-beijing.volces.com/api/v3",
+            "https://api.groq.com/openai/v1",
+            "https://dashscope.aliyuncs.com/compatible-mode/v1",
+            "https://openrouter.ai/api/v1",
+            "https://h/v2",
+            "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/endpoints/openapi",
+            "https://gateway.ai.cloudflare.com/v1/a/g/compat",
+            "https://models.github.ai/inference",
+            "https://w.cloud.databricks.com/serving-endpoints",
+        ] {
+            assert_eq!(e(base), format!("{base}/embeddings"));
+            let slash = format!("{base}/");
+            assert_eq!(complete(&slash, "/v1", "/embeddings"), format!("{base}/embeddings"));
+        }
+        for whole in [
+            "https://h/x",
+            "https://h/v1/embed",
+            "https://h/api/v3x/run",
+            "https://h/vision",
+            "https://h/v",
+            "https://h/openai/x",
+        ] {
+            assert_eq!(e(whole), whole);
+        }
+        assert_eq!(complete("http://h:8000/v1", "/v2", "/rerank"), "http://h:8000/v1/rerank");
+        assert_eq!(complete("https://h/", "", "/embed"), "https://h/embed");
+    }
+
+    #[test]
+    fn what_a_provider_cannot_do_is_told() {
+        let e = require_ability(&model("anthropic", "text_embedding"), Abilities::default()).unwrap_err();
+        assert!(e.message().contains("provider anthropic has no models of model_type text_embedding"), "{e}");
+    }
+}

@@ -1,0 +1,93 @@
+//! Google models that can be called without a registration, as in Cloud SQL and AlloyDB.
+//!
+//! They are called with the server's own Google identity, in its own project.
+
+use crate::registration::Registration;
+
+/// The models that Google's documentation lists as ready to use. Others whose names follow Google's patterns work as
+/// well; whether one still exists is Google's to say.
+pub const LISTED: [&str; 16] = [
+    "gemini-embedding-001",
+    "gemini-embedding-2",
+    "text-embedding-005",
+    "text-embedding-004",
+    "text-embedding-preview-0815",
+    "text-embedding-large-exp-03-07",
+    "text-multilingual-embedding-002",
+    "textembedding-gecko",
+    "textembedding-gecko@001",
+    "textembedding-gecko@003",
+    "text-embedding-gecko@001",
+    "text-embedding-gecko@003",
+    "multimodalembedding@001",
+    "gemini-1.5-pro:streamGenerateContent",
+    "gemini-1.5-pro:generateContent",
+    "gemini-1.0-pro:generateContent",
+];
+
+/// What a model's name says about it, if it is one of Google's.
+fn model_type(name: &str) -> Option<&'static str> {
+    let begins = |prefixes: &[&str]| prefixes.iter().any(|p| name.starts_with(p));
+    if begins(&["multimodalembedding@"]) {
+        Some("multimodal_embedding")
+    } else if begins(&["gemini-embedding", "text-embedding-0", "text-multilingual-embedding-", "textembedding-gecko"])
+        || begins(&["text-embedding-gecko", "text-embedding-preview-", "text-embedding-large-exp-"])
+    {
+        Some("text_embedding")
+    } else if begins(&["semantic-ranker-"]) {
+        Some("reranking")
+    } else if begins(&["gemini-"]) {
+        Some("llm")
+    } else {
+        None
+    }
+}
+
+/// The registration that stands for an unregistered id, if it is a Google model's: `gemini-embedding-001`, or with
+/// project and location `projects/P/locations/L/publishers/google/models/M`.
+pub fn find(model_id: &str) -> Option<Registration> {
+    let resource: Vec<&str> = model_id.split('/').collect();
+    let name = match resource.as_slice() {
+        ["projects", project, "locations", location, "publishers", "google", "models", name]
+            if !project.is_empty() && !location.is_empty() =>
+        {
+            name
+        }
+        [name] => name,
+        _ => return None,
+    };
+    Some(Registration {
+        model_id: model_id.to_owned(),
+        provider: Some("google".into()),
+        model_type: Some(model_type(name)?.into()),
+        qualified_name: Some(model_id.to_owned()),
+        auth_type: Some("auth_type_cloudsql_service_agent_iam".into()),
+        ..Registration::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_listed_is_found() {
+        for name in LISTED {
+            assert!(find(name).is_some(), "{name}");
+        }
+        for (id, wanted) in [
+            ("gemini-2.5-flash", "llm"),
+            ("gemini-embedding-exp-03-07", "text_embedding"),
+            ("multimodalembedding@001", "multimodal_embedding"),
+            ("semantic-ranker-default-003", "reranking"),
+            ("projects/p/locations/us-central1/publishers/google/models/text-embedding-005", "text_embedding"),
+        ] {
+            assert_eq!(find(id).unwrap().model_type.as_deref(), Some(wanted), "{id}");
+        }
+        for id in
+            ["gpt-4o", "text-embedding-3-small", "text-embedding-ada-002", "my-gemini-x", "projects/p/gemini-1", ""]
+        {
+            assert!(find(id).is_none(), "{id}");
+        }
+    }
+}

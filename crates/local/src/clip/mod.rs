@@ -1,0 +1,301 @@
+//! CLIP: texts and images as vectors in one space, so that one is found by the other.
+//!
+//! The layout is that of openai/clip-vit-base-patch32 and its successors: `config.json`, `preprocessor_config.json`,
+//! `tokenizer.json`, `model.safetensors`. Vectors have length 1. Follows transformers' CLIPModel.
+
+mod config;
+mod encoder;
+pub mod image;
+mod resample;
+
+use self::config::ClipConfig;
+use self::encoder::{Encoder, Shape};
+use self::image::Preprocessor;
+use super::files::ModelDir;
+use super::layers::{add, LayerNorm, Linear, Table};
+use super::tokenizer::Tokenizer;
+use super::turn::Turn;
+use super::weights::Weights;
+use super::{EmbedOptions, LocalModel};
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::vector::normalize;
+
+/// The most bytes of config.json and preprocessor_config.json.
+const MAX_CONFIG: u64 = 1 << 20;
+/// Tokens of texts, and patches of images, that go through the layers together.
+const ROWS_AT_ONCE: usize = 256;
+/// What stands for "the token with the largest id" in files that were written before it had a name.
+const NAMELESS_END: u32 = 2;
+
+/// A loaded CLIP model.
+pub struct Clip {
+    config: ClipConfig,
+    preprocessor: Preprocessor,
+    tokenizer: Tokenizer,
+    token_embedding: Table,
+    text_positions: Vec<f32>,
+    text: Encoder,
+    text_norm: LayerNorm,
+    text_projection: Linear,
+    patches: Linear,
+    class: Vec<f32>,
+    image_positions: Vec<f32>,
+    before_vision: LayerNorm,
+    vision: Encoder,
+    after_vision: LayerNorm,
+    visual_projection: Linear,
+}
+
+impl Clip {
+    /// Loads the model in a directory.
+    pub fn load(dir: &ModelDir) -> Result<Self> {
+        let config = ClipConfig::parse(&dir.bytes("config.json", MAX_CONFIG)?)?;
+        let (text, vision) = (&config.text_config, &config.vision_config);
+        let preprocessor = dir.bytes("preprocessor_config.json", MAX_CONFIG)?;
+        let preprocessor = Preprocessor::parse(&preprocessor, vision.image_size)?;
+        let tokenizer = Tokenizer::open(dir, text.max_position_embeddings)?;
+        if tokenizer.vocabulary() > text.vocab_size {
+            return Err(Error::invalid(format!(
+                "tokenizer.json has {} tokens and config.json a vocab_size of {}; take both from the same model",
+                tokenizer.vocabulary(),
+                text.vocab_size
+            )));
+        }
+        let weights = &Weights::open(dir)?;
+
+        let text_shape = Shape {
+            width: text.hidden_size,
+            inner: text.intermediate_size,
+            layers: text.num_hidden_layers,
+            heads: text.num_attention_heads,
+            activation: text.hidden_act,
+            epsilon: text.layer_norm_eps,
+            causal: true,
+        };
+        let vision_shape = Shape {
+            width: vision.hidden_size,
+            inner: vision.intermediate_size,
+            layers: vision.num_hidden_layers,
+            heads: vision.num_attention_heads,
+            activation: vision.hidden_act,
+            epsilon: vision.layer_norm_eps,
+            causal: false,
+        };
+        let places = vision.grid() * vision.grid() + 1;
+        let kernel = [vision.hidden_size, vision.num_channels, vision.patch_size, vision.patch_size];
+        let patch = kernel.iter().skip(1).product();
+        let norm = |name: &str, width, epsilon| LayerNorm::load(weights, name, width, epsilon);
+        let table = |name: &str, rows, width| weights.tensor(&format!("{name}.weight"), &[rows, width]);
+        Ok(Clip {
+            token_embedding: Table::load(
+                weights,
+                "text_model.embeddings.token_embedding.weight",
+                text.vocab_size,
+                text.hidden_size,
+            )?,
+            text_positions: table(
+                "text_model.embeddings.position_embedding",
+                text.max_position_embeddings,
+                text.hidden_size,
+            )?,
+            text: Encoder::load(weights, "text_model.encoder", text_shape)?,
+            text_norm: norm("text_model.final_layer_norm", text.hidden_size, text.layer_norm_eps)?,
+            text_projection: Linear::load(weights, "text_projection", text.hidden_size, config.projection_dim, false)?,
+            patches: Linear::new(&weights.tensor("vision_model.embeddings.patch_embedding.weight", &kernel)?, patch),
+            class: weights.tensor("vision_model.embeddings.class_embedding", &[vision.hidden_size])?,
+            image_positions: table("vision_model.embeddings.position_embedding", places, vision.hidden_size)?,
+            // So misspelt since the first model.
+            before_vision: norm("vision_model.pre_layrnorm", vision.hidden_size, vision.layer_norm_eps)?,
+            vision: Encoder::load(weights, "vision_model.encoder", vision_shape)?,
+            after_vision: norm("vision_model.post_layernorm", vision.hidden_size, vision.layer_norm_eps)?,
+            visual_projection: Linear::load(
+                weights,
+                "visual_projection",
+                vision.hidden_size,
+                config.projection_dim,
+                false,
+            )?,
+            preprocessor,
+            tokenizer,
+            config,
+        })
+    }
+
+    fn embed_tokens(&self, texts: &[Vec<u32>], turn: &Turn) -> Result<Vec<Vec<f32>>> {
+        let width = self.config.text_config.hidden_size;
+        let mut x = Vec::new();
+        let mut ends = Vec::with_capacity(texts.len());
+        for ids in texts {
+            ends.push(x.len() / width + self.end_of(ids));
+            let start = x.len();
+            for id in ids {
+                let row = self.token_embedding.row(*id);
+                x.extend_from_slice(row.ok_or_else(|| super::tokenizer::unknown(*id))?);
+            }
+            add(x.get_mut(start..).unwrap_or_default(), &self.text_positions);
+        }
+        let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
+        self.text.apply(&mut x, &lengths, turn)?;
+        finish(&x, &ends, width, &self.text_norm, &self.text_projection, turn)
+    }
+
+    /// Where the token is that stands for the whole text.
+    fn end_of(&self, ids: &[u32]) -> usize {
+        let end = self.config.text_config.eos_token_id;
+        let wanted = if end == NAMELESS_END { ids.iter().copied().max() } else { Some(end) };
+        ids.iter().position(|id| Some(*id) == wanted).unwrap_or(0)
+    }
+
+    /// A vector for each image, of whose patches these are the rows.
+    fn embed_patches(&self, images: &[Vec<f32>], turn: &Turn) -> Result<Vec<Vec<f32>>> {
+        let vision = &self.config.vision_config;
+        let (width, rows) = (vision.hidden_size, self.places());
+        let mut x = Vec::with_capacity(images.len() * rows * width);
+        for patches in images {
+            let start = x.len();
+            x.extend_from_slice(&self.class);
+            x.extend_from_slice(patches);
+            add(x.get_mut(start..).unwrap_or_default(), &self.image_positions);
+        }
+        let mut normed = Vec::new();
+        self.before_vision.apply(&x, &mut normed);
+        self.vision.apply(&mut normed, &vec![rows; images.len()], turn)?;
+        let places: Vec<usize> = (0..images.len()).map(|i| i * rows).collect();
+        finish(&normed, &places, width, &self.after_vision, &self.visual_projection, turn)
+    }
+
+    /// Rows of an image: its patches, and one for the whole.
+    fn places(&self) -> usize {
+        self.config.vision_config.grid().pow(2) + 1
+    }
+
+    /// A row for each patch of an image: the convolution that the model begins with, whose patches do not overlap.
+    fn patches(&self, image: &[u8], turn: &Turn) -> Result<Vec<f32>> {
+        let vision = &self.config.vision_config;
+        let (side, patch, grid) = (vision.image_size, vision.patch_size, vision.grid());
+        let pixels = self.preprocessor.pixels(image)?;
+        let mut rows = Vec::with_capacity(grid * grid * patch * patch * 3);
+        for (down, across) in (0..grid).flat_map(|down| (0..grid).map(move |across| (down, across))) {
+            for plane in pixels.chunks_exact(side * side) {
+                for line in plane.chunks_exact(side).skip(down * patch).take(patch) {
+                    rows.extend(line.iter().skip(across * patch).take(patch));
+                }
+            }
+        }
+        let mut out = Vec::new();
+        self.patches.apply(&rows, &mut out, turn)?;
+        Ok(out)
+    }
+}
+
+impl LocalModel for Clip {
+    fn kind(&self) -> &'static str {
+        "clip"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        let tables = self.text_positions.len() + self.class.len() + self.image_positions.len();
+        let layers = [&self.text_projection, &self.patches, &self.visual_projection];
+        let norms = [&self.text_norm, &self.before_vision, &self.after_vision];
+        4 * tables as u64
+            + self.token_embedding.bytes()
+            + self.text.bytes()
+            + self.vision.bytes()
+            + layers.iter().map(|l| l.bytes()).sum::<u64>()
+            + norms.iter().map(|n| n.bytes()).sum::<u64>()
+            + self.tokenizer.memory_bytes()
+    }
+
+    fn dimensions(&self) -> Option<usize> {
+        Some(self.config.projection_dim)
+    }
+
+    fn embed(&self, texts: &[&str], options: EmbedOptions, turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
+        let encode = |text: &&str| match self.tokenizer.encode(text, options.truncate, turn) {
+            Ok(tokens) if tokens.ids.is_empty() => {
+                Err(Error::invalid("the text has no tokens; give one that is not empty"))
+            }
+            tokens => tokens.map(|t| t.ids),
+        };
+        in_batches(texts.iter().map(encode).collect(), Vec::len, |batch| self.embed_tokens(batch, turn))
+    }
+
+    /// The bytes of JPEG, PNG, WebP or GIF files, of which the first picture counts.
+    fn embed_images(&self, images: &[&[u8]], turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
+        let mut vectors = Vec::with_capacity(images.len());
+        // A decoded image is large: not all are at once.
+        for some in images.chunks((ROWS_AT_ONCE / self.places()).max(1)) {
+            let mut patches = Vec::with_capacity(some.len());
+            for image in some {
+                turn.check()?;
+                patches.push(self.patches(image, turn));
+            }
+            let batch = |batch: &[Vec<f32>]| self.embed_patches(batch, turn);
+            vectors.append(&mut in_batches(patches, |_| self.places(), batch)?);
+        }
+        Ok(vectors)
+    }
+}
+
+/// The vectors that the rows at `places` of `x` stand for.
+fn finish(
+    x: &[f32],
+    places: &[usize],
+    width: usize,
+    norm: &LayerNorm,
+    projection: &Linear,
+    turn: &Turn,
+) -> Result<Vec<Vec<f32>>> {
+    let mut rows = Vec::with_capacity(places.len() * width);
+    for place in places {
+        let row = x.get(place * width..(place + 1) * width);
+        rows.extend_from_slice(row.ok_or_else(|| Error::internal("a text without an end"))?);
+    }
+    let mut normed = Vec::new();
+    norm.apply(&rows, &mut normed);
+    let mut out = Vec::new();
+    projection.apply(&normed, &mut out, turn)?;
+    let vectors = out.chunks_exact(projection.outputs()).map(|vector| {
+        let mut vector = vector.to_vec();
+        normalize(&mut vector);
+        if vector.iter().all(|v| v.is_finite()) {
+            Ok(vector)
+        } else {
+            Err(Error::response("the model computed a vector that is not finite; its weights are damaged"))
+        }
+    });
+    vectors.collect()
+}
+
+/// Computes what is no error in batches of at most [`ROWS_AT_ONCE`] rows, or of a single input; errors stay in place.
+fn in_batches<T>(
+    inputs: Vec<Result<T>>,
+    rows: impl Fn(&T) -> usize,
+    compute: impl Fn(&[T]) -> Result<Vec<Vec<f32>>>,
+) -> Result<Vec<Result<Vec<f32>>>> {
+    let (mut results, mut good) = (Vec::with_capacity(inputs.len()), Vec::new());
+    for input in inputs {
+        match input {
+            Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
+            input => results.push(input.map(|input| good.push(input))),
+        }
+    }
+    let mut vectors = Vec::with_capacity(good.len());
+    let mut rest = good.as_slice();
+    while let Some(first) = rest.first() {
+        let mut sum = rows(first);
+        let more = rest.iter().skip(1).take_while(|input| {
+            sum += rows(input);
+            sum <= ROWS_AT_ONCE
+        });
+        let (batch, after) = rest.split_at(1 + more.count());
+        vectors.append(&mut compute(batch)?);
+        rest = after;
+    }
+    let mut vectors = vectors.into_iter();
+    let mut next = |()| vectors.next().ok_or_else(|| Error::internal("a batch with too few vectors"));
+    Ok(results.into_iter().map(|result| result.and_then(&mut next)).collect())
+}
+
+#[cfg(test)]
+mod tests;

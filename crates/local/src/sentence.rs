@@ -1,0 +1,685 @@
+//! A sentence-transformers model: an encoder, and what modules.json puts behind it to make one vector of a text.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::bert::config::Config;
+use super::bert::Encoder;
+use super::compute::functions::{normalize, Activation};
+use super::compute::linear::Linear;
+use super::compute::Packed;
+use super::files::ModelDir;
+use super::tokenizer::{Tokenizer, Tokens};
+use super::turn::Turn;
+use super::weights::Weights;
+use super::{shortened, EmbedOptions, LocalModel};
+use mysql_ml_base::error::{cut, Error, Kind, Result};
+use mysql_ml_base::role::Role;
+use mysql_ml_base::vector;
+
+/// Tokens that go through the encoder together: enough to read each weight seldom, few enough for a core's cache, and
+/// so that whoever comes next waits a fraction of a second.
+pub const TOKENS_AT_ONCE: usize = 512;
+
+/// The most modules that modules.json may name.
+const MAX_MODULES: usize = 16;
+
+/// The names that sentence-transformers has for one file, of which it reads the first that is there.
+const SENTENCE_CONFIGS: [&str; 7] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
+
+/// A model of sentences.
+pub struct SentenceModel {
+    tokenizer: Tokenizer,
+    encoder: Encoder,
+    pooling: Pooling,
+    then: Then,
+    lower_case: bool,
+    prompts: Prompts,
+    /// Tokens that stand before a text and are not pooled, for queries and documents.
+    left_out: [usize; 2],
+}
+
+/// How the tokens' rows become one.
+struct Pooling {
+    ways: Vec<Way>,
+    /// Whether the tokens of prompts count.
+    with_prompt: bool,
+}
+
+/// One way; several are put behind each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    First,
+    Max,
+    Mean,
+    /// The sum divided by the root of the number.
+    MeanSqrt,
+    /// Each token counts as often as its place says.
+    WeightedMean,
+    Last,
+}
+
+/// What follows.
+enum Step {
+    Normalize,
+    Dense { layer: Linear, activation: Activation, residual: Residual },
+    LayerNorm { weight: Vec<f32>, bias: Vec<f32> },
+}
+
+/// What a dense layer adds to its output.
+enum Residual {
+    None,
+    Input,
+    Layer(Linear),
+}
+
+/// The modules behind the first ones, from a vector to a vector.
+pub(super) struct Then {
+    steps: Vec<Step>,
+    dimensions: usize,
+}
+
+/// What is put before texts.
+#[derive(Debug, Default)]
+pub(super) struct Prompts {
+    query: String,
+    document: String,
+}
+
+/// modules.json.
+pub(super) struct Modules {
+    list: Vec<Module>,
+    /// The file's name, for errors.
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize, Default)]
+struct SentenceConfig {
+    max_seq_length: Option<usize>,
+    #[serde(default)]
+    do_lower_case: bool,
+    #[serde(flatten)]
+    others: Map<String, Value>,
+}
+
+#[derive(Deserialize, Default)]
+struct TokenizerConfig {
+    model_max_length: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct DenseConfig {
+    in_features: usize,
+    out_features: usize,
+    bias: Option<bool>,
+    activation_function: Option<String>,
+    #[serde(default)]
+    use_residual: bool,
+    module_input_name: Option<String>,
+    module_output_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct LayerNormConfig {
+    dimension: usize,
+}
+
+#[derive(Deserialize, Default)]
+struct TopConfig {
+    #[serde(default)]
+    prompts: std::collections::BTreeMap<String, Option<String>>,
+    default_prompt_name: Option<String>,
+    model_type: Option<String>,
+}
+
+impl Modules {
+    /// Reads the file where there is one.
+    pub fn read(dir: &ModelDir) -> Result<Option<Self>> {
+        const FILE: &str = "modules.json";
+        let list: Option<Vec<Module>> = dir.optional_json(FILE)?;
+        let name = dir.name(FILE);
+        let Some(list) = list else { return Ok(None) };
+        if list.is_empty() || list.len() > MAX_MODULES {
+            return Err(Error::invalid(format!("{name} names {} modules; 1 to {MAX_MODULES} are read", list.len())));
+        }
+        Ok(Some(Modules { list, name }))
+    }
+
+    /// What a module is: the last part of its class's name, because classes have moved between releases. Classes of others
+    /// are code that is not here.
+    fn kind(module: &Module) -> &str {
+        match module.kind.rsplit_once('.') {
+            Some((package, kind)) if package.split('.').next() == Some("sentence_transformers") => kind,
+            _ => &module.kind,
+        }
+    }
+
+    fn refused(&self, module: &Module) -> Error {
+        Error::new(
+            Kind::Unsupported,
+            format!(
+                "{}: a module {} is not computed here at this place; choose another model",
+                self.name,
+                cut(&module.kind, 80)
+            ),
+        )
+    }
+
+    /// The directory of the first module, which must be of this kind.
+    pub fn first(&self, dir: &ModelDir, kind: &str) -> Result<ModelDir> {
+        match self.list.first() {
+            Some(module) if Self::kind(module) == kind => dir.below(&module.path),
+            Some(module) => Err(self.refused(module)),
+            None => Err(Error::internal("a list of modules is empty")),
+        }
+    }
+
+    /// What follows the first module, which makes vectors of `dimensions` numbers.
+    pub fn then(&self, dir: &ModelDir, dimensions: usize) -> Result<Then> {
+        self.behind(dir, dimensions, 1)
+    }
+
+    fn behind(&self, dir: &ModelDir, dimensions: usize, first: usize) -> Result<Then> {
+        let mut then = Then::nothing(dimensions);
+        for module in self.list.iter().skip(first) {
+            let step = match Self::kind(module) {
+                "Normalize" => Step::Normalize,
+                // Does nothing where nothing is learned.
+                "Dropout" => continue,
+                "Dense" => read_dense(&dir.below(&module.path)?, &mut then.dimensions)?,
+                "LayerNorm" => read_layer_norm(&dir.below(&module.path)?, then.dimensions)?,
+                _ => return Err(self.refused(module)),
+            };
+            then.steps.push(step);
+        }
+        if then.dimensions > vector::MAX_DIMENSIONS {
+            return Err(Error::invalid(format!(
+                "{}: the model makes vectors of {} dimensions; a VECTOR has at most {}",
+                dir.shown(),
+                then.dimensions,
+                vector::MAX_DIMENSIONS
+            )));
+        }
+        Ok(then)
+    }
+}
+
+impl Then {
+    /// Vectors of so many numbers stay as they are.
+    pub fn nothing(dimensions: usize) -> Self {
+        Then { steps: Vec::new(), dimensions }
+    }
+
+    /// Brings vectors to length 1 at the end.
+    pub fn normalize(&mut self) {
+        self.steps.push(Step::Normalize);
+    }
+
+    /// How many numbers come out.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// Whether all vectors have length 1.
+    pub fn has_unit_length(&self) -> bool {
+        matches!(self.steps.last(), Some(Step::Normalize))
+    }
+
+    /// The bytes it keeps.
+    pub fn memory_bytes(&self) -> u64 {
+        let of = |step: &Step| match step {
+            Step::Normalize => 0,
+            Step::Dense { layer, residual, .. } => {
+                layer.memory_bytes() + if let Residual::Layer(layer) = residual { layer.memory_bytes() } else { 0 }
+            }
+            Step::LayerNorm { weight, .. } => 2 * size_of_val(weight.as_slice()) as u64,
+        };
+        self.steps.iter().map(of).sum()
+    }
+
+    /// Makes the vector that comes out.
+    pub fn apply(&self, mut vector: Vec<f32>, turn: &Turn) -> Result<Vec<f32>> {
+        for step in &self.steps {
+            match step {
+                Step::Normalize => vector::normalize(&mut vector),
+                Step::LayerNorm { weight, bias } => normalize(&mut vector, weight, bias, LAYER_NORM_EPSILON),
+                Step::Dense { layer, activation, residual } => {
+                    let mut packed = Packed::default();
+                    packed.fill(&vector, vector.len());
+                    let mut made = vec![0.0; layer.outputs()];
+                    layer.apply(&packed, *activation, &mut made, turn);
+                    match residual {
+                        Residual::None => {}
+                        Residual::Input => super::layers::add(&mut made, &vector),
+                        Residual::Layer(layer) => {
+                            let mut more = vec![0.0; layer.outputs()];
+                            layer.apply(&packed, Activation::None, &mut more, turn);
+                            super::layers::add(&mut made, &more);
+                        }
+                    }
+                    vector = made;
+                    turn.check()?;
+                }
+            }
+        }
+        Ok(vector)
+    }
+}
+
+/// That of torch's LayerNorm.
+const LAYER_NORM_EPSILON: f32 = 1e-5;
+
+impl SentenceModel {
+    /// Loads the model in `dir`.
+    pub fn open(dir: &ModelDir) -> Result<Self> {
+        let modules = Modules::read(dir)?;
+        let (body, pooling) = match &modules {
+            // As sentence-transformers does with a plain encoder.
+            None => (dir.clone(), Pooling { ways: vec![Way::Mean], with_prompt: true }),
+            Some(modules) => {
+                let body = modules.first(dir, "Transformer")?;
+                match modules.list.get(1) {
+                    Some(module) if Modules::kind(module) == "Pooling" => {
+                        (body, read_pooling(&dir.below(&module.path)?)?)
+                    }
+                    Some(module) => return Err(modules.refused(module)),
+                    None => {
+                        return Err(Error::new(
+                            Kind::Unsupported,
+                            format!(
+                                "{} names no pooling; choose a model that makes one vector of a text",
+                                modules.name
+                            ),
+                        ))
+                    }
+                }
+            }
+        };
+        let config = Config::open(&body)?;
+        let weights = Weights::open(&body)?;
+        let encoder = Encoder::open(&body, config, &weights)?;
+        drop(weights);
+
+        let sentence = read_sentence_config(&body)?;
+        let tokenizer_config: TokenizerConfig = body.optional_json("tokenizer_config.json")?.unwrap_or_default();
+        let mut max_tokens = encoder.config().max_tokens();
+        match (sentence.max_seq_length, tokenizer_config.model_max_length) {
+            (Some(n), _) => max_tokens = max_tokens.min(n),
+            // "No limit" is written as 1e30.
+            (None, Some(n)) if n >= 1.0 && n < max_tokens as f64 => max_tokens = n as usize,
+            _ => {}
+        }
+        let tokenizer = Tokenizer::open(&body, max_tokens)?;
+        let dimensions = encoder.config().hidden * pooling.ways.len();
+        let then = match &modules {
+            Some(modules) => modules.behind(dir, dimensions, 2)?,
+            None => Then::nothing(dimensions),
+        };
+        let mut model = SentenceModel {
+            tokenizer,
+            encoder,
+            pooling,
+            then,
+            lower_case: sentence.do_lower_case,
+            prompts: Prompts::read(dir)?,
+            left_out: [0; 2],
+        };
+        if !model.pooling.with_prompt {
+            model.left_out = [model.left_out(Role::Query)?, model.left_out(Role::Document)?];
+        }
+        Ok(model)
+    }
+
+    /// How many tokens a prompt has, with those that stand before it.
+    fn left_out(&self, role: Role) -> Result<usize> {
+        match self.prompts.of(role) {
+            "" => Ok(0),
+            prompt => self.tokenizer.count_before(&self.lowered(prompt.to_owned()), &Turn::default()),
+        }
+    }
+
+    fn lowered(&self, text: String) -> String {
+        if self.lower_case {
+            text.to_lowercase()
+        } else {
+            text
+        }
+    }
+
+    fn tokens(&self, text: &str, options: EmbedOptions, turn: &Turn) -> Result<Tokens> {
+        if text.trim().is_empty() {
+            return Err(Error::invalid("the text is empty; there is nothing to embed"));
+        }
+        let prompt = self.prompts.of(options.role);
+        // sentence-transformers strips texts.
+        let text = text.trim();
+        if prompt.is_empty() && !self.lower_case {
+            return self.tokenizer.encode(text, options.truncate, turn);
+        }
+        let text = self.lowered(format!("{prompt}{text}"));
+        let tokens = self.tokenizer.encode(&text, options.truncate, turn)?;
+        if self.skipped(options.role) >= tokens.ids.len() {
+            return Err(Error::invalid(
+                "the model's prompt takes all tokens, and nothing of the text is left; choose a model that takes longer texts",
+            ));
+        }
+        Ok(tokens)
+    }
+
+    /// Tokens that are not pooled.
+    fn skipped(&self, role: Role) -> usize {
+        let [query, document] = self.left_out;
+        match role {
+            Role::Query => query,
+            Role::Document => document,
+        }
+    }
+
+    /// The vectors of texts that go through the encoder together.
+    fn together(&self, texts: &[Tokens], options: EmbedOptions, turn: &Turn) -> Result<Vec<Vec<f32>>> {
+        let rows = self.encoder.forward(texts, turn)?;
+        let hidden = self.encoder.config().hidden;
+        let mut rest = rows.as_slice();
+        let mut vectors = Vec::with_capacity(texts.len());
+        for text in texts {
+            let (own, others) = rest.split_at(rest.len().min(text.ids.len() * hidden));
+            rest = others;
+            let mut vector = Vec::with_capacity(hidden * self.pooling.ways.len());
+            for way in &self.pooling.ways {
+                way.pool(own, hidden, self.skipped(options.role), &mut vector);
+            }
+            vectors.push(self.then.apply(vector, turn)?);
+        }
+        Ok(vectors)
+    }
+}
+
+impl LocalModel for SentenceModel {
+    fn kind(&self) -> &'static str {
+        "bert"
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.encoder.memory_bytes() + self.then.memory_bytes() + self.tokenizer.memory_bytes()
+    }
+
+    fn dimensions(&self) -> Option<usize> {
+        Some(self.then.dimensions())
+    }
+
+    fn embed(&self, texts: &[&str], options: EmbedOptions, turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
+        let mut vectors: Vec<Result<Vec<f32>>> = Vec::with_capacity(texts.len());
+        let (mut places, mut group, mut tokens) = (Vec::new(), Vec::new(), 0);
+        let flush = |places: &mut Vec<usize>, group: &mut Vec<Tokens>, vectors: &mut Vec<Result<Vec<f32>>>| {
+            let made = if group.is_empty() { Vec::new() } else { self.together(group, options, turn)? };
+            for (place, vector) in places.drain(..).zip(made) {
+                if let Some(slot) = vectors.get_mut(place) {
+                    *slot = shortened(vector, options.dimensions, self.then.has_unit_length());
+                }
+            }
+            group.clear();
+            Result::Ok(())
+        };
+        for text in texts {
+            turn.check()?;
+            match self.tokens(text, options, turn) {
+                Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
+                Err(e) => vectors.push(Err(e)),
+                Ok(made) => {
+                    if tokens + made.ids.len() > TOKENS_AT_ONCE {
+                        flush(&mut places, &mut group, &mut vectors)?;
+                        tokens = 0;
+                    }
+                    tokens += made.ids.len();
+                    places.push(vectors.len());
+                    vectors.push(Err(Error::internal("a text got no vector")));
+                    group.push(made);
+                }
+            }
+        }
+        flush(&mut places, &mut group, &mut vectors)?;
+        Ok(vectors)
+    }
+}
+
+impl Way {
+    /// Adds to `vector` what comes of a text's rows, of which the first `skipped` are those of a prompt.
+    fn pool(self, rows: &[f32], hidden: usize, skipped: usize, vector: &mut Vec<f32>) {
+        let mut rows = rows.chunks_exact(hidden).skip(skipped);
+        let count = rows.len() as f32;
+        match self {
+            Way::First => vector.extend(rows.next().unwrap_or_default()),
+            Way::Last => vector.extend(rows.last().unwrap_or_default()),
+            Way::WeightedMean => {
+                let mut pooled = vec![0.0; hidden];
+                let mut sum = 0.0;
+                for (place, row) in rows.enumerate() {
+                    let weight = (skipped + place + 1) as f32;
+                    sum += weight;
+                    pooled.iter_mut().zip(row).for_each(|(a, b)| *a += weight * b);
+                }
+                vector.extend(pooled.iter().map(|x| x / sum));
+            }
+            Way::Mean | Way::MeanSqrt | Way::Max => {
+                let mut pooled = rows.next().unwrap_or_default().to_vec();
+                for row in rows {
+                    let pairs = pooled.iter_mut().zip(row);
+                    match self {
+                        Way::Max => pairs.for_each(|(a, b)| *a = a.max(*b)),
+                        _ => pairs.for_each(|(a, b)| *a += b),
+                    }
+                }
+                let divisor = match self {
+                    Way::Mean => count,
+                    Way::MeanSqrt => count.sqrt(),
+                    _ => 1.0,
+                };
+                vector.extend(pooled.iter().map(|x| x / divisor));
+            }
+        }
+    }
+}
+
+/// The file about lengths and letters, under the name that it has. What else it asks for is refused.
+fn read_sentence_config(dir: &ModelDir) -> Result<SentenceConfig> {
+    let Some(name) = SENTENCE_CONFIGS.into_iter().find(|name| dir.has(name)) else {
+        return Ok(SentenceConfig::default());
+    };
+    let config: SentenceConfig = dir.json(name)?;
+    for (member, value) in &config.others {
+        let is_nothing = value.is_null()
+            || *value == Value::Bool(false)
+            || value.as_object().is_some_and(Map::is_empty)
+            || value.as_str().is_some_and(|text| text == "feature-extraction" || text == "token_embeddings");
+        // Where a text goes in, and what comes out; and how texts of several lengths are packed.
+        let is_usual = member == "unpad_inputs"
+            || (member == "modality_config"
+                && value.get("text").and_then(|t| t.get("method")).is_none_or(|m| m == "forward"));
+        if !is_nothing && !is_usual {
+            return Err(Error::new(
+                Kind::Unsupported,
+                format!("{}: {} is not done here; choose another model", dir.name(name), cut(member, 60)),
+            ));
+        }
+    }
+    Ok(config)
+}
+
+/// 1_Pooling/config.json: in older releases a flag for each way, in newer ones their names.
+fn read_pooling(dir: &ModelDir) -> Result<Pooling> {
+    let config: Map<String, Value> = dir.json("config.json")?;
+    let unknown = |what: &str| {
+        Error::new(
+            Kind::Unsupported,
+            format!("{}: pooling {} is not computed here", dir.name("config.json"), cut(what, 60)),
+        )
+    };
+    let of = |name: &str| {
+        Some(match name {
+            "cls" | "cls_token" => Way::First,
+            "lasttoken" => Way::Last,
+            "mean" | "mean_tokens" => Way::Mean,
+            "mean_sqrt_len" | "mean_sqrt_len_tokens" => Way::MeanSqrt,
+            "max" | "max_tokens" => Way::Max,
+            "weightedmean" | "weightedmean_tokens" => Way::WeightedMean,
+            _ => return None,
+        })
+    };
+    let with_prompt = match config.get("include_prompt") {
+        None | Some(Value::Null) => true,
+        Some(Value::Bool(with)) => *with,
+        Some(_) => return Err(unknown("include_prompt")),
+    };
+    let mut ways = Vec::new();
+    match config.get("pooling_mode") {
+        Some(Value::String(name)) => ways.push(of(name).ok_or_else(|| unknown(name))?),
+        // In this order.
+        Some(Value::Array(names)) => {
+            for name in names {
+                let name = name.as_str().unwrap_or("of no name");
+                ways.push(of(name).ok_or_else(|| unknown(name))?);
+            }
+        }
+        Some(_) => return Err(unknown("of no name")),
+        None => {
+            for (name, on) in config.iter().filter_map(|(name, on)| Some((name.strip_prefix("pooling_mode_")?, on))) {
+                match on {
+                    Value::Bool(false) | Value::Null => {}
+                    Value::Bool(true) => ways.push(of(name).ok_or_else(|| unknown(name))?),
+                    _ => return Err(unknown(name)),
+                }
+            }
+            let order = [Way::First, Way::Max, Way::Mean, Way::MeanSqrt, Way::WeightedMean, Way::Last];
+            ways.sort_by_key(|way| order.iter().position(|o| o == way));
+            if ways.is_empty() {
+                ways.push(Way::Mean);
+            }
+        }
+    }
+    for name in config.keys() {
+        let is_known = matches!(name.as_str(), "word_embedding_dimension" | "embedding_dimension" | "include_prompt")
+            || name.starts_with("pooling_mode");
+        if !is_known {
+            return Err(unknown(name));
+        }
+    }
+    if ways.is_empty() || ways.len() > 6 {
+        return Err(unknown("of no kind"));
+    }
+    Ok(Pooling { ways, with_prompt })
+}
+
+fn read_dense(dir: &ModelDir, dimensions: &mut usize) -> Result<Step> {
+    let inputs = *dimensions;
+    let config: DenseConfig = dir.json("config.json")?;
+    if config.in_features != inputs || config.out_features == 0 || config.out_features > vector::MAX_DIMENSIONS {
+        return Err(Error::invalid(format!(
+            "{}: in_features is {} and out_features {}; what comes before makes {inputs} numbers",
+            dir.name("config.json"),
+            config.in_features,
+            config.out_features
+        )));
+    }
+    let of_sentences = |name: &Option<String>| name.as_deref().is_none_or(|name| name == "sentence_embedding");
+    if !of_sentences(&config.module_input_name) || !of_sentences(&config.module_output_name) {
+        return Err(Error::new(
+            Kind::Unsupported,
+            format!("{}: a layer for other things than a text's vector is not computed here", dir.name("config.json")),
+        ));
+    }
+    let name = config.activation_function.as_deref().unwrap_or("Tanh");
+    let activation = match name.rsplit('.').next().unwrap_or_default() {
+        "Identity" => Activation::None,
+        "Tanh" => Activation::Tanh,
+        "ReLU" => Activation::Relu,
+        "GELU" => Activation::Gelu,
+        other => {
+            return Err(Error::new(
+                Kind::Unsupported,
+                format!("{}: activation_function {} is not known", dir.name("config.json"), cut(other, 60)),
+            ))
+        }
+    };
+    let weights = Weights::open(dir)?;
+    let outputs = config.out_features;
+    let weight = weights.tensor("linear.weight", &[outputs, inputs])?;
+    let bias = match config.bias {
+        Some(false) => vec![0.0; outputs],
+        _ => weights.tensor("linear.bias", &[outputs])?,
+    };
+    let residual = match config.use_residual {
+        false => Residual::None,
+        true if inputs == outputs => Residual::Input,
+        true => {
+            let weight = weights.tensor("residual.weight", &[outputs, inputs])?;
+            Residual::Layer(Linear::pack(&[(&weight, &vec![0.0; outputs])], inputs))
+        }
+    };
+    *dimensions = outputs;
+    Ok(Step::Dense { layer: Linear::pack(&[(&weight, &bias)], inputs), activation, residual })
+}
+
+fn read_layer_norm(dir: &ModelDir, dimensions: usize) -> Result<Step> {
+    let config: LayerNormConfig = dir.json("config.json")?;
+    if config.dimension != dimensions {
+        return Err(Error::invalid(format!(
+            "{}: dimension is {}; what comes before makes {dimensions} numbers",
+            dir.name("config.json"),
+            config.dimension
+        )));
+    }
+    let weights = Weights::open(dir)?;
+    let read = |name: &str| weights.tensor(name, &[dimensions]);
+    Ok(Step::LayerNorm { weight: read("norm.weight")?, bias: read("norm.bias")? })
+}
+
+impl Prompts {
+    /// As `encode_query` and `encode_document` of sentence-transformers choose them.
+    pub fn read(dir: &ModelDir) -> Result<Self> {
+        const FILE: &str = "config_sentence_transformers.json";
+        let config: TopConfig = dir.optional_json(FILE)?.unwrap_or_default();
+        if let Some(kind) = config.model_type.as_deref().filter(|kind| *kind != "SentenceTransformer") {
+            return Err(Error::new(
+                Kind::Unsupported,
+                format!("{}: model_type {} is not computed here; choose another model", dir.name(FILE), cut(kind, 60)),
+            ));
+        }
+        let named = |name: &str| config.prompts.get(name).cloned().flatten();
+        let default = config.default_prompt_name.as_deref().and_then(named).unwrap_or_default();
+        let first = |names: &[&str]| names.iter().find_map(|n| named(n)).unwrap_or_else(|| default.clone());
+        let prompts = Prompts { query: first(&["query"]), document: first(&["document", "passage", "corpus"]) };
+        if prompts.query.len().max(prompts.document.len()) > LONGEST_PROMPT {
+            return Err(Error::new(
+                Kind::TooLarge,
+                format!("{}: a prompt has more than {LONGEST_PROMPT} bytes; choose another model", dir.name(FILE)),
+            ));
+        }
+        Ok(prompts)
+    }
+
+    /// The one for texts that are this.
+    pub fn of(&self, role: Role) -> &str {
+        match role {
+            Role::Query => &self.query,
+            Role::Document => &self.document,
+        }
+    }
+}
+
+/// The longest prompt.
+const LONGEST_PROMPT: usize = 8192;

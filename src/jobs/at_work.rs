@@ -1,0 +1,128 @@
+//! Which columns are being embedded: two jobs on one column would send every row twice.
+//!
+//! Kept in the process, of which a server has one: a named lock of the server's could be taken by whoever knows its name.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::tables::configs::Place;
+use crate::tables::layout::quoted;
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::interrupt::{Interrupt, POLL};
+
+/// How long a job waits for one that is just ending.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The columns, and whose jobs are at them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AtWork(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    columns: Mutex<HashMap<Place, String>>,
+    /// Whether a job ended without a note of its end.
+    end_is_missing: AtomicBool,
+}
+
+/// A column that a job is at, until the last copy is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    columns: AtWork,
+    place: Place,
+    end_is_noted: AtomicBool,
+}
+
+impl Held {
+    /// The table of progress says how the job ended.
+    pub fn end_is_noted(&self) {
+        self.end_is_noted.store(true, Ordering::Relaxed);
+    }
+}
+
+impl AtWork {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Place, String>> {
+        self.0.columns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a job has ended without a note of its end since the last call.
+    pub fn end_is_missing(&self) -> bool {
+        self.0.end_is_missing.swap(false, Ordering::Relaxed)
+    }
+
+    /// Takes a column for a job of `account`; an error that names whose job is at it.
+    pub fn hold(&self, place: &Place, account: &str, interrupt: &dyn Interrupt) -> Result<Arc<Held>> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let holder = {
+                let mut columns = self.lock();
+                match columns.get(place) {
+                    None => {
+                        columns.insert(place.clone(), account.to_owned());
+                        let (columns, end_is_noted) = (self.clone(), AtomicBool::new(false));
+                        return Ok(Arc::new(Held { columns, place: place.clone(), end_is_noted }));
+                    }
+                    Some(holder) => holder.clone(),
+                }
+            };
+            if Instant::now() >= end {
+                return Err(Error::new(
+                    Kind::Busy,
+                    format!(
+                        "column {} of {}.{} is being embedded by another session, of {holder}; wait for its end, or KILL it",
+                        place.embedding,
+                        quoted(&place.schema),
+                        quoted(&place.table)
+                    ),
+                ));
+            }
+            interrupt.check()?;
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// All columns that jobs are at, and whose jobs.
+    pub fn all(&self) -> HashSet<(Place, String)> {
+        self.lock().iter().map(|(place, holder)| (place.clone(), holder.clone())).collect()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.columns.lock().remove(&self.place);
+        if !self.end_is_noted.load(Ordering::Relaxed) {
+            self.columns.0.end_is_missing.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mysql_ml_base::interrupt::Never;
+
+    #[test]
+    #[allow(clippy::panic)]
+    fn a_column_is_free_again_however_its_job_ends() {
+        let columns = AtWork::default();
+        let place = Place { schema: "s".into(), table: "t".into(), embedding: "v".into() };
+        let held = columns.hold(&place, "a@b", &Never).unwrap();
+        let error = columns.hold(&place, "c@d", &Never).unwrap_err();
+        assert!(error.message().contains("by another session, of a@b"), "{error}");
+        assert!(columns.all().contains(&(place.clone(), "a@b".to_owned())));
+        let writer = Arc::clone(&held);
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _held = held;
+            panic!("the job");
+        }));
+        assert!(ended.is_err());
+        assert!(columns.hold(&place, "c@d", &Never).is_err(), "a session of it still writes");
+        assert!(!columns.end_is_missing(), "it may still note its end");
+        drop(writer);
+        assert!(columns.end_is_missing());
+        assert!(!columns.end_is_missing(), "one caller is told");
+        columns.hold(&place, "c@d", &Never).unwrap().end_is_noted();
+        assert!(!columns.end_is_missing());
+    }
+}

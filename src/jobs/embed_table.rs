@@ -1,0 +1,967 @@
+//! `ml_embed_table`: embeds the rows of a table that lack a vector.
+//!
+//! Three lines of work go on at once: one session reads rows in the order of the key, requests are under way, other
+//! sessions write what came back, each with the caller's rights. Every group of rows is a transaction of its own and
+//! re-checks the texts, so that a stop at any moment leaves nothing wrong and the next run goes on.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TryRecvError};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{json, Map, Value};
+
+use super::at_work::Held;
+use super::Jobs;
+use crate::server::caller::{current_account, has_temporary_table, in_transaction};
+use crate::server::meaning::Meaning;
+use crate::server::session::Session;
+use crate::server::sql::{
+    check_account_may_call, job_turn, start_session, with_session, As, Purpose, SessionJob, SQL_TIMEOUT,
+};
+use crate::server::statement::ProgressState;
+use crate::tables::configs::{is_source, Place, Source};
+use crate::tables::layout::{parse_table, quoted, Layout};
+use crate::tables::progress::{self, FailedRow, Notes, Progress};
+use crate::tables::rows::{self, Page, Vector, Written};
+use crate::tables::statements::{self, Found, Key};
+use mysql_ml_base::error::{cut, Error, Kind, Result};
+use mysql_ml_base::interrupt::{Interrupt, POLL};
+use mysql_ml_base::memory::{self, Reservation};
+use mysql_ml_base::role::Role;
+use mysql_ml_base::shares::Turn;
+use mysql_ml_core::catalog::model::check_id;
+use mysql_ml_core::catalog::options::parse_object;
+use mysql_ml_core::engine::bulk::{Bulk, Done};
+use mysql_ml_core::engine::must_embed;
+use mysql_ml_core::engine::store::Routine;
+
+/// A page of rows is read in about this many bytes of text.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// Rows of a page, before anything is known of them, and at most.
+const FIRST_PAGE: usize = 256;
+const LARGEST_PAGE: usize = 4096;
+
+/// A group of rows is written when it has this many bytes of vectors, or when nothing else is to do.
+const GROUP_BYTES: usize = 1 << 20;
+
+/// How often a table is gone over again for rows that changed meanwhile.
+const PASSES: u32 = 3;
+
+/// More failed rows than this end the passes.
+const MAX_FAILED_KEYS: usize = 100_000;
+
+/// How often progress is written.
+const TELL: Duration = Duration::from_secs(1);
+
+/// For how long a job waits until there is memory for its next rows, and how long before it looks again.
+const MEMORY_WAIT: Duration = Duration::from_secs(120);
+const MEMORY_PAUSE: Duration = Duration::from_millis(100);
+
+/// What `options` says.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Options {
+    batch_size: Option<u64>,
+    concurrency: Option<u64>,
+    max_rows: Option<u64>,
+    stop_on_error: bool,
+    filter: Option<String>,
+    hash_column: Option<String>,
+    /// Rows that are passed over, by their keys as they are shown: no option of users.
+    resting: HashSet<String>,
+    /// Whether too many other jobs end this one at once, because it comes again by itself: no option of users.
+    impatient: bool,
+    /// What the caller's expressions mean: no option of users.
+    meaning: Meaning,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    pub embedded: u64,
+    pub failed: u64,
+    pub skipped: u64,
+    pub seconds: f64,
+    /// What else there is to tell.
+    pub notes: Vec<String>,
+}
+
+impl Summary {
+    /// As a JSON object.
+    pub fn to_json(&self) -> Value {
+        let mut object = json!({
+            "embedded": self.embedded, "failed": self.failed, "skipped": self.skipped,
+            "seconds": (self.seconds * 1000.0).round() / 1000.0,
+        });
+        if let (false, Some(object)) = (self.notes.is_empty(), object.as_object_mut()) {
+            object.insert("note".into(), self.notes.join("; ").into());
+        }
+        object
+    }
+}
+
+impl Options {
+    /// For requests of so many texts, which pass over the rows whose keys are shown as these.
+    /// An `impatient` job ends at once where its turn has not come.
+    pub fn of(batch_size: Option<u64>, resting: HashSet<String>, impatient: bool, meaning: Meaning) -> Self {
+        Options { batch_size, resting, impatient, meaning, ..Self::default() }
+    }
+
+    fn read(text: Option<&str>) -> Result<Self> {
+        let map = match text {
+            Some(text) if !text.trim().is_empty() => parse_object(text)?,
+            _ => Map::new(),
+        };
+        let mut options = Self::default();
+        for (name, value) in &map {
+            if value.is_null() {
+                continue;
+            }
+            let number = |max: u64| {
+                value
+                    .as_u64()
+                    .filter(|n| (1..=max).contains(n))
+                    .ok_or_else(|| Error::invalid(format!("option {name} takes a whole number from 1 to {max}")))
+            };
+            let text = || {
+                let text = value.as_str().filter(|t| !t.trim().is_empty());
+                text.map(str::to_owned).ok_or_else(|| Error::invalid(format!("option {name} takes a text")))
+            };
+            match name.as_str() {
+                "batch_size" => options.batch_size = Some(number(10_000)?),
+                "concurrency" => options.concurrency = Some(number(64)?),
+                "max_rows" => options.max_rows = Some(number(u64::MAX)?),
+                "where" => options.filter = Some(text()?),
+                "hash_column" => options.hash_column = Some(text()?),
+                "on_error" => {
+                    options.stop_on_error = match value.as_str() {
+                        Some("record") => false,
+                        Some("stop") => true,
+                        _ => return Err(Error::invalid("option on_error takes 'record' or 'stop'")),
+                    }
+                }
+                other => {
+                    return Err(Error::invalid(format!(
+                        "option '{}' is not known; accepted: batch_size, concurrency, max_rows, on_error, where, hash_column",
+                        cut(other, 60)
+                    )))
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// A session that does what it is sent, one thing after another.
+struct Line<Q, A> {
+    questions: Option<SyncSender<Q>>,
+    answers: Receiver<A>,
+    job: SessionJob<()>,
+    asked: usize,
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Line<Q, A> {
+    /// Opens it with the rights of `account`.
+    fn open(
+        account: &As,
+        mut begin: impl FnMut(&mut Session) -> Result<()> + Send + 'static,
+        mut answer: impl FnMut(&mut Session, Q) -> A + Send + 'static,
+    ) -> Result<Self> {
+        let (questions, inbox) = sync_channel::<Q>(8);
+        let (outbox, answers) = sync_channel::<A>(8);
+        let job = start_session(account, Purpose::Job, move |s| {
+            begin(s)?;
+            while let Ok(question) = inbox.recv() {
+                if outbox.send(answer(s, question)).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Line { questions: Some(questions), answers, job, asked: 0 })
+    }
+
+    fn ask(&mut self, question: Q, interrupt: &dyn Interrupt) -> Result<()> {
+        let sent = self.questions.as_ref().is_some_and(|q| q.send(question).is_ok());
+        if !sent {
+            return Err(self.fault(interrupt));
+        }
+        self.asked += 1;
+        Ok(())
+    }
+
+    fn answer(&mut self, interrupt: &dyn Interrupt) -> Result<Option<A>> {
+        match self.answers.try_recv() {
+            Ok(answer) => {
+                self.asked = self.asked.saturating_sub(1);
+                Ok(Some(answer))
+            }
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(self.fault(interrupt)),
+        }
+    }
+
+    /// Why the session ended.
+    fn fault(&mut self, interrupt: &dyn Interrupt) -> Error {
+        self.questions = None;
+        match self.job.wait(interrupt, Instant::now() + Duration::from_secs(5)) {
+            Err(e) => e,
+            Ok(()) => Error::internal("a session of the job ended early"),
+        }
+    }
+
+    /// Lets it finish.
+    fn close(mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        self.questions = None;
+        self.job.wait(interrupt, Instant::now() + SQL_TIMEOUT)
+    }
+}
+
+/// Rows to be read: so many after a key.
+struct Wanted {
+    after: Option<Key>,
+    limit: usize,
+}
+
+/// Rows that another session has locked, with their vectors, and since when.
+struct Locked {
+    vector: Vector,
+    since: Instant,
+}
+
+/// Embeds a table. The state of one call.
+struct Job<'e> {
+    layout: Arc<Layout>,
+    notes: Notes,
+    account: As,
+    /// What else there is to tell.
+    remarks: Vec<String>,
+    /// Rows for whose text there is no vector, and which may have that of another text.
+    refused: Vec<Found>,
+    model_id: String,
+    options: Options,
+    bulk: Bulk<'e>,
+    reader: Line<Wanted, Result<Page>>,
+    writers: Writers,
+    /// Rows that are being embedded, by the number they were given.
+    rows: HashMap<u64, Found>,
+    next: u64,
+    taken: u64,
+    read_rows: VecDeque<Found>,
+    page: usize,
+    after: Option<Key>,
+    exhausted: bool,
+    group: Vec<Vector>,
+    group_bytes: usize,
+    /// What waits for locks of others, and until when it is left alone.
+    locked: VecDeque<Locked>,
+    locked_until: Instant,
+    lock_pause: Duration,
+    /// Since when rows are locked that are being tried again.
+    lock_since: HashMap<Key, Instant>,
+    /// Since when the whole table is locked.
+    table_locked: Option<Instant>,
+    /// Rows that failed in an earlier job, and those of them that were read: they come last, each alone.
+    known_bad: HashSet<String>,
+    suspects: VecDeque<Found>,
+    /// Since when there is no memory for the next page, and until when it is not asked for.
+    short_since: Option<Instant>,
+    not_before: Option<Instant>,
+    changed_in_pass: u64,
+    failed_keys: HashSet<Key>,
+    failed_share: Reservation,
+    failures: Vec<FailedRow>,
+    old_failures: u64,
+    progress: Progress,
+    told: Instant,
+    state: ProgressState,
+    _turn: Turn<'static>,
+}
+
+impl Jobs {
+    /// Embeds the rows of a table that lack a vector, or whose text changed; see docs/functions.md. The result is a JSON
+    /// object of what was done.
+    pub fn embed_table(
+        &self,
+        arguments: [&str; 4],
+        options: Option<&str>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<String> {
+        let options = Options { meaning: Meaning::of_caller(), ..Options::read(options)? };
+        self.embed_rows(As::Caller, arguments, options, interrupt).map(|summary| summary.to_json().to_string())
+    }
+
+    /// The same for the options as they were read, with the rights of `account`. Whoever calls needs the right to call too.
+    pub(super) fn embed_rows(
+        &self,
+        account: As,
+        arguments: [&str; 4],
+        options: Options,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Summary> {
+        let [model_id, table, content, embedding] = arguments;
+        check_id("model_id", model_id)?;
+        let settings = self.engine.settings(interrupt)?;
+        let resolved = self.engine.model(Routine::EMBED_TABLE, model_id, &settings, interrupt)?;
+        must_embed(&resolved.model)?;
+        let caller = current_account()?;
+        let owner = match &account {
+            As::Owner(owner) => owner.to_string(),
+            _ => caller.to_string(),
+        };
+        if owner != caller.to_string() {
+            let Routine { name, parameters, .. } = Routine::EMBED_TABLE;
+            check_account_may_call(&account, name, parameters, interrupt)?;
+        }
+        refuse_temporary_table(table)?;
+        let started = Instant::now();
+        let mut remarks = Vec::new();
+        if in_transaction() {
+            remarks.push(
+                "your session is in a transaction: what it did not commit yet is not embedded, and it may see the vectors after it ends only".to_owned(),
+            );
+        }
+        let layout = {
+            let (table, content, embedding) = (table.to_owned(), content.to_owned(), embedding.to_owned());
+            let (hash, filter, meaning) =
+                (options.hash_column.clone(), options.filter.clone(), options.meaning.clone());
+            let until = Instant::now() + SQL_TIMEOUT;
+            let found = with_session(&account, Purpose::Caller, interrupt, until, move |s| {
+                let filter = filter.as_deref();
+                let mut layout = Layout::look_up(s, &table, &content, &embedding, hash.as_deref(), filter, &meaning)?;
+                let remark = layout.must_be_writable(s)?;
+                rows::prepare(s, &layout, filter)?;
+                Ok((layout, remark))
+            });
+            let (found, remark) =
+                found.map_err(|e| rows::in_context(e, &format!("model '{model_id}', nothing was sent")))?;
+            remarks.extend(remark);
+            Arc::new(found)
+        };
+        if let Some(wanted) = resolved.model.options.dimensions {
+            must_fit(&layout, usize::try_from(wanted).unwrap_or(usize::MAX))?;
+        }
+        let share = self.engine.share(&resolved.model)?;
+        let bulk = Bulk::new(
+            self.engine,
+            resolved,
+            settings,
+            Role::Document,
+            options.concurrency,
+            options.batch_size,
+            // As long as the provider asks for: the work is not lost by waiting, and KILL ends it.
+            None,
+        )?;
+        let Layout { schema, table, embedding, .. } = layout.as_ref();
+        let place = Place { schema: schema.clone(), table: table.clone(), embedding: embedding.clone() };
+        let held = self.at_work.hold(&place, &owner, interrupt)?;
+        let turn = job_turn(share, !options.impatient, interrupt)?;
+        let notes = Notes { place, account: owner };
+        let old_failures = progress::clear_failures(&notes, Vec::new(), interrupt)?;
+        let known_bad = match old_failures {
+            0 => HashSet::new(),
+            _ => progress::failed_keys(&notes, interrupt)?.into_iter().collect(),
+        };
+        let mut job = Job {
+            reader: reader(&account, &layout, options.filter.clone())?,
+            writers: Writers::open(&account, &layout, &held)?,
+            layout,
+            notes,
+            account,
+            remarks,
+            refused: Vec::new(),
+            model_id: model_id.to_owned(),
+            options,
+            bulk,
+            rows: HashMap::new(),
+            next: 0,
+            taken: 0,
+            read_rows: VecDeque::new(),
+            page: FIRST_PAGE,
+            after: None,
+            exhausted: false,
+            group: Vec::new(),
+            group_bytes: 0,
+            locked: VecDeque::new(),
+            locked_until: Instant::now(),
+            lock_pause: FIRST_LOCK_PAUSE,
+            lock_since: HashMap::new(),
+            table_locked: None,
+            known_bad,
+            suspects: VecDeque::new(),
+            short_since: None,
+            not_before: None,
+            changed_in_pass: 0,
+            failed_keys: HashSet::new(),
+            failed_share: Reservation::default(),
+            failures: Vec::new(),
+            old_failures,
+            progress: Progress { status: "running", ..Progress::default() },
+            told: Instant::now(),
+            state: ProgressState::begin(),
+            _turn: turn,
+        };
+        progress::write_progress(&job.notes, model_id, &job.progress, true, interrupt)?;
+        let result = job.run(interrupt);
+        job.end(result, started, &held, interrupt)
+    }
+
+    /// Ends the notes of jobs that are noted as running and that nobody is at: their server was killed, or the end of their
+    /// session could not be noted, as under locks of others. On a replica they may be jobs of the source, and are left.
+    pub(super) fn end_notes_of_gone_jobs(&self, interrupt: &dyn Interrupt) -> Result<()> {
+        let mut gone = progress::running(interrupt)?;
+        // Looked at after the notes were read: a job that began since has noted something since, too.
+        let held = self.at_work.all();
+        gone.retain(|job| !held.contains(&(job.notes.place.clone(), job.notes.account.clone())));
+        if gone.is_empty() || is_source(interrupt)? != Source::Yes {
+            return Ok(());
+        }
+        progress::end_gone(gone, interrupt)
+    }
+}
+
+/// A temporary table hides the one that jobs would see.
+pub(super) fn refuse_temporary_table(table: &str) -> Result<()> {
+    let (schema, table) = parse_table(table)?;
+    if !has_temporary_table(&schema, &table) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{}.{} is a temporary table of your session, which no other session sees; embed a table that is none",
+        quoted(&schema),
+        quoted(&table)
+    )))
+}
+
+pub(super) fn must_fit(layout: &Layout, dimensions: usize) -> Result<()> {
+    if dimensions <= layout.width {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "the model's vectors have {dimensions} dimensions, but column {} takes at most {}; widen it with ALTER TABLE, or set the model's option dimensions",
+        layout.embedding, layout.width
+    )))
+}
+
+fn reader(account: &As, layout: &Arc<Layout>, filter: Option<String>) -> Result<Line<Wanted, Result<Page>>> {
+    let (layout, meaning) = (Arc::clone(layout), layout.meaning.clone().for_reading());
+    Line::open(
+        account,
+        move |s| meaning.set_in(s),
+        move |s, wanted: Wanted| rows::read_page(s, &layout, filter.as_deref(), wanted.after.as_ref(), wanted.limit),
+    )
+}
+
+/// The sessions that write. The second one works only where the first does not keep up.
+struct Writers(Vec<Line<Vec<Vector>, Result<Written>>>);
+
+/// Sessions that write at once: a server writes with one processor for each.
+const WRITERS: usize = 2;
+
+/// Groups that wait for a session besides the one that it writes.
+const GROUPS_AHEAD: usize = 1;
+
+/// How long a session waits for a lock of another, and in what pauses the job comes back to a row that was locked.
+const LOCK_WAIT: &str = "SET SESSION innodb_lock_wait_timeout = 1";
+const FIRST_LOCK_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_LOCK_PAUSE: Duration = Duration::from_secs(15);
+
+/// For how long locks of others are outwaited.
+const LOCKS_OUTWAITED: Duration = Duration::from_secs(300);
+
+/// So many rows that wait for locks are tried at once, and with so many the job sends nothing more.
+const LOCKED_GROUP: usize = 64;
+const MOST_LOCKED: usize = 4096;
+
+impl Writers {
+    fn open(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<Self> {
+        Ok(Writers((0..WRITERS).map(|_| writer(account, layout, held)).collect::<Result<_>>()?))
+    }
+
+    /// Groups that are being written or wait for it.
+    fn asked(&self) -> usize {
+        self.0.iter().map(|line| line.asked).sum()
+    }
+
+    fn are_full(&self) -> bool {
+        self.0.iter().all(|line| line.asked > GROUPS_AHEAD)
+    }
+
+    fn ask(&mut self, group: Vec<Vector>, interrupt: &dyn Interrupt) -> Result<()> {
+        match self.0.iter_mut().min_by_key(|line| line.asked) {
+            Some(line) => line.ask(group, interrupt),
+            None => Err(Error::internal("there is no session that writes")),
+        }
+    }
+
+    fn answer(&mut self, interrupt: &dyn Interrupt) -> Result<Option<Written>> {
+        for line in &mut self.0 {
+            if let Some(answer) = line.answer(interrupt)? {
+                return answer.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn close(self, interrupt: &dyn Interrupt) -> Result<()> {
+        self.0.into_iter().try_for_each(|line| line.close(interrupt))
+    }
+}
+
+/// A session that writes. The column stays held until it has ended, also where the job has ended before.
+fn writer(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<Line<Vec<Vector>, Result<Written>>> {
+    let (layout, held, meaning) = (Arc::clone(layout), Arc::clone(held), layout.meaning.clone());
+    Line::open(
+        account,
+        move |s| {
+            s.query(LOCK_WAIT, &[])?;
+            meaning.set_in(s)
+        },
+        move |s, group: Vec<Vector>| {
+            let _held = &held;
+            rows::write_group(s, &layout, group)
+        },
+    )
+}
+
+impl Job<'_> {
+    fn run(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        // Nothing is sent before there is a session that writes: an empty group comes back once there is.
+        self.writers.ask(Vec::new(), interrupt)?;
+        while self.writers.answer(interrupt)?.is_none() {
+            interrupt.check()?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.forget_lost_texts(interrupt)?;
+        for pass in 1.. {
+            self.one_pass(interrupt)?;
+            let again = self.changed_in_pass > 0
+                && pass < PASSES
+                && self.failed_keys.len() < MAX_FAILED_KEYS
+                && self.options.max_rows.is_none_or(|most| self.taken < most);
+            if !again {
+                break;
+            }
+            (self.after, self.exhausted, self.changed_in_pass) = (None, false, 0);
+        }
+        Ok(())
+    }
+
+    fn one_pass(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        loop {
+            interrupt.check()?;
+            self.read(interrupt)?;
+            self.feed(interrupt)?;
+            let last = self.exhausted && self.read_rows.is_empty();
+            // Short while there is other work to look after.
+            let wait = if self.reader.asked + self.writers.asked() > 0 { Duration::from_millis(1) } else { POLL };
+            match self.bulk.advance(wait, last, interrupt)? {
+                Some(done) => self.done(done, interrupt)?,
+                None if !self.group.is_empty() => self.write(interrupt)?,
+                None => {}
+            }
+            self.write_locked(interrupt)?;
+            if self.bulk.is_empty() {
+                // For what others are at; nothing else here waits.
+                std::thread::sleep(wait);
+            }
+            while let Some(answer) = self.writers.answer(interrupt)? {
+                self.written(answer, interrupt)?;
+            }
+            self.tell(false, interrupt)?;
+            let idle =
+                self.bulk.is_empty() && self.group.is_empty() && self.locked.is_empty() && self.writers.asked() == 0;
+            if last && idle && self.suspects.is_empty() && self.reader.asked == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Keeps rows coming, some batches ahead of the requests.
+    fn read(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        while let Some(page) = self.reader.answer(interrupt)? {
+            let page = match page {
+                Err(e) if rows::is_locked(&e) => {
+                    let since = *self.table_locked.get_or_insert_with(Instant::now);
+                    if since.elapsed() > LOCKS_OUTWAITED {
+                        return Err(e);
+                    }
+                    self.not_before = Some(Instant::now() + FIRST_LOCK_PAUSE);
+                    continue;
+                }
+                Err(e) if e.kind() == Kind::Memory => {
+                    self.wait_for_memory(e)?;
+                    self.page = (self.page / 2).max(1);
+                    continue;
+                }
+                page => page?,
+            };
+            self.short_since = None;
+            if self.locked.is_empty() {
+                self.table_locked = None;
+            }
+            self.exhausted = !page.more;
+            if page.cut {
+                self.remark("GROUP_CONCAT cut texts at group_concat_max_len, that of your session, and what was left is embedded; raise it there".to_owned());
+            }
+            if page.last.is_some() {
+                self.after = page.last;
+            }
+            for (found, error) in page.bad {
+                if !self.failed_keys.contains(&found.key) && !self.rests(&found) {
+                    self.fail(found, &error, interrupt)?;
+                }
+            }
+            let bytes: usize = page.rows.iter().map(|f| f.content.len()).sum();
+            if !page.rows.is_empty() {
+                self.page = (PAGE_BYTES / (bytes / page.rows.len()).max(1)).clamp(16, LARGEST_PAGE);
+            }
+            self.read_rows.extend(page.rows);
+        }
+        let ahead = self.bulk.batch_size() * self.bulk.concurrency();
+        // While calls hold much, a job goes on with what it has, which gives some back.
+        let at_work = !self.rows.is_empty() || !self.read_rows.is_empty() || self.writers.asked() > 0;
+        if self.not_before.is_some_and(|at| Instant::now() < at) || (memory::is_tight() && at_work) {
+            return Ok(());
+        }
+        if !self.exhausted && self.reader.asked == 0 && self.read_rows.len() < ahead {
+            let wanted = Wanted { after: self.after.clone(), limit: self.page };
+            self.reader.ask(wanted, interrupt)?;
+        }
+        Ok(())
+    }
+
+    /// Rows could not be read for want of memory: they are again, fewer and later, unless that was so for too long.
+    fn wait_for_memory(&mut self, error: Error) -> Result<()> {
+        let since = *self.short_since.get_or_insert_with(Instant::now);
+        let alone = self.rows.is_empty() && self.read_rows.is_empty() && self.writers.asked() == 0;
+        if alone && since.elapsed() > MEMORY_WAIT {
+            return Err(error);
+        }
+        self.not_before = Some(Instant::now() + MEMORY_PAUSE);
+        Ok(())
+    }
+
+    /// Hands rows to the requests, not more than they will soon take.
+    fn feed(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        let ahead = self.bulk.batch_size() * 2;
+        while self.bulk.waiting() + self.bulk.ready() < ahead {
+            if self.options.max_rows.is_some_and(|most| self.taken >= most) {
+                self.read_rows.clear();
+                self.suspects.clear();
+                self.exhausted = true;
+                return Ok(());
+            }
+            if self.locked.len() >= MOST_LOCKED {
+                return Ok(());
+            }
+            let (found, alone) = match self.read_rows.pop_front() {
+                Some(found) => (found, false),
+                // When all others are on their way.
+                None if self.exhausted && self.bulk.waiting() == 0 => match self.suspects.pop_front() {
+                    Some(found) => (found, true),
+                    None => return Ok(()),
+                },
+                None => return Ok(()),
+            };
+            if !alone && (self.failed_keys.contains(&found.key) || self.rests(&found)) {
+                continue;
+            }
+            if !alone && !self.known_bad.is_empty() && self.known_bad.remove(&statements::shown(&self.layout, &found)) {
+                self.suspects.push_back(found);
+                continue;
+            }
+            let id = self.next;
+            self.next += 1;
+            self.taken += 1;
+            let content = Arc::clone(&found.content);
+            self.rows.insert(id, found);
+            if alone {
+                self.bulk.push_alone(id, content, interrupt)?;
+            } else {
+                self.bulk.push(id, content, interrupt)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rests(&self, found: &Found) -> bool {
+        !self.options.resting.is_empty() && self.options.resting.contains(&statements::shown(&self.layout, found))
+    }
+
+    fn done(&mut self, done: Done, interrupt: &dyn Interrupt) -> Result<()> {
+        let Done { id, vector, share } = done;
+        let Some(found) = self.rows.remove(&id) else {
+            return Err(Error::internal("a vector came back for a row that was not sent"));
+        };
+        match vector {
+            Ok(bytes) => {
+                // Every other row would be too wide as well.
+                must_fit(&self.layout, bytes.len() / 4)?;
+                self.group_bytes += bytes.len();
+                self.group.push(Vector { found, bytes, share });
+                if self.group_bytes >= GROUP_BYTES {
+                    self.write(interrupt)?;
+                }
+            }
+            Err(error) => self.fail(found, &error, interrupt)?,
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, found: Found, error: &Error, interrupt: &dyn Interrupt) -> Result<()> {
+        let key = statements::shown(&self.layout, &found);
+        if self.options.stop_on_error {
+            return Err(Error::new(error.kind(), format!("row {}: {}", cut(&key, 100), error.message())));
+        }
+        self.progress.failed += 1;
+        self.failures.push(FailedRow { key, error: error.message().to_owned() });
+        let bytes = found.key.iter().map(|value| value.len() + 64).sum();
+        if self.failed_keys.len() < MAX_FAILED_KEYS && self.failed_share.spend(bytes, "the failed rows").is_ok() {
+            self.failed_keys.insert(found.key.clone());
+        }
+        if self.layout.hash.is_some() {
+            self.refused.push(found);
+        }
+        if self.failures.len() >= 100 {
+            progress::write_failures(&self.notes, std::mem::take(&mut self.failures), interrupt)?;
+            self.forget_refused(interrupt)?;
+        }
+        Ok(())
+    }
+
+    /// Runs what takes vectors away that outlived their text. Where that fails, the next job does it.
+    fn take_away(&mut self, statement: Vec<u8>, interrupt: &dyn Interrupt) -> Result<u64> {
+        let until = Instant::now() + SQL_TIMEOUT;
+        let done = with_session(&self.account, Purpose::Caller, interrupt, until, move |s| {
+            s.run(&statement).map(|r| r.affected)
+        });
+        done.or_else(|e| match e.kind() {
+            Kind::Interrupted(_) => Err(e),
+            _ => {
+                let remark = format!("vectors of texts that are gone could not be taken away: {}", e.message());
+                self.remark(remark);
+                Ok(0)
+            }
+        })
+    }
+
+    fn remark(&mut self, remark: String) {
+        if !self.remarks.contains(&remark) {
+            self.remarks.push(remark);
+        }
+    }
+
+    /// A row without a text keeps no vector.
+    fn forget_lost_texts(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        let filter = self.options.filter.as_deref();
+        let Some(statement) = statements::clear_without_text(&self.layout, filter, LARGEST_PAGE) else { return Ok(()) };
+        while self.take_away(statement.clone().into_bytes(), interrupt)? >= LARGEST_PAGE as u64 {
+            interrupt.check()?;
+        }
+        Ok(())
+    }
+
+    /// A row whose text was refused does not keep the vector of the text that it had before.
+    fn forget_refused(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        let refused = std::mem::take(&mut self.refused);
+        let rows: Vec<&Found> = refused.iter().collect();
+        match statements::clear(&self.layout, &rows) {
+            Some(statement) if !rows.is_empty() => self.take_away(statement, interrupt).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        self.group_bytes = 0;
+        let group = std::mem::take(&mut self.group);
+        if self.table_locked.is_some() {
+            self.wait_for_locks(group);
+            return Ok(());
+        }
+        // What waits beyond that waits here, where it is bounded by the requests.
+        while self.writers.are_full() {
+            interrupt.check()?;
+            match self.writers.answer(interrupt)? {
+                Some(answer) => self.written(answer, interrupt)?,
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        self.writers.ask(group, interrupt)
+    }
+
+    /// Keeps rows that another session has locked.
+    fn wait_for_locks(&mut self, rows: Vec<Vector>) {
+        let now = Instant::now();
+        self.locked.extend(rows.into_iter().map(|vector| Locked { vector, since: now }));
+    }
+
+    /// Tries rows again that were locked, some at a time and in growing pauses.
+    fn write_locked(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+        let now = Instant::now();
+        if self.locked.is_empty() || now < self.locked_until || self.writers.are_full() {
+            return Ok(());
+        }
+        self.locked_until = now + self.lock_pause;
+        let mut group = Vec::new();
+        for _ in 0..LOCKED_GROUP {
+            let Some(Locked { vector, since }) = self.locked.pop_front() else { break };
+            if self.table_locked.is_none() && since.elapsed() > LOCKS_OUTWAITED {
+                let minutes = LOCKS_OUTWAITED.as_secs() / 60;
+                let error = Error::new(
+                    Kind::Busy,
+                    format!("another session has had the row locked for {minutes} minutes; run the job again later"),
+                );
+                self.fail(vector.found, &error, interrupt)?;
+                continue;
+            }
+            self.lock_since.insert(vector.found.key.clone(), since);
+            group.push(vector);
+        }
+        self.writers.ask(group, interrupt)
+    }
+
+    fn written(&mut self, written: Written, interrupt: &dyn Interrupt) -> Result<()> {
+        let Written { affected, done, failed, locked, table_locked } = written;
+        let now = Instant::now();
+        match table_locked {
+            Some(error) => {
+                let since = *self.table_locked.get_or_insert(now);
+                if since.elapsed() > LOCKS_OUTWAITED {
+                    return Err(error);
+                }
+            }
+            None if !done.is_empty() => self.table_locked = None,
+            None => {}
+        }
+        if !locked.is_empty() {
+            self.lock_pause = (self.lock_pause * 2).min(LONGEST_LOCK_PAUSE);
+            self.locked_until = now + self.lock_pause;
+            for vector in locked {
+                let since = self.lock_since.remove(&vector.found.key).unwrap_or(now);
+                self.locked.push_back(Locked { vector, since });
+            }
+        } else if !done.is_empty() {
+            self.lock_pause = FIRST_LOCK_PAUSE;
+            self.locked_until = self.locked_until.min(now + FIRST_LOCK_PAUSE);
+        }
+        for found in &done {
+            self.lock_since.remove(&found.key);
+        }
+        self.progress.embedded += affected;
+        let changed = (done.len() as u64).saturating_sub(affected);
+        self.progress.skipped += changed;
+        self.changed_in_pass += changed;
+        if self.old_failures > 0 && !done.is_empty() {
+            let keys = done.iter().map(|found| statements::shown(&self.layout, found)).collect();
+            self.old_failures = progress::clear_failures(&self.notes, keys, interrupt)?;
+        }
+        for (found, error) in failed {
+            self.lock_since.remove(&found.key);
+            self.fail(found, &error, interrupt)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, now: bool, interrupt: &dyn Interrupt) -> Result<()> {
+        if !now && self.told.elapsed() < TELL {
+            return Ok(());
+        }
+        self.told = Instant::now();
+        let p = &self.progress;
+        self.state.show(&format!("ml_embed_table: {} rows embedded, {} failed", p.embedded, p.failed));
+        let noted = progress::write_failures(&self.notes, self.failures.clone(), interrupt);
+        if noted.is_ok() {
+            self.failures.clear();
+        }
+        let noted = noted.and_then(|()| self.forget_refused(interrupt));
+        let noted = noted
+            .and_then(|()| progress::write_progress(&self.notes, &self.model_id, &self.progress, false, interrupt));
+        match noted {
+            // As under FLUSH TABLES WITH READ LOCK: what is to be noted waits as the rows do.
+            Err(e) if !now && rows::is_locked(&e) => Ok(()),
+            noted => noted,
+        }
+    }
+
+    fn end(mut self, result: Result<()>, started: Instant, held: &Held, interrupt: &dyn Interrupt) -> Result<Summary> {
+        let result = match result {
+            Ok(()) => {
+                self.progress.status = "finished";
+                let o = &self.options;
+                let all = o.filter.is_none() && o.max_rows.is_none() && o.resting.is_empty();
+                self.tell(true, interrupt).and_then(|()| match all {
+                    true => progress::forget_older_failures(&self.notes, interrupt),
+                    false => Ok(()),
+                })
+            }
+            Err(e) => Err(e),
+        };
+        if let Err(error) = result {
+            let stopped = matches!(error.kind(), Kind::Interrupted(_));
+            self.progress.status = if stopped { "stopped" } else { "failed" };
+            self.progress.message = Some(error.message().to_owned());
+            // The statement ends with its own error; that the end is noted too is worth a try.
+            let _ = progress::write_failures(&self.notes, std::mem::take(&mut self.failures), &Briefly::begin());
+            let briefly = Briefly::begin();
+            if progress::write_progress(&self.notes, &self.model_id, &self.progress, false, &briefly).is_ok() {
+                held.end_is_noted();
+            }
+            let p = &self.progress;
+            let context =
+                format!("model '{}', {} rows embedded and kept, {} failed", self.model_id, p.embedded, p.failed);
+            return Err(rows::in_context(error, &context));
+        }
+        held.end_is_noted();
+        let p = &self.progress;
+        let summary = Summary {
+            embedded: p.embedded,
+            failed: p.failed,
+            skipped: p.skipped,
+            notes: std::mem::take(&mut self.remarks),
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        self.reader.close(interrupt)?;
+        self.writers.close(interrupt)?;
+        Ok(summary)
+    }
+}
+
+/// Goes on for a moment although the statement was stopped.
+struct Briefly(Instant);
+
+impl Briefly {
+    fn begin() -> Self {
+        Briefly(Instant::now() + Duration::from_millis(300))
+    }
+}
+
+impl Interrupt for Briefly {
+    fn check(&self) -> Result<()> {
+        if Instant::now() < self.0 {
+            Ok(())
+        } else {
+            Err(Error::interrupted(1317))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_checked() {
+        let options =
+            Options::read(Some(r#"{"batch_size": 10, "on_error": "stop", "where": "id > 3", "max_rows": null}"#));
+        let options = options.unwrap();
+        assert_eq!((options.batch_size, options.stop_on_error, options.max_rows), (Some(10), true, None));
+        assert_eq!(Options::read(None).unwrap(), Options::default());
+        for bad in
+            [r#"{"batch": 1}"#, r#"{"batch_size": 0}"#, r#"{"on_error": "ignore"}"#, r#"{"where": ""}"#, "[]", "x"]
+        {
+            assert!(Options::read(Some(bad)).is_err(), "{bad}");
+        }
+    }
+}

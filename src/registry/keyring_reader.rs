@@ -1,0 +1,37 @@
+//! The server's keyring, as credentials read it.
+
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::interrupt::Never;
+use mysql_ml_core::credentials::keyring::Keyring;
+
+use crate::server::keyring;
+use crate::server::sql::{with_session, As, Purpose};
+
+/// How long a keyring may take. Some are services on the network.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reads on a thread on which the server can be asked.
+pub struct ServerKeyring;
+
+impl Keyring for ServerKeyring {
+    fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>> {
+        let key = name.to_owned();
+        let deadline = Instant::now() + TIMEOUT;
+        let found =
+            with_session(&As::Library, Purpose::Keyring, &Never, deadline, move |session| keyring::read(session, &key));
+        found.map_err(|e| match e.kind() {
+            Kind::Timeout => Error::new(
+                Kind::Timeout,
+                format!(
+                    "the secret keyring:{name} was not read within {} s; see the server's keyring",
+                    TIMEOUT.as_secs()
+                ),
+            ),
+            _ => e,
+        })
+    }
+}

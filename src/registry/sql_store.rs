@@ -1,0 +1,852 @@
+//! The registry in the server: the only SQL text on the library's tables.
+
+pub mod keyring;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::called;
+use mysql_ml_core::catalog::function_name::FunctionName;
+use mysql_ml_core::catalog::model::{check_id, Model};
+use mysql_ml_core::catalog::options;
+use mysql_ml_core::catalog::secret::{self, Secret};
+use mysql_ml_core::catalog::settings::{self, Settings, SETTINGS};
+use mysql_ml_core::engine::store::{no_such_model, ResolvedModel, Routine, Store};
+use mysql_ml_core::http::leaked_key;
+use mysql_ml_core::registration::{self, built_in, google_presets, local_presets, FunctionInfo, Registration};
+use url::Url;
+
+use crate::server::caller::current_account;
+use crate::server::log;
+use crate::server::session::{Param, Row, Session};
+use crate::server::sql::{check_may_call, check_may_execute, purpose, with_session, As, Purpose, SQL_TIMEOUT};
+use mysql_ml_base::account::Account;
+use mysql_ml_base::error::{cut, Error, Kind, Result};
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_core::http::check_ca_file;
+
+/// The registry behind in-server SQL.
+pub struct SqlStore;
+
+const ER_DUP_ENTRY: u32 = 1062;
+const ER_NO_SUCH_TABLE: u32 = 1146;
+const ER_WRONG_ARGUMENTS: u32 = 1210;
+const ER_MUST_CHANGE_PASSWORD: u32 = 1820;
+
+/// Runs `work` in a session of `account`; a missing table becomes an error that says what to do.
+fn session<T: Send + 'static>(
+    account: &As,
+    interrupt: &dyn Interrupt,
+    work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let purpose = if matches!(account, As::Library) { Purpose::Own } else { Purpose::Caller };
+    session_for(purpose, account, interrupt, work)
+}
+
+fn session_for<T: Send + 'static>(
+    purpose: Purpose,
+    account: &As,
+    interrupt: &dyn Interrupt,
+    work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    with_session(account, purpose, interrupt, Instant::now() + SQL_TIMEOUT, work).map_err(|e| match e.kind() {
+        Kind::Server(ER_NO_SUCH_TABLE) => Error::new(Kind::NotFound, format!("{}; run install.sql", e.message())),
+        _ => e,
+    })
+}
+
+/// Runs `work`, which calls a user's functions, in a session of a model's definer.
+fn as_definer<T: Send + 'static>(
+    definer: &Account,
+    interrupt: &dyn Interrupt,
+    work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let account = As::Account(definer.clone());
+    let deadline = Instant::now() + SQL_TIMEOUT;
+    with_session(&account, Purpose::UserFunctions, interrupt, deadline, work).map_err(|e| match e.kind() {
+        Kind::Server(ER_MUST_CHANGE_PASSWORD) => Error::invalid(format!(
+            "the password of the model's definer {definer} has expired; renew it, or let another account run ml_alter_model_registration"
+        )),
+        _ => e,
+    })
+}
+
+/// A registration as it is stored.
+struct Stored {
+    registration: Registration,
+    options: Option<String>,
+    definer: String,
+    updated_at: String,
+}
+
+const SELECT_MODEL: &str = "SELECT m.model_id, m.model_request_url, m.model_provider, m.model_type, \
+     m.model_qualified_name, m.model_auth_type, m.model_auth_id, m.header_gen_fn, m.input_transform_fn, \
+     m.output_transform_fn, CAST(m.options AS CHAR), m.definer, CAST(m.updated_at AS CHAR)";
+
+fn read_model(row: &Row) -> Result<Stored> {
+    Ok(Stored {
+        registration: Registration {
+            model_id: row.get(0)?,
+            request_url: row.get(1)?,
+            provider: row.get(2)?,
+            model_type: row.get(3)?,
+            qualified_name: row.get(4)?,
+            auth_type: row.get(5)?,
+            auth_id: row.get(6)?,
+            header_fn: row.get(7)?,
+            input_fn: row.get(8)?,
+            output_fn: row.get(9)?,
+        },
+        options: row.get(10)?,
+        definer: row.get(11)?,
+        updated_at: row.get(12)?,
+    })
+}
+
+fn parse_definer(text: &str) -> Result<Account> {
+    Account::parse(text)
+        .ok_or_else(|| Error::invalid(format!("definer '{}' of the model is not user@host", cut(text, 80))))
+}
+
+impl Store for SqlStore {
+    fn caller(&self) -> Result<Account> {
+        current_account()
+    }
+
+    fn log(&self, warning: bool, text: &str) {
+        log::write(warning, text, text);
+    }
+
+    fn check(&self, routine: Routine, interrupt: &dyn Interrupt) -> Result<()> {
+        let check = if routine.procedure { check_may_call } else { check_may_execute };
+        check(routine.name, routine.parameters, interrupt)
+    }
+
+    fn load(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel> {
+        let id = model_id.to_owned();
+        let (found, similar) = session(&As::Library, interrupt, move |s| {
+            let with_secret = ", s.secret_path, CAST(s.options AS CHAR) FROM mysql.cloudsql_ml_models m \
+                 LEFT JOIN mysql.cloudsql_ml_secrets s ON s.secret_id = m.model_auth_id WHERE m.model_id = ?";
+            let rows = s.query_pieces(&[SELECT_MODEL, with_secret], &[id.as_str().into()])?.rows;
+            let found = rows
+                .first()
+                .map(|row| Ok((read_model(row)?, row.get::<Option<String>>(13)?, row.get::<Option<String>>(14)?)))
+                .transpose()?;
+            let similar = if found.is_none() { other_case(s, &id)? } else { None };
+            Ok((found, similar))
+        })?;
+        let Some((stored, path, secret_options)) = found else {
+            // Google's models and those of this server can be called as they are; nothing of them is stored.
+            let listed = listed(model_id).ok_or_else(|| match similar {
+                Some(id) => Error::new(
+                    Kind::NotFound,
+                    format!("model '{}' is not registered, but '{id}' is; ids are case-sensitive", cut(model_id, 120)),
+                ),
+                None => no_such_model(model_id),
+            })?;
+            let model = listed.to_model(None, Account::library(), "")?;
+            return Ok(ResolvedModel { model: Model { listed: true, ..model }, secret: None });
+        };
+        let model = stored.registration.to_model(
+            stored.options.as_deref(),
+            parse_definer(&stored.definer)?,
+            &stored.updated_at,
+        )?;
+        let secret = match (&model.auth_id, path) {
+            (Some(_), None) => {
+                return Err(Error::new(
+                    Kind::NotFound,
+                    format!(
+                        "model '{model_id}': its secret '{}' is not registered; CALL mysql.ml_create_sm_secret_registration(...)",
+                        model.auth_id.as_deref().unwrap_or_default()
+                    ),
+                ))
+            }
+            (Some(_), Some(path)) => Some(Secret::from_stored(&path, secret_options.as_deref())?),
+            _ => None,
+        };
+        Ok(ResolvedModel { model, secret })
+    }
+
+    fn settings(&self, interrupt: &dyn Interrupt) -> Result<Settings> {
+        let rows = stored_settings(&As::Library, interrupt)?;
+        Settings::from_rows(rows.iter().map(|(n, v)| (n.as_str(), v.as_str())))
+    }
+
+    fn data_directory(&self, interrupt: &dyn Interrupt) -> Result<PathBuf> {
+        session(&As::Library, interrupt, |s| {
+            let rows = s.query("SELECT @@GLOBAL.datadir", &[])?.rows;
+            let path: Option<String> = rows.first().map(|row| row.get(0)).transpose()?;
+            path.map(PathBuf::from).ok_or_else(|| Error::internal("no row for @@datadir"))
+        })
+    }
+
+    fn call_input_functions(
+        &self,
+        resolved: &Arc<ResolvedModel>,
+        header: Option<&FunctionName>,
+        input: Option<&FunctionName>,
+        argument: &str,
+        interrupt: &dyn Interrupt,
+    ) -> Result<(Option<String>, Option<String>)> {
+        let definer = &resolved.model.definer;
+        let (id, argument) = (resolved.model.model_id.clone(), argument.to_owned());
+        let (header, input) = (header.cloned(), input.cloned());
+        let name = resolved.model.qualified_name.clone();
+        as_definer(definer, interrupt, move |s| {
+            let _called = called::Model::set(&id, name);
+            let headers = match &header {
+                Some(name) => call_function(s, "header", name, &id, &argument)?,
+                None => None,
+            };
+            let body = match &input {
+                Some(name) => call_function(s, "input transform", name, &id, &argument)?,
+                None => None,
+            };
+            let text = |bytes: Option<Vec<u8>>| {
+                bytes
+                    .map(String::from_utf8)
+                    .transpose()
+                    .map_err(|_| Error::invalid("a transform function returned bytes instead of JSON"))
+            };
+            Ok((text(headers)?, text(body)?))
+        })
+    }
+
+    fn call_output_function(
+        &self,
+        resolved: &Arc<ResolvedModel>,
+        output: &FunctionName,
+        response: &str,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Option<Vec<u8>>> {
+        let definer = &resolved.model.definer;
+        let (id, output, response) = (resolved.model.model_id.clone(), output.clone(), response.to_owned());
+        let name = resolved.model.qualified_name.clone();
+        as_definer(definer, interrupt, move |s| {
+            let _called = called::Model::set(&id, name);
+            call_function(s, "output transform", &output, &id, &response)
+        })
+    }
+}
+
+/// The registration of a model that nobody needs to register.
+fn listed(model_id: &str) -> Option<Registration> {
+    google_presets::find(model_id).or_else(|| local_presets::find(model_id))
+}
+
+/// A registered id that differs in case only.
+fn other_case(s: &mut Session, id: &str) -> Result<Option<String>> {
+    let sql =
+        "SELECT model_id FROM mysql.cloudsql_ml_models WHERE LOWER(model_id) = LOWER(?) ORDER BY model_id LIMIT 1";
+    s.query(sql, &[id.into()])?.rows.first().map(|row| row.get(0)).transpose()
+}
+
+/// Calls a user's stored function with two texts. Its failure is told with its name.
+fn call_function(
+    s: &mut Session,
+    role: &str,
+    name: &FunctionName,
+    id: &str,
+    argument: &str,
+) -> Result<Option<Vec<u8>>> {
+    let schema = name.schema.as_deref().ok_or_else(|| Error::internal("a stored function without its schema"))?;
+    let result = s.query(
+        "SELECT ?.?(?, ?)",
+        &[Param::Identifier(schema), Param::Identifier(&name.name), id.into(), argument.into()],
+    );
+    let rows = result.map_err(|e| match e.kind() {
+        Kind::Server(code) => {
+            // MySQL's STRING_TO_VECTOR takes text only; published examples hand it JSON.
+            let json_given = code == ER_WRONG_ARGUMENTS && e.message().ends_with("to_vector");
+            let hint = if json_given { "; write STRING_TO_VECTOR(CAST(... AS CHAR))" } else { "" };
+            Error::invalid(format!("the {role} function {name} failed with error {code}: {}{hint}", e.message()))
+        }
+        _ => e,
+    })?;
+    rows.rows.first().map_or(Ok(None), |row| row.get(0))
+}
+
+/// The provider's name of a model. Inside a transform function it is known of the model that is being called only:
+/// the registry cannot be read there.
+pub fn qualified_name_of(model_id: &str, interrupt: &dyn Interrupt) -> Result<Option<String>> {
+    if purpose() == Purpose::UserFunctions {
+        return called::qualified_name(model_id).ok_or_else(|| {
+            Error::invalid("inside a transform or header function only the model that is being called can be asked for")
+        });
+    }
+    check_may_execute("ml_model_qualified_name_of", 1, interrupt)?;
+    check_id("model_id", model_id)?;
+    let id = model_id.to_owned();
+    session(&As::Library, interrupt, move |s| {
+        let sql = "SELECT model_qualified_name FROM mysql.cloudsql_ml_models WHERE model_id = ?";
+        let rows = s.query(sql, &[id.as_str().into()])?.rows;
+        match (rows.first(), listed(&id)) {
+            (Some(row), _) => row.get(0),
+            (None, Some(listed)) => Ok(listed.qualified_name),
+            (None, None) => Err(no_such_model(&id)),
+        }
+    })
+}
+
+/// Everything that looks like a key where everybody who may read the registry or the routines can see it, as JSON: an
+/// array of objects with `model_id`, `place` and `finding`. What was found is not repeated.
+pub fn audit_secrets(interrupt: &dyn Interrupt) -> Result<String> {
+    check_may_execute("ml_audit_secrets", 0, interrupt)?;
+    let models = session(&As::Library, interrupt, |s| {
+        s.query_pieces(&[SELECT_MODEL, " FROM mysql.cloudsql_ml_models m ORDER BY m.model_id"], &[])?
+            .rows
+            .iter()
+            .map(read_model)
+            .collect::<Result<Vec<Stored>>>()
+    })?;
+    let mut findings = Vec::new();
+    for model in &models {
+        let r = &model.registration;
+        let id = r.model_id.as_str();
+        let texts = [
+            ("model_request_url", &r.request_url),
+            ("model_qualified_name", &r.qualified_name),
+            ("model_auth_id", &r.auth_id),
+        ];
+        let template = r.input_fn.as_deref();
+        let in_template =
+            template.and_then(leaked_key::in_text).or_else(|| template.and_then(registration::key_in_template));
+        if let Some(what) = in_template {
+            findings.push(finding(id, "input_transform_fn", what));
+        }
+        for (place, text) in texts {
+            if let Some(what) = text.as_deref().and_then(leaked_key::in_url_or_text) {
+                findings.push(finding(id, place, what));
+            }
+        }
+        if let Some(options) = model.options.as_deref().and_then(|o| options::parse_object(o).ok()) {
+            for (option, name, what) in leaked_key::in_options(&options) {
+                findings.push(finding(
+                    id,
+                    &format!("options.{option}{}{name}", if name.is_empty() { "" } else { "." }),
+                    what,
+                ));
+            }
+        }
+        let functions = [
+            ("header_gen_fn", &r.header_fn),
+            ("input_transform_fn", &r.input_fn),
+            ("output_transform_fn", &r.output_fn),
+        ];
+        for (place, text) in functions {
+            let Some(text) =
+                text.as_deref().filter(|t| !registration::is_declarative(t) && built_in::find(t).is_none())
+            else {
+                continue;
+            };
+            let body = FunctionName::parse(text).and_then(|name| body_of(&name, &model.definer, interrupt));
+            match body {
+                Ok(Some(body)) => {
+                    if let Some(what) = leaked_key::in_text(&body) {
+                        findings.push(finding(id, &format!("{place} {text}"), what));
+                    }
+                }
+                Ok(None) => findings.push(finding(
+                    id,
+                    &format!("{place} {text}"),
+                    "not looked at: it does not exist, or its body is not shown to the model's definer",
+                )),
+                Err(e) if matches!(e.kind(), Kind::Interrupted(_) | Kind::Timeout) => return Err(e),
+                Err(e) => findings.push(finding(
+                    id,
+                    &format!("{place} {text}"),
+                    &format!("not looked at: {}", cut(e.message(), 120)),
+                )),
+            }
+        }
+    }
+    Ok(serde_json::Value::Array(findings).to_string())
+}
+
+fn finding(model_id: &str, place: &str, finding: &str) -> serde_json::Value {
+    serde_json::json!({"model_id": model_id, "place": place, "finding": finding})
+}
+
+/// The text of a stored function, as far as the model's definer may see it.
+fn body_of(name: &FunctionName, definer: &str, interrupt: &dyn Interrupt) -> Result<Option<String>> {
+    let (schema, name) = (name.schema.clone().unwrap_or_default(), name.name.clone());
+    session(&As::Account(parse_definer(definer)?), interrupt, move |s| {
+        let sql = "SELECT ROUTINE_DEFINITION FROM information_schema.ROUTINES \
+                   WHERE ROUTINE_TYPE = 'FUNCTION' AND ROUTINE_SCHEMA = ? AND ROUTINE_NAME = ?";
+        let rows = s.query(sql, &[schema.as_str().into(), name.as_str().into()])?.rows;
+        rows.first().map_or(Ok(None), |row| row.get(0))
+    })
+}
+
+fn stored_settings(account: &As, interrupt: &dyn Interrupt) -> Result<Vec<(String, String)>> {
+    session(account, interrupt, |s| {
+        let rows = s.query("SELECT name, value FROM mysql.cloudsql_ml_settings", &[])?.rows;
+        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+    })
+}
+
+/// All settings with their values in force, as a JSON object, read as the account in force.
+pub fn list_settings(interrupt: &dyn Interrupt) -> Result<String> {
+    let stored = stored_settings(&As::Caller, interrupt)?;
+    let object: serde_json::Map<String, serde_json::Value> = SETTINGS
+        .iter()
+        .map(|setting| {
+            let value =
+                stored.iter().find(|(name, _)| name == setting.name).map_or(setting.default, |(_, v)| v.as_str());
+            (setting.name.to_owned(), value.into())
+        })
+        .collect();
+    Ok(serde_json::Value::Object(object).to_string())
+}
+
+/// Sets a setting, or with `None` puts it back to its default.
+pub fn set_setting(name: &str, value: Option<&str>, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_set_setting", 2, interrupt)?;
+    let default = SETTINGS.iter().find(|s| s.name == name).map_or("", |s| s.default);
+    settings::check(name, value.unwrap_or(default))?;
+    if let Some(path) = value.map(str::trim).filter(|v| name == "ca_file" && !v.is_empty()) {
+        check_ca_file(path)?;
+    }
+    let (name, value) = (name.to_owned(), value.map(|v| v.trim().to_owned()));
+    session(&As::Library, interrupt, move |s| match &value {
+        Some(value) => s.query(
+            "INSERT INTO mysql.cloudsql_ml_settings (name, value) VALUES (?, ?) AS new \
+             ON DUPLICATE KEY UPDATE value = new.value",
+            &[name.as_str().into(), value.as_str().into()],
+        ),
+        None => s.query("DELETE FROM mysql.cloudsql_ml_settings WHERE name = ?", &[name.as_str().into()]),
+    })
+    .map(|_| ())
+}
+
+/// Looks the named stored functions up with the caller's rights.
+fn look_up_functions(
+    registration: &Registration,
+    interrupt: &dyn Interrupt,
+) -> Result<Vec<(FunctionName, FunctionInfo)>> {
+    let names = registration.function_texts().into_iter().map(FunctionName::parse).collect::<Result<Vec<_>>>()?;
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    session(&As::Caller, interrupt, move |s| {
+        names.into_iter().map(|name| look_up_function(s, &name).map(|info| (name, info))).collect()
+    })
+}
+
+fn look_up_function(s: &mut Session, name: &FunctionName) -> Result<FunctionInfo> {
+    let rows = s
+        .query(
+            "SELECT r.ROUTINE_SCHEMA, r.ROUTINE_NAME, LOWER(r.DATA_TYPE), (SELECT COUNT(*) \
+             FROM information_schema.PARAMETERS p WHERE p.SPECIFIC_SCHEMA = r.ROUTINE_SCHEMA \
+             AND p.SPECIFIC_NAME = r.SPECIFIC_NAME AND p.ROUTINE_TYPE = 'FUNCTION' AND p.ORDINAL_POSITION > 0) \
+             FROM information_schema.ROUTINES r WHERE r.ROUTINE_TYPE = 'FUNCTION' AND r.ROUTINE_NAME = ? \
+             AND (? IS NULL OR r.ROUTINE_SCHEMA = ?) ORDER BY r.ROUTINE_SCHEMA LIMIT 5",
+            &[name.name.as_str().into(), name.schema.as_deref().into(), name.schema.as_deref().into()],
+        )?
+        .rows;
+    let read = |row: &Row| {
+        Ok(FunctionInfo {
+            name: FunctionName { schema: Some(row.get(0)?), name: row.get(1)? },
+            returns: row.get(2)?,
+            parameters: row.get(3)?,
+        })
+    };
+    let found = rows.iter().map(read).collect::<Result<Vec<FunctionInfo>>>()?;
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(Error::new(
+            Kind::NotFound,
+            format!("stored function {name} does not exist, or you may not execute it; create it first, or have EXECUTE on it granted to you"),
+        )),
+        several => Err(Error::invalid(format!(
+            "stored function {name} exists in several schemas ({}); name it with its schema",
+            several.iter().map(|f| f.name.to_string()).collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}
+
+/// Looks the functions up and puts the three last arguments into their final form and order.
+fn order_transforms(registration: &mut Registration, by_name: bool, interrupt: &dyn Interrupt) -> Result<()> {
+    let functions = look_up_functions(registration, interrupt)?;
+    registration::order_transforms(registration, by_name, |name| {
+        let found = functions.iter().find(|(n, _)| n == name).map(|(_, info)| info.clone());
+        found.ok_or_else(|| Error::internal("a function was not looked up"))
+    })
+}
+
+/// Checks a registration as a whole and puts its arguments into their final form.
+fn complete(
+    registration: &mut Registration,
+    by_name: bool,
+    options: Option<&str>,
+    settings: &Settings,
+    interrupt: &dyn Interrupt,
+) -> Result<(Account, Option<Url>)> {
+    let definer = current_account()?;
+    order_transforms(registration, by_name, interrupt)?;
+    let model = registration.to_model(options, definer.clone(), "")?;
+    registration::check(&model, settings)?;
+    registration.provider = Some(model.provider.as_str().into());
+    registration.model_type = Some(model.model_type.as_str().into());
+    registration.auth_type = model.auth_type.map(|a| a.as_str().into());
+    registration.qualified_name.clone_from(&model.qualified_name);
+    let url = if registration::url_is_certain(&model, settings) {
+        registration::checked_url(&model, settings).ok()
+    } else {
+        None
+    };
+    Ok((definer, url))
+}
+
+/// The nine values after the id, in the table's order.
+fn values(r: &Registration) -> [Param<'_>; 9] {
+    [
+        r.request_url.as_deref().into(),
+        r.provider.as_deref().into(),
+        r.model_type.as_deref().into(),
+        r.qualified_name.as_deref().into(),
+        r.auth_type.as_deref().into(),
+        r.auth_id.as_deref().into(),
+        r.header_fn.as_deref().into(),
+        r.input_fn.as_deref().into(),
+        r.output_fn.as_deref().into(),
+    ]
+}
+
+/// The model's secret must exist, and may go to the model's URL.
+fn check_secret(s: &mut Session, auth_id: Option<&str>, url: Option<&Url>) -> Result<()> {
+    let Some(id) = auth_id else { return Ok(()) };
+    let found = s.query(
+        "SELECT secret_path, CAST(options AS CHAR) FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?",
+        &[id.into()],
+    )?;
+    let Some(row) = found.rows.first() else {
+        return Err(Error::new(
+            Kind::NotFound,
+            format!(
+                "model_auth_id '{}' is not a registered secret; CALL mysql.ml_create_sm_secret_registration(...) first",
+                cut(id, 110)
+            ),
+        ));
+    };
+    let secret = Secret::from_stored(&row.get::<String>(0)?, row.get::<Option<String>>(1)?.as_deref())?;
+    match url {
+        Some(url) => secret.check_url(url).map_err(|e| e.context("model_request_url")),
+        None => Ok(()),
+    }
+}
+
+/// Registers a model. The account in force becomes its definer.
+pub fn create_model(
+    registration: Registration,
+    by_name: bool,
+    settings: &Settings,
+    interrupt: &dyn Interrupt,
+) -> Result<()> {
+    check_may_call("ml_create_model_registration", 10, interrupt)?;
+    let mut r = registration.without_blanks();
+    r.check_for_keys()?;
+    let (definer, url) = complete(&mut r, by_name, None, settings, interrupt)?;
+    session(&As::Library, interrupt, move |s| {
+        check_secret(s, r.auth_id.as_deref(), url.as_ref())?;
+        let definer = definer.to_string();
+        let mut params = vec![Param::Text(&r.model_id)];
+        params.extend(values(&r));
+        params.push(Param::Text(&definer));
+        let inserted = s.query(
+            "INSERT INTO mysql.cloudsql_ml_models (model_id, model_request_url, model_provider, model_type, \
+             model_qualified_name, model_auth_type, model_auth_id, header_gen_fn, input_transform_fn, \
+             output_transform_fn, definer) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            &params,
+        );
+        inserted.map(|_| ()).map_err(|e| duplicate(e, "model", &r.model_id, "ml_alter_model_registration"))
+    })
+}
+
+fn duplicate(error: Error, what: &str, id: &str, alter: &str) -> Error {
+    match error.kind() {
+        Kind::Server(ER_DUP_ENTRY) => Error::new(
+            Kind::AlreadyExists,
+            format!("{what} '{id}' already exists; change it with {alter}, or drop it first"),
+        ),
+        _ => error,
+    }
+}
+
+fn stored_model(s: &mut Session, model_id: &str) -> Result<Stored> {
+    // The lock matters where the caller began a transaction.
+    let of_model = " FROM mysql.cloudsql_ml_models m WHERE m.model_id = ? FOR UPDATE";
+    let rows = s.query_pieces(&[SELECT_MODEL, of_model], &[model_id.into()])?.rows;
+    rows.first().map(read_model).transpose()?.ok_or_else(|| no_such_model(model_id))
+}
+
+/// Changes a registration: NULL keeps a value, '' clears it. The account in force becomes the definer, because
+/// from now on the model's functions run with its rights.
+pub fn alter_model(
+    mut change: Registration,
+    by_name: bool,
+    settings: &Settings,
+    interrupt: &dyn Interrupt,
+) -> Result<()> {
+    check_may_call("ml_alter_model_registration", 10, interrupt)?;
+    // What is stored already may stay: ml_audit_secrets finds it.
+    change.check_for_keys()?;
+    if !by_name {
+        order_transforms(&mut change, false, interrupt)?;
+    }
+    let id = change.model_id.clone();
+    let stored = session(&As::Library, interrupt, move |s| stored_model(s, &id))?;
+    let read_at = stored.updated_at.clone();
+    // A function that another account chose runs as that account or not at all.
+    let kept = change.kept_functions(&stored.registration);
+    if let Some(function) =
+        kept.first().filter(|_| stored.definer != current_account().map_or(String::new(), |a| a.to_string()))
+    {
+        return Err(Error::new(
+            Kind::Denied,
+            format!(
+                "function {} of model '{}' was chosen by {} and would run as you from now on; name all functions of the model anew, or clear them with ''",
+                cut(function, 100),
+                cut(&change.model_id, 100),
+                cut(&stored.definer, 100)
+            ),
+        ));
+    }
+    let mut r = change.over(stored.registration);
+    let (definer, url) = complete(&mut r, true, stored.options.as_deref(), settings, interrupt)?;
+    session(&As::Library, interrupt, move |s| {
+        check_secret(s, r.auth_id.as_deref(), url.as_ref())?;
+        let definer = definer.to_string();
+        let mut params = values(&r).to_vec();
+        params.push(Param::Text(&definer));
+        params.push(Param::Text(&r.model_id));
+        params.push(Param::Text(&read_at));
+        let updated = s.query(
+            "UPDATE mysql.cloudsql_ml_models SET model_request_url = ?, model_provider = ?, model_type = ?, \
+             model_qualified_name = ?, model_auth_type = ?, model_auth_id = ?, header_gen_fn = ?, \
+             input_transform_fn = ?, output_transform_fn = ?, definer = ?, updated_at = CURRENT_TIMESTAMP(6) \
+             WHERE model_id = ? AND CAST(updated_at AS CHAR) = ?",
+            &params,
+        )?;
+        if updated.affected == 0 {
+            return Err(Error::new(
+                Kind::Busy,
+                format!(
+                    "model '{}' was changed or dropped by somebody else meanwhile; look at it and try again",
+                    r.model_id
+                ),
+            ));
+        }
+        Ok(())
+    })
+}
+
+/// Deletes a registration.
+pub fn drop_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_drop_model_registration", 1, interrupt)?;
+    check_id("model_id", model_id)?;
+    let id = model_id.to_owned();
+    session(&As::Library, interrupt, move |s| {
+        let deleted = s.query("DELETE FROM mysql.cloudsql_ml_models WHERE model_id = ?", &[id.as_str().into()])?;
+        if deleted.affected == 0 {
+            return Err(no_such_model(&id));
+        }
+        Ok(())
+    })
+}
+
+/// A registration as a JSON object whose keys are the table's columns, read as the account in force.
+pub fn list_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+    check_id("model_id", model_id)?;
+    let id = model_id.to_owned();
+    session(&As::Caller, interrupt, move |s| {
+        s.query("SET time_zone = '+00:00'", &[])?;
+        let listed = listed(&id);
+        let rows = s
+            .query(
+                "SELECT JSON_OBJECT('model_id', model_id, 'model_request_url', model_request_url, \
+                 'model_provider', model_provider, 'model_type', model_type, \
+                 'model_qualified_name', model_qualified_name, 'model_auth_type', model_auth_type, \
+                 'model_auth_id', model_auth_id, 'header_gen_fn', header_gen_fn, \
+                 'input_transform_fn', input_transform_fn, 'output_transform_fn', output_transform_fn, \
+                 'options', options, 'definer', definer, \
+                 'created_at', DATE_FORMAT(created_at, '%Y-%m-%dT%H:%i:%s.%fZ'), \
+                 'updated_at', DATE_FORMAT(updated_at, '%Y-%m-%dT%H:%i:%s.%fZ')) \
+                 FROM mysql.cloudsql_ml_models WHERE model_id = ?",
+                &[id.as_str().into()],
+            )?
+            .rows;
+        match (rows.first(), listed) {
+            (Some(row), _) => row.get(0),
+            (None, Some(listed)) => Ok(listed_as_json(&listed)),
+            (None, None) => Err(no_such_model(&id)),
+        }
+    })
+}
+
+/// A model of the catalogue, with the members of a stored one.
+fn listed_as_json(r: &Registration) -> String {
+    serde_json::json!({
+        "model_id": r.model_id, "model_request_url": r.request_url, "model_provider": r.provider,
+        "model_type": r.model_type, "model_qualified_name": r.qualified_name, "model_auth_type": r.auth_type,
+        "model_auth_id": r.auth_id, "header_gen_fn": r.header_fn, "input_transform_fn": r.input_fn,
+        "output_transform_fn": r.output_fn, "options": null, "definer": null, "created_at": null, "updated_at": null,
+    })
+    .to_string()
+}
+
+/// Patches a model's options; the result must be a registration that works.
+pub fn set_model_options(model_id: &str, patch: &str, settings: &Settings, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_set_model_options", 2, interrupt)?;
+    check_id("model_id", model_id)?;
+    // Where requests go through, and whom they trust, is the network policy's matter and not that of a single model.
+    let patched = options::parse_object(patch)?;
+    if ["proxy", "ca_file"].iter().any(|name| patched.get(*name).is_some_and(|value| !value.is_null())) {
+        check_may_call("ml_set_setting", 2, interrupt)?;
+    }
+    if let Some(path) = patched.get("ca_file").and_then(|value| value.as_str()).filter(|path| path.starts_with('/')) {
+        check_ca_file(path)?;
+    }
+    let (id, patch, settings) = (model_id.to_owned(), patch.to_owned(), settings.clone());
+    session(&As::Library, interrupt, move |s| {
+        // One transaction: two patches at once must not lose one.
+        s.query("START TRANSACTION", &[])?;
+        let stored = stored_model(s, &id)?;
+        let definer = parse_definer(&stored.definer)?;
+        let merged = options::merge(stored.options.as_deref(), &patch, |map| {
+            let text = serde_json::Value::Object(map.clone()).to_string();
+            registration::check(&stored.registration.to_model(Some(&text), definer, "")?, &settings)
+        })?;
+        s.query(
+            "UPDATE mysql.cloudsql_ml_models SET options = ?, updated_at = CURRENT_TIMESTAMP(6) WHERE model_id = ?",
+            &[merged.as_deref().into(), id.as_str().into()],
+        )?;
+        s.query("COMMIT", &[]).map(|_| ())
+    })
+}
+
+/// Registers where a secret is found.
+pub fn create_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_create_sm_secret_registration", 2, interrupt)?;
+    secret::check_new_id(secret_id)?;
+    secret::check_new_path(path)?;
+    let definer = current_account()?.to_string();
+    let (id, path) = (secret_id.to_owned(), path.to_owned());
+    session(&As::Library, interrupt, move |s| {
+        s.query(
+            "INSERT INTO mysql.cloudsql_ml_secrets (secret_id, secret_path, definer) VALUES (?, ?, ?)",
+            &[id.as_str().into(), path.as_str().into(), definer.as_str().into()],
+        )
+        .map(|_| ())
+        .map_err(|e| duplicate(e, "secret", &id, "ml_alter_sm_secret_registration"))
+    })
+}
+
+fn no_such_secret(id: &str) -> Error {
+    Error::new(
+        Kind::NotFound,
+        format!(
+            "secret '{}' is not registered; register it with CALL mysql.ml_create_sm_secret_registration(...)",
+            leaked_key::shown(id, 120)
+        ),
+    )
+}
+
+/// Changes where a secret is found.
+pub fn alter_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_alter_sm_secret_registration", 2, interrupt)?;
+    check_id("secret_id", secret_id)?;
+    secret::check_new_path(path)?;
+    let definer = current_account()?.to_string();
+    let (id, path) = (secret_id.to_owned(), path.to_owned());
+    session(&As::Library, interrupt, move |s| {
+        let updated = s.query(
+            "UPDATE mysql.cloudsql_ml_secrets SET secret_path = ?, definer = ?, updated_at = CURRENT_TIMESTAMP(6) \
+             WHERE secret_id = ?",
+            &[path.as_str().into(), definer.as_str().into(), id.as_str().into()],
+        )?;
+        if updated.affected == 0 {
+            return Err(no_such_secret(&id));
+        }
+        Ok(())
+    })
+}
+
+/// Patches a secret's options. A binding that a registered model breaks is refused: its calls would fail from now on.
+pub fn set_secret_options(secret_id: &str, patch: &str, settings: &Settings, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_set_secret_options", 2, interrupt)?;
+    check_id("secret_id", secret_id)?;
+    let (id, patch, settings) = (secret_id.to_owned(), patch.to_owned(), settings.clone());
+    session(&As::Library, interrupt, move |s| {
+        s.query("START TRANSACTION", &[])?;
+        let stored = s.query(
+            "SELECT CAST(options AS CHAR) FROM mysql.cloudsql_ml_secrets WHERE secret_id = ? FOR UPDATE",
+            &[id.as_str().into()],
+        )?;
+        let row = stored.rows.first().ok_or_else(|| no_such_secret(&id))?;
+        let options: Option<String> = row.get(0)?;
+        let mut prefix = None;
+        let merged = options::merge(options.as_deref(), &patch, |map| {
+            prefix = secret::url_prefix(map)?;
+            Ok(())
+        })?;
+        if let Some(prefix) = &prefix {
+            check_users(s, &id, prefix, &settings)?;
+        }
+        s.query(
+            "UPDATE mysql.cloudsql_ml_secrets SET options = ?, updated_at = CURRENT_TIMESTAMP(6) WHERE secret_id = ?",
+            &[merged.as_deref().into(), id.as_str().into()],
+        )?;
+        s.query("COMMIT", &[]).map(|_| ())
+    })
+}
+
+/// An error that names the first model which sends the secret elsewhere than below `prefix`.
+fn check_users(s: &mut Session, secret_id: &str, prefix: &Url, settings: &Settings) -> Result<()> {
+    let of_secret = " FROM mysql.cloudsql_ml_models m WHERE m.model_auth_id = ? ORDER BY m.model_id";
+    for row in &s.query_pieces(&[SELECT_MODEL, of_secret], &[secret_id.into()])?.rows {
+        let stored = read_model(row)?;
+        let definer = parse_definer(&stored.definer);
+        // What does not work anyhow is not broken by this.
+        let model = definer.and_then(|d| stored.registration.to_model(stored.options.as_deref(), d, ""));
+        let Ok(model) = model else { continue };
+        if !registration::url_is_certain(&model, settings) {
+            continue;
+        }
+        let url = registration::checked_url(&model, settings);
+        if let Some(url) = url.ok().filter(|url| !mysql_ml_base::url::is_below(prefix, url)) {
+            return Err(Error::new(
+                Kind::Denied,
+                format!(
+                    "model '{}' sends the secret to {}, which is not below {}; nothing was changed: alter or drop that model first, or choose another url_prefix",
+                    cut(&model.model_id, 60),
+                    mysql_ml_core::http::shown(&url),
+                    cut(prefix.as_str(), 120)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Deletes a secret's registration, unless a model uses it; with it its key in the keyring.
+pub fn drop_secret(secret_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
+    check_may_call("ml_drop_sm_secret_registration", 1, interrupt)?;
+    check_id("secret_id", secret_id)?;
+    let id = secret_id.to_owned();
+    session_for(Purpose::Keyring, &As::Library, interrupt, move |s| {
+        let users = s.query(
+            "SELECT model_id FROM mysql.cloudsql_ml_models WHERE model_auth_id = ? ORDER BY model_id LIMIT 1",
+            &[id.as_str().into()],
+        )?;
+        if let Some(row) = users.rows.first() {
+            let model: String = row.get(0)?;
+            return Err(Error::invalid(format!(
+                "secret '{id}' is used by model '{model}'; drop or alter that model first"
+            )));
+        }
+        keyring::drop_registration(s, &id)
+    })
+}
