@@ -320,7 +320,9 @@ fn a_statement_that_waits_for_a_lock_of_the_registry_can_be_killed() {
 
 #[test]
 fn a_hundred_sessions_call_at_once() {
-    let running = start();
+    // The library's own sessions count too; how many there are at once depends on how busy the machine is.
+    let running = start_bare(&["--max-connections=400"], &[]);
+    running.install();
     let mut root = running.root();
     running.embedding_model(&mut root, "m", "/v1/embeddings");
     root.query_drop("CREATE DATABASE f").unwrap();
