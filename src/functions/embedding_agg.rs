@@ -14,7 +14,7 @@ use crate::server::sql::refuse_inside_user_functions;
 use crate::server::statement::{ProcessState, StatementInterrupt};
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::memory::Held;
-use mysql_ml_core::engine::gather::{Gather, MAX_TEXTS};
+use mysql_ml_core::engine::ordered::{OrderedBatch, MAX_TEXTS};
 
 const PARAMETERS: &[&[&str]] = &[&["model_id"], &["key"], &["content", "contents"]];
 /// What a key takes besides its bytes, in the list of rows and the order of the result.
@@ -44,7 +44,7 @@ struct FirstRow {
 /// The group that is being read.
 struct Group {
     model_id: String,
-    texts: Gather<'static>,
+    texts: OrderedBatch<'static>,
     /// How many rows there were so far.
     rows: usize,
     /// The number of each key's text; `None` for NULL. Of rows with the same key the last one counts.
@@ -84,7 +84,7 @@ impl AggregateFunction for EmbeddingAgg {
                 let first = FirstRow { key: key.to_owned(), content: content.map(str::to_owned) };
                 refuse_rollup(self.abandoned.take(), &first)?;
                 Jobs::global().look_after_jobs(&interrupt);
-                let texts = Gather::new(engine(), model_id, &interrupt)?;
+                let texts = OrderedBatch::new(engine(), model_id, &interrupt)?;
                 self.group.insert(Group { model_id: model_id.to_owned(), texts, rows: 0, keys: BTreeMap::new(), first })
             }
         };

@@ -512,9 +512,8 @@ impl Jobs {
         let batch_size = batch_size.map(read_batch_size).transpose()?;
         refuse_temporary_table(table)?;
         let (schema, table) = parse_table(table)?;
-        let settings = self.engine.settings(interrupt)?;
-        let resolved = self.engine.model(Routine::EMBED_TABLE, model_id, &settings, interrupt)?;
-        must_embed(&resolved.model)?;
+        let call = self.engine.call(Routine::EMBED_TABLE, model_id, interrupt)?;
+        must_embed(call.model())?;
         let mut config = EmbedConfig {
             place: Place { schema, table, embedding: embedding.to_owned() },
             content: content.to_owned(),
@@ -547,7 +546,7 @@ impl Jobs {
                 Ok((layout, count))
             })?
         };
-        if let Some(wanted) = resolved.model.options.dimensions {
+        if let Some(wanted) = call.model().options.dimensions {
             must_fit(&layout, usize::try_from(wanted).unwrap_or(usize::MAX))?;
         }
         config.meaning = layout.meaning.clone();

@@ -30,10 +30,9 @@ use mysql_ml_base::interrupt::{Interrupt, POLL};
 use mysql_ml_base::memory::{self, Reservation};
 use mysql_ml_base::role::Role;
 use mysql_ml_base::shares::Turn;
-use mysql_ml_core::catalog::model::check_id;
 use mysql_ml_core::catalog::options::parse_object;
-use mysql_ml_core::engine::bulk::{Bulk, Done};
 use mysql_ml_core::engine::must_embed;
+use mysql_ml_core::engine::pipeline::{Done, Pipeline};
 use mysql_ml_core::engine::store::Routine;
 
 /// A page of rows is read in about this many bytes of text.
@@ -241,7 +240,7 @@ struct Job<'e> {
     refused: Vec<Found>,
     model_id: String,
     options: Options,
-    bulk: Bulk<'e>,
+    pipeline: Pipeline<'e>,
     reader: Line<Wanted, Result<Page>>,
     writers: Writers,
     /// Rows that are being embedded, by the number they were given.
@@ -301,10 +300,8 @@ impl Jobs {
         interrupt: &dyn Interrupt,
     ) -> Result<Summary> {
         let [model_id, table, content, embedding] = arguments;
-        check_id("model_id", model_id)?;
-        let settings = self.engine.settings(interrupt)?;
-        let resolved = self.engine.model(Routine::EMBED_TABLE, model_id, &settings, interrupt)?;
-        must_embed(&resolved.model)?;
+        let call = self.engine.call(Routine::EMBED_TABLE, model_id, interrupt)?;
+        must_embed(call.model())?;
         let caller = current_account()?;
         let owner = match &account {
             As::Owner(owner) => owner.to_string(),
@@ -339,14 +336,13 @@ impl Jobs {
             remarks.extend(remark);
             Arc::new(found)
         };
-        if let Some(wanted) = resolved.model.options.dimensions {
+        if let Some(wanted) = call.model().options.dimensions {
             must_fit(&layout, usize::try_from(wanted).unwrap_or(usize::MAX))?;
         }
-        let share = self.engine.share(&resolved.model)?;
-        let bulk = Bulk::new(
+        let share = self.engine.share(call.model())?;
+        let pipeline = Pipeline::new(
             self.engine,
-            resolved,
-            settings,
+            call,
             Role::Document,
             options.concurrency,
             options.batch_size,
@@ -373,7 +369,7 @@ impl Jobs {
             refused: Vec::new(),
             model_id: model_id.to_owned(),
             options,
-            bulk,
+            pipeline,
             rows: HashMap::new(),
             next: 0,
             taken: 0,
@@ -556,13 +552,13 @@ impl Job<'_> {
             let last = self.exhausted && self.read_rows.is_empty();
             // Short while there is other work to look after.
             let wait = if self.reader.asked + self.writers.asked() > 0 { Duration::from_millis(1) } else { POLL };
-            match self.bulk.advance(wait, last, interrupt)? {
+            match self.pipeline.advance(wait, last, interrupt)? {
                 Some(done) => self.done(done, interrupt)?,
                 None if !self.group.is_empty() => self.write(interrupt)?,
                 None => {}
             }
             self.write_locked(interrupt)?;
-            if self.bulk.is_empty() {
+            if self.pipeline.is_empty() {
                 // For what others are at; nothing else here waits.
                 std::thread::sleep(wait);
             }
@@ -570,8 +566,10 @@ impl Job<'_> {
                 self.written(answer, interrupt)?;
             }
             self.tell(false, interrupt)?;
-            let idle =
-                self.bulk.is_empty() && self.group.is_empty() && self.locked.is_empty() && self.writers.asked() == 0;
+            let idle = self.pipeline.is_empty()
+                && self.group.is_empty()
+                && self.locked.is_empty()
+                && self.writers.asked() == 0;
             if last && idle && self.suspects.is_empty() && self.reader.asked == 0 {
                 return Ok(());
             }
@@ -619,7 +617,7 @@ impl Job<'_> {
             }
             self.read_rows.extend(page.rows);
         }
-        let ahead = self.bulk.batch_size() * self.bulk.concurrency();
+        let ahead = self.pipeline.batch_size() * self.pipeline.concurrency();
         // While calls hold much, a job goes on with what it has, which gives some back.
         let at_work = !self.rows.is_empty() || !self.read_rows.is_empty() || self.writers.asked() > 0;
         if self.not_before.is_some_and(|at| Instant::now() < at) || (memory::is_tight() && at_work) {
@@ -645,8 +643,8 @@ impl Job<'_> {
 
     /// Hands rows to the requests, not more than they will soon take.
     fn feed(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
-        let ahead = self.bulk.batch_size() * 2;
-        while self.bulk.waiting() + self.bulk.ready() < ahead {
+        let ahead = self.pipeline.batch_size() * 2;
+        while self.pipeline.waiting() + self.pipeline.ready() < ahead {
             if self.options.max_rows.is_some_and(|most| self.taken >= most) {
                 self.read_rows.clear();
                 self.suspects.clear();
@@ -659,7 +657,7 @@ impl Job<'_> {
             let (found, alone) = match self.read_rows.pop_front() {
                 Some(found) => (found, false),
                 // When all others are on their way.
-                None if self.exhausted && self.bulk.waiting() == 0 => match self.suspects.pop_front() {
+                None if self.exhausted && self.pipeline.waiting() == 0 => match self.suspects.pop_front() {
                     Some(found) => (found, true),
                     None => return Ok(()),
                 },
@@ -678,9 +676,9 @@ impl Job<'_> {
             let content = Arc::clone(&found.content);
             self.rows.insert(id, found);
             if alone {
-                self.bulk.push_alone(id, content, interrupt)?;
+                self.pipeline.push_alone(id, content, interrupt)?;
             } else {
-                self.bulk.push(id, content, interrupt)?;
+                self.pipeline.push(id, content, interrupt)?;
             }
         }
         Ok(())

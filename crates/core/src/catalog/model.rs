@@ -188,7 +188,32 @@ pub struct Model {
     pub fingerprint: [u8; 32],
 }
 
+/// Where a model's answers are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// By an endpoint.
+    Remote,
+    /// By a model in this process.
+    Local,
+    /// By a hash of the text: provider `dummy`.
+    Dummy,
+}
+
 impl Model {
+    /// Where its answers are computed. What a registration transforms is sent to an endpoint.
+    pub fn backend(&self) -> Backend {
+        if self.input.is_some() {
+            return Backend::Remote;
+        }
+        match self.speaks {
+            ProviderId::BertLocal | ProviderId::ClipLocal | ProviderId::T5Local | ProviderId::StaticLocal => {
+                Backend::Local
+            }
+            ProviderId::Dummy => Backend::Dummy,
+            _ => Backend::Remote,
+        }
+    }
+
     /// A digest of all that decides a model's answers.
     pub fn fingerprint(parts: &[Option<&str>]) -> [u8; 32] {
         let mut hash = Sha256::new();

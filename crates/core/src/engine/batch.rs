@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::gather::{Gather, MAX_TEXTS};
+use super::ordered::{OrderedBatch, MAX_TEXTS};
 use super::Engine;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
@@ -19,7 +19,7 @@ impl Engine {
     /// The vectors of the texts in a JSON array, as a JSON array of base64 strings (little-endian 32-bit floats) in the
     /// order of the texts. NULL for null. A text that occurs more than once is sent once.
     pub fn embedding_batch(&self, model_id: &str, contents: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
-        let mut gather = Gather::new(self, model_id, interrupt)?;
+        let mut gather = OrderedBatch::new(self, model_id, interrupt)?;
         let numbers = read_texts(contents, |text| {
             gather.spend(PLACE)?;
             text.map(|text| gather.number(text)).transpose()

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use serde_json::{json, Value};
 
+use super::call::Input;
 use super::Engine;
-use crate::catalog::model::{check_id, ModelType};
+use crate::catalog::model::{Backend, ModelType};
 use crate::engine::store::Routine;
 use crate::providers::chat::GenerateOptions;
 use crate::providers::provider;
@@ -24,16 +25,12 @@ impl Engine {
     /// fails is no failure of this function; only a statement that is stopped, an unknown model or a missing
     /// privilege is.
     pub fn validate(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        check_id("model_id", model_id)?;
-        let settings = self.settings(interrupt)?;
-        let resolved =
-            self.registry.model(self.store.as_ref(), Routine::VALIDATE_MODEL, model_id, &settings, interrupt)?;
-        let model = &resolved.model;
-        let activity = self.status.of(super::counted_as(model));
+        let call = self.call(Routine::VALIDATE_MODEL, model_id, interrupt)?;
+        let model = call.model();
         let started = Instant::now();
-        let (capability, found) = if super::local::is_here(model) && !model.model_type.embeds() {
+        let (capability, found) = if model.backend() == Backend::Local && !model.model_type.embeds() {
             let options = GenerateOptions { max_tokens: Some(PROBE_TOKENS), ..GenerateOptions::default() };
-            let found = self.generate_locally(&resolved, TEXT, &options, &settings, &activity, interrupt);
+            let found = self.generator(model).generate(&call, TEXT, &options, interrupt);
             let found = match found {
                 // Cut after a few tokens: it works.
                 Err(e) if e.kind() == Kind::Response => Ok(json!({})),
@@ -42,14 +39,14 @@ impl Engine {
             ("generate", found)
         } else if model.model_type.embeds() {
             let found = self
-                .embed(&resolved, TEXT, Role::Document, &settings, &activity, None, interrupt)
+                .embed(&call, Input::Text(TEXT), Role::Document, None, interrupt)
                 .map(|bytes| json!({"dimensions": bytes.len() / 4}));
             ("embedding", found)
         } else {
             let probe = provider(model.speaks).probe(model);
             let known = probe.is_some();
             let body = probe.unwrap_or_else(|| "{}".into());
-            let found = self.answer(&resolved, &body, &settings, &activity, interrupt).map(|_| json!({}));
+            let found = call.counted(self.remote.predict(&call, &body, interrupt)).map(|_| json!({}));
             let found = match found {
                 // What the model takes is not known, so a refusal of nothing shows that it is there.
                 Err(e) if !known && matches!(e.kind(), Kind::Provider(400 | 405 | 415 | 422)) => {

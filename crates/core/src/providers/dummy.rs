@@ -46,15 +46,6 @@ impl Provider for Dummy {
         Ok(())
     }
 
-    fn is_local(&self) -> bool {
-        true
-    }
-
-    fn embed_here(&self, model: &Model, text: &str) -> Option<Result<Vec<f32>>> {
-        let width = model.options.dimensions.and_then(|d| usize::try_from(d).ok()).unwrap_or(DEFAULT_DIMENSIONS);
-        Some(embed(text, width))
-    }
-
     fn embedding_request(&self, _model: &Model, _texts: &[&str], _role: Role) -> Result<Vec<u8>> {
         Err(Error::internal("provider dummy sends no requests"))
     }

@@ -24,11 +24,6 @@ pub static T5: Local =
 /// Static embeddings, as Model2Vec makes them.
 pub static STATIC: Local = Local { abilities: TEXTS, options: &["truncate"] };
 
-/// Whether a provider's models run inside the server from files.
-pub fn is_local(provider: ProviderId) -> bool {
-    matches!(provider, ProviderId::BertLocal | ProviderId::ClipLocal | ProviderId::T5Local | ProviderId::StaticLocal)
-}
-
 /// What such a provider's models do where a registration does not say.
 pub fn default_type(provider: ProviderId) -> Option<ModelType> {
     Some(match provider {
@@ -84,10 +79,6 @@ impl Provider for Local {
             return Err(Error::invalid(format!("provider {provider} calls no endpoint; leave model_auth_type NULL")));
         }
         Place::of(model).map(|_| ())
-    }
-
-    fn is_local(&self) -> bool {
-        true
     }
 
     fn batch(&self, _model: &Model) -> BatchLimits {

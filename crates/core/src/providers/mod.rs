@@ -106,16 +106,6 @@ pub trait Provider: Sync {
     /// Checks a registration for what this provider needs; ids, enumerations, options and secrets were checked.
     fn check(&self, model: &Model) -> Result<()>;
 
-    /// The vector itself, where no endpoint is needed.
-    fn embed_here(&self, _model: &Model, _text: &str) -> Option<Result<Vec<f32>>> {
-        None
-    }
-
-    /// Whether vectors are computed here, by [`Provider::embed_here`].
-    fn is_local(&self) -> bool {
-        false
-    }
-
     /// How much one embedding request takes.
     fn batch(&self, _model: &Model) -> BatchLimits {
         BatchLimits::ONE

@@ -8,7 +8,9 @@ pub mod local_presets;
 
 use self::endpoint_url::{cloud_of, google_hosts, url_of};
 use crate::catalog::function_name::FunctionName;
-use crate::catalog::model::{check_id, AuthType, InputTransform, Model, ModelType, OutputTransform, ProviderId};
+use crate::catalog::model::{
+    check_id, AuthType, Backend, InputTransform, Model, ModelType, OutputTransform, ProviderId,
+};
 use crate::catalog::options::ModelOptions;
 use crate::catalog::settings::Settings;
 use crate::http::leaked_key;
@@ -338,7 +340,7 @@ pub fn check(model: &Model, settings: &Settings) -> Result<()> {
     if model.input.is_none() || model.speaks == ProviderId::Custom {
         api.check(model)?;
     }
-    if api.is_local() {
+    if model.backend() != Backend::Remote {
         return Ok(());
     }
     let url = checked_url(model, settings)?;

@@ -27,7 +27,7 @@ const FORGOTTEN: Duration = Duration::from_secs(90);
 const SECONDS: usize = 61;
 
 /// A model's gate.
-pub struct Gate {
+pub struct RateLimiter {
     began: Instant,
     learnt: Mutex<Learnt>,
     state: Mutex<State>,
@@ -46,16 +46,16 @@ pub struct Learnt {
 /// The gates of all registrations, by their fingerprint: a changed registration may be another endpoint or key, and
 /// starts anew.
 #[derive(Default)]
-pub struct Gates {
-    all: RwLock<HashMap<[u8; 32], Arc<Gate>>>,
+pub struct RateLimiters {
+    all: RwLock<HashMap<[u8; 32], Arc<RateLimiter>>>,
 }
 
 /// With more gates than this, those that hold nothing back are forgotten.
 const MAX_GATES: usize = 4096;
 
-impl Gates {
+impl RateLimiters {
     /// The gate of a registration.
-    pub fn of(&self, fingerprint: &[u8; 32]) -> Arc<Gate> {
+    pub fn of(&self, fingerprint: &[u8; 32]) -> Arc<RateLimiter> {
         if let Some(gate) = self.all.read().unwrap_or_else(PoisonError::into_inner).get(fingerprint) {
             return Arc::clone(gate);
         }
@@ -80,9 +80,9 @@ struct State {
     tokens: Minute,
 }
 
-impl Default for Gate {
+impl Default for RateLimiter {
     fn default() -> Self {
-        Gate {
+        RateLimiter {
             began: Instant::now(),
             learnt: Mutex::default(),
             state: Mutex::new(State {
@@ -227,7 +227,7 @@ impl Outcome {
 
 /// The right to one request. Dropping it without an outcome counts as a failure.
 pub struct Permit {
-    gate: Arc<Gate>,
+    gate: Arc<RateLimiter>,
     epoch: u64,
     /// When it was given.
     second: u64,
@@ -235,7 +235,7 @@ pub struct Permit {
     done: bool,
 }
 
-impl Gate {
+impl RateLimiter {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -453,7 +453,7 @@ mod tests {
         Instant::now() + Duration::from_secs(20)
     }
 
-    fn enter(gate: &Arc<Gate>, budget: Budget, deadline: Instant) -> Result<Permit> {
+    fn enter(gate: &Arc<RateLimiter>, budget: Budget, deadline: Instant) -> Result<Permit> {
         gate.enter(budget, 10, deadline, &Never)
     }
 
@@ -474,7 +474,7 @@ mod tests {
 
     #[test]
     fn a_used_up_budget_is_told_at_once() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(RateLimiter::default());
         let budget = Budget { requests: Some(2), ..Budget::default() };
         let _two = [enter(&gate, budget, soon()).unwrap(), enter(&gate, budget, soon()).unwrap()];
         let error = enter(&gate, budget, soon()).err().unwrap();
@@ -483,7 +483,7 @@ mod tests {
 
     #[test]
     fn what_was_not_sent_does_not_count() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(RateLimiter::default());
         let budget = Budget { requests: Some(1), tokens: Some(10), ..Budget::default() };
         for _ in 0..3 {
             enter(&gate, budget, soon()).unwrap().finish(&Outcome::NotSent);
@@ -494,7 +494,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_an_answer_says_is_used_up_holds_everybody_back() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(RateLimiter::default());
         let pause = Some(Duration::from_millis(400));
         enter(&gate, Budget::default(), soon()).unwrap().finish(&Outcome::Answered { tokens: None, pause });
         let answered = Instant::now();
@@ -506,7 +506,7 @@ mod tests {
 
     #[test]
     fn as_many_as_allowed_are_in_flight() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(RateLimiter::default());
         let budget = Budget { in_flight: Some(1), ..Budget::default() };
         let first = enter(&gate, budget, soon()).unwrap();
         let late = Instant::now() + Duration::from_millis(30);
@@ -518,7 +518,7 @@ mod tests {
 
     #[test]
     fn a_refusal_holds_everybody_back_and_then_one_tries() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(RateLimiter::default());
         let any = Budget::default();
         let five: Vec<Permit> = (0..5).map(|_| enter(&gate, any, soon()).unwrap()).collect();
         for permit in five {
@@ -536,7 +536,7 @@ mod tests {
 
     #[test]
     fn an_answer_of_any_kind_opens_the_gate_again() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(RateLimiter::default());
         enter(&gate, Budget::default(), soon()).unwrap().finish(&Outcome::Refused(Some(Duration::from_millis(1))));
         for _ in 0..3 {
             enter(&gate, Budget::default(), soon()).unwrap().finish(&Outcome::Declined);
@@ -547,7 +547,7 @@ mod tests {
 
     #[test]
     fn gates_that_hold_nothing_back_are_forgotten_and_others_are_not() {
-        let gates = Gates::default();
+        let gates = RateLimiters::default();
         let print = |i: u32| {
             let mut f = [0; 32];
             f[..4].copy_from_slice(&i.to_le_bytes());
@@ -565,7 +565,7 @@ mod tests {
 
     #[test]
     fn many_refusals_of_one_burst_count_once() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(RateLimiter::default());
         let burst: Vec<Permit> = (0..50).map(|_| enter(&gate, Budget::default(), soon()).unwrap()).collect();
         for permit in burst {
             permit.finish(&Outcome::Refused(None));

@@ -9,13 +9,13 @@ use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::{Interrupt, POLL};
 
 /// Questions under way. There are never more than sessions: each leads one at most.
-pub struct Flights<K, V> {
+pub struct SingleFlight<K, V> {
     under_way: Mutex<HashMap<K, Arc<Flight<V>>>>,
 }
 
-impl<K, V> Default for Flights<K, V> {
+impl<K, V> Default for SingleFlight<K, V> {
     fn default() -> Self {
-        Flights { under_way: Mutex::default() }
+        SingleFlight { under_way: Mutex::default() }
     }
 }
 
@@ -34,7 +34,7 @@ enum End<V> {
 
 /// Where a result came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum Origin {
     /// This call asked.
     Own,
     /// Another one did.
@@ -43,7 +43,7 @@ pub enum From {
 
 /// The one who leads: ends the flight also where it panics, so that nobody waits for it for ever.
 struct Leading<'f, K: Eq + Hash, V> {
-    flights: &'f Flights<K, V>,
+    flights: &'f SingleFlight<K, V>,
     key: &'f K,
     flight: Arc<Flight<V>>,
     end: End<V>,
@@ -58,7 +58,7 @@ impl<K: Eq + Hash, V> Drop for Leading<'_, K, V> {
     }
 }
 
-impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
+impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
     /// The result of `lead`, or of another call's with the same key that is under way. `lead` is told until when it may
     /// take, where it waited for another one before: `time` is for all of it.
     pub fn share(
@@ -67,7 +67,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
         time: Duration,
         interrupt: &dyn Interrupt,
         lead: impl FnOnce(Option<Instant>) -> Result<V>,
-    ) -> Result<(V, From)> {
+    ) -> Result<(V, Origin)> {
         let deadline = Instant::now() + time;
         let mut waited = false;
         loop {
@@ -78,7 +78,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
                 if !matches!(&result, Err(e) if matches!(e.kind(), Kind::Interrupted(_))) {
                     leading.end = End::Done(result.clone());
                 }
-                return result.map(|value| (value, From::Own));
+                return result.map(|value| (value, Origin::Own));
             }
             waited = true;
             match flight.wait(deadline, interrupt)? {
@@ -86,7 +86,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
                 // The time of the one who led was up. Whoever came much later has time of its own left.
                 End::Done(Err(e))
                     if e.kind() == Kind::Timeout && deadline.saturating_duration_since(Instant::now()) > time / 2 => {}
-                End::Done(result) => return result.map(|value| (value, From::Shared)),
+                End::Done(result) => return result.map(|value| (value, Origin::Shared)),
             }
         }
     }
@@ -102,7 +102,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
     }
 }
 
-impl<K, V> Flights<K, V> {
+impl<K, V> SingleFlight<K, V> {
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<Flight<V>>>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,7 +149,7 @@ mod tests {
         }
     }
 
-    fn waiting(flights: &Flights<u32, u32>, key: u32, n: usize) {
+    fn waiting(flights: &SingleFlight<u32, u32>, key: u32, n: usize) {
         let end = Instant::now() + LONG;
         while flights.lock().get(&key).is_none_or(|flight| Arc::strong_count(flight) < n + 2) {
             assert!(Instant::now() < end);
@@ -159,9 +159,9 @@ mod tests {
 
     #[test]
     fn fifty_ask_and_one_is_sent() {
-        let flights = Flights::default();
+        let flights = SingleFlight::default();
         let sent = AtomicU32::new(0);
-        let all: Vec<From> = std::thread::scope(|scope| {
+        let all: Vec<Origin> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..50)
                 .map(|_| {
                     scope.spawn(|| {
@@ -180,13 +180,13 @@ mod tests {
             threads.into_iter().map(|t| t.join().unwrap()).collect()
         });
         assert_eq!(sent.load(Ordering::Acquire), 1);
-        assert_eq!(all.iter().filter(|f| **f == From::Shared).count(), 49);
+        assert_eq!(all.iter().filter(|f| **f == Origin::Shared).count(), 49);
         assert!(flights.lock().is_empty());
     }
 
     #[test]
     fn an_error_is_everybodys() {
-        let flights: Flights<u32, u32> = Flights::default();
+        let flights: SingleFlight<u32, u32> = SingleFlight::default();
         std::thread::scope(|scope| {
             let lead = scope.spawn(|| {
                 flights.share(&1, LONG, &Never, |_| {
@@ -208,7 +208,7 @@ mod tests {
     #[allow(clippy::panic)]
     fn another_takes_over_from_one_who_is_stopped_or_panics() {
         for panics in [false, true] {
-            let flights: Flights<u32, u32> = Flights::default();
+            let flights: SingleFlight<u32, u32> = SingleFlight::default();
             let begun = Barrier::new(2);
             std::thread::scope(|scope| {
                 let lead = scope.spawn(|| {
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn who_waits_hears_kill_and_deadline() {
-        let flights: Flights<u32, u32> = Flights::default();
+        let flights: SingleFlight<u32, u32> = SingleFlight::default();
         let (begun, release, killed) = (Barrier::new(2), AtomicBool::new(false), AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn whoever_came_later_has_time_left_when_the_leaders_is_up() {
-        let flights: Flights<u32, u32> = Flights::default();
+        let flights: SingleFlight<u32, u32> = SingleFlight::default();
         let begun = Barrier::new(2);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -285,7 +285,7 @@ mod tests {
                 })
             });
             begun.wait();
-            assert_eq!(flights.share(&1, LONG, &Never, |_| Ok(2)).unwrap(), (2, From::Own));
+            assert_eq!(flights.share(&1, LONG, &Never, |_| Ok(2)).unwrap(), (2, Origin::Own));
         });
     }
 }

@@ -9,13 +9,17 @@ use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 
-use super::pacing::{Budget, Gate, Learnt, Outcome, Permit};
-use super::send::{exchange, failure_in, must_not_be_zero, unpacked, without_secret, Request, Tried};
-use super::status::Activity;
+use super::attempt::{failure_in, settle, settle_same_key, settle_unsent, Rejected, Tried, Unanswered};
+use super::backends::remote::api_of;
+use super::backends::{encoded, must_not_be_zero};
+use super::cached::Wanted;
+use super::call::{Call, Input};
+use super::embedding::{check_width, of_text};
+use super::rate_limit::{Budget, Learnt, Outcome, Permit, RateLimiter};
+use super::requester::{exchange, unpacked, Outside, Request};
+use super::transforms::transform_functions;
 use super::{tokens_in, Engine};
-use crate::catalog::model::ProviderId;
-use crate::catalog::settings::Settings;
-use crate::engine::store::ResolvedModel;
+use crate::catalog::model::Backend;
 use crate::http::{retry, Failure, Tries};
 use crate::providers::usage::Usage;
 use crate::providers::{provider, BatchLimits};
@@ -24,7 +28,6 @@ use mysql_ml_base::interrupt::{CancelToken, Interrupt, POLL};
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::role::Role;
 use mysql_ml_base::shares::Share;
-use mysql_ml_base::vector;
 use mysql_ml_base::workers::Owed;
 
 /// For how long a job outwaits an endpoint that answered before and now fails, or that refuses more than it says when to
@@ -53,20 +56,19 @@ const MEMORY_SPLIT: Duration = Duration::from_secs(5);
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// A text to be embedded, with the number its vector is told under.
-#[derive(Debug, Clone)]
 struct Item {
     id: u64,
     text: Arc<str>,
-    /// How often the cache had been cleared when it was looked for there.
-    epoch: u64,
+    /// Under what its vector is kept; `None` for a text of our own.
+    wanted: Option<Wanted>,
 }
 
 /// Texts that are sent together.
-pub(super) struct Batch {
+struct Batch {
     items: Vec<Item>,
     tries: Tries,
     /// A key that the provider rejected; the batch is sent once more with another one.
-    rejected: Option<SecretString>,
+    rejected: Option<Rejected>,
     not_before: Option<Instant>,
     /// How often the endpoint failed over it, and when it did first.
     failed: u32,
@@ -108,8 +110,7 @@ impl Batch {
     }
 
     /// Its texts.
-    #[cfg(feature = "local")]
-    pub(super) fn texts(&self) -> Vec<Arc<str>> {
+    fn texts(&self) -> Vec<Arc<str>> {
         self.items.iter().map(|item| Arc::clone(&item.text)).collect()
     }
 }
@@ -142,12 +143,10 @@ pub struct Done {
 }
 
 /// Many texts of one model on their way.
-pub struct Bulk<'e> {
+pub struct Pipeline<'e> {
     engine: &'e Engine,
-    resolved: Arc<ResolvedModel>,
-    settings: Arc<Settings>,
-    activity: Arc<Activity>,
-    gate: Arc<Gate>,
+    call: Call,
+    limiter: Arc<RateLimiter>,
     share: Share,
     budget: Budget,
     role: Role,
@@ -189,48 +188,46 @@ pub struct Bulk<'e> {
     receiver: Receiver<Result<Returned>>,
 }
 
-impl Drop for Bulk<'_> {
+impl Drop for Pipeline<'_> {
     fn drop(&mut self) {
         // Whoever stopped waiting: the workers and connections are free again within their next slice.
         self.cancel.cancel();
-        if super::local::is_here(&self.resolved.model) {
-            self.engine.sweep_local();
+        if self.is_local() {
+            self.engine.local.sweep();
         }
     }
 }
 
-impl<'e> Bulk<'e> {
+impl<'e> Pipeline<'e> {
     /// For texts of `resolved`. A batch may be tried and made to wait for `patience`; without, for as long as the
     /// provider asks.
     pub fn new(
         engine: &'e Engine,
-        resolved: Arc<ResolvedModel>,
-        settings: Arc<Settings>,
+        call: Call,
         role: Role,
         concurrency: Option<u64>,
         batch_size: Option<u64>,
         patience: Option<Duration>,
     ) -> Result<Self> {
-        let model = &resolved.model;
+        let model = call.model();
         let share = engine.share(model)?;
-        let activity = engine.status.of(super::counted_as(model));
         let (sender, receiver) = channel();
-        activity.paced_by(&engine.gates.of(&model.fingerprint));
+        let limiter = engine.remote.requester.limiters.of(&model.fingerprint);
+        call.meter.paced_by(&limiter);
         let size = batch_size.or(model.options.batch_size).and_then(|n| usize::try_from(n).ok());
         let mut limits = provider(model.speaks).batch(model);
         limits.texts = size.map_or(limits.texts, |n| n.min(limits.most)).max(1);
-        let gate = engine.gates.of(&model.fingerprint);
-        let learnt = gate.learnt();
+        let learnt = limiter.learnt();
         limits.texts = learnt.texts.map_or(limits.texts, |n| n.min(limits.texts)).max(1);
         limits.tokens = learnt.tokens.map_or(limits.tokens, |n| n.min(limits.tokens));
         let concurrency = concurrency.or(model.options.concurrency).unwrap_or(CONCURRENCY).max(1);
         let concurrency = usize::try_from(concurrency).unwrap_or(usize::MAX);
-        Ok(Bulk {
-            gate,
+        Ok(Pipeline {
+            limiter,
             share,
             window: concurrency,
             quick: 0,
-            timeout: model.options.timeout_ms.map_or(settings.timeout, Duration::from_millis),
+            timeout: call.time(),
             answered_at: None,
             limited_since: None,
             trouble: None,
@@ -239,7 +236,6 @@ impl<'e> Bulk<'e> {
             divided_well: 0,
             budget: Budget::of(&model.options),
             engine,
-            activity,
             role,
             limits,
             concurrency,
@@ -257,8 +253,7 @@ impl<'e> Bulk<'e> {
             cancel: CancelToken::default(),
             sender,
             receiver,
-            resolved,
-            settings,
+            call,
         })
     }
 
@@ -288,24 +283,20 @@ impl<'e> Bulk<'e> {
     }
 
     fn take(&mut self, id: u64, text: Arc<str>, alone: bool, interrupt: &dyn Interrupt) -> Result<()> {
-        self.activity.called();
-        if !super::local::is_here(&self.resolved.model)
-            && self.resolved.model.speaks != ProviderId::Dummy
-            && !is_visible(&text)
-        {
-            let item = Item { id, text, epoch: 0 };
+        self.call.meter.called();
+        if self.call.model().backend() == Backend::Remote && !is_visible(&text) {
+            let item = Item { id, text, wanted: None };
             self.fail(&item, Error::invalid(NOTHING_VISIBLE));
             return Ok(());
         }
-        let (resolved, settings) = (&self.resolved, &self.settings);
-        let (found, epoch) = self.engine.cached_one(resolved, &text, self.role, settings, &self.activity, interrupt)?;
-        match found {
+        let wanted = self.engine.wanted(&self.call, Input::Text(&text), self.role)?;
+        match self.engine.embeddings.get_kept(&wanted, &self.call, interrupt)? {
             Some(hit) => self.ready.push_back(Done { id, vector: Ok(hit), share: Reservation::default() }),
             None if alone => {
-                let batch = self.batch(vec![Item { id, text, epoch }]);
+                let batch = self.batch(vec![Item { id, text, wanted: Some(wanted) }]);
                 self.again.push_back(Batch { known_bad: true, ..batch });
             }
-            None => self.queue.push_back(Item { id, text, epoch }),
+            None => self.queue.push_back(Item { id, text, wanted: Some(wanted) }),
         }
         Ok(())
     }
@@ -357,9 +348,9 @@ impl<'e> Bulk<'e> {
 
     /// A batch for a model inside the server has no deadline of its own: one whose thread hangs is told here.
     fn look_after_local(&mut self) {
-        if super::local::is_here(&self.resolved.model) && self.looked.elapsed() > Duration::from_secs(1) {
+        if self.is_local() && self.looked.elapsed() > Duration::from_secs(1) {
             self.looked = Instant::now();
-            self.engine.sweep_local();
+            self.engine.local.sweep();
         }
     }
 
@@ -377,7 +368,7 @@ impl<'e> Bulk<'e> {
                     Some(i) if self.again.get(i).is_some_and(due) => self.again.remove(i),
                     None if !trouble.under_way && trouble.until <= now => {
                         trouble.under_way = true;
-                        Some(self.batch(vec![Item { id: TRIAL_ID, text: Arc::from(TRIAL), epoch: 0 }]))
+                        Some(self.batch(vec![Item { id: TRIAL_ID, text: Arc::from(TRIAL), wanted: None }]))
                     }
                     _ => return Ok(()),
                 }
@@ -407,11 +398,11 @@ impl<'e> Bulk<'e> {
                 Err(error) => return self.wait_for_memory(batch, error),
             };
             let tokens = batch.items.iter().map(|i| tokens_in(&i.text)).sum();
-            match self.gate.try_now(self.budget, tokens) {
-                Ok(permit) if super::local::is_here(&self.resolved.model) => {
+            match self.limiter.try_now(self.budget, tokens) {
+                Ok(permit) if self.is_local() => {
                     self.compute(batch, permit, interrupt)?;
                 }
-                Ok(permit) if !self.engine.workers.has_room(&self.share) => {
+                Ok(permit) if !self.engine.remote.requester.workers.has_room(&self.share) => {
                     // It waits here, where KILL is heard, and not in the queue of single calls.
                     permit.finish(&Outcome::NotSent);
                     self.again.push_front(batch);
@@ -455,16 +446,15 @@ impl<'e> Bulk<'e> {
 
     /// Whether the model's requests are made by stored functions, each for one text, or by no request at all.
     fn one_by_one(&self) -> bool {
-        let model = &self.resolved.model;
-        let functions = super::transform_functions(model);
-        let here = model.speaks == ProviderId::Dummy && model.input.is_none();
+        let model = self.call.model();
+        let functions = transform_functions(model);
+        let here = model.backend() == Backend::Dummy;
         model.header_fn.is_some() || functions.0.is_some() || functions.1.is_some() || here
     }
 
     fn embed_one(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         let Some(item) = self.queue.pop_front() else { return Ok(()) };
-        let result =
-            self.engine.embed(&self.resolved, &item.text, self.role, &self.settings, &self.activity, None, interrupt);
+        let result = self.engine.embed(&self.call, Input::Text(&item.text), self.role, None, interrupt);
         match result {
             Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => Err(e),
             Err(e) => {
@@ -485,8 +475,7 @@ impl<'e> Bulk<'e> {
         if !self.is_suspicious() {
             return Ok(());
         }
-        let (resolved, settings) = (&self.resolved, &self.settings);
-        let trial = self.engine.embed(resolved, TRIAL, self.role, settings, &self.activity, None, interrupt);
+        let trial = self.engine.embed(&self.call, Input::Text(TRIAL), self.role, None, interrupt);
         self.answered = true;
         match trial {
             Ok(_) => Ok(()),
@@ -512,7 +501,7 @@ impl<'e> Bulk<'e> {
     }
 
     fn batch(&self, items: Vec<Item>) -> Batch {
-        let retries = self.resolved.model.options.max_retries.unwrap_or(self.settings.max_retries);
+        let retries = self.call.max_retries();
         let tries = match self.patience {
             Some(patience) => Tries::new(Instant::now() + patience, retries),
             None => Tries::patient(retries),
@@ -530,42 +519,36 @@ impl<'e> Bulk<'e> {
         }
     }
 
+    fn is_local(&self) -> bool {
+        self.call.model().backend() == Backend::Local
+    }
+
     /// Hands a batch to a model inside the server.
     fn compute(&mut self, batch: Batch, permit: Permit, interrupt: &dyn Interrupt) -> Result<()> {
-        self.activity.requested(false);
+        self.call.meter.requested(false);
         let (owed, began) = (Owed::new(self.sender.clone()), Instant::now());
-        let normalize = self.resolved.model.options.normalize == Some(true);
-        let done = move |batch: Batch, vectors: Vec<Result<Vec<f32>>>| {
-            let bytes = |vector: Result<Vec<f32>>| {
-                let mut vector = vector?;
-                if normalize {
-                    vector::normalize(&mut vector);
-                }
-                vector::to_bytes(&vector)
-            };
-            let vectors = vectors.into_iter().map(bytes).collect();
+        let (resolved, texts) = (Arc::clone(&self.call.resolved), batch.texts());
+        let done = move |vectors: Vec<Result<Vec<f32>>>| {
+            let encode = |vector: Result<Vec<f32>>| vector.and_then(|v| encoded(&resolved.model, v));
+            let vectors = vectors.into_iter().map(encode).collect();
             let outcome = Outcome::Answered { tokens: None, pause: None };
             let came = Came::Vectors(vectors, Reservation::default(), outcome, began.elapsed(), Usage::default());
             owed.tell(Ok(Returned { batch, permit, came }));
         };
-        let (resolved, settings) = (&self.resolved, &self.settings);
-        self.engine.embed_batch_locally(resolved, batch, self.role, settings, &self.cancel, done, interrupt)?;
+        self.engine.local.embed_batch(&self.call, texts, self.role, &self.cancel, done, interrupt)?;
         self.under_way += 1;
         Ok(())
     }
 
     fn spawn(&mut self, batch: Batch, permit: Permit, share: Reservation) -> Result<()> {
-        let model = &self.resolved.model;
-        let api: &'static dyn crate::providers::Provider =
-            if model.input.is_some() { &crate::providers::custom::Custom } else { provider(model.speaks) };
         let texts: Vec<&str> = batch.items.iter().map(|i| i.text.as_ref()).collect();
-        let body = api.embedding_request(model, &texts, self.role)?;
-        let request = Engine::request_in(share, &self.resolved, None, body, 0, &self.settings)?;
-        self.activity.requested(batch.is_again());
-        let (outside, cancel) = (Arc::clone(&self.engine.outside), self.cancel.clone());
-        let (sender, resolved) = (self.sender.clone(), Arc::clone(&self.resolved));
-        self.engine.workers.run_to(&self.share, &self.cancel, sender, move || {
-            let came = one_try(&outside, &request, &batch, &resolved, api, &cancel)?;
+        let body = api_of(self.call.model()).embedding_request(self.call.model(), &texts, self.role)?;
+        let request = Request::within(share, &self.call, None, body, 0)?;
+        self.call.meter.requested(batch.is_again());
+        let requester = &self.engine.remote.requester;
+        let (outside, cancel, sender) = (Arc::clone(&requester.outside), self.cancel.clone(), self.sender.clone());
+        requester.workers.run_to(&self.share, &self.cancel, sender, move || {
+            let came = one_try(&outside, &request, &batch, &cancel)?;
             Ok(Returned { batch, permit, came })
         })?;
         self.under_way += 1;
@@ -577,7 +560,7 @@ impl<'e> Bulk<'e> {
         let result = self.take_back(returned);
         if let Err(error) = &result {
             if !matches!(error.kind(), Kind::Interrupted(_)) {
-                self.activity.failed(error);
+                self.call.meter.failed(error);
             }
         }
         result
@@ -591,10 +574,10 @@ impl<'e> Bulk<'e> {
                 permit.finish(&outcome);
                 self.short_since = None;
                 self.limited_since = None;
-                self.activity.answered(latency);
+                self.call.meter.answered(latency);
                 self.pace(latency);
                 self.works_again(&batch)?;
-                self.activity.used(vectors.len() as u64, usage);
+                self.call.meter.used(vectors.len() as u64, usage);
                 for (item, vector) in batch.items.iter().zip(vectors) {
                     self.answered = true;
                     match vector {
@@ -609,51 +592,41 @@ impl<'e> Bulk<'e> {
             }
             Came::Unreadable(error, latency) => {
                 permit.finish(&Outcome::Answered { tokens: None, pause: None });
-                self.activity.answered(latency);
+                self.call.meter.answered(latency);
                 if batch.is_trial() && self.trouble.is_some() {
                     return self.still_in_trouble(error.into());
                 }
                 self.split_or_fail(batch, error, false)?;
             }
-            Came::Unsent(error) => {
-                permit.finish(&Outcome::NotSent);
-                self.activity.not_sent(batch.is_again());
-                return Err(error);
-            }
-            Came::SameKey => {
-                permit.finish(&Outcome::NotSent);
-                self.activity.not_sent(true);
-                return Err(Error::new(
-                    Kind::Provider(401),
-                    "the provider rejects the model's key; check the model's credentials and their rights",
-                ));
-            }
+            Came::Unsent(error) => return Err(settle_unsent(error, permit, &self.call, batch.is_again())),
+            Came::SameKey => return Err(settle_same_key(permit, &self.call, batch.rejected)),
             Came::Failed(failure, key) => {
                 let limited = failure.is_rate_limit();
-                if failure.is_unsent() {
-                    self.activity.not_sent(batch.is_again());
-                }
-                permit.finish(&Outcome::of_failure(&failure));
-                match (failure.kind(), key) {
-                    (Kind::Interrupted(_), _) => return Err(failure.into_error(1)),
-                    (Kind::Memory, _) => self.wait_for_memory(batch, failure.into_error(1))?,
-                    (Kind::Provider(401), Some(key)) if batch.rejected.is_none() => {
-                        batch.rejected = Some(key);
+                let before = (batch.tries.made(), batch.is_again());
+                let failure = match settle(failure, key, permit, &self.call, before, batch.rejected.as_ref()) {
+                    Unanswered::WithNewKey(rejected) => {
+                        batch.rejected = Some(rejected);
                         self.again.push_back(batch);
+                        return Ok(());
                     }
+                    Unanswered::Useless(error) => return Err(error),
+                    Unanswered::Failed(failure) => failure,
+                };
+                match failure.kind() {
+                    Kind::Interrupted(_) => return Err(failure.into_error(1)),
+                    Kind::Memory => self.wait_for_memory(batch, failure.into_error(1))?,
                     // Nothing about single texts.
-                    (Kind::Provider(401 | 403 | 404 | 405) | Kind::Denied | Kind::NotFound, key) => {
-                        let error = failure.into_error(batch.tries.made() + 1);
-                        return Err(without_secret(error, &self.resolved, key.as_ref()));
-                    }
-                    (Kind::Provider(429), _) if !limited => return Err(failure.into_error(batch.tries.made() + 1)),
-                    // Nor is money, another place, or a rule of this side.
-                    (Kind::Provider(402 | 300..=399) | Kind::Invalid | Kind::Unsupported, _) => {
+                    Kind::Provider(401 | 403 | 404 | 405) | Kind::Denied | Kind::NotFound => {
                         return Err(failure.into_error(batch.tries.made() + 1));
                     }
-                    (Kind::Provider(408 | 409), _) => self.endpoint_failed(batch, failure)?,
+                    Kind::Provider(429) if !limited => return Err(failure.into_error(batch.tries.made() + 1)),
+                    // Nor is money, another place, or a rule of this side.
+                    Kind::Provider(402 | 300..=399) | Kind::Invalid | Kind::Unsupported => {
+                        return Err(failure.into_error(batch.tries.made() + 1));
+                    }
+                    Kind::Provider(408 | 409) => self.endpoint_failed(batch, failure)?,
                     _ if limited => self.outwait_limit(batch, failure)?,
-                    (Kind::Provider(400..=499) | Kind::TooLarge, _) => {
+                    Kind::Provider(400..=499) | Kind::TooLarge => {
                         let in_trouble = batch.is_trial() && self.trouble.is_some();
                         self.works_again(&batch)?;
                         if !in_trouble {
@@ -708,7 +681,7 @@ impl<'e> Bulk<'e> {
 
     fn learn_texts(&mut self, texts: usize) {
         self.limits.texts = self.limits.texts.min(texts.max(1));
-        self.gate.learn(Learnt { texts: Some(self.limits.texts), tokens: None });
+        self.limiter.learn(Learnt { texts: Some(self.limits.texts), tokens: None });
     }
 
     /// A rate limit: the gate holds everybody back for as long as it asks. A job outwaits one that does not say how long.
@@ -741,7 +714,7 @@ impl<'e> Bulk<'e> {
     }
 
     fn retries(&self) -> u32 {
-        let retries = self.resolved.model.options.max_retries.unwrap_or(self.settings.max_retries);
+        let retries = self.call.max_retries();
         u32::try_from(retries).unwrap_or(u32::MAX)
     }
 
@@ -837,7 +810,7 @@ impl<'e> Bulk<'e> {
                 return Err(not_the_texts(&error));
             }
             let refused = !by_failure;
-            self.fail(item, super::of_text(error, &item.text));
+            self.fail(item, of_text(error, &item.text));
             if refused {
                 self.suspect();
             }
@@ -886,7 +859,7 @@ impl<'e> Bulk<'e> {
             }
             Some(Named::Tokens(tokens)) => {
                 self.limits.tokens = self.limits.tokens.min(tokens);
-                self.gate.learn(Learnt { texts: None, tokens: Some(self.limits.tokens) });
+                self.limiter.learn(Learnt { texts: None, tokens: Some(self.limits.tokens) });
                 true
             }
             None => false,
@@ -896,7 +869,7 @@ impl<'e> Bulk<'e> {
     /// A single text was refused: where too many were and none was answered, a trial shows whether any is.
     fn suspect(&mut self) {
         if self.is_suspicious() {
-            let item = Item { id: TRIAL_ID, text: Arc::from(TRIAL), epoch: 0 };
+            let item = Item { id: TRIAL_ID, text: Arc::from(TRIAL), wanted: None };
             let trial = self.batch(vec![item]);
             self.again.push_front(trial);
         }
@@ -909,8 +882,8 @@ impl<'e> Bulk<'e> {
     }
 
     fn finish(&mut self, item: &Item, bytes: Vec<u8>, share: Reservation) {
-        let wanted = self.resolved.model.options.dimensions;
-        if let Err(e) = super::check_width(&bytes, wanted) {
+        let wanted = self.call.model().options.dimensions;
+        if let Err(e) = check_width(&bytes, wanted) {
             return self.fail(item, e);
         }
         let width = *self.width.get_or_insert(bytes.len());
@@ -923,12 +896,14 @@ impl<'e> Bulk<'e> {
         }
         self.answered = true;
         let bytes: Arc<[u8]> = bytes.into();
-        self.engine.keep_one(&self.resolved, &item.text, self.role, &self.settings, item.epoch, &bytes);
+        if let Some(wanted) = &item.wanted {
+            self.engine.embeddings.keep_computed(wanted, &bytes);
+        }
         self.ready.push_back(Done { id: item.id, vector: Ok(bytes), share });
     }
 
     fn fail(&mut self, item: &Item, error: Error) {
-        self.activity.failed(&error);
+        self.call.meter.failed(&error);
         self.ready.push_back(Done { id: item.id, vector: Err(error), share: Reservation::default() });
     }
 }
@@ -1037,25 +1012,20 @@ fn memory_to_read(body: &[u8], cancel: &CancelToken) -> Result<Reservation> {
 }
 
 /// Sends a batch once and decodes the answer, on a worker.
-fn one_try(
-    outside: &super::send::Outside,
-    request: &Request,
-    batch: &Batch,
-    resolved: &ResolvedModel,
-    api: &dyn crate::providers::Provider,
-    cancel: &CancelToken,
-) -> Result<Came> {
-    let (answer, latency) = match exchange(outside, request, batch.rejected.as_ref(), cancel)? {
+fn one_try(outside: &Outside, request: &Request, batch: &Batch, cancel: &CancelToken) -> Result<Came> {
+    let rejected = batch.rejected.as_ref().map(|rejected| &rejected.key);
+    let (answer, latency) = match exchange(outside, request, rejected, cancel)? {
         Tried::Answered(answer, latency) => (answer, latency),
-        Tried::Failed(failure, key) => return Ok(Came::Failed(failure.within(request.timeout), key)),
+        Tried::Failed(failure, key) => return Ok(Came::Failed(failure.within(request.call.time()), key)),
         Tried::SameKey => return Ok(Came::SameKey),
         Tried::Unsent(error) => return Ok(Came::Unsent(error)),
     };
+    let model = request.call.model();
     let mut share = match memory_to_read(&answer.body, cancel) {
         Ok(share) => share,
         Err(e) => return Ok(Came::Failed(e.into(), None)),
     };
-    let read = match api.read_embeddings(&resolved.model, &answer.body, batch.items.len()) {
+    let read = match api_of(model).read_embeddings(model, &answer.body, batch.items.len()) {
         Ok(read) if read.vectors.len() == batch.items.len() => read,
         Ok(_) => {
             return Ok(Came::Unreadable(
@@ -1070,18 +1040,8 @@ fn one_try(
             })
         }
     };
-    let normalize = resolved.model.options.normalize == Some(true);
-    let vectors: Vec<Result<Vec<u8>>> = read
-        .vectors
-        .into_iter()
-        .map(|mut v| {
-            must_not_be_zero(&v)?;
-            if normalize {
-                vector::normalize(&mut v);
-            }
-            vector::to_bytes(&v)
-        })
-        .collect();
+    let encode = |vector: Vec<f32>| must_not_be_zero(&vector).and_then(|()| encoded(model, vector));
+    let vectors: Vec<Result<Vec<u8>>> = read.vectors.into_iter().map(encode).collect();
     let usage = Usage { input: read.tokens, output: None };
     share.shrink_to(vectors.iter().flatten().map(Vec::len).sum());
     Ok(Came::Vectors(vectors, share, Outcome::Answered { tokens: read.tokens, pause: answer.pause }, latency, usage))

@@ -10,9 +10,9 @@ use std::time::Duration;
 use base64::prelude::{Engine as _, BASE64_STANDARD};
 use serde_json::json;
 
-use super::bulk::Bulk;
+use super::embedding::must_embed;
+use super::pipeline::Pipeline;
 use super::Engine;
-use crate::catalog::model::check_id;
 use crate::catalog::options::OnError;
 use crate::engine::store::Routine;
 use mysql_ml_base::error::{Error, Result};
@@ -30,10 +30,10 @@ const BESIDE_A_TEXT: usize = 256;
 const LIKELY_WIDTH: usize = 4096;
 
 /// Texts that are on their way.
-pub struct Gather<'e> {
+pub struct OrderedBatch<'e> {
     model_id: String,
     on_error: OnError,
-    bulk: Bulk<'e>,
+    pipeline: Pipeline<'e>,
     numbers: HashMap<Arc<str>, u64>,
     /// Those that have a number and are not yet on their way.
     unsent: VecDeque<Arc<str>>,
@@ -105,23 +105,19 @@ fn too_large(bytes: usize, largest: usize) -> Error {
     Error::result_too_large(&format!("the result would have {bytes} bytes"), largest)
 }
 
-impl<'e> Gather<'e> {
+impl<'e> OrderedBatch<'e> {
     /// For a model that the caller may embed batches with.
     pub fn new(engine: &'e Engine, model_id: &str, interrupt: &dyn Interrupt) -> Result<Self> {
-        check_id("model_id", model_id)?;
-        let settings = engine.settings(interrupt)?;
-        let resolved =
-            engine.registry.model(engine.store.as_ref(), Routine::EMBEDDING_BATCH, model_id, &settings, interrupt)?;
-        super::must_embed(&resolved.model)?;
-        let on_error = resolved.model.options.on_error.unwrap_or(OnError::Fail);
-        let patience = resolved.model.options.timeout_ms.map_or(settings.timeout, Duration::from_millis);
-        let width =
-            resolved.model.options.dimensions.and_then(|n| usize::try_from(n).ok()).map(|n| n.saturating_mul(4));
-        let bulk = Bulk::new(engine, resolved, settings, Role::Document, None, None, Some(patience))?;
-        Ok(Gather {
+        let call = engine.call(Routine::EMBEDDING_BATCH, model_id, interrupt)?;
+        must_embed(call.model())?;
+        let on_error = call.model().options.on_error.unwrap_or(OnError::Fail);
+        let patience = call.time();
+        let width = call.model().options.dimensions.and_then(|n| usize::try_from(n).ok()).map(|n| n.saturating_mul(4));
+        let pipeline = Pipeline::new(engine, call, Role::Document, None, None, Some(patience))?;
+        Ok(OrderedBatch {
             model_id: model_id.to_owned(),
             on_error,
-            bulk,
+            pipeline,
             numbers: HashMap::new(),
             unsent: VecDeque::new(),
             answers: Vec::new(),
@@ -141,7 +137,7 @@ impl<'e> Gather<'e> {
         self.beside += beside;
         // Where most widths would be too much, one request tells before the others are paid.
         let likely = self.places.saturating_mul(encoded(LIKELY_WIDTH * 4));
-        self.bulk.ask_first(self.width.is_none() && likely > self.largest);
+        self.pipeline.ask_first(self.width.is_none() && likely > self.largest);
         self.must_fit()
     }
 
@@ -160,7 +156,7 @@ impl<'e> Gather<'e> {
         Err(self.context(too_large(bytes, self.largest)))
     }
 
-    /// The number of a text, which is the same for the same text. It is sent by [`Gather::send`].
+    /// The number of a text, which is the same for the same text. It is sent by [`OrderedBatch::send`].
     pub fn number(&mut self, text: &str) -> Result<u64> {
         if let Some(number) = self.numbers.get(text) {
             return Ok(*number);
@@ -183,11 +179,11 @@ impl<'e> Gather<'e> {
     pub fn send(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         while let Some(text) = self.unsent.pop_front() {
             let number = (self.answers.len() - self.unsent.len() - 1) as u64;
-            self.bulk.push(number, text, interrupt)?;
-            if self.bulk.waiting().is_multiple_of(self.bulk.batch_size()) {
+            self.pipeline.push(number, text, interrupt)?;
+            if self.pipeline.waiting().is_multiple_of(self.pipeline.batch_size()) {
                 self.advance(Duration::ZERO, false, interrupt)?;
             }
-            while self.bulk.waiting() > self.bulk.batch_size().saturating_mul(self.bulk.concurrency()) {
+            while self.pipeline.waiting() > self.pipeline.batch_size().saturating_mul(self.pipeline.concurrency()) {
                 self.advance(Duration::from_secs(1), false, interrupt)?;
             }
         }
@@ -197,7 +193,7 @@ impl<'e> Gather<'e> {
     /// Waits for all. An error of one text says where it stands, as `place` of its number tells.
     pub fn finish(mut self, place: impl Fn(u64) -> String, interrupt: &dyn Interrupt) -> Result<Answers> {
         self.send(interrupt)?;
-        while !self.bulk.is_empty() {
+        while !self.pipeline.is_empty() {
             self.advance(Duration::from_secs(1), true, interrupt)?;
             self.must_go_on(&place)?;
         }
@@ -223,7 +219,7 @@ impl<'e> Gather<'e> {
 
     fn advance(&mut self, wait: Duration, last: bool, interrupt: &dyn Interrupt) -> Result<()> {
         let mut wait = wait;
-        while let Some(done) = self.bulk.advance(wait, last, interrupt).map_err(|e| self.context(e))? {
+        while let Some(done) = self.pipeline.advance(wait, last, interrupt).map_err(|e| self.context(e))? {
             wait = Duration::ZERO;
             match &done.vector {
                 Ok(vector) => {

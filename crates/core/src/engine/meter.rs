@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::Histogram;
 use serde_json::{json, Map, Value};
 
-use super::pacing::Gate;
+use super::rate_limit::RateLimiter;
+use crate::catalog::model::{Model, ProviderId};
 use crate::providers::usage::Usage;
+use crate::registration::google_presets;
 use mysql_ml_base::error::{Error, Kind};
 
 /// More models than this are counted together under [`OTHERS`].
@@ -23,9 +25,9 @@ const LONGEST: u64 = 3_600_000_000;
 
 /// What is shared by all calls of a model.
 #[derive(Default)]
-pub struct Activity {
+pub struct Meter {
     /// What paces its requests, to be shown.
-    gate: Mutex<Weak<Gate>>,
+    limiter: Mutex<Weak<RateLimiter>>,
     calls: AtomicU64,
     cache_hits: AtomicU64,
     disk_hits: AtomicU64,
@@ -44,14 +46,14 @@ struct Counted {
     latency: Option<Histogram<u64>>,
 }
 
-impl Activity {
+impl Meter {
     /// Says which gate paces the model's requests.
-    pub fn paced_by(&self, gate: &Arc<Gate>) {
-        *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(gate);
+    pub fn paced_by(&self, limiter: &Arc<RateLimiter>) {
+        *self.limiter.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(limiter);
     }
 
-    fn current_gate(&self) -> Arc<Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner).upgrade().unwrap_or_default()
+    fn current_limiter(&self) -> Arc<RateLimiter> {
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner).upgrade().unwrap_or_default()
     }
 
     /// A call of a function.
@@ -131,7 +133,7 @@ impl Activity {
 
     fn is_empty(&self) -> bool {
         let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        self.calls.load(Ordering::Relaxed) == 0 && counted.requests == 0 && self.current_gate().in_flight() == 0
+        self.calls.load(Ordering::Relaxed) == 0 && counted.requests == 0 && self.current_limiter().in_flight() == 0
     }
 
     fn to_json(&self) -> Value {
@@ -140,7 +142,7 @@ impl Activity {
             Some(h) if !h.is_empty() => json!(h.value_at_quantile(q) as f64 / 1000.0),
             _ => Value::Null,
         };
-        let gate = self.current_gate();
+        let gate = self.current_limiter();
         json!({
             "calls": self.calls.load(Ordering::Relaxed),
             "cache_hits": self.cache_hits.load(Ordering::Relaxed),
@@ -183,20 +185,20 @@ fn kind_name(kind: Kind) -> String {
 }
 
 /// The models that were called.
-pub struct Status {
+pub struct Meters {
     since: Mutex<SystemTime>,
-    models: RwLock<HashMap<String, Arc<Activity>>>,
+    models: RwLock<HashMap<String, Arc<Meter>>>,
 }
 
-impl Default for Status {
+impl Default for Meters {
     fn default() -> Self {
-        Status { since: Mutex::new(SystemTime::now()), models: RwLock::default() }
+        Meters { since: Mutex::new(SystemTime::now()), models: RwLock::default() }
     }
 }
 
-impl Status {
+impl Meters {
     /// A model's activity.
-    pub fn of(&self, model_id: &str) -> Arc<Activity> {
+    pub fn of(&self, model_id: &str) -> Arc<Meter> {
         if let Some(found) = self.models.read().unwrap_or_else(PoisonError::into_inner).get(model_id) {
             return Arc::clone(found);
         }
@@ -216,7 +218,7 @@ impl Status {
     /// Everything, as a JSON document.
     pub fn to_json(&self, cache: Value, local: Value) -> String {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
-        let counted: BTreeMap<&str, &Arc<Activity>> =
+        let counted: BTreeMap<&str, &Arc<Meter>> =
             models.iter().filter(|(_, a)| !a.is_empty()).map(|(id, a)| (id.as_str(), a)).collect();
         let models: Map<String, Value> = counted.into_iter().map(|(id, a)| (id.to_owned(), a.to_json())).collect();
         let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
@@ -226,13 +228,23 @@ impl Status {
     }
 }
 
+/// The id that a model is counted under. Models that nobody registered have any number of ids.
+pub(super) fn counted_as(model: &Model) -> &str {
+    if model.listed && model.speaks == ProviderId::Google && !google_presets::LISTED.contains(&model.model_id.as_str())
+    {
+        "(other models of Google)"
+    } else {
+        &model.model_id
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_happened_is_shown_and_reset() {
-        let status = Status::default();
+        let status = Meters::default();
         let model = status.of("m");
         model.called();
         model.requested(false);
@@ -255,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_number_of_models_is_bounded() {
-        let status = Status::default();
+        let status = Meters::default();
         for i in 0..MAX_MODELS + 10 {
             status.of(&format!("m{i}")).called();
         }

@@ -94,8 +94,8 @@ impl Engine {
     /// Fetches a model's files and tells what came, as a JSON object. Nothing changes for a model that is in memory until
     /// it is unloaded.
     pub fn fetch_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        let (resolved, settings, place) = self.local_model(Routine::FETCH_MODEL, model_id, interrupt)?;
-        let share = self.share(&resolved.model)?;
+        let (call, place) = self.local_call(Routine::FETCH_MODEL, model_id, interrupt)?;
+        let share = self.share(call.model())?;
         let Place::Repository(repository) = place else {
             return Err(Error::invalid(format!(
                 "model '{model_id}' is registered with a directory, whose files are put there by hand; register hf:organisation/name to fetch them"
@@ -106,13 +106,14 @@ impl Engine {
         let (sender, receiver) = sync_channel(1);
         let fetch = Fetch {
             repository,
-            settings,
+            settings: Arc::clone(&call.settings),
             cancel: cancel.clone(),
             progress: Arc::clone(&progress),
             root: files::directory(),
         };
-        let outside = Arc::clone(&self.outside);
-        let _pending = self.workers.run(&share, &cancel, move || {
+        let requester = &self.remote.requester;
+        let outside = Arc::clone(&requester.outside);
+        let _pending = requester.workers.run(&share, &cancel, move || {
             // Nobody listening any more is no failure.
             let _ = sender.send(panics::catch(|| fetch.run(&outside.client)));
             Ok(())

@@ -1,0 +1,242 @@
+//! Models in this process, as the engine calls them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{json, Value};
+
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::host::current_account;
+use mysql_ml_base::interrupt::{CancelToken, Interrupt};
+use mysql_ml_base::memory::{Held, Reservation};
+use mysql_ml_base::role::Role;
+use mysql_ml_local::batcher::{Batcher, Caller};
+use mysql_ml_local::loaded::{stamp, Entry, Key, Loaded};
+use mysql_ml_local::turn::Turn;
+use mysql_ml_local::{self as local, files, Architecture, EmbedOptions, LocalModel};
+
+use super::{encoded, Embed, Generate};
+use crate::catalog::local_place::Place;
+use crate::catalog::model::{Backend, Model, ProviderId};
+use crate::catalog::settings::Settings;
+use crate::engine::call::{Call, Input};
+use crate::engine::store::Routine;
+use crate::engine::Engine;
+use crate::providers::chat::GenerateOptions;
+use crate::providers::usage::Usage;
+
+/// How long `ml_load_model` waits for a model.
+const LOAD_WITHIN: Duration = Duration::from_secs(3600);
+
+/// Tokens of an answer where nobody says how many.
+const MAX_TOKENS: u64 = 256;
+
+/// The models in memory and the threads that compute with them.
+#[derive(Default)]
+pub(in crate::engine) struct Local {
+    loaded: Loaded,
+    batcher: Batcher,
+}
+
+fn key(model: &Model) -> Result<Key> {
+    let architecture = match model.speaks {
+        ProviderId::BertLocal => Architecture::Bert,
+        ProviderId::ClipLocal => Architecture::Clip,
+        ProviderId::T5Local => Architecture::T5,
+        ProviderId::StaticLocal => Architecture::Static,
+        other => return Err(Error::internal(format!("provider {} has no local models", other.as_str()))),
+    };
+    Ok(Key { architecture, directory: Place::of(model)?.directory() })
+}
+
+/// Whose call it is. Accounts share the threads.
+fn caller(settings: &Settings) -> Caller {
+    let threads = match settings.local_threads {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get).div_ceil(2),
+        n => n,
+    };
+    Caller { account: current_account().map(|a| a.to_string()).unwrap_or_default(), threads }
+}
+
+fn embed_options(model: &Model, role: Role) -> EmbedOptions {
+    EmbedOptions {
+        role,
+        truncate: model.options.truncate == Some(true),
+        dimensions: model.options.dimensions.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+    }
+}
+
+impl Local {
+    /// The model in memory, loaded if need be until `deadline`.
+    fn entry(&self, call: &Call, deadline: Instant, interrupt: &dyn Interrupt) -> Result<Arc<Entry>> {
+        let model = call.model();
+        let loaded = self.loaded.get(&key(model)?, call.settings.local_memory, deadline, interrupt);
+        loaded.map_err(|e| match (e.kind(), Place::of(model)) {
+            (Kind::NotFound, Ok(Place::Repository(repository))) => {
+                let directory = files::directory().join(repository.directory());
+                Error::new(
+                    Kind::NotFound,
+                    format!(
+                        "{}; CALL mysql.ml_fetch_model('{}') fetches it, or put the files of {} into {} by hand",
+                        e.message().split(';').next().unwrap_or_default(),
+                        model.model_id,
+                        repository.id,
+                        directory.display()
+                    ),
+                )
+            }
+            _ => e,
+        })
+    }
+
+    /// A text that changes when the model's files do, part of the key of its embeddings in the caches; empty for models
+    /// elsewhere.
+    pub fn stamp(&self, model: &Model) -> String {
+        let Ok(key) = key(model) else { return String::new() };
+        self.loaded.stamp(&key).unwrap_or_else(|| stamp(&key.directory))
+    }
+
+    /// Embeds many texts on the threads of models; `done` gets a result for each, in their order, on one of them.
+    pub fn embed_batch(
+        &self,
+        call: &Call,
+        texts: Vec<Arc<str>>,
+        role: Role,
+        cancel: &CancelToken,
+        done: impl FnOnce(Vec<Result<Vec<f32>>>) + Send + 'static,
+        interrupt: &dyn Interrupt,
+    ) -> Result<()> {
+        let entry = self.entry(call, Instant::now() + call.time(), interrupt)?;
+        let options = embed_options(call.model(), role);
+        self.batcher.embed(entry, texts, options, &caller(&call.settings), cancel.clone(), done)
+    }
+
+    /// Stops what nobody waits for any more.
+    pub fn sweep(&self) {
+        self.batcher.sweep();
+    }
+
+    /// The threads and models, as a JSON object.
+    pub fn status(&self) -> Value {
+        let (threads, waiting) = self.batcher.load();
+        json!({"threads": threads, "waiting": waiting, "models": self.loaded.status()})
+    }
+}
+
+impl Embed for Local {
+    fn embed(
+        &self,
+        call: &Call,
+        input: Input<'_>,
+        role: Role,
+        limit: Option<Instant>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Vec<u8>> {
+        let image = match input {
+            Input::Text(_) => None,
+            Input::Image(image) => Some(image.bytes()?.to_vec()),
+        };
+        let deadline = limit.unwrap_or_else(|| Instant::now() + call.time());
+        let entry = self.entry(call, deadline, interrupt)?;
+        call.meter.requested(false);
+        let (began, caller) = (Instant::now(), caller(&call.settings));
+        let vector = match (input, image) {
+            (Input::Image(_), Some(bytes)) => {
+                entry.used(1);
+                let compute = move |model: &dyn LocalModel, turn: &Turn| {
+                    let vector = model.embed_images(&[&bytes], turn)?.into_iter().next();
+                    vector.unwrap_or_else(|| Err(Error::internal("an image got no vector")))
+                };
+                self.batcher.call(entry, &caller, deadline, interrupt, compute)?
+            }
+            (Input::Text(text), _) => {
+                let options = embed_options(call.model(), role);
+                self.batcher.embed_one(entry, text, options, &caller, deadline, interrupt)?
+            }
+            (Input::Image(_), None) => return Err(Error::internal("an image without bytes")),
+        };
+        call.meter.answered(began.elapsed());
+        let bytes = encoded(call.model(), vector)?;
+        call.meter.used(1, Usage::default());
+        Ok(bytes)
+    }
+}
+
+impl Generate for Local {
+    fn generate(
+        &self,
+        call: &Call,
+        prompt: &str,
+        options: &GenerateOptions,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Held<String>> {
+        if options.system.is_some() {
+            return Err(Error::invalid("T5 takes no system; leave the option system out, or write it into the prompt"));
+        }
+        let options = local::GenerateOptions {
+            max_tokens: usize::try_from(options.max_tokens.unwrap_or(MAX_TOKENS)).unwrap_or(usize::MAX),
+            // The likeliest words, as this model's makers do; and so the same answer each time.
+            temperature: options.temperature.unwrap_or(0.0) as f32,
+            top_p: options.top_p.unwrap_or(1.0) as f32,
+            seed: options.seed.unwrap_or_else(|| fastrand::u64(..)),
+            truncate: call.model().options.truncate == Some(true),
+        };
+        let deadline = Instant::now() + call.time();
+        let entry = self.entry(call, deadline, interrupt)?;
+        call.meter.requested(false);
+        let began = Instant::now();
+        entry.used(1);
+        let prompt = prompt.to_owned();
+        let compute = move |model: &dyn LocalModel, turn: &Turn| model.generate(&prompt, &options, turn);
+        let answer = self.batcher.call(entry, &caller(&call.settings), deadline, interrupt, compute)?;
+        call.meter.answered(began.elapsed());
+        call.meter.used(0, Usage { input: Some(answer.tokens_in), output: Some(answer.tokens_out) });
+        Ok(Held::new(answer.text, Reservation::default()))
+    }
+}
+
+impl Engine {
+    /// A call of a model that runs in this process, and where its files are; an error for another one.
+    pub(in crate::engine) fn local_call(
+        &self,
+        routine: Routine,
+        model_id: &str,
+        interrupt: &dyn Interrupt,
+    ) -> Result<(Call, Place)> {
+        let call = self.call(routine, model_id, interrupt)?;
+        if call.model().backend() != Backend::Local {
+            return Err(Error::invalid(format!(
+                "model '{model_id}' is one of provider {} and does not run inside the server",
+                call.model().provider.as_str()
+            )));
+        }
+        let place = Place::of(call.model())?;
+        Ok((call, place))
+    }
+
+    /// Loads a model; what it is, as a JSON object.
+    pub fn load_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        let (call, place) = self.local_call(Routine::LOAD_MODEL, model_id, interrupt)?;
+        let began = Instant::now();
+        let entry = self
+            .local
+            .entry(&call, began + LOAD_WITHIN, interrupt)
+            .map_err(|e| e.context(&format!("model '{model_id}'")))?;
+        Ok(json!({
+            "model_id": model_id,
+            "directory": place.directory(),
+            "kind": entry.model.kind(),
+            "dimensions": entry.model.dimensions(),
+            "memory_bytes": entry.bytes(),
+            "ms": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
+        .to_string())
+    }
+
+    /// Takes a model out of memory; 1 if it was there.
+    pub fn unload_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        let (call, _) = self.local_call(Routine::UNLOAD_MODEL, model_id, interrupt)?;
+        let was_there = self.local.loaded.unload(&key(call.model())?, interrupt)?;
+        Ok(u8::from(was_there).to_string())
+    }
+}

@@ -1,0 +1,98 @@
+//! In a build without models in the process: their calls are refused.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use mysql_ml_base::error::Result;
+use mysql_ml_base::interrupt::{CancelToken, Interrupt};
+use mysql_ml_base::memory::Held;
+use mysql_ml_base::role::Role;
+
+use super::{Embed, Generate};
+use crate::catalog::model::Model;
+use crate::engine::call::{Call, Input};
+use crate::engine::store::Routine;
+use crate::engine::Engine;
+use crate::providers::chat::GenerateOptions;
+use crate::providers::local::no_local_models;
+
+/// No models.
+#[derive(Default)]
+pub(in crate::engine) struct Local;
+
+impl Local {
+    /// Nothing.
+    pub fn stamp(&self, _model: &Model) -> String {
+        String::new()
+    }
+
+    /// Refuses.
+    pub fn embed_batch(
+        &self,
+        _call: &Call,
+        _texts: Vec<Arc<str>>,
+        _role: Role,
+        _cancel: &CancelToken,
+        _done: impl FnOnce(Vec<Result<Vec<f32>>>) + Send + 'static,
+        _interrupt: &dyn Interrupt,
+    ) -> Result<()> {
+        Err(no_local_models())
+    }
+
+    /// Nothing to stop.
+    pub fn sweep(&self) {}
+
+    /// NULL.
+    pub fn status(&self) -> Value {
+        Value::Null
+    }
+}
+
+impl Embed for Local {
+    fn embed(
+        &self,
+        _call: &Call,
+        _input: Input<'_>,
+        _role: Role,
+        _limit: Option<Instant>,
+        _interrupt: &dyn Interrupt,
+    ) -> Result<Vec<u8>> {
+        Err(no_local_models())
+    }
+}
+
+impl Generate for Local {
+    fn generate(
+        &self,
+        _call: &Call,
+        _prompt: &str,
+        _options: &GenerateOptions,
+        _interrupt: &dyn Interrupt,
+    ) -> Result<Held<String>> {
+        Err(no_local_models())
+    }
+}
+
+impl Engine {
+    fn refuse(&self, routine: Routine, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        self.call(routine, model_id, interrupt)?;
+        Err(no_local_models())
+    }
+
+    /// Refuses.
+    pub fn load_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        self.refuse(Routine::LOAD_MODEL, model_id, interrupt)
+    }
+
+    /// Refuses.
+    pub fn unload_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        self.refuse(Routine::UNLOAD_MODEL, model_id, interrupt)
+    }
+
+    /// Refuses.
+    pub fn fetch_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        self.refuse(Routine::FETCH_MODEL, model_id, interrupt)
+    }
+}

@@ -1,0 +1,227 @@
+//! Models behind an endpoint: a request is made by the provider's code, sent, and its answer read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::memory::{Held, Reservation};
+use mysql_ml_base::role::Role;
+use mysql_ml_base::vector;
+
+use super::{encoded, must_not_be_zero, Embed, Generate};
+use crate::catalog::model::{Model, ModelType, ProviderId};
+use crate::engine::call::{Call, Input};
+use crate::engine::requester::{must_not_be_an_error, unpacked, Request, Requester};
+use crate::engine::store::Store;
+use crate::engine::tokens_in;
+use crate::engine::transforms::{call_output_function, call_request_functions, transform_functions};
+use crate::providers::chat::{Chat, GenerateOptions};
+use crate::providers::custom::Custom;
+use crate::providers::usage::{self, Usage};
+use crate::providers::{provider, Provider};
+
+/// What an image costs a budget of tokens, before the provider counts: Gemini's figure for a small one.
+const IMAGE_TOKENS: u64 = 258;
+
+/// More registrations than this are forgotten and learnt again.
+const MAX_LEARNT: usize = 4096;
+
+/// The shapes that endpoints want otherwise than their hosts let expect, by the fingerprint of the registration.
+#[derive(Default)]
+struct Learnt(Mutex<HashMap<[u8; 32], Chat>>);
+
+impl Learnt {
+    fn of(&self, fingerprint: &[u8; 32]) -> Option<Chat> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint).copied()
+    }
+
+    fn keep(&self, fingerprint: [u8; 32], chat: Chat) {
+        let mut learnt = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if learnt.len() >= MAX_LEARNT {
+            learnt.clear();
+        }
+        learnt.insert(fingerprint, chat);
+    }
+}
+
+/// All models behind endpoints.
+pub(in crate::engine) struct Remote {
+    pub requester: Arc<Requester>,
+    learnt: Learnt,
+}
+
+/// Who makes a model's requests and reads its answers. Transforms in a registration replace the provider's own shapes.
+pub(in crate::engine) fn api_of(model: &Model) -> &'static dyn Provider {
+    if model.input.is_some() {
+        &Custom
+    } else {
+        provider(model.speaks)
+    }
+}
+
+impl Remote {
+    /// Sends with `requester`.
+    pub fn new(requester: Arc<Requester>) -> Self {
+        Remote { requester, learnt: Learnt::default() }
+    }
+
+    fn store(&self) -> &dyn Store {
+        self.requester.store()
+    }
+
+    /// The model's answer to `body`, a JSON document.
+    pub fn predict(&self, call: &Call, body: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
+        check_json(body)?;
+        let request = provider(call.model().speaks).predict_request(call.model(), body)?;
+        let (headers, _) = call_request_functions(self.store(), call, None, body, interrupt)?;
+        let request = Request::new(call, headers, request, tokens_in(body))?;
+        self.requester.send(request, interrupt, |answer| {
+            let usage =
+                usage::of_answer(&answer.body).map_err(|e| crate::json::numbers::unreadable(&e, &answer.body))?;
+            // What a service of one's own means by a member called error is for its caller to say.
+            if call.model().speaks != ProviderId::Custom {
+                must_not_be_an_error(answer, call.model())?;
+            }
+            call.meter.used(0, usage);
+            let text = String::from_utf8(std::mem::take(&mut answer.body))
+                .map_err(|_| Error::response("the endpoint's answer is not valid UTF-8"))?;
+            Ok((Held::new(text, std::mem::take(&mut answer.share)), all_tokens(usage)))
+        })
+    }
+}
+
+impl Embed for Remote {
+    fn embed(
+        &self,
+        call: &Call,
+        input: Input<'_>,
+        role: Role,
+        limit: Option<Instant>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Vec<u8>> {
+        let model = call.model();
+        if let (Input::Image(image), true) = (input, model.input.is_some()) {
+            // Transforms in a registration see the image as a text.
+            let text = image.base64()?;
+            let _text = Reservation::take(text.len().saturating_mul(3), "the text")?;
+            return self.embed(call, Input::Text(&text), Role::Document, limit, interrupt);
+        }
+        let api = api_of(model);
+        let (input_fn, output_fn) = transform_functions(model);
+        let (headers, body, tokens) = match input {
+            Input::Text(text) => {
+                let (headers, body) = call_request_functions(self.store(), call, input_fn, text, interrupt)?;
+                let body = match body {
+                    Some(body) => body.into_bytes(),
+                    None => api.embedding_request(model, &[text], role)?,
+                };
+                (headers, body, tokens_in(text))
+            }
+            Input::Image(image) => {
+                let body = api.image_request(model, image)?;
+                let (headers, _) = call_request_functions(self.store(), call, None, "", interrupt)?;
+                (headers, body, IMAGE_TOKENS)
+            }
+        };
+        let mut request = Request::new(call, headers, body, tokens)?;
+        if let Some(limit) = limit {
+            request.deadline = request.deadline.min(limit);
+        }
+        if let (Some(output), Input::Text(_)) = (output_fn, input) {
+            let answer = self.requester.send(request, interrupt, |answer| {
+                must_not_be_an_error(answer, model)?;
+                Ok((std::mem::take(&mut answer.body), None))
+            })?;
+            call.meter.used(1, Usage::default());
+            let vector = vector::from_bytes(&call_output_function(self.store(), call, output, &answer, interrupt)?);
+            must_not_be_zero(&vector)?;
+            return encoded(model, vector);
+        }
+        self.requester.send(request, interrupt, |answer| {
+            let _unpacked = unpacked(&answer.body)?;
+            let read = match input {
+                Input::Text(_) => api.read_embeddings(model, &answer.body, 1)?,
+                Input::Image(_) => api.read_image_embedding(model, &answer.body)?,
+            };
+            call.meter.used(1, Usage { input: read.tokens, output: None });
+            let vector = read.vectors.into_iter().next();
+            let vector = vector.ok_or_else(|| Error::response("the endpoint answered without a vector"))?;
+            must_not_be_zero(&vector)?;
+            Ok((encoded(model, vector)?, read.tokens))
+        })
+    }
+}
+
+impl Generate for Remote {
+    fn generate(
+        &self,
+        call: &Call,
+        prompt: &str,
+        options: &GenerateOptions,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Held<String>> {
+        let model = call.model();
+        let chat = match self.learnt.of(&model.fingerprint) {
+            Some(learnt) => learnt,
+            None => chat_of(model)?,
+        };
+        let ask = |chat: Chat, limit: Option<Instant>| -> Result<(Result<Held<String>>, Instant)> {
+            let body = chat.request(prompt, options)?;
+            let request = provider(model.speaks).predict_request(model, &body)?;
+            let (headers, _) = call_request_functions(self.store(), call, None, &body, interrupt)?;
+            let mut request = Request::new(call, headers, request, tokens_in(&body))?;
+            request.deadline = limit.unwrap_or(request.deadline);
+            let deadline = request.deadline;
+            let answered = self.requester.send(request, interrupt, |answer| {
+                // Tokens are spent whether the answer is of use or not.
+                let usage =
+                    usage::of_answer(&answer.body).map_err(|e| crate::json::numbers::unreadable(&e, &answer.body))?;
+                call.meter.used(0, usage);
+                let _unpacked = unpacked(&answer.body)?;
+                Ok((Held::new(chat.read(&answer.body)?, std::mem::take(&mut answer.share)), all_tokens(usage)))
+            });
+            Ok((answered, deadline))
+        };
+        let (answered, deadline) = ask(chat, None)?;
+        // A gateway hides which model is behind it, and so by which name it wants the limit of tokens.
+        let other = answered.as_ref().err().filter(|_| options.max_tokens.is_some());
+        let Some(other) = other.and_then(|error| chat.with_other_limit(error)) else { return answered };
+        let (again, _) = ask(other, Some(deadline))?;
+        match &again {
+            Err(error) if other.with_other_limit(error).is_some() => answered,
+            _ => {
+                self.learnt.keep(model.fingerprint, other);
+                again
+            }
+        }
+    }
+}
+
+/// The tokens of an answer, of the request and the text together.
+fn all_tokens(usage: Usage) -> Option<u64> {
+    match (usage.input, usage.output) {
+        (None, None) => None,
+        (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
+    }
+}
+
+/// Checks that a request body is JSON, without building it.
+fn check_json(body: &str) -> Result<()> {
+    serde_json::from_str::<serde::de::IgnoredAny>(body)
+        .map(|_| ())
+        .map_err(|e| Error::invalid(format!("request_body is not valid JSON: {e}")))
+}
+
+/// How a model is asked for a text; an error where the library does not know.
+fn chat_of(model: &Model) -> Result<Chat> {
+    let generates = matches!(model.model_type, ModelType::Llm | ModelType::Generic);
+    provider(model.speaks).chat(model).filter(|_| generates && model.input.is_none()).ok_or_else(|| {
+        Error::invalid(format!(
+            "how a model of provider {} and model_type {} is asked for a text is not known; call ml_predict_row with its own JSON",
+            model.provider.as_str(),
+            model.model_type.as_str()
+        ))
+    })
+}

@@ -1,0 +1,195 @@
+//! Where an embedding is looked for before it is computed: in memory, with another session that is asking for the same, on
+//! disk. And how embeddings are removed from there.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use serde_json::{json, Value};
+use sha2::{Digest, Sha256};
+
+use mysql_ml_base::account::Account;
+use mysql_ml_base::error::Result;
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::role::Role;
+
+use super::call::{Call, Input};
+use super::single_flight::{Origin, SingleFlight};
+use crate::cache::disk::DiskCache;
+use crate::cache::memory::{EmbeddingCache, Kept, Key, MemoryCache};
+use crate::catalog::model::{Backend, ProviderId};
+use crate::registration::endpoint_url::cloud_of;
+
+/// Stands in a key where texts have their role.
+const IMAGE: u8 = 2;
+
+/// The embeddings that are kept or under way.
+#[derive(Default)]
+pub(super) struct CachedEmbeddings {
+    memory: MemoryCache,
+    pub disk: DiskCache,
+    /// By account too: who leads may be waiting for a place of its account's share.
+    under_way: SingleFlight<(Account, Key, u64), Arc<[u8]>>,
+    /// Counts clears. What was asked for before one is not kept after it, nor given to those who ask after it. Read
+    /// while something is put into the caches.
+    epoch: RwLock<u64>,
+}
+
+/// An embedding that is asked for.
+pub(super) struct Wanted {
+    key: Key,
+    /// Clears before it was asked for.
+    epoch: u64,
+    model_id: Arc<str>,
+    memory: Option<EmbeddingCache>,
+    /// What is computed sooner than looked up on disk is not kept there.
+    on_disk: bool,
+}
+
+impl CachedEmbeddings {
+    /// What is asked for: the embedding of `input`. `stamp`: what changes with the files of a model in this process.
+    pub fn wanted(&self, call: &Call, input: Input<'_>, role: Role, stamp: impl FnOnce() -> String) -> Result<Wanted> {
+        let fingerprint = fingerprint(call, stamp);
+        let key = match input {
+            Input::Text(text) => Key::new(&fingerprint, role as u8, text),
+            Input::Image(image) => Key::new(&fingerprint, IMAGE, &image.digest()),
+        };
+        Ok(Wanted {
+            key,
+            epoch: *self.epoch.read().unwrap_or_else(PoisonError::into_inner),
+            model_id: call.model().model_id.as_str().into(),
+            memory: self.memory.sized(call.settings.cache_memory),
+            on_disk: call.model().backend() != Backend::Dummy,
+        })
+    }
+
+    /// The vector, from wherever it is had soonest; `compute` is given the latest deadline where this call has waited
+    /// for another session's request.
+    pub fn get(
+        &self,
+        wanted: &Wanted,
+        account: impl FnOnce() -> Result<Account>,
+        call: &Call,
+        interrupt: &dyn Interrupt,
+        compute: impl Fn(Option<Instant>) -> Result<Vec<u8>>,
+    ) -> Result<Arc<[u8]>> {
+        if let Some(hit) = self.in_memory(wanted) {
+            call.meter.hit();
+            return Ok(hit);
+        }
+        if !wanted.on_disk {
+            let vector: Arc<[u8]> = compute(None)?.into();
+            self.keep(wanted, &vector, false);
+            return Ok(vector);
+        }
+        let mut leads = false;
+        let flight = (account()?, wanted.key, wanted.epoch);
+        let shared = self.under_way.share(&flight, call.time(), interrupt, |limit| {
+            leads = true;
+            // Another call may have ended between the look into memory and now.
+            if let Some(hit) = self.in_memory(wanted) {
+                call.meter.hit();
+                return Ok(hit);
+            }
+            let deadline = limit.unwrap_or_else(|| Instant::now() + call.time());
+            if let Some(vector) = self.disk.get(&wanted.key, interrupt, deadline)? {
+                call.meter.disk_hit();
+                self.keep(wanted, &vector, false);
+                return Ok(vector);
+            }
+            let vector: Arc<[u8]> = compute(limit)?.into();
+            self.keep(wanted, &vector, true);
+            Ok(vector)
+        });
+        match shared {
+            Ok((vector, Origin::Own)) => Ok(vector),
+            Ok((vector, Origin::Shared)) => {
+                call.meter.shared();
+                Ok(vector)
+            }
+            Err(error) if leads => Err(error),
+            Err(error) => call.counted(Err(error)),
+        }
+    }
+
+    /// What is there of one of many texts.
+    pub fn get_kept(&self, wanted: &Wanted, call: &Call, interrupt: &dyn Interrupt) -> Result<Option<Arc<[u8]>>> {
+        if let Some(hit) = self.in_memory(wanted) {
+            call.meter.hit();
+            return Ok(Some(hit));
+        }
+        if !wanted.on_disk {
+            return Ok(None);
+        }
+        let found = self.disk.get(&wanted.key, interrupt, Instant::now() + call.settings.timeout)?;
+        if let Some(vector) = &found {
+            call.meter.disk_hit();
+            self.keep(wanted, vector, false);
+        }
+        Ok(found)
+    }
+
+    fn in_memory(&self, wanted: &Wanted) -> Option<Arc<[u8]>> {
+        let hit = wanted.memory.as_ref()?.get(&wanted.key)?;
+        self.disk.touch(&wanted.key);
+        Some(hit.vector)
+    }
+
+    /// Keeps a vector that was computed.
+    pub fn keep_computed(&self, wanted: &Wanted, vector: &Arc<[u8]>) {
+        self.keep(wanted, vector, wanted.on_disk);
+    }
+
+    /// Keeps a vector, unless something was cleared since it was asked for.
+    fn keep(&self, wanted: &Wanted, vector: &Arc<[u8]>, on_disk: bool) {
+        let epoch = self.epoch.read().unwrap_or_else(PoisonError::into_inner);
+        if *epoch != wanted.epoch {
+            return;
+        }
+        if on_disk {
+            self.disk.put(wanted.key, &wanted.model_id, vector);
+        }
+        if let Some(memory) = &wanted.memory {
+            memory.insert(wanted.key, Kept { model: Arc::clone(&wanted.model_id), vector: Arc::clone(vector) });
+        }
+    }
+
+    /// Removes a model's embeddings from memory and disk, or with `None` all; returns how many there were.
+    pub fn clear(&self, model_id: Option<&str>, interrupt: &dyn Interrupt) -> Result<u64> {
+        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) += 1;
+        // The disk first: until it is done a lookup may bring an embedding from there into memory.
+        let in_memory = self.memory.keys_of(model_id, interrupt)?;
+        let removed = self.disk.clear(model_id, in_memory, interrupt);
+        self.memory.remove(model_id, interrupt)?;
+        removed
+    }
+
+    /// Entries, bytes, and how the disk is.
+    pub fn status(&self) -> Value {
+        let (entries, bytes) = self.memory.size();
+        json!({"entries": entries, "bytes": bytes, "disk": self.disk.status()})
+    }
+}
+
+/// What decides a model's answers: its registration; for some the cloud project that the settings name; of one inside
+/// the server its files, of which `stamp` tells.
+fn fingerprint(call: &Call, stamp: impl FnOnce() -> String) -> [u8; 32] {
+    let model = call.model();
+    if model.backend() == Backend::Local {
+        let mut hash = Sha256::new();
+        hash.update(model.fingerprint);
+        hash.update(stamp());
+        return hash.finalize().into();
+    }
+    if model.speaks != ProviderId::Google {
+        return model.fingerprint;
+    }
+    let cloud = cloud_of(model, &call.settings);
+    let mut hash = Sha256::new();
+    hash.update(model.fingerprint);
+    for part in [cloud.project, cloud.location] {
+        hash.update([u8::from(part.is_some())]);
+        hash.update(part.unwrap_or_default());
+        hash.update([0]);
+    }
+    hash.finalize().into()
+}

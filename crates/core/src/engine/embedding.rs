@@ -1,0 +1,122 @@
+//! `ml_embedding`, `ml_image_embedding`: the vector of a text or an image.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::memory::Reservation;
+use mysql_ml_base::role::Role;
+
+use super::cached::Wanted;
+use super::call::{Call, Input};
+use super::store::Routine;
+use super::Engine;
+use crate::catalog::model::{Model, ModelType, ProviderId};
+use crate::providers::image::Image;
+use crate::providers::provider;
+
+impl Engine {
+    /// The vector of `text`, as the bytes of a VECTOR. `function` is the one that was called, on whose stored routine
+    /// the caller needs EXECUTE.
+    pub fn embedding(
+        &self,
+        function: Routine,
+        model_id: &str,
+        text: &str,
+        role: Role,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Arc<[u8]>> {
+        let call = self.call_beside(function, model_id, text, interrupt)?;
+        must_embed(call.model())?;
+        self.embedded(&call, Input::Text(text), role, interrupt)
+    }
+
+    /// The vector of an image, as the bytes of a VECTOR.
+    pub fn image_embedding(&self, model_id: &str, image: &Image, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
+        let call = self.call(Routine::IMAGE_EMBEDDING, model_id, interrupt)?;
+        must_embed_images(call.model())?;
+        self.embedded(&call, Input::Image(image), Role::Document, interrupt)
+    }
+
+    fn embedded(&self, call: &Call, input: Input<'_>, role: Role, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
+        call.meter.called();
+        let wanted = self.wanted(call, input, role)?;
+        let compute = |limit| self.embed(call, input, role, limit, interrupt);
+        let vector = self.embeddings.get(&wanted, || self.store.caller(), call, interrupt, compute);
+        vector.map_err(|e| e.context(&format!("model '{}'", call.model().model_id)))
+    }
+
+    /// What is asked for of the caches.
+    pub(super) fn wanted(&self, call: &Call, input: Input<'_>, role: Role) -> Result<Wanted> {
+        self.embeddings.wanted(call, input, role, || self.local.stamp(call.model()))
+    }
+
+    /// The vector as it is computed, without the caches; an error is counted. `limit`: latest deadline; set when this
+    /// call has already waited for another session's request.
+    pub(super) fn embed(
+        &self,
+        call: &Call,
+        input: Input<'_>,
+        role: Role,
+        limit: Option<Instant>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Vec<u8>> {
+        let text = match input {
+            Input::Text(text) => text,
+            Input::Image(_) => "an image",
+        };
+        let _text = Reservation::take(text.len().saturating_mul(3), "the text")?;
+        let vector = self.embedder(call.model()).embed(call, input, role, limit, interrupt);
+        let vector = vector.and_then(|bytes| check_width(&bytes, call.model().options.dimensions).map(|()| bytes));
+        call.counted(vector).map_err(|error| of_text(error, text))
+    }
+}
+
+/// An error for a model that does not embed.
+pub fn must_embed(model: &Model) -> Result<()> {
+    if model.model_type.embeds() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "model '{}' has model_type {}; call ml_predict_row, or register it as text_embedding",
+        model.model_id,
+        model.model_type.as_str()
+    )))
+}
+
+/// An error for a vector of another width than the model's option says.
+pub(super) fn check_width(bytes: &[u8], wanted: Option<u64>) -> Result<()> {
+    match wanted {
+        Some(wanted) if bytes.len() as u64 != wanted * 4 => Err(Error::response(format!(
+            "the model answered with {} dimensions, but the model's option dimensions is {wanted}; correct one of them",
+            bytes.len() / 4
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The error of a text that the provider refused, with what is the matter where that is plain.
+pub(super) fn of_text(error: Error, text: &str) -> Error {
+    match error.kind() {
+        Kind::Provider(400 | 422) if text.trim().is_empty() => Error::new(
+            error.kind(),
+            format!("{}; the text is empty: leave such rows out, or give NULL with NULLIF(text, '')", error.message()),
+        ),
+        _ => error,
+    }
+}
+
+/// An error for a model that embeds no images.
+fn must_embed_images(model: &Model) -> Result<()> {
+    let custom = model.speaks == ProviderId::Custom && model.model_type.embeds();
+    if custom || (model.model_type == ModelType::MultimodalEmbedding && provider(model.speaks).abilities().image) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "model '{}' of provider {} has model_type {}, which embeds no images; register one of model_type multimodal_embedding",
+        model.model_id,
+        model.provider.as_str(),
+        model.model_type.as_str()
+    )))
+}

@@ -1,0 +1,45 @@
+//! `ml_predict_row`: the model's own JSON in, its own JSON out.
+
+use mysql_ml_base::account::Account;
+use mysql_ml_base::error::Result;
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::memory::{Held, Reservation};
+
+use super::store::Routine;
+use super::Engine;
+use crate::catalog::model::ProviderId;
+use crate::providers::google::target;
+use crate::registration::endpoint_url::{cloud_of, url_of};
+use crate::registration::Registration;
+
+impl Engine {
+    /// The model's answer to `body`, a JSON document.
+    pub fn predict(&self, model_id: &str, body: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
+        let _body = Reservation::take(body.len().saturating_mul(2), "request_body")?;
+        let call = self.call_beside(Routine::PREDICT_ROW, model_id, body, interrupt)?;
+        call.meter.called();
+        call.counted(self.remote.predict(&call, body, interrupt)).map_err(|e| e.context(&format!("model '{model_id}'")))
+    }
+
+    /// The URL that a registration with these arguments would be called at.
+    pub fn request_url(
+        &self,
+        registration: &Registration,
+        location: Option<&str>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<String> {
+        let settings = self.settings(interrupt)?;
+        let mut model = registration.to_model(None, Account::library(), "")?;
+        model.options.location = location.map(str::to_owned);
+        let mut cloud = cloud_of(&model, &settings);
+        if model.speaks == ProviderId::Google && target::needs_project(&model) && cloud.project.is_none() {
+            let known = cloud.clone();
+            cloud = self.remote.requester.outside(&settings, interrupt, move |credentials, http| {
+                let mut cloud = known;
+                credentials.google().complete(&mut cloud, None, http)?;
+                Ok(cloud)
+            })?;
+        }
+        url_of(&model, &cloud).map(String::from)
+    }
+}

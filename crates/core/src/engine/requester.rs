@@ -1,0 +1,306 @@
+//! Sends a request: paced, authorized, tried again where that helps, all under one deadline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use secrecy::{ExposeSecret, SecretString};
+use ureq::http::HeaderName;
+
+use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::interrupt::{CancelToken, Interrupt, POLL};
+use mysql_ml_base::memory::Reservation;
+use mysql_ml_base::shares::Share;
+use mysql_ml_base::workers::{Config, Workers};
+
+use super::attempt::{failure_in, settle, settle_same_key, settle_unsent, Rejected, Tried, Unanswered};
+use super::call::Call;
+use super::meter::counted_as;
+use super::rate_limit::{Budget, Outcome, RateLimiters};
+use super::store::Store;
+use super::target::Target;
+use super::transforms::read_headers;
+use crate::catalog::model::{Model, ModelType, ProviderId};
+use crate::catalog::settings::Settings;
+use crate::credentials::keyring::Keyring;
+use crate::credentials::{Credentials, Http};
+use crate::http::tidy::tidy;
+use crate::http::{self, dressed, redact, Answer, Client, Method, Tries};
+use crate::registration::endpoint_url::google_hosts;
+
+/// Requests in progress at once. One model has a quarter for each account, half for all; more queue until their deadline.
+const MAX_HTTP_THREADS: usize = 1024;
+
+/// Requests that wait for a thread.
+const MAX_WAITING_REQUESTS: usize = 8192;
+
+/// How much longer than its deadline a call is waited for, so that the worker's own error is the one shown.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What every try of a request needs.
+pub(super) struct Request {
+    /// The call it is part of.
+    pub call: Call,
+    /// Headers that its header function made.
+    pub headers: Vec<(HeaderName, SecretString)>,
+    /// The body.
+    pub body: Arc<[u8]>,
+    /// The memory of the body.
+    _share: Reservation,
+    /// When it must be answered.
+    pub deadline: Instant,
+    /// The tokens it may cost, for the budget.
+    pub tokens: u64,
+}
+
+impl Request {
+    /// A request of `call`, whose time begins now. `header_json`: what its header function returned.
+    pub fn new(call: &Call, header_json: Option<String>, body: Vec<u8>, tokens: u64) -> Result<Self> {
+        let share = Reservation::take(body.len().saturating_mul(2), "the request")?;
+        Self::within(share, call, header_json, body, tokens)
+    }
+
+    /// The same, with memory that was taken for it.
+    pub fn within(
+        mut share: Reservation,
+        call: &Call,
+        header_json: Option<String>,
+        body: Vec<u8>,
+        tokens: u64,
+    ) -> Result<Self> {
+        // It is copied once, out of the buffer it was written into.
+        let body: Arc<[u8]> = body.into();
+        share.shrink_to(body.len());
+        Ok(Request {
+            headers: header_json.as_deref().map(read_headers).transpose()?.unwrap_or_default(),
+            body,
+            _share: share,
+            deadline: Instant::now() + call.time(),
+            tokens,
+            call: call.clone(),
+        })
+    }
+}
+
+/// What a request reaches outside of the process; shared with the workers.
+pub(super) struct Outside {
+    pub client: Client,
+    pub credentials: Credentials,
+}
+
+/// Sends requests, on threads of its own.
+pub(super) struct Requester {
+    store: Arc<dyn Store>,
+    pub outside: Arc<Outside>,
+    pub workers: Workers,
+    pub limiters: RateLimiters,
+}
+
+impl Requester {
+    /// For the accounts that `store` names, with the keyring of this process.
+    pub fn new(store: Arc<dyn Store>, keyring: Box<dyn Keyring>) -> Self {
+        Requester {
+            store,
+            outside: Arc::new(Outside { client: Client::default(), credentials: Credentials::new(keyring) }),
+            workers: Workers::new(Config {
+                name: "mysql_ml-http",
+                max_threads: MAX_HTTP_THREADS,
+                max_waiting: MAX_WAITING_REQUESTS,
+                idle: Duration::from_secs(10),
+                stack: 2 << 20,
+                on_start: || Ok(()),
+                on_stop: || {},
+            }),
+            limiters: RateLimiters::default(),
+        }
+    }
+
+    /// The registry.
+    pub fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    /// The share that work of the account in force with a model has of threads and other places, here and for models
+    /// inside the server: one account's slow model holds up neither its other models nor other accounts.
+    pub fn share(&self, model: &Model) -> Result<Share> {
+        let account = self.store.caller()?.to_string().into();
+        Ok(Share { account: Some(account), source: Some(format!("model '{}'", counted_as(model)).into()) })
+    }
+
+    /// Sends a request and waits for its answer, of which `read` says how many tokens it cost. An answer that cannot be
+    /// read and in which an error stands is a failure as if it had come with that error's status.
+    pub fn send<T>(
+        &self,
+        request: Request,
+        interrupt: &dyn Interrupt,
+        read: impl Fn(&mut Answer) -> Result<(T, Option<u64>)>,
+    ) -> Result<T> {
+        let request = Arc::new(request);
+        let call = &request.call;
+        let budget = Budget::of(&call.model().options);
+        let mut tries = Tries::new(request.deadline, call.max_retries());
+        let limiter = self.limiters.of(&call.model().fingerprint);
+        call.meter.paced_by(&limiter);
+        let mut rejected: Option<Rejected> = None;
+        let mut sent = false;
+        loop {
+            let permit = limiter.enter(budget, request.tokens, request.deadline, interrupt)?;
+            call.meter.requested(sent);
+            sent = true;
+            let again = tries.made() > 0 || rejected.is_some();
+            let (failure, key) = match self.try_once(&request, rejected.as_ref().map(|r| r.key.clone()), interrupt)? {
+                Tried::Answered(mut answer, latency) => {
+                    call.meter.answered(latency);
+                    let result = read(&mut answer);
+                    match result.as_ref().err().and_then(|e| failure_in(&answer, e)) {
+                        Some(failure) => (failure, None),
+                        None => {
+                            let tokens = result.as_ref().ok().and_then(|(_, tokens)| *tokens);
+                            permit.finish(&Outcome::Answered { tokens, pause: answer.pause });
+                            return result.map(|(value, _)| value);
+                        }
+                    }
+                }
+                Tried::Unsent(error) => return Err(settle_unsent(error, permit, call, again)),
+                Tried::SameKey => return Err(settle_same_key(permit, call, rejected)),
+                Tried::Failed(failure, key) => (failure.within(call.time()), key),
+            };
+            let limited = failure.is_rate_limit();
+            match settle(failure, key, permit, call, (tries.made(), again), rejected.as_ref()) {
+                Unanswered::WithNewKey(key) => rejected = Some(key),
+                Unanswered::Useless(error) => return Err(error),
+                Unanswered::Failed(failure) => {
+                    let wait = tries.next(failure)?;
+                    // The limiter holds back everybody for what a rate limit asks; other failures concern this call only.
+                    if !limited {
+                        sleep(wait, interrupt)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One try, on a worker.
+    fn try_once(
+        &self,
+        request: &Arc<Request>,
+        rejected: Option<SecretString>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Tried> {
+        let cancel = CancelToken::default();
+        let share = self.share(request.call.model())?;
+        let pending = {
+            let (outside, request, token) = (Arc::clone(&self.outside), Arc::clone(request), cancel.clone());
+            self.workers.run(&share, &cancel, move || exchange(&outside, &request, rejected.as_ref(), &token))?
+        };
+        let result = pending.wait(interrupt, request.deadline + GRACE);
+        if result.is_err() {
+            // Nobody waits any more: the worker and the connection are free again within its next slice.
+            cancel.cancel();
+        }
+        result
+    }
+
+    /// Runs `work` on a worker, with what is needed to ask services for credentials.
+    pub(super) fn outside<T: Send + 'static>(
+        &self,
+        settings: &Arc<Settings>,
+        interrupt: &dyn Interrupt,
+        work: impl FnOnce(&Credentials, &Http<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let cancel = CancelToken::default();
+        let deadline = Instant::now() + settings.timeout;
+        let share = Share { account: Some(self.store.caller()?.to_string().into()), source: None };
+        let pending = {
+            let (outside, settings, token) = (Arc::clone(&self.outside), Arc::clone(settings), cancel.clone());
+            self.workers.run(&share, &cancel, move || {
+                let http = Http {
+                    client: &outside.client,
+                    settings: &settings,
+                    cancel: &token,
+                    deadline,
+                    hosts: google_hosts(),
+                };
+                work(&outside.credentials, &http)
+            })?
+        };
+        let result = pending.wait(interrupt, deadline + GRACE);
+        if result.is_err() {
+            cancel.cancel();
+        }
+        result
+    }
+}
+
+/// An error for an answer that is nothing but an error: it becomes the failure that it tells of.
+pub(super) fn must_not_be_an_error(answer: &Answer, model: &Model) -> Result<()> {
+    let known = model.speaks != ProviderId::Custom && matches!(model.model_type, ModelType::Llm | ModelType::Reranking);
+    if dressed::is_error_alone(&answer.body, known) {
+        return Err(Error::response("the endpoint answered with an error"));
+    }
+    Ok(())
+}
+
+/// Sleeps on the statement's thread, listening.
+fn sleep(time: Duration, interrupt: &dyn Interrupt) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        interrupt.check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(POLL));
+    }
+}
+
+/// The memory that an answer takes at most when it is read: what is between its commas, its strings, and some words for
+/// every array, object and text.
+pub(super) fn unpacked(body: &[u8]) -> Result<Reservation> {
+    let (mut commas, mut values) = (0_usize, 0_usize);
+    for byte in body {
+        commas += usize::from(*byte == b',');
+        values += usize::from(matches!(byte, b'[' | b'{' | b'"'));
+    }
+    Reservation::take(
+        body.len().max(commas.saturating_mul(4)).saturating_add(values.saturating_mul(48)),
+        "reading the endpoint's answer",
+    )
+}
+
+/// One try, on a worker: finds its target, sends, reads the bytes of the answer.
+pub(super) fn exchange(
+    outside: &Outside,
+    request: &Request,
+    rejected: Option<&SecretString>,
+    cancel: &CancelToken,
+) -> Result<Tried> {
+    mysql_ml_base::panics::injected_panic("request");
+    let (settings, model) = (&request.call.settings, request.call.model());
+    let http = Http { client: &outside.client, settings, cancel, deadline: request.deadline, hosts: google_hosts() };
+    let Target { url, headers, key } = match Target::of(&outside.credentials, request, rejected, &http) {
+        Ok(target) => target,
+        Err(error) => return Ok(Tried::Unsent(error)),
+    };
+    if let (Some(rejected), Some(key)) = (rejected, &key) {
+        if rejected.expose_secret() == key.expose_secret() {
+            return Ok(Tried::SameKey);
+        }
+    }
+    let body = Method::Json(Arc::clone(&request.body));
+    let mut call = http::Call::new(body, url, request.deadline, &settings.network);
+    call.headers = headers;
+    call.ca_file = model.options.ca_file.clone().unwrap_or_default();
+    call.proxy = model.options.proxy.clone().unwrap_or_default();
+    call.private.extend(key.clone());
+    call.private.extend(rejected.cloned());
+    let known = [model.model_id.as_str(), model.qualified_name.as_deref().unwrap_or_default()];
+    call.private.extend(redact::secrets_of_function(&request.headers, &known));
+    let started = Instant::now();
+    Ok(match outside.client.try_once(&call, &settings.network, cancel) {
+        Ok(mut answer) => {
+            answer.body = tidy(std::mem::take(&mut answer.body));
+            Tried::Answered(answer, started.elapsed())
+        }
+        Err(failure) => Tried::Failed(failure, key),
+    })
+}

@@ -1,0 +1,124 @@
+//! Where a request goes and what authorizes it: found on a worker before anything is sent, as each step may take its time:
+//! a secret's file on a mount that hangs, a token to be fetched.
+
+use secrecy::{ExposeSecret, SecretString};
+use ureq::http::{header, HeaderName};
+use url::Url;
+
+use mysql_ml_base::error::{cut, Error, Kind, Result};
+
+use super::requester::Request;
+use crate::catalog::model::{AuthType, ProviderId};
+use crate::credentials::{Credentials, Http};
+use crate::providers::google::target;
+use crate::providers::{provider, KeyHeader};
+use crate::registration::endpoint_url::{cloud_of, google_hosts, url_of};
+
+/// Where one try goes, and with what.
+pub(super) struct Target {
+    pub url: Url,
+    /// All headers; values are secret.
+    pub headers: Vec<(HeaderName, SecretString)>,
+    /// The key among them; `None` where the model has none or its header function sends its own.
+    pub key: Option<SecretString>,
+}
+
+impl Target {
+    /// The target of a request. `rejected`: a key that the provider did not accept; it is read anew.
+    pub fn of(
+        credentials: &Credentials,
+        request: &Request,
+        rejected: Option<&SecretString>,
+        http: &Http<'_>,
+    ) -> Result<Self> {
+        let url = url(credentials, request, http)?;
+        let (headers, key) = headers(credentials, request, &url, rejected, http)?;
+        Ok(Target { url, headers, key })
+    }
+}
+
+/// The credentials document of a model that has a Google identity of its own.
+fn document(credentials: &Credentials, request: &Request, http: &Http<'_>) -> Result<Option<SecretString>> {
+    let secret = match (request.call.resolved.model.auth_type, &request.call.resolved.secret) {
+        (Some(AuthType::ServiceAgentIam), Some(secret)) => secret,
+        _ => return Ok(None),
+    };
+    credentials.document(&secret.path, http).map(Some)
+}
+
+/// The model's URL; what it lacks of a Google project is asked of the credentials.
+fn url(credentials: &Credentials, request: &Request, http: &Http<'_>) -> Result<Url> {
+    let model = &request.call.resolved.model;
+    let mut cloud = cloud_of(model, http.settings);
+    if model.speaks == ProviderId::Google && target::needs_project(model) {
+        credentials.google().complete(&mut cloud, document(credentials, request, http)?.as_ref(), http)?;
+    }
+    let url = url_of(model, &cloud)?;
+    if let Some(secret) = &request.call.resolved.secret {
+        secret.check_url(&url)?;
+    }
+    Ok(url)
+}
+
+/// All headers, and the key among them. What the header function made comes first, then the model's options, then the
+/// provider's own.
+#[allow(clippy::type_complexity)]
+fn headers(
+    credentials: &Credentials,
+    request: &Request,
+    url: &Url,
+    rejected: Option<&SecretString>,
+    http: &Http<'_>,
+) -> Result<(Vec<(HeaderName, SecretString)>, Option<SecretString>)> {
+    let model = &request.call.resolved.model;
+    let api = provider(model.speaks);
+    let mut headers = request.headers.clone();
+    let mut add = |name: &str, value: SecretString| -> Result<bool> {
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| Error::invalid(format!("'{}' is not a header name; correct it", cut(name, 60))))?;
+        if headers.iter().any(|(present, _)| *present == name) {
+            return Ok(false);
+        }
+        headers.push((name, value));
+        Ok(true)
+    };
+    for (name, value) in &model.options.headers {
+        add(name, value.clone().into())?;
+    }
+    for (name, value) in api.headers(model) {
+        add(name, value.into())?;
+    }
+    let key = match (model.auth_type, &request.call.resolved.secret) {
+        (Some(AuthType::SecretManager), Some(secret)) => {
+            // A header function that authorizes the request itself is not second-guessed.
+            if request.headers.iter().any(|(name, _)| *name == header::AUTHORIZATION) {
+                return Ok((headers, None));
+            }
+            let key = credentials.secret(&secret.path, rejected, http)?;
+            let added = match api.key_header(url) {
+                KeyHeader::Bearer => {
+                    add(header::AUTHORIZATION.as_str(), format!("Bearer {}", key.expose_secret()).into())?
+                }
+                KeyHeader::Named(name) => add(name, key.clone())?,
+            };
+            added.then_some(key)
+        }
+        (Some(AuthType::ServiceAgentIam), _) => {
+            if !google_hosts().may_have_token(url) {
+                return Err(Error::new(
+                    Kind::Denied,
+                    "the server's Google identity is sent to Vertex AI, the Gemini API and Discovery Engine only; correct model_request_url",
+                ));
+            }
+            let document = document(credentials, request, http)?;
+            let token = credentials.google().token(document.as_ref(), rejected, http)?;
+            if let Some((name, value)) = token.quota_header() {
+                add(name.as_str(), value)?;
+            }
+            let bearer = format!("Bearer {}", token.value.expose_secret());
+            add(header::AUTHORIZATION.as_str(), bearer.into())?.then_some(token.value)
+        }
+        _ => None,
+    };
+    Ok((headers, key))
+}
