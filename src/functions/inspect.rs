@@ -9,7 +9,7 @@ use crate::server::sql::check_may_execute;
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_core::catalog::model::ProviderId;
-use mysql_ml_core::providers::provider;
+use mysql_ml_core::providers::table::provider;
 use mysql_ml_core::registration::Registration;
 
 command! {

@@ -5,6 +5,7 @@
 use super::command::{command, required};
 use crate::registry::engine::engine;
 use crate::registry::sql_store;
+use crate::server::error_numbers::ER_PROCACCESS_DENIED;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_core::engine::Engine;
 use mysql_ml_core::registration::{Registration, PARAMETERS};
@@ -26,8 +27,6 @@ fn changing(change: impl FnOnce(&Engine) -> Result<()>) -> Result<()> {
     }
     result
 }
-
-const ER_PROCACCESS_DENIED: u32 = 1370;
 
 /// The value of a secret, which people read from a file.
 fn key<'a>(values: &[Option<&'a str>]) -> Result<&'a str> {

@@ -4,15 +4,19 @@
 //! The source of truth is the table itself: a row without a vector is one to embed. So nothing has to be replayed after
 //! a crash or on another server, and there is no queue to lose or to clean up.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
+use std::time::Instant;
 
 use serde_json::{json, Value};
 
 use super::embed_table::{must_fit, refuse_temporary_table, Options, Summary};
+use super::watches::COLUMNS_A_LOOK;
 use super::Jobs;
 use crate::server::caller::current_account;
+use crate::server::error_numbers::{
+    ER_BAD_DB, ER_BAD_FIELD, ER_CANT_DROP_FIELD, ER_EVENT_EXISTS, ER_LOCK_WAIT_TIMEOUT, ER_NO_SUCH_TABLE,
+    ER_TRIGGER_EXISTS, ER_TRIGGER_NEEDS_SUPER, ER_WRONG_OBJECT,
+};
 use crate::server::log;
 use crate::server::meaning::Meaning;
 use crate::server::session::{Row, Session};
@@ -23,103 +27,7 @@ use crate::tables::{marking, statements};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
-use mysql_ml_core::engine::must_embed;
 use mysql_ml_core::engine::store::Routine;
-
-const ER_BAD_DB: u32 = 1049;
-const ER_BAD_FIELD: u32 = 1054;
-const ER_CANT_DROP_FIELD: u32 = 1091;
-const ER_LOCK_WAIT_TIMEOUT: u32 = 1205;
-const ER_NO_SUCH_TABLE: u32 = 1146;
-const ER_WRONG_OBJECT: u32 = 1347;
-const ER_TRIGGER_EXISTS: u32 = 1359;
-const ER_TRIGGER_NEEDS_SUPER: u32 = 1419;
-const ER_EVENT_EXISTS: u32 = 1537;
-
-/// How long the event leaves a column alone after a run that failed, doubled each time.
-const FIRST_REST: Duration = Duration::from_secs(10);
-const LONGEST_REST: Duration = Duration::from_secs(600);
-
-/// Rows that failed are looked at again after this.
-const FAILED_ROWS_REST: Duration = Duration::from_secs(60);
-
-/// What the event remembers of a column between its runs.
-#[derive(Debug, Default)]
-struct Watch {
-    /// When the table was last changed, as the server told before a run that left nothing to do.
-    seen: Option<String>,
-    /// Then it is looked at although it was not changed.
-    again: Option<Instant>,
-    failures: u32,
-    not_before: Option<Instant>,
-}
-
-/// How often a server looks whether it has become the source of what it replicated, and how many columns at once.
-const LOOK: Duration = Duration::from_secs(20);
-const COLUMNS_A_LOOK: usize = 20;
-
-/// What the events of all columns remember.
-#[derive(Debug, Default)]
-pub(super) struct Watches(Mutex<HashMap<Place, Watch>>, Mutex<Looks>);
-
-/// Looks for events that came by replication.
-#[derive(Debug, Default)]
-struct Looks {
-    next: Option<Instant>,
-    /// How many columns were looked at.
-    columns: usize,
-    /// What the error log was told of.
-    told: HashSet<Place>,
-}
-
-impl Watches {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Place, Watch>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn forget(&self, place: &Place) {
-        self.lock().remove(place);
-    }
-
-    fn looks(&self) -> MutexGuard<'_, Looks> {
-        self.1.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether it is time for a look; one caller is told so. With how many columns were looked at before.
-    fn look_is_due(&self, now: Instant) -> Option<usize> {
-        let mut looks = self.looks();
-        if looks.next.is_some_and(|next| now < next) {
-            return None;
-        }
-        looks.next = Some(now + LOOK);
-        looks.columns = looks.columns.wrapping_add(COLUMNS_A_LOOK);
-        Some(looks.columns.wrapping_sub(COLUMNS_A_LOOK))
-    }
-
-    fn rests(&self, place: &Place, now: Instant) -> bool {
-        self.lock().get(place).and_then(|w| w.not_before).is_some_and(|at| now < at)
-    }
-
-    fn has_seen(&self, place: &Place, change: Option<&str>, now: Instant) -> bool {
-        let watches = self.lock();
-        let Some(watch) = watches.get(place) else { return false };
-        change.is_some() && watch.seen.as_deref() == change && watch.again.is_none_or(|at| now < at)
-    }
-
-    fn succeeded(&self, place: &Place, change: Option<String>, failed_rows: bool, now: Instant) {
-        let again = failed_rows.then(|| now + FAILED_ROWS_REST);
-        let watch = Watch { seen: change, again, failures: 0, not_before: None };
-        self.lock().insert(place.clone(), watch);
-    }
-
-    fn failed(&self, place: &Place, now: Instant) {
-        let mut watches = self.lock();
-        let watch = watches.entry(place.clone()).or_default();
-        let rest = FIRST_REST.saturating_mul(1 << watch.failures.min(10)).min(LONGEST_REST);
-        watch.failures = watch.failures.saturating_add(1);
-        watch.not_before = Some(now + rest);
-    }
-}
 
 /// What a configured column's table looks like to the caller.
 enum Found {
@@ -513,7 +421,7 @@ impl Jobs {
         refuse_temporary_table(table)?;
         let (schema, table) = parse_table(table)?;
         let call = self.engine.call(Routine::EMBED_TABLE, model_id, interrupt)?;
-        must_embed(call.model())?;
+        call.model().must_embed()?;
         let mut config = EmbedConfig {
             place: Place { schema, table, embedding: embedding.to_owned() },
             content: content.to_owned(),
@@ -1099,47 +1007,6 @@ mod tests {
 
     fn place() -> Place {
         Place { schema: "s".into(), table: "t".into(), embedding: "v".into() }
-    }
-
-    #[test]
-    fn a_column_that_fails_rests_longer_each_time() {
-        let (watches, now) = (Watches::default(), Instant::now());
-        assert!(!watches.rests(&place(), now));
-        let mut rests = Vec::new();
-        for _ in 0..9 {
-            watches.failed(&place(), now);
-            let until = watches.lock().get(&place()).unwrap().not_before.unwrap();
-            rests.push((until - now).as_secs());
-        }
-        assert_eq!(rests, [10, 20, 40, 80, 160, 320, 600, 600, 600]);
-        assert!(watches.rests(&place(), now + Duration::from_secs(599)));
-        assert!(!watches.rests(&place(), now + Duration::from_secs(600)));
-        watches.succeeded(&place(), None, false, now);
-        assert!(!watches.rests(&place(), now));
-    }
-
-    #[test]
-    fn one_caller_looks_after_events_now_and_then() {
-        let (watches, now) = (Watches::default(), Instant::now());
-        assert_eq!(watches.look_is_due(now), Some(0));
-        assert_eq!(watches.look_is_due(now + LOOK / 2), None);
-        assert_eq!(watches.look_is_due(now + LOOK), Some(COLUMNS_A_LOOK));
-    }
-
-    #[test]
-    fn a_table_without_changes_is_left_alone_but_for_rows_that_failed() {
-        let (watches, now) = (Watches::default(), Instant::now());
-        let change = Some("2026-01-01 00:00:00");
-        assert!(!watches.has_seen(&place(), change, now));
-        watches.succeeded(&place(), change.map(str::to_owned), false, now);
-        assert!(watches.has_seen(&place(), change, now));
-        assert!(!watches.has_seen(&place(), Some("2026-01-01 00:00:01"), now));
-        assert!(!watches.has_seen(&place(), None, now), "after a restart the server does not know");
-        watches.succeeded(&place(), change.map(str::to_owned), true, now);
-        assert!(watches.has_seen(&place(), change, now));
-        assert!(!watches.has_seen(&place(), change, now + FAILED_ROWS_REST));
-        watches.succeeded(&place(), None, false, now);
-        assert!(!watches.has_seen(&place(), None, now), "a change that was too young is not remembered");
     }
 
     #[test]

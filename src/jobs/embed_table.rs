@@ -31,7 +31,6 @@ use mysql_ml_base::memory::{self, Reservation};
 use mysql_ml_base::role::Role;
 use mysql_ml_base::shares::Turn;
 use mysql_ml_core::catalog::options::parse_object;
-use mysql_ml_core::engine::must_embed;
 use mysql_ml_core::engine::pipeline::{Done, Pipeline};
 use mysql_ml_core::engine::store::Routine;
 
@@ -301,7 +300,7 @@ impl Jobs {
     ) -> Result<Summary> {
         let [model_id, table, content, embedding] = arguments;
         let call = self.engine.call(Routine::EMBED_TABLE, model_id, interrupt)?;
-        must_embed(call.model())?;
+        call.model().must_embed()?;
         let caller = current_account()?;
         let owner = match &account {
             As::Owner(owner) => owner.to_string(),
@@ -580,7 +579,7 @@ impl Job<'_> {
     fn read(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         while let Some(page) = self.reader.answer(interrupt)? {
             let page = match page {
-                Err(e) if rows::is_locked(&e) => {
+                Err(e) if crate::server::error_numbers::is_locked(&e) => {
                     let since = *self.table_locked.get_or_insert_with(Instant::now);
                     if since.elapsed() > LOCKS_OUTWAITED {
                         return Err(e);
@@ -878,7 +877,7 @@ impl Job<'_> {
             .and_then(|()| progress::write_progress(&self.notes, &self.model_id, &self.progress, false, interrupt));
         match noted {
             // As under FLUSH TABLES WITH READ LOCK: what is to be noted waits as the rows do.
-            Err(e) if !now && rows::is_locked(&e) => Ok(()),
+            Err(e) if !now && crate::server::error_numbers::is_locked(&e) => Ok(()),
             noted => noted,
         }
     }

@@ -3,13 +3,14 @@
 mod at_work;
 mod auto_embed;
 mod embed_table;
+mod watches;
 
 use once_cell::sync::Lazy;
 
 use mysql_ml_core::engine::Engine;
 
 use self::at_work::AtWork;
-use self::auto_embed::Watches;
+use self::watches::Watches;
 use crate::registry::engine::engine;
 
 /// The jobs of the process: their engine, and what they know of each other.

@@ -18,6 +18,7 @@ use mysql_ml_core::registration::{self, built_in, google_presets, local_presets,
 use url::Url;
 
 use crate::server::caller::current_account;
+use crate::server::error_numbers::{ER_DUP_ENTRY, ER_MUST_CHANGE_PASSWORD, ER_NO_SUCH_TABLE, ER_WRONG_ARGUMENTS};
 use crate::server::log;
 use crate::server::session::{Param, Row, Session};
 use crate::server::sql::{check_may_call, check_may_execute, purpose, with_session, As, Purpose, SQL_TIMEOUT};
@@ -28,11 +29,6 @@ use mysql_ml_core::http::check_ca_file;
 
 /// The registry behind in-server SQL.
 pub struct SqlStore;
-
-const ER_DUP_ENTRY: u32 = 1062;
-const ER_NO_SUCH_TABLE: u32 = 1146;
-const ER_WRONG_ARGUMENTS: u32 = 1210;
-const ER_MUST_CHANGE_PASSWORD: u32 = 1820;
 
 /// Runs `work` in a session of `account`; a missing table becomes an error that says what to do.
 fn session<T: Send + 'static>(

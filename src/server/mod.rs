@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod caller;
+pub mod error_numbers;
 pub mod keyring;
 pub mod log;
 pub mod meaning;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::server::error_numbers::{ER_DUP_ENTRY, ER_NO_SUCH_TABLE};
 use crate::server::meaning::Meaning;
 use crate::server::session::{Param, Row, Session};
 use crate::server::sql::{with_session, As, Purpose, SQL_TIMEOUT};
@@ -94,9 +95,6 @@ pub struct EmbedState {
     /// Why it ended.
     pub message: Option<String>,
 }
-
-const ER_DUP_ENTRY: u32 = 1062;
-const ER_NO_SUCH_TABLE: u32 = 1146;
 
 /// The condition of [`of_config`]: what another account put in the place of a configuration is another one.
 const OF_CONFIG: &str = "table_schema = ? AND table_name = ? AND embedding_column = ? AND definer = ?";

@@ -297,7 +297,7 @@ impl Layout {
     fn probe(&self, s: &mut Session) -> Result<()> {
         let probe = format!("SELECT CAST({} AS CHAR CHARACTER SET utf8mb4) FROM {} LIMIT 0", self.content, self.name());
         s.run(probe.as_bytes()).map(|_| ()).map_err(|e| match e.kind() {
-            Kind::Server(_) if !super::rows::is_locked(&e) => {
+            Kind::Server(_) if !crate::server::error_numbers::is_locked(&e) => {
                 Error::invalid(format!("content_column: {}; give a column or an expression", e.message()))
             }
             _ => e,

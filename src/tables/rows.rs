@@ -5,18 +5,13 @@ use std::sync::Arc;
 
 use super::layout::Layout;
 use super::statements::{self, Between, Found, Key};
+use crate::server::error_numbers::{
+    is_locked, ER_CUT_VALUE_GROUP_CONCAT, ER_LOCK_DEADLOCK, ER_LOCK_WAIT_TIMEOUT, ER_QUERY_INTERRUPTED,
+    ER_QUERY_TIMEOUT, ER_SERVER_SHUTDOWN, ER_UPDATE_TABLE_USED,
+};
 use crate::server::session::Session;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::memory::Reservation;
-
-const ER_SERVER_SHUTDOWN: u32 = 1053;
-const ER_UPDATE_TABLE_USED: u32 = 1093;
-const ER_LOCK_WAIT_TIMEOUT: u32 = 1205;
-const ER_LOCK_DEADLOCK: u32 = 1213;
-const ER_CUT_VALUE_GROUP_CONCAT: u32 = 1260;
-const ER_QUERY_INTERRUPTED: u32 = 1317;
-const ER_QUERY_TIMEOUT: u32 = 3024;
-const ER_LOCK_NOWAIT: u32 = 3572;
 
 /// How often a write is tried that the server ended to let another go on.
 const WRITE_TRIES: u32 = 5;
@@ -62,11 +57,6 @@ pub struct Written {
     pub locked: Vec<Vector>,
     /// Set where it is the whole table that is locked.
     pub table_locked: Option<Error>,
-}
-
-/// Whether a statement waited for a lock of others for too long.
-pub fn is_locked(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Server(ER_LOCK_WAIT_TIMEOUT | ER_LOCK_NOWAIT | ER_LOCK_DEADLOCK))
 }
 
 /// Whether an error of the server may be that of a row.

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use base64::prelude::{Engine as _, BASE64_STANDARD};
 use mysql_ml_base::account::Account;
-use mysql_ml_core::providers::provider;
+use mysql_ml_core::providers::table::provider;
 use mysql_ml_core::registration::Registration;
 use serde::Deserialize;
 use serde_json::Value;

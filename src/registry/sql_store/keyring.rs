@@ -58,7 +58,7 @@ fn user_of(s: &mut Session, path: &str) -> Result<Option<String>> {
 pub fn create_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_create_secret", 2, interrupt)?;
     check_new_id(secret_id)?;
-    let value = credentials::given(value)?;
+    let value = credentials::value::given(value)?;
     let definer = current_account()?.to_string();
     let (id, name) = (secret_id.to_owned(), keyring_name(secret_id));
     session_for(Purpose::Keyring, &As::Library, interrupt, move |s| {
@@ -94,7 +94,7 @@ pub fn create_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) ->
 pub fn alter_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_alter_secret", 2, interrupt)?;
     check_id("secret_id", secret_id)?;
-    let value = credentials::given(value)?;
+    let value = credentials::value::given(value)?;
     let id = secret_id.to_owned();
     session_for(Purpose::Keyring, &As::Library, interrupt, move |s| {
         let _turn = turn()?;

@@ -200,6 +200,18 @@ pub enum Backend {
 }
 
 impl Model {
+    /// An error where it does not embed.
+    pub fn must_embed(&self) -> Result<()> {
+        if self.model_type.embeds() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "model '{}' has model_type {}; call ml_predict_row, or register it as text_embedding",
+            self.model_id,
+            self.model_type.as_str()
+        )))
+    }
+
     /// Where its answers are computed. What a registration transforms is sent to an endpoint.
     pub fn backend(&self) -> Backend {
         if self.input.is_some() {

@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::usable;
+use super::value::usable;
 use mysql_ml_base::error::{Error, Kind, Result};
 
 /// Reads a variable whose name was checked at registration.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::{usable, MAX_SECRET_BYTES};
+use super::value::{usable, MAX_SECRET_BYTES};
 use mysql_ml_base::error::{Error, Kind, Result};
 
 /// Where secrets may be.

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use mysql_ml_base::error::{Error, Kind, Result};
 
-use super::checked;
+use super::value::checked;
 
 /// A keyring, in which values are found by name.
 pub trait Keyring: Send + Sync {

@@ -13,8 +13,9 @@ use ureq::http::header;
 use url::Url;
 
 use super::google::Identities;
+use super::http::Http;
 use super::slot::{Fetched, Slot};
-use super::{usable, Http, USABLE};
+use super::value::{usable, USABLE};
 use crate::http::Method;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 

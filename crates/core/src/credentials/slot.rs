@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::Http;
+use super::http::Http;
 use mysql_ml_base::error::{Error, Kind, Result};
 
 /// How often a thread that waits for another's fetch looks whether it is still wanted.
@@ -165,7 +165,7 @@ impl Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::tests::with_http;
+    use crate::credentials::http::tests::with_http;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::Arc;
 

@@ -14,7 +14,7 @@ use super::store::Routine;
 use super::Engine;
 use crate::catalog::model::{Model, ModelType, ProviderId};
 use crate::providers::image::Image;
-use crate::providers::provider;
+use crate::providers::table::provider;
 
 impl Engine {
     /// The vector of `text`, as the bytes of a VECTOR. `function` is the one that was called, on whose stored routine
@@ -28,7 +28,7 @@ impl Engine {
         interrupt: &dyn Interrupt,
     ) -> Result<Arc<[u8]>> {
         let call = self.call_beside(function, model_id, text, interrupt)?;
-        must_embed(call.model())?;
+        call.model().must_embed()?;
         self.embedded(&call, Input::Text(text), role, interrupt)
     }
 
@@ -71,18 +71,6 @@ impl Engine {
         let vector = vector.and_then(|bytes| check_width(&bytes, call.model().options.dimensions).map(|()| bytes));
         call.counted(vector).map_err(|error| of_text(error, text))
     }
-}
-
-/// An error for a model that does not embed.
-pub fn must_embed(model: &Model) -> Result<()> {
-    if model.model_type.embeds() {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "model '{}' has model_type {}; call ml_predict_row, or register it as text_embedding",
-        model.model_id,
-        model.model_type.as_str()
-    )))
 }
 
 /// An error for a vector of another width than the model's option says.

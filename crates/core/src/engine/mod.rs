@@ -11,6 +11,11 @@ mod embedding;
 mod generate;
 #[cfg(feature = "local")]
 mod hub;
+#[cfg(feature = "local")]
+mod local_models;
+#[cfg(not(feature = "local"))]
+#[path = "no_local_models.rs"]
+mod local_models;
 mod meter;
 pub mod ordered;
 pub mod pipeline;
@@ -33,14 +38,14 @@ use mysql_ml_base::shares::Share;
 
 use self::backends::local::Local;
 use self::backends::remote::Remote;
+use self::backends::{dummy, Embed, Generate};
 use self::cached::CachedEmbeddings;
 pub use self::call::{Call, Input};
-pub use self::embedding::must_embed;
 use self::meter::Meters;
 use self::registry_cache::Registry;
 use self::requester::Requester;
 use self::store::{Routine, Store};
-use crate::catalog::model::{check_id, Model};
+use crate::catalog::model::{check_id, Backend, Model};
 use crate::credentials::keyring::Keyring;
 
 /// The engine: one per process.
@@ -103,9 +108,21 @@ impl Engine {
         self.embeddings.disk.reset_status();
         mysql_ml_base::memory::reset_status();
     }
-}
 
-/// What a text costs at least, before the provider counts: some four bytes a token.
-fn tokens_in(text: &str) -> u64 {
-    (text.len() as u64 / 4).max(1)
+    /// What embeds with a model.
+    fn embedder(&self, model: &Model) -> &dyn Embed {
+        match model.backend() {
+            Backend::Remote => &self.remote,
+            Backend::Local => &self.local,
+            Backend::Dummy => &dummy::Dummy,
+        }
+    }
+
+    /// What generates with a model. Provider `dummy` generates nothing, which the error of the remote one says.
+    fn generator(&self, model: &Model) -> &dyn Generate {
+        match model.backend() {
+            Backend::Remote | Backend::Dummy => &self.remote,
+            Backend::Local => &self.local,
+        }
+    }
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use base64::prelude::{Engine as _, BASE64_STANDARD};
 use serde_json::json;
 
-use super::embedding::must_embed;
 use super::pipeline::Pipeline;
 use super::Engine;
 use crate::catalog::options::OnError;
@@ -109,7 +108,7 @@ impl<'e> OrderedBatch<'e> {
     /// For a model that the caller may embed batches with.
     pub fn new(engine: &'e Engine, model_id: &str, interrupt: &dyn Interrupt) -> Result<Self> {
         let call = engine.call(Routine::EMBEDDING_BATCH, model_id, interrupt)?;
-        must_embed(call.model())?;
+        call.model().must_embed()?;
         let on_error = call.model().options.on_error.unwrap_or(OnError::Fail);
         let patience = call.time();
         let width = call.model().options.dimensions.and_then(|n| usize::try_from(n).ok()).map(|n| n.saturating_mul(4));

@@ -444,6 +444,11 @@ impl Drop for Permit {
     }
 }
 
+/// What a text costs at least, before the provider counts: some four bytes a token.
+pub(super) fn tokens_in(text: &str) -> u64 {
+    (text.len() as u64 / 4).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

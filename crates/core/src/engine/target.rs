@@ -9,9 +9,11 @@ use mysql_ml_base::error::{cut, Error, Kind, Result};
 
 use super::requester::Request;
 use crate::catalog::model::{AuthType, ProviderId};
-use crate::credentials::{Credentials, Http};
+use crate::credentials::http::Http;
+use crate::credentials::Credentials;
 use crate::providers::google::target;
-use crate::providers::{provider, KeyHeader};
+use crate::providers::table::provider;
+use crate::providers::KeyHeader;
 use crate::registration::endpoint_url::{cloud_of, google_hosts, url_of};
 
 /// Where one try goes, and with what.

@@ -9,7 +9,7 @@ use super::Engine;
 use crate::catalog::model::{Backend, ModelType};
 use crate::engine::store::Routine;
 use crate::providers::chat::GenerateOptions;
-use crate::providers::provider;
+use crate::providers::table::provider;
 use mysql_ml_base::error::{Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::role::Role;

@@ -111,7 +111,7 @@ mod tests {
     #[test]
     #[cfg(feature = "local")]
     fn registrations_are_checked() {
-        let check = |m: Model| super::super::provider(m.provider).check(&m);
+        let check = |m: Model| crate::providers::table::provider(m.provider).check(&m);
         assert!(check(named("bert_local", "text_embedding", "a/b", "{}")).is_ok());
         assert!(check(model("bert_local", "text_embedding")).unwrap_err().message().contains("model_request_url"));
         assert!(check(named("t5_local", "text_embedding", "a/b", "{}")).is_err());

@@ -16,6 +16,7 @@ pub mod mistral;
 pub mod nvidia_nim;
 pub mod ollama;
 pub mod open_ai;
+pub mod table;
 pub mod usage;
 pub mod voyage;
 
@@ -24,8 +25,8 @@ use url::Url;
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::role::Role;
 
-use crate::catalog::model::{Model, ModelType, ProviderId};
-use crate::credentials::google::Cloud;
+use crate::catalog::model::{Model, ModelType};
+use crate::credentials::google::cloud::Cloud;
 
 /// What a provider's models can do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -147,28 +148,6 @@ pub trait Provider: Sync {
     }
 }
 
-/// The provider's code.
-pub fn provider(id: ProviderId) -> &'static dyn Provider {
-    match id {
-        ProviderId::Google => &google::Google,
-        ProviderId::OpenAi => &open_ai::OpenAi,
-        ProviderId::Anthropic => &anthropic::Anthropic,
-        ProviderId::HuggingFace => &hugging_face::HuggingFace,
-        ProviderId::NvidiaNim => &nvidia_nim::NvidiaNim,
-        ProviderId::Cohere => &cohere::Cohere,
-        ProviderId::Voyage => &voyage::Voyage,
-        ProviderId::Mistral => &mistral::Mistral,
-        ProviderId::Ollama => &ollama::Ollama,
-        ProviderId::Bedrock => &bedrock::Bedrock,
-        ProviderId::Custom => &custom::Custom,
-        ProviderId::BertLocal => &local::BERT,
-        ProviderId::ClipLocal => &local::CLIP,
-        ProviderId::T5Local => &local::T5,
-        ProviderId::StaticLocal => &local::STATIC,
-        ProviderId::Dummy => &dummy::Dummy,
-    }
-}
-
 /// The input type of a request: the query's own where one is set.
 fn input_type<'m>(model: &'m Model, role: Role, document: &'m str, query: &'m str) -> &'m str {
     let options = &model.options;
@@ -255,7 +234,9 @@ fn complete(url: &str, version: &str, path: &str) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::table::provider;
     use super::*;
+    use crate::catalog::model::ProviderId;
     use crate::catalog::options::ModelOptions;
     use mysql_ml_base::account::Account;
 

@@ -5,10 +5,10 @@ use url::Url;
 
 use crate::catalog::model::Model;
 use crate::catalog::settings::Settings;
+use crate::credentials::google::cloud::Cloud;
 use crate::credentials::google::hosts::Hosts;
-use crate::credentials::google::Cloud;
 use crate::http::leaked_key;
-use crate::providers::provider;
+use crate::providers::table::provider;
 use mysql_ml_base::error::{cut, Error, Result};
 
 /// Google's hosts for this process.

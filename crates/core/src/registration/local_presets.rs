@@ -35,7 +35,7 @@ mod tests {
     use mysql_ml_base::account::Account;
 
     use super::*;
-    use crate::providers::provider;
+    use crate::providers::table::provider;
 
     #[test]
     fn what_is_ready_to_be_called_passes_its_own_check() {

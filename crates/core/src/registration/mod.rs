@@ -17,7 +17,8 @@ use crate::http::leaked_key;
 use url::Url;
 
 use crate::providers::google::target;
-use crate::providers::{local, provider};
+use crate::providers::local;
+use crate::providers::table::provider;
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 

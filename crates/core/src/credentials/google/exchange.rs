@@ -9,9 +9,9 @@ use serde_json::Value;
 use ureq::http::{header, HeaderName};
 use url::form_urlencoded::Serializer;
 
-use super::super::Http;
+use super::super::http::Http;
 use super::source::{AuthorizedUser, ExternalAccount, ServiceAccount};
-use super::{Minted, MAX_LIFETIME, SCOPE};
+use super::token::{Minted, MAX_LIFETIME, SCOPE};
 use crate::http::Method;
 use mysql_ml_base::error::{Error, Kind, Result};
 

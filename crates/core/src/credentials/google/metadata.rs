@@ -8,8 +8,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use ureq::http::HeaderName;
 
-use super::super::Http;
-use super::{none_found, Minted, MAX_LIFETIME};
+use super::super::http::Http;
+use super::token::{none_found, Minted, MAX_LIFETIME};
 use crate::http::{Call, Method};
 use mysql_ml_base::error::{Error, Kind, Result};
 

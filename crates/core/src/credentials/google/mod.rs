@@ -3,10 +3,12 @@
 //! The order is that of google-auth: the file that `GOOGLE_APPLICATION_CREDENTIALS` names, the file that
 //! `gcloud auth application-default login` writes, the metadata server of a Google Cloud machine.
 
+pub mod cloud;
 mod exchange;
 pub mod hosts;
 mod metadata;
 mod source;
+mod token;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,30 +18,15 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use ureq::http::HeaderName;
 
+use self::cloud::Cloud;
 use self::source::Source;
+use self::token::Minted;
+use super::http::Http;
 use super::slot::{Fetched, Slot};
-use super::Http;
-use mysql_ml_base::error::{Error, Result};
-
-/// What is known of the cloud project a call is made in: where a model's URL does not say it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Cloud {
-    /// The project's id.
-    pub project: Option<String>,
-    /// The location (region).
-    pub location: Option<String>,
-    /// Other hosts than Google's own.
-    pub hosts: hosts::Hosts,
-}
-
-/// What a token may be used for.
-const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+use mysql_ml_base::error::Result;
 
 /// A token is renewed this long before its end, as Google's libraries do.
 const REFRESH_BEFORE: Duration = Duration::from_secs(225);
-
-/// No token lives longer, whatever a service says.
-const MAX_LIFETIME: Duration = Duration::from_secs(86_400);
 
 /// More key files than this in use at once are forgotten and read again.
 const MAX_IDENTITIES: usize = 256;
@@ -71,12 +58,6 @@ impl Token {
         let project = self.quota_project.clone()?;
         Some((HeaderName::from_static("x-goog-user-project"), project.into()))
     }
-}
-
-/// A token as it was minted.
-struct Minted {
-    value: SecretString,
-    lifetime: Duration,
 }
 
 impl Identities {
@@ -144,14 +125,4 @@ fn remembered(place: &Mutex<Option<String>>, find: impl FnOnce() -> Result<Optio
     let found = find()?;
     place.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
     Ok(found)
-}
-
-/// The error where no credentials are found at all.
-fn none_found(why: &str) -> Error {
-    Error::new(
-        mysql_ml_base::error::Kind::NotFound,
-        format!(
-            "no Google credentials: {why}; set GOOGLE_APPLICATION_CREDENTIALS to a key file in mysqld's environment and restart, or name a secret that holds one in model_auth_id"
-        ),
-    )
 }

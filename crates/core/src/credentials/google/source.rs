@@ -7,8 +7,9 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::Http;
-use super::{exchange, metadata, none_found, Minted};
+use super::super::http::Http;
+use super::token::{none_found, Minted};
+use super::{exchange, metadata};
 use crate::credentials::google::hosts::Hosts;
 use mysql_ml_base::error::{Error, Kind, Result};
 

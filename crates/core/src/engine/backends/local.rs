@@ -1,7 +1,7 @@
 //! Models in this process, as the engine calls them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{json, Value};
 
@@ -17,16 +17,11 @@ use mysql_ml_local::{self as local, files, Architecture, EmbedOptions, LocalMode
 
 use super::{encoded, Embed, Generate};
 use crate::catalog::local_place::Place;
-use crate::catalog::model::{Backend, Model, ProviderId};
+use crate::catalog::model::{Model, ProviderId};
 use crate::catalog::settings::Settings;
 use crate::engine::call::{Call, Input};
-use crate::engine::store::Routine;
-use crate::engine::Engine;
 use crate::providers::chat::GenerateOptions;
 use crate::providers::usage::Usage;
-
-/// How long `ml_load_model` waits for a model.
-const LOAD_WITHIN: Duration = Duration::from_secs(3600);
 
 /// Tokens of an answer where nobody says how many.
 const MAX_TOKENS: u64 = 256;
@@ -68,7 +63,7 @@ fn embed_options(model: &Model, role: Role) -> EmbedOptions {
 
 impl Local {
     /// The model in memory, loaded if need be until `deadline`.
-    fn entry(&self, call: &Call, deadline: Instant, interrupt: &dyn Interrupt) -> Result<Arc<Entry>> {
+    pub fn entry(&self, call: &Call, deadline: Instant, interrupt: &dyn Interrupt) -> Result<Arc<Entry>> {
         let model = call.model();
         let loaded = self.loaded.get(&key(model)?, call.settings.local_memory, deadline, interrupt);
         loaded.map_err(|e| match (e.kind(), Place::of(model)) {
@@ -109,6 +104,11 @@ impl Local {
         let entry = self.entry(call, Instant::now() + call.time(), interrupt)?;
         let options = embed_options(call.model(), role);
         self.batcher.embed(entry, texts, options, &caller(&call.settings), cancel.clone(), done)
+    }
+
+    /// Takes a model out of memory; whether it was there.
+    pub fn unload(&self, model: &Model, interrupt: &dyn Interrupt) -> Result<bool> {
+        self.loaded.unload(&key(model)?, interrupt)
     }
 
     /// Stops what nobody waits for any more.
@@ -192,51 +192,5 @@ impl Generate for Local {
         call.meter.answered(began.elapsed());
         call.meter.used(0, Usage { input: Some(answer.tokens_in), output: Some(answer.tokens_out) });
         Ok(Held::new(answer.text, Reservation::default()))
-    }
-}
-
-impl Engine {
-    /// A call of a model that runs in this process, and where its files are; an error for another one.
-    pub(in crate::engine) fn local_call(
-        &self,
-        routine: Routine,
-        model_id: &str,
-        interrupt: &dyn Interrupt,
-    ) -> Result<(Call, Place)> {
-        let call = self.call(routine, model_id, interrupt)?;
-        if call.model().backend() != Backend::Local {
-            return Err(Error::invalid(format!(
-                "model '{model_id}' is one of provider {} and does not run inside the server",
-                call.model().provider.as_str()
-            )));
-        }
-        let place = Place::of(call.model())?;
-        Ok((call, place))
-    }
-
-    /// Loads a model; what it is, as a JSON object.
-    pub fn load_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        let (call, place) = self.local_call(Routine::LOAD_MODEL, model_id, interrupt)?;
-        let began = Instant::now();
-        let entry = self
-            .local
-            .entry(&call, began + LOAD_WITHIN, interrupt)
-            .map_err(|e| e.context(&format!("model '{model_id}'")))?;
-        Ok(json!({
-            "model_id": model_id,
-            "directory": place.directory(),
-            "kind": entry.model.kind(),
-            "dimensions": entry.model.dimensions(),
-            "memory_bytes": entry.bytes(),
-            "ms": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        })
-        .to_string())
-    }
-
-    /// Takes a model out of memory; 1 if it was there.
-    pub fn unload_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        let (call, _) = self.local_call(Routine::UNLOAD_MODEL, model_id, interrupt)?;
-        let was_there = self.local.loaded.unload(&key(call.model())?, interrupt)?;
-        Ok(u8::from(was_there).to_string())
     }
 }

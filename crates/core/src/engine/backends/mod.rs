@@ -18,8 +18,7 @@ use mysql_ml_base::role::Role;
 use mysql_ml_base::vector;
 
 use super::call::{Call, Input};
-use super::Engine;
-use crate::catalog::model::{Backend, Model};
+use crate::catalog::model::Model;
 use crate::providers::chat::GenerateOptions;
 
 /// Embeds.
@@ -46,25 +45,6 @@ pub(super) trait Generate {
         options: &GenerateOptions,
         interrupt: &dyn Interrupt,
     ) -> Result<Held<String>>;
-}
-
-impl Engine {
-    /// What embeds with a model.
-    pub(super) fn embedder(&self, model: &Model) -> &dyn Embed {
-        match model.backend() {
-            Backend::Remote => &self.remote,
-            Backend::Local => &self.local,
-            Backend::Dummy => &dummy::Dummy,
-        }
-    }
-
-    /// What generates with a model. Provider `dummy` generates nothing, which the error of the remote one says.
-    pub(super) fn generator(&self, model: &Model) -> &dyn Generate {
-        match model.backend() {
-            Backend::Remote | Backend::Dummy => &self.remote,
-            Backend::Local => &self.local,
-        }
-    }
 }
 
 /// The bytes of a vector, brought to length 1 where the model's option `normalize` says so. Refuses what MySQL could not

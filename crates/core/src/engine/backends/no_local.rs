@@ -13,8 +13,6 @@ use mysql_ml_base::role::Role;
 use super::{Embed, Generate};
 use crate::catalog::model::Model;
 use crate::engine::call::{Call, Input};
-use crate::engine::store::Routine;
-use crate::engine::Engine;
 use crate::providers::chat::GenerateOptions;
 use crate::providers::local::no_local_models;
 
@@ -72,27 +70,5 @@ impl Generate for Local {
         _interrupt: &dyn Interrupt,
     ) -> Result<Held<String>> {
         Err(no_local_models())
-    }
-}
-
-impl Engine {
-    fn refuse(&self, routine: Routine, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        self.call(routine, model_id, interrupt)?;
-        Err(no_local_models())
-    }
-
-    /// Refuses.
-    pub fn load_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        self.refuse(Routine::LOAD_MODEL, model_id, interrupt)
-    }
-
-    /// Refuses.
-    pub fn unload_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        self.refuse(Routine::UNLOAD_MODEL, model_id, interrupt)
-    }
-
-    /// Refuses.
-    pub fn fetch_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        self.refuse(Routine::FETCH_MODEL, model_id, interrupt)
     }
 }

@@ -13,14 +13,15 @@ use mysql_ml_base::vector;
 use super::{encoded, must_not_be_zero, Embed, Generate};
 use crate::catalog::model::{Model, ModelType, ProviderId};
 use crate::engine::call::{Call, Input};
+use crate::engine::rate_limit::tokens_in;
 use crate::engine::requester::{must_not_be_an_error, unpacked, Request, Requester};
 use crate::engine::store::Store;
-use crate::engine::tokens_in;
 use crate::engine::transforms::{call_output_function, call_request_functions, transform_functions};
 use crate::providers::chat::{Chat, GenerateOptions};
 use crate::providers::custom::Custom;
+use crate::providers::table::provider;
 use crate::providers::usage::{self, Usage};
-use crate::providers::{provider, Provider};
+use crate::providers::Provider;
 
 /// What an image costs a budget of tokens, before the provider counts: Gemini's figure for a small one.
 const IMAGE_TOKENS: u64 = 258;

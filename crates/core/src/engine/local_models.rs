@@ -1,0 +1,63 @@
+//! `ml_load_model`, `ml_unload_model`: models in this process, as their owner sees them.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::interrupt::Interrupt;
+
+use super::call::Call;
+use super::store::Routine;
+use super::Engine;
+use crate::catalog::local_place::Place;
+use crate::catalog::model::Backend;
+
+/// How long `ml_load_model` waits for a model.
+const LOAD_WITHIN: Duration = Duration::from_secs(3600);
+
+impl Engine {
+    /// A call of a model that runs in this process, and where its files are; an error for another one.
+    pub(super) fn local_call(
+        &self,
+        routine: Routine,
+        model_id: &str,
+        interrupt: &dyn Interrupt,
+    ) -> Result<(Call, Place)> {
+        let call = self.call(routine, model_id, interrupt)?;
+        if call.model().backend() != Backend::Local {
+            return Err(Error::invalid(format!(
+                "model '{model_id}' is one of provider {} and does not run inside the server",
+                call.model().provider.as_str()
+            )));
+        }
+        let place = Place::of(call.model())?;
+        Ok((call, place))
+    }
+
+    /// Loads a model; what it is, as a JSON object.
+    pub fn load_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        let (call, place) = self.local_call(Routine::LOAD_MODEL, model_id, interrupt)?;
+        let began = Instant::now();
+        let entry = self
+            .local
+            .entry(&call, began + LOAD_WITHIN, interrupt)
+            .map_err(|e| e.context(&format!("model '{model_id}'")))?;
+        Ok(json!({
+            "model_id": model_id,
+            "directory": place.directory(),
+            "kind": entry.model.kind(),
+            "dimensions": entry.model.dimensions(),
+            "memory_bytes": entry.bytes(),
+            "ms": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
+        .to_string())
+    }
+
+    /// Takes a model out of memory; 1 if it was there.
+    pub fn unload_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        let (call, _) = self.local_call(Routine::UNLOAD_MODEL, model_id, interrupt)?;
+        let was_there = self.local.unload(call.model(), interrupt)?;
+        Ok(u8::from(was_there).to_string())
+    }
+}

@@ -1,0 +1,30 @@
+//! In a build without models in the process, their functions refuse.
+
+use mysql_ml_base::error::Result;
+use mysql_ml_base::interrupt::Interrupt;
+
+use super::store::Routine;
+use super::Engine;
+use crate::providers::local::no_local_models;
+
+impl Engine {
+    fn refuse(&self, routine: Routine, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        self.call(routine, model_id, interrupt)?;
+        Err(no_local_models())
+    }
+
+    /// Refuses.
+    pub fn load_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        self.refuse(Routine::LOAD_MODEL, model_id, interrupt)
+    }
+
+    /// Refuses.
+    pub fn unload_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        self.refuse(Routine::UNLOAD_MODEL, model_id, interrupt)
+    }
+
+    /// Refuses.
+    pub fn fetch_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        self.refuse(Routine::FETCH_MODEL, model_id, interrupt)
+    }
+}
