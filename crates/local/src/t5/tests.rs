@@ -10,7 +10,7 @@ use mysql_ml_base::interrupt::CancelToken;
 use mysql_ml_base::role::Role;
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
 }
 
 fn open(name: &str) -> Result<T5> {

@@ -188,7 +188,7 @@ fn the_first_tokens_of_a_long_text_are_those_of_the_whole() {
 
 #[test]
 fn real_tokenizers_give_what_the_package_gives() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
     for name in ["clip", "t5", "t5_gated", "tiny_encoders/bert", "tiny_encoders/roberta", "tiny_encoders/mpnet"] {
         let package = tokenizers::Tokenizer::from_file(golden.join(name).join(FILE)).unwrap();
         let ours = Tokenizer::open(&ModelDir::open(&golden, name).unwrap(), 64).unwrap();
