@@ -9,7 +9,6 @@ FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 # Cargo wants every member of the workspace to be there, but builds only what the library needs.
 COPY Cargo.toml Cargo.lock build.rs ./
-COPY benches benches
 COPY crates crates
 COPY xtask xtask
 COPY src src

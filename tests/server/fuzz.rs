@@ -149,8 +149,9 @@ fn every_test_that_the_threat_model_names_exists() {
         }
         let (place, test) = name.rsplit_once("::").unwrap_or_else(|| panic!("{name} is no test's name"));
         let place = place.replace("::", "/");
-        let crates = std::fs::read_dir(root.join("crates")).unwrap().map(|entry| entry.unwrap().path().join("src"));
-        let folders = crates.chain(["src", "tests", "tests/server"].map(|folder| root.join(folder)));
+        let crates = std::fs::read_dir(root.join("crates")).unwrap().map(|entry| entry.unwrap().path());
+        let of_crates = crates.flat_map(|folder| [folder.join("src"), folder.join("tests")]);
+        let folders = of_crates.chain(["src", "tests", "tests/server"].map(|folder| root.join(folder)));
         let files = folders.flat_map(|folder| [folder.join(format!("{place}.rs")), folder.join(&place).join("mod.rs")]);
         let text: String = files.filter_map(|file| std::fs::read_to_string(file).ok()).collect();
         assert!(
