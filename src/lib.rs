@@ -4,7 +4,7 @@
 //! SQL surface follows Cloud SQL for MySQL's model endpoint management.
 //!
 //! Here is what needs mysqld; what a call does is in the crate `mysql-ml-core`. Rooms import only those below them:
-//! [`functions`] -> [`jobs`] -> [`registry`] -> [`tables`] -> [`server`] -> [`abi`]. ARCHITECTURE.md says why.
+//! [`functions`] -> [`jobs`] -> [`registry`] -> [`tables`] -> [`server`] -> [`abi`]. ARCHITECTURE.md has the picture.
 
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
