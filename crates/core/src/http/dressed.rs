@@ -1,27 +1,26 @@
-//! Failures dressed as successes: an answer with a good status in which an error stands.
+//! Errors inside answers with a good status.
 //!
-//! Asked only where an answer could not be used, so that what looks like an error beside a good answer costs nobody
-//! anything.
+//! Called only for answers that could not be read. An error field beside a good answer therefore changes nothing.
 
 use serde_json::{Map, Value};
 
-/// Larger answers are no errors.
+/// Larger answers, in bytes, are not searched for an error.
 const LARGEST: usize = 256 * 1024;
 
-/// More documents of a stream are not looked at.
+/// The most documents of a stream that are searched.
 const MAX_EVENTS: usize = 1000;
 
-/// An error that stands in an answer.
+/// An error found inside an answer.
 #[derive(Debug, PartialEq)]
 pub struct Dressed {
-    /// The status that it should have come with; 500 where it does not tell.
+    /// The status it should have had; 500 if the error names none.
     pub status: u16,
-    /// The error in the shape of a refusal's body; nothing where nothing was answered.
+    /// The error as the body of a refusal; empty if the answer was empty.
     pub body: Vec<u8>,
 }
 
-/// The error in an answer: of a document, an array of documents, a stream of events or lines. An answer without anything
-/// in it is one that did not come through.
+/// Finds the error in a document, an array of documents, or a stream of events or lines. An empty answer counts as an
+/// error.
 pub fn error_in(answer: &[u8]) -> Option<Dressed> {
     let answer = answer.get(..answer.len().min(LARGEST))?;
     let documents = documents(answer);
@@ -39,8 +38,8 @@ pub fn error_in(answer: &[u8]) -> Option<Dressed> {
     error.or_else(|| nothing().then(|| Dressed { status: 502, body: Vec::new() }))
 }
 
-/// Whether an answer holds an error and nothing else, also where nobody looks for more in it. `anyhow`: whatever it is
-/// called, of services whose answers are known; else by the name `error` only.
+/// Whether an answer consists of an error only. `anyhow`: recognise every known error field, for services whose answers
+/// are known; otherwise only a member `error`.
 pub fn is_error_alone(answer: &[u8], anyhow: bool) -> bool {
     if answer.len() > LARGEST {
         return false;
@@ -60,13 +59,13 @@ pub fn is_error_alone(answer: &[u8], anyhow: bool) -> bool {
     }
 }
 
-/// Whether an answer is a stream of events or lines in place of one document.
+/// Whether an answer is a stream of events or lines instead of one document.
 pub fn is_stream(answer: &[u8]) -> bool {
     let start = answer.trim_ascii_start();
     [&b"data:"[..], b"event:", b"id:", b"retry:", b":"].iter().any(|field| start.starts_with(field)) || is_lines(start)
 }
 
-/// Several objects, each on its line.
+/// Whether an answer is several objects, one a line.
 fn is_lines(start: &[u8]) -> bool {
     let mut documents = serde_json::Deserializer::from_slice(start).into_iter::<serde::de::IgnoredAny>();
     let first = start.first() == Some(&b'{') && matches!(documents.next(), Some(Ok(_)));
@@ -84,7 +83,7 @@ fn documents(answer: &[u8]) -> Vec<Value> {
     lines.filter_map(|line| serde_json::from_slice(line.strip_prefix(b"data:")?).ok()).collect()
 }
 
-/// Whether a value says anything: `"error": null`, `false`, `""` and `{}` say that there is none.
+/// Whether an error field is set. `null`, `false`, `""` and `{}` mean no error.
 fn is_something(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
@@ -96,7 +95,7 @@ fn is_something(value: &Value) -> bool {
     }
 }
 
-/// Whether a member of an answer is what was asked for.
+/// Whether a member holds a result.
 fn is_payload(name: &str, value: &Value) -> bool {
     match name {
         "choices" => value.as_array().into_iter().flatten().any(|choice| {
@@ -127,7 +126,7 @@ fn error_of(document: &Value) -> Option<Dressed> {
     if members.iter().any(|(name, value)| is_payload(name, value)) {
         return None;
     }
-    // Each of these has its own way: vLLM, MiniMax, Baidu, Cloudflare, AWS, Cohere and FastAPI.
+    // Error shapes of vLLM, MiniMax, Baidu, Cloudflare, AWS, Cohere and FastAPI, in this order.
     let failed = |value: &Value| value.as_str().is_some_and(|s| matches!(s, "error" | "failed" | "fail" | "failure"));
     let own = get("object").is_some_and(failed)
         || get("status").is_some_and(failed)
@@ -141,7 +140,7 @@ fn error_of(document: &Value) -> Option<Dressed> {
     own.then(|| Dressed { status: status_of(document, members), body: document.to_string().into_bytes() })
 }
 
-/// An error as the body of a refusal, beside what explains it.
+/// The error as the body of a refusal, with the members that explain it.
 fn wrapped(error: &Value, beside: &Map<String, Value>) -> Dressed {
     let mut body = Map::new();
     for (name, value) in beside {
@@ -149,7 +148,7 @@ fn wrapped(error: &Value, beside: &Map<String, Value>) -> Dressed {
             body.insert(name.clone(), value.clone());
         }
     }
-    // A bare `"error": true` or number has its words beside it.
+    // For `"error": true` or a number the message is in a sibling member.
     if matches!(error, Value::Object(_) | Value::String(_) | Value::Array(_)) {
         body.insert("error".into(), error.clone());
     }
@@ -159,7 +158,7 @@ fn wrapped(error: &Value, beside: &Map<String, Value>) -> Dressed {
     Dressed { status: status_of(error, beside), body: Value::Object(body).to_string().into_bytes() }
 }
 
-/// The status that an error is worth: what it says itself, as a number or in a word, else what its words say.
+/// The HTTP status of an error: its own number or status word, else one guessed from its message.
 fn status_of(error: &Value, beside: &Map<String, Value>) -> u16 {
     const NAMES: [&str; 9] =
         ["code", "status", "status_code", "http_status", "type", "error_type", "error_code", "__type", "Code"];
@@ -185,7 +184,7 @@ fn status_of(error: &Value, beside: &Map<String, Value>) -> u16 {
     message.and_then(status_of_word).unwrap_or(500)
 }
 
-/// What services call the statuses of HTTP, by what stands in their names. The first that fits.
+/// HTTP statuses by substrings of the services' error names. The first match wins.
 const STATUSES: [(u16, &[&str]); 9] = [
     (429, &["ratelimit", "toomanyrequests", "resourceexhausted", "throttl", "quota"]),
     (529, &["overloaded"]),

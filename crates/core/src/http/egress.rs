@@ -1,8 +1,8 @@
-//! Where requests may go.
+//! The egress policy: permitted hosts and addresses of requests.
 //!
-//! Without an allowlist: https everywhere, plain http only to this machine. Never to addresses where cloud machines offer
-//! their credentials, by whatever form of address. An allowlist narrows the hosts and can allow plain http to some.
-//! Names are checked before they are resolved, addresses after.
+//! Without an allowlist: https everywhere, plain http only to this machine. Addresses of cloud metadata services are
+//! always refused, in every notation. An allowlist narrows the hosts and can allow plain http to some. Names are
+//! checked before they are resolved, addresses after.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,11 +10,11 @@ use url::{Host, Url};
 
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 
-/// The setting `egress_allowlist`, read.
+/// The parsed setting `egress_allowlist`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowlist {
     rules: Vec<Rule>,
-    /// Whether it is for asking Google's metadata server, which nothing else may.
+    /// Permits Google's metadata server and nothing else.
     metadata: bool,
 }
 
@@ -52,7 +52,7 @@ impl Allowlist {
 }
 
 impl Allowlist {
-    /// For the metadata server of the cloud machine and nothing else; a test or proxy of one may be on this machine.
+    /// The policy for Google's metadata server only. A test or proxy of one may listen on this machine.
     pub fn for_metadata() -> Self {
         let rule = |target| Rule { plain_http: true, target, port: None };
         let nets = [(GOOGLE_METADATA_V4, 32), (GOOGLE_METADATA_V6, 128), (IpAddr::V4(Ipv4Addr::LOCALHOST), 8)];
@@ -128,7 +128,7 @@ fn in_net(address: IpAddr, net: IpAddr, bits: u8) -> bool {
 const GOOGLE_METADATA_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 const GOOGLE_METADATA_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254));
 
-/// Where clouds serve credentials or the like to their machines, besides the link-local addresses.
+/// Metadata addresses of clouds, besides the link-local ones.
 const METADATA: [(IpAddr, u8); 11] = [
     // Amazon: instance metadata, credentials of pods (`::23`), names, time.
     v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0], 32),
@@ -152,7 +152,7 @@ const METADATA: [(IpAddr, u8); 11] = [
     v4([100, 80, 80, 80], 32),
 ];
 
-/// Names under which clouds serve the same, for requests whose names a proxy resolves.
+/// Host names of cloud metadata services, for requests whose names a proxy resolves.
 const METADATA_NAMES: [&str; 7] = [
     "metadata",
     "metadata.google.internal",
@@ -173,7 +173,7 @@ const fn v6(address: [u16; 8], bits: u8) -> (IpAddr, u8) {
     (IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h)), bits)
 }
 
-/// The IPv4 addresses that an IPv6 address may stand for, by the ways to write one in the other that networks translate.
+/// The IPv4 addresses embedded in an IPv6 address, for every notation that networks translate.
 fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     let bits = u128::from(address);
     let octets = address.octets();
@@ -195,7 +195,7 @@ fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     }
 }
 
-/// Whether nothing is ever sent to this very address.
+/// Whether requests to this address are always refused.
 fn is_forbidden(address: IpAddr) -> bool {
     let own = match address {
         IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
@@ -212,7 +212,7 @@ fn is_metadata(address: IpAddr) -> bool {
     METADATA.iter().any(|(net, bits)| in_net(address, *net, *bits))
 }
 
-/// The IPv4 address for which rules of IPv4 hold too: where a network reaches IPv4 by NAT64, names resolve to such.
+/// The embedded IPv4 address whose rules also apply. In networks with NAT64, names resolve to such addresses.
 fn of_nat64(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(a) if a.segments().get(..6) == Some(&[0x64, 0xff9b, 0, 0, 0, 0]) => {
@@ -226,7 +226,7 @@ fn denied(message: String) -> Error {
     Error::new(Kind::Denied, message)
 }
 
-/// A URL's host and port as the rules see them.
+/// A URL's host and port, normalised for the rules.
 struct Destination<'a> {
     name: &'a str,
     address: Option<IpAddr>,
@@ -235,8 +235,8 @@ struct Destination<'a> {
 }
 
 impl Allowlist {
-    /// Checks what can be checked before the name is resolved. Through a proxy that is all: the proxy resolves the
-    /// name, so only rules for names can let it pass.
+    /// Checks a URL before its name is resolved. This is the only check through a proxy, which resolves the name
+    /// itself; only rules for names can then permit it.
     pub fn check_url(&self, url: &Url, proxied: bool) -> Result<()> {
         let plain_http = match url.scheme() {
             "https" => false,
@@ -273,7 +273,7 @@ impl Allowlist {
         Ok(())
     }
 
-    /// Checks an address that the host of a URL was resolved to.
+    /// Checks one resolved address of a URL's host.
     pub fn check_address(&self, name: &str, port: u16, plain_http: bool, address: IpAddr) -> Result<()> {
         self.check(&Destination { name, address: None, port, plain_http }, address)
     }
@@ -317,7 +317,7 @@ impl Allowlist {
         Ok(())
     }
 
-    /// Checks the address of a proxy, which the list does not concern: not one where credentials are served.
+    /// Checks a proxy's address: the allowlist does not apply, metadata addresses are refused.
     pub fn check_proxy_address(name: &str, port: u16, address: IpAddr) -> Result<()> {
         Self::default().check(&Destination { name, address: None, port, plain_http: false }, address)
     }
@@ -327,7 +327,7 @@ impl Allowlist {
     }
 }
 
-/// What to write in place of `0.0.0.0` or `::`, which logs of servers show and people copy.
+/// Advice for `0.0.0.0` or `::`, which users copy from server logs.
 fn where_a_server_listens(address: IpAddr) -> Option<&'static str> {
     let advice = match address {
         IpAddr::V4(a) if a.is_unspecified() => "write 127.0.0.1 for this machine",

@@ -1,6 +1,6 @@
-//! Tells what looks like a key, so that keys do not stay where everybody who may call a model can read them.
+//! Recognises texts that look like keys, so that they are not stored where every caller of a model can read them.
 //!
-//! A guess by name and by the prefixes that providers give their keys; it never repeats what it looked at.
+//! A guess by parameter names and the providers' key prefixes. Findings never contain the text itself.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use url::Url;
 
 use mysql_ml_base::error::cut;
 
-/// Names of parameters and headers in which services take keys.
+/// Names of parameters and headers that carry keys.
 const KEY_NAMES: [&str; 20] = [
     "key",
     "apikey",
@@ -33,7 +33,7 @@ const KEY_NAMES: [&str; 20] = [
     "credentials",
 ];
 
-/// How keys of well-known services begin, how long they are at least, and whose they are.
+/// Known keys: prefix, least length in bytes, description.
 const PREFIXES: [(&str, usize, &str); 17] = [
     ("sk-ant-", 20, "an Anthropic key"),
     ("sk-", 20, "an OpenAI key"),
@@ -54,7 +54,7 @@ const PREFIXES: [(&str, usize, &str); 17] = [
     ("-----BEGIN", 20, "a private key"),
 ];
 
-/// What a parameter of a URL's query seems to hold.
+/// The kind of key that a query parameter seems to hold.
 pub fn in_parameter(name: &str, value: &str) -> Option<&'static str> {
     if is_key_name(name) {
         return Some("a key");
@@ -62,7 +62,7 @@ pub fn in_parameter(name: &str, value: &str) -> Option<&'static str> {
     in_text(value)
 }
 
-/// What a header seems to hold.
+/// The kind of key that a header seems to hold.
 pub fn in_header(name: &str, value: &str) -> Option<&'static str> {
     in_parameter(name, value)
 }
@@ -74,7 +74,7 @@ fn is_key_name(name: &str) -> bool {
             .any(|end| name.to_ascii_lowercase().ends_with(end))
 }
 
-/// What a URL, or any other text, seems to hold.
+/// The kind of key that a URL or another text seems to hold.
 pub fn in_url_or_text(text: &str) -> Option<&'static str> {
     let of_url = Url::parse(text).ok().and_then(|url| {
         if url.password().is_some() {
@@ -85,7 +85,7 @@ pub fn in_url_or_text(text: &str) -> Option<&'static str> {
     of_url.or_else(|| in_text(text))
 }
 
-/// What a model's options seem to hold: option, name inside it, finding.
+/// Findings in a model's options: option, name inside it, kind of key.
 pub fn in_options(options: &Map<String, Value>) -> Vec<(String, String, &'static str)> {
     let mut found = Vec::new();
     for (option, value) in options {
@@ -109,7 +109,7 @@ pub fn in_options(options: &Map<String, Value>) -> Vec<(String, String, &'static
     found
 }
 
-/// What a request template seems to hold: a member that is called like a key and has a text of its own, or a text
+/// The kind of key that a request template seems to hold: a member with a key's name and a constant text, or a text
 /// that looks like a key.
 pub fn in_template(template: &Value) -> Option<&'static str> {
     match template {
@@ -124,18 +124,18 @@ pub fn in_template(template: &Value) -> Option<&'static str> {
     }
 }
 
-/// Whether a text of a template goes into the request as it is.
+/// Whether a template's text goes into the request unchanged.
 fn is_literal(text: &str) -> bool {
     !text.trim().is_empty() && !text.contains("{{")
 }
 
-/// Whether a member of a request can hardly be anything but a key. Others (`key`, `token`) have many meanings there.
+/// Whether a member's name almost certainly means a key. `key` and `token` have other meanings in request bodies.
 fn is_clear_key_name(name: &str) -> bool {
     is_key_name(name)
         && !["key", "token", "auth", "sig", "signature", "credentials"].iter().any(|n| name.eq_ignore_ascii_case(n))
 }
 
-/// A text to be shown in an error: cut, and not repeated where it looks like a key.
+/// A text for an error message: at most `max` bytes, and replaced if it looks like a key.
 pub fn shown(text: &str, max: usize) -> Cow<'_, str> {
     match in_text(text) {
         Some(what) => Cow::Owned(format!("({what}, not repeated)")),
@@ -143,7 +143,7 @@ pub fn shown(text: &str, max: usize) -> Cow<'_, str> {
     }
 }
 
-/// What a text seems to hold anywhere in it: one of the well-known prefixes at the beginning of a word.
+/// The kind of key anywhere in a text: a known prefix at the beginning of a word.
 pub fn in_text(text: &str) -> Option<&'static str> {
     PREFIXES.iter().find_map(|(prefix, length, what)| {
         let found = text.match_indices(prefix).any(|(at, _)| {

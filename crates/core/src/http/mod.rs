@@ -32,23 +32,23 @@ use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::CancelToken;
 use mysql_ml_base::memory::{self, Reservation};
 
-/// Checks a file of certificates that a setting or option is to name.
+/// Checks a certificate file before a setting or option names it.
 pub fn check_ca_file(path: &str) -> Result<()> {
     root_certificates(path).map(|_| ())
 }
 
-/// The largest file of certificates that is read.
+/// The largest certificate file, bytes.
 const MAX_CA_FILE: u64 = 8 << 20;
 
-/// How many kept connections that turn out to be closed are passed over in one call.
+/// The most stale pooled connections that one call skips.
 const MAX_STALE: u32 = 3;
 
 /// A request and the bounds of its call.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// What is done; a POST has a body.
+    /// Method and body.
     pub method: Method,
-    /// Where to.
+    /// The URL.
     pub url: Url,
     /// Headers besides the content type; values are kept as secrets.
     pub headers: Vec<(HeaderName, SecretString)>,
@@ -58,17 +58,18 @@ pub struct Call {
     pub connect_timeout: Duration,
     /// The largest body accepted, bytes.
     pub max_response: usize,
-    /// A PEM file of authorities in place of the setting's; empty: the setting's.
+    /// PEM file of certificate authorities that replaces the setting's; empty: the setting's.
     pub ca_file: String,
-    /// A proxy in place of the setting's, or `none`; empty: the setting's.
+    /// Proxy that replaces the setting's, or `none`; empty: the setting's.
     pub proxy: String,
-    /// Whether this asks the cloud's metadata server, which models never may: link-local, plain http, no proxy.
+    /// Whether this is a request to the cloud's metadata server (link-local, plain http, no proxy). Never set for
+    /// models.
     pub metadata: bool,
-    /// What must not be seen in an answer, besides the keys among the headers and in the URL's query.
+    /// Secrets to redact from answers, besides the keys in headers and in the URL's query.
     pub private: Vec<SecretString>,
-    /// Whether a refusal is told with advice for models.
+    /// Whether errors advise on the model's registration (off for credential services).
     pub hints: bool,
-    /// Whether a redirect is an answer, for a caller who follows it; otherwise it is a failure.
+    /// Whether a redirect is returned as an answer; otherwise it is a failure.
     pub redirects: bool,
 }
 
@@ -103,27 +104,27 @@ impl Call {
     }
 }
 
-/// An answer with a status below 300, or a redirect that was asked for.
+/// An answer with a status below 300, or a redirect if the call accepts them.
 #[derive(Debug)]
 pub struct Answer {
     /// The body.
     pub body: Vec<u8>,
-    /// The memory of the body.
+    /// The reservation of the body's memory.
     pub share: Reservation,
-    /// How long the provider wants no more requests, where it says that none are left.
+    /// The pause that the provider asks for when its limit is used up.
     pub pause: Option<Duration>,
     /// The value of the header `metadata-flavor`.
     pub metadata_flavor: bool,
-    /// Where a redirect leads.
+    /// The target of a redirect.
     pub location: Option<String>,
-    /// Where it came from, for errors.
+    /// Host and path, for errors.
     place: String,
-    /// The wait that its headers ask for, which means something where an error stands in it.
+    /// The wait in its headers; used only if the body turns out to be an error.
     asked: Option<Duration>,
 }
 
 impl Answer {
-    /// The failure that it is in truth, where an error stands in it. For answers that could not be used.
+    /// The failure inside an answer that could not be read; `None` if it contains no error.
     pub fn dressed(&self) -> Option<Failure> {
         let dressed::Dressed { status, body } = dressed::error_in(&self.body)?;
         let advice = retry::advice(status, |_| None, &body, SystemTime::now());
@@ -139,25 +140,25 @@ impl Answer {
     }
 }
 
-/// Sends calls. One per process; agents are made for each set of certificate authorities.
+/// Sends calls. One per process, with one agent for each set of certificate authorities.
 #[derive(Default)]
 pub struct Client {
     current: RwLock<Option<Arc<Configured>>>,
 }
 
-/// More certificate files than this in use at once are not kept ready.
+/// The most agents, one for each certificate file, that are kept.
 const MAX_AGENTS: usize = 32;
 
 struct Configured {
     allowlist: Arc<Allowlist>,
     proxy_setting: String,
     proxy: Option<Proxy>,
-    /// By certificate file. Kept connections belong to an allowlist: another one starts anew.
+    /// Agents by certificate file. Pooled connections belong to one allowlist; another allowlist starts with none.
     agents: Mutex<HashMap<String, Agent>>,
 }
 
 impl Client {
-    /// The agents for these policy.
+    /// The agents for a policy.
     fn configured(&self, policy: &NetworkPolicy) -> Result<Arc<Configured>> {
         let fits = |c: &Configured| *c.allowlist == policy.egress_allowlist && c.proxy_setting == policy.proxy;
         if let Some(current) = self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
@@ -225,14 +226,14 @@ impl Client {
                     return Err(Error::interrupted(1317).into());
                 }
                 match result {
-                    // The endpoint closed a kept connection just as it was used again: no failure of the request.
+                    // The endpoint closed a pooled connection as it was reused: not a failure of the request.
                     Err(failure) if failure.broken && !opened => {}
                     result => return result,
                 }
             }
             exchange(&agent, call, proxy, &redactor)
         });
-        // Whatever found its way into a message: names in certificates, a proxy's words.
+        // Messages may contain secrets: names in certificates, a proxy's own text.
         result.map_err(|failure| Failure {
             error: Error::new(failure.error.kind(), redactor.text(failure.error.message()).into_owned()),
             place: redactor.text(&failure.place).into_owned(),
@@ -249,9 +250,9 @@ pub struct Failure {
     pub retryable: bool,
     /// The connection broke before an answer began.
     broken: bool,
-    /// The wait the server asked for.
+    /// The wait that the server asked for.
     pub wait: Option<Duration>,
-    /// Where to, for the error.
+    /// Host and path, for the error.
     place: String,
 }
 
@@ -266,12 +267,12 @@ impl Failure {
         Failure { retryable, ..Error::new(kind, message.into()).into() }
     }
 
-    /// What kind of failure it is.
+    /// The kind of the error.
     pub fn kind(&self) -> Kind {
         self.error.kind()
     }
 
-    /// Whether the provider said that it is asked too much, for now.
+    /// Whether this is a rate limit of the provider.
     pub fn is_rate_limit(&self) -> bool {
         match self.kind() {
             Kind::Provider(429 | 529) => self.retryable,
@@ -280,12 +281,12 @@ impl Failure {
         }
     }
 
-    /// Whether nothing was sent: a rule or a setting was against it.
+    /// Whether nothing was sent because a rule or a setting forbade it.
     pub fn is_unsent(&self) -> bool {
         matches!(self.kind(), Kind::Denied | Kind::Invalid | Kind::Unsupported)
     }
 
-    /// The same failure, of a call that was given `timeout`.
+    /// The same failure, with `timeout` in the text of a deadline that passed.
     #[must_use]
     pub fn within(self, timeout: Duration) -> Self {
         if self.error.kind() != Kind::Timeout {
@@ -298,7 +299,7 @@ impl Failure {
         Failure { error: Error::new(Kind::Timeout, message), ..self }
     }
 
-    /// The failure as the error of the whole call.
+    /// The error of the whole call after `tries` tries.
     pub fn into_error(self, tries: u32) -> Error {
         if matches!(self.error.kind(), Kind::Interrupted(_)) || self.place.is_empty() {
             return self.error;
@@ -308,18 +309,18 @@ impl Failure {
     }
 }
 
-/// More tries than this are not made of one call, whatever the provider asks for.
+/// The most tries of one call, whatever the provider asks for.
 const MAX_TRIES: u32 = 30;
 
-/// Counts the tries of one call and says how long to wait before the next.
+/// Counts the tries of one call and computes the wait before the next.
 pub struct Tries {
     deadline: Instant,
     max_retries: u64,
     made: u32,
-    /// Tries that count against `max_retries`: waits that the provider asked for count once however many they are.
+    /// Tries counted against `max_retries`. All waits that the provider asked for count as one.
     counted: u64,
     waited_as_asked: bool,
-    /// Whether it waits for as long and as often as the provider asks.
+    /// Whether the call waits as long and as often as the provider asks.
     patient: bool,
 }
 
@@ -329,19 +330,19 @@ impl Tries {
         Tries { deadline, max_retries, made: 0, counted: 0, waited_as_asked: false, patient: false }
     }
 
-    /// The tries of a request that waits for as long as the provider asks.
+    /// Tries of a request that waits as long as the provider asks.
     pub fn patient(max_retries: u64) -> Self {
-        // Further than any wait, and within what an Instant can hold.
+        // Beyond any wait, and within the range of an Instant.
         let far = Instant::now() + Duration::from_secs(365 * 86_400);
         Tries { patient: true, ..Self::new(far, max_retries) }
     }
 
-    /// How many tries were made.
+    /// Number of tries made.
     pub fn made(&self) -> u32 {
         self.made
     }
 
-    /// The wait before the next try, or the error where there is none.
+    /// The wait before the next try; the final error if there is none.
     pub fn next(&mut self, failure: Failure) -> Result<Duration> {
         self.made = self.made.saturating_add(1);
         let asked = failure.wait.is_some_and(|wait| !wait.is_zero())
@@ -376,14 +377,14 @@ impl Tries {
 }
 
 impl Configured {
-    /// The agent that trusts the authorities of a file.
+    /// The agent that trusts the authorities in `ca_file`.
     fn agent(&self, ca_file: &str) -> Result<Agent> {
         let agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(agent) = agents.get(ca_file) {
             return Ok(agent.clone());
         }
         drop(agents);
-        // Without the lock: a file on a slow mount holds up its own models only.
+        // Read without the lock: a file on a slow mount delays only its own models.
         let agent = new_agent(ca_file)?;
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if agents.len() >= MAX_AGENTS {
@@ -526,8 +527,8 @@ fn with_headers<B>(
     Ok(request)
 }
 
-/// Reads a body of at most `max` bytes, for which it takes memory as it comes in. ureq's own limit counts the compressed
-/// bytes; this one counts what they unpack to.
+/// Reads a body of at most `max` bytes and reserves memory as it arrives. ureq's limit counts compressed bytes; this
+/// one counts decompressed bytes.
 fn read_bounded(
     response: &mut ureq::http::Response<ureq::Body>,
     max: usize,
@@ -542,7 +543,7 @@ fn read_bounded(
     let ours = |e: Error| ureq::Error::Other(Box::new(e));
     let mut body = Vec::new();
     let mut reader = response.body_mut().with_config().limit(u64::MAX).reader();
-    // One byte more, so that the end is seen with the last one.
+    // One byte more, so that the last read also detects the end.
     let mut step = announced.map_or(8 * 1024, |n| n + 1).min(1 << 20);
     loop {
         share.spend(step, WHAT).map_err(ours)?;
@@ -625,7 +626,7 @@ fn failed(error: &ureq::Error, call: &Call, redactor: &Redactor) -> Failure {
     Failure { broken, ..Failure::new(kind, cut(&redactor.text(&message), 300), retryable) }
 }
 
-/// Whether a provider complains that a text is too long.
+/// Whether a provider's message says that a text is too long.
 fn is_about_length(words: &str) -> bool {
     let words = words.to_ascii_lowercase();
     ["token count", "context length", "too long", "less than 512 tokens", "maximum length", "maximum context"]
@@ -633,7 +634,7 @@ fn is_about_length(words: &str) -> bool {
         .any(|phrase| words.contains(phrase))
 }
 
-/// The provider's own words, and what to do about them.
+/// The provider's message and the next step.
 fn refusal(status: u16, body: &[u8], hints: bool) -> String {
     let words = provider_message(body);
     let hint = match status {
@@ -662,7 +663,7 @@ fn provider_message(body: &[u8]) -> String {
     message_in(body, true)
 }
 
-/// `wrapped`: whether to look for the words of a provider behind this one.
+/// `wrapped`: whether to look for the message of a provider behind a gateway.
 fn message_in(body: &[u8], wrapped: bool) -> String {
     let text = String::from_utf8_lossy(body.get(..body.len().min(64 * 1024)).unwrap_or_default());
     let value: serde_json::Value = match serde_json::from_str(&text) {
@@ -678,7 +679,7 @@ fn message_in(body: &[u8], wrapped: bool) -> String {
         |path: &str| value.pointer(path).and_then(serde_json::Value::as_str).filter(|text| !text.trim().is_empty());
     let found = MESSAGES.iter().find_map(|path| text(path));
     match found {
-        // OpenRouter wraps what the provider behind it said.
+        // OpenRouter wraps the message of the provider behind it.
         Some(message) => match text("/error/metadata/raw").filter(|_| wrapped) {
             Some(raw) => format!("{}: {}", message.trim(), message_in(raw.as_bytes(), false)),
             None => message.trim().to_owned(),
@@ -688,7 +689,7 @@ fn message_in(body: &[u8], wrapped: bool) -> String {
     }
 }
 
-/// Where services put the words of an error.
+/// JSON pointers to the message of an error.
 const MESSAGES: [&str; 16] = [
     "/error/message",
     "/error/0/message",

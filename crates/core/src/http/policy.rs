@@ -1,21 +1,21 @@
-//! What requests are allowed to do, and by which way they go.
+//! The network policy of requests.
 
 use std::time::Duration;
 
 use super::egress::Allowlist;
 
-/// The network policy: where requests may go, how, and how much may come back.
+/// The network policy: permitted hosts, proxy, certificates, time and size limits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NetworkPolicy {
-    /// The time one connection may take.
+    /// The time limit for opening one connection.
     pub connect_timeout: Duration,
     /// The largest response body, bytes.
     pub max_response: usize,
-    /// Where requests may go.
+    /// The egress allowlist.
     pub egress_allowlist: Allowlist,
-    /// A proxy for all but this machine; empty: the environment's.
+    /// The proxy for all hosts but this machine; empty: the environment's.
     pub proxy: String,
-    /// A PEM file of certificate authorities to trust besides the system's.
+    /// PEM file of certificate authorities, trusted besides the system's; empty: none.
     pub ca_file: String,
 }
 

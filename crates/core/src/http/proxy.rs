@@ -5,11 +5,11 @@ use url::Url;
 
 use mysql_ml_base::error::{Error, Kind, Result};
 
-/// In place of a proxy's URL: requests go directly, whatever the environment says.
+/// Value of the setting for direct requests, whatever the environment says.
 pub const NONE: &str = "none";
 
-/// Reads the setting: a proxy's URL, `none`, or nothing for the environment's (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`,
-/// `NO_PROXY`), which may turn out to be one that cannot be used: see [`must_speak_http`].
+/// Reads the setting: a proxy's URL, `none`, or empty for the environment's (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`,
+/// `NO_PROXY`). The environment's proxy may be unusable: see [`must_speak_http`].
 pub fn from_setting(setting: &str) -> Result<Option<Proxy>> {
     match setting {
         "" => Ok(Proxy::try_from_env()),
@@ -23,7 +23,7 @@ pub fn check_setting(value: &str) -> Result<()> {
     from_setting(value).map(|_| ())
 }
 
-/// An error for a proxy of the environment that requests cannot go through. Those that go past it are not concerned.
+/// An error if the environment's proxy applies to `url` and is not an HTTP proxy.
 pub fn must_speak_http(proxy: &Proxy) -> Result<()> {
     if speaks_http(proxy) {
         return Ok(());
@@ -49,12 +49,12 @@ pub fn check_proxy(url: &str) -> Result<Proxy> {
     Ok(proxy)
 }
 
-/// Whether `NO_PROXY` takes this URL's host out.
+/// Whether `NO_PROXY` exempts this URL's host.
 pub fn passes_by(proxy: &Proxy, url: &Url) -> bool {
     url.as_str().parse().is_ok_and(|uri| proxy.is_no_proxy(&uri))
 }
 
-/// Others would be passed over by the connectors in use, and the request would go out directly.
+/// The connectors in use would ignore other kinds and send the request directly.
 fn speaks_http(proxy: &Proxy) -> bool {
     matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
 }

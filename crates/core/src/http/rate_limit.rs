@@ -1,16 +1,15 @@
-//! What providers say about their limits in the headers of an answer.
+//! Rate limits in the headers of answers.
 
 use std::time::{Duration, SystemTime};
 
-/// The limits that are told, as the middle of the headers' names.
+/// The limits, as the middle part of header names.
 const LIMITS: [&str; 4] = ["requests", "tokens", "input-tokens", "output-tokens"];
 
-/// A wait longer than this is a day's or month's quota, which is no reason to hold back what may still pass.
+/// Longer waits belong to a day's or month's quota and do not pause other requests.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// How long to send nothing, where a limit has nothing left: OpenAI's `x-ratelimit-remaining-requests` and
-/// `-reset-requests` (a duration) and the same for tokens, Anthropic's `anthropic-ratelimit-requests-remaining` and
-/// `-reset` (a time).
+/// The pause when a limit has nothing left: OpenAI's `x-ratelimit-remaining-requests` and `-reset-requests` (a
+/// duration) and the same for tokens, Anthropic's `anthropic-ratelimit-requests-remaining` and `-reset` (a time).
 pub fn exhausted<'h>(get: impl Fn(&str) -> Option<&'h str>, now: SystemTime) -> Option<Duration> {
     let none_left = |name: String| get(&name).is_some_and(|left| left.trim() == "0");
     LIMITS
@@ -30,8 +29,8 @@ pub fn exhausted<'h>(get: impl Fn(&str) -> Option<&'h str>, now: SystemTime) -> 
         .max()
 }
 
-/// When a limit is reset, by the headers of services that do not tell what is left: `x-ratelimit-reset-after`,
-/// `ratelimit-reset` and `ratelimit` (the IETF's drafts), `x-ratelimit-reset`, in which a time may stand.
+/// The time until a limit is reset, for services that do not report the rest: `x-ratelimit-reset-after`,
+/// `ratelimit-reset` and `ratelimit` (the IETF's drafts), `x-ratelimit-reset` (a duration or a time).
 pub fn reset<'h>(get: impl Fn(&str) -> Option<&'h str>, now: SystemTime) -> Option<Duration> {
     let in_parameter = || get("ratelimit")?.split(';').find_map(|part| part.trim().strip_prefix("t="));
     let told = get("x-ratelimit-reset-after").or_else(|| get("ratelimit-reset")).or_else(in_parameter);

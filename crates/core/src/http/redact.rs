@@ -1,8 +1,8 @@
-//! Blots keys out of what endpoints answer: some repeat the key they were given, and not always as it was sent.
+//! Redacts keys in answers. Some endpoints repeat the key they received, and not always as it was sent.
 //!
-//! An answer is looked through as it came and as it reads once escapes of JSON, URLs and HTML are undone, each inside the
-//! other, without spaces and whatever else is no part of a key. What is found is overwritten where it stands, so that an
-//! answer that was JSON still is. Everything that leaves this module's parent passes here before it is read or cut.
+//! An answer is searched as received and again after decoding escapes of JSON, URLs and HTML, nested in any order.
+//! Spaces and other characters outside keys are ignored. Findings are overwritten in place, so JSON stays JSON. Every
+//! answer passes here before it is read or cut.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -17,24 +17,24 @@ use zeroize::Zeroizing;
 
 use super::leaked_key;
 
-/// Shorter values are no keys.
+/// Shorter values, in bytes, are not keys.
 const SHORTEST: usize = 8;
 
-/// Shorter parts of a value are words rather than keys.
+/// Shorter parts of a value, in bytes, are words rather than keys.
 const SHORTEST_PART: usize = 16;
 
-/// So many encodings inside each other are undone.
+/// The most nested encodings that are decoded.
 const LEVELS: usize = 4;
 
-/// What is part of a header's or parameter's name that holds a key.
+/// Parts of names of headers and parameters that carry keys.
 const WORDS: [&str; 12] =
     ["auth", "key", "token", "secret", "passw", "cookie", "cred", "sign", "session", "jwt", "apim", "code"];
 
-/// Longer values, and those behind so many others, are looked for as they are sent and with escapes only.
+/// Limits for base64 and hexadecimal forms; longer values and later ones are searched only as sent and escaped.
 const LONGEST_ENCODED: usize = 16 * 1024;
 const MOST_NEEDLES: usize = 300;
 
-/// Headers that say nothing secret, whoever made them: they are what errors are about.
+/// Headers without secrets; errors may quote their values.
 const HARMLESS: [&str; 18] = [
     "accept",
     "accept-encoding",
@@ -61,8 +61,8 @@ pub fn secrets_of(headers: &[(HeaderName, SecretString)]) -> Vec<SecretString> {
     headers.iter().filter(|(name, _)| sounds_secret(name.as_str())).map(|(_, value)| value.clone()).collect()
 }
 
-/// What may be a key among headers that a user's function made: by the header's name or by the look of the value, unless it
-/// is one of the texts that are `known` to be none.
+/// Likely keys among the headers of a user's function, by the header's name or the look of the value. `known`: texts
+/// that are not keys.
 pub fn secrets_of_function<'a>(
     headers: &'a [(HeaderName, SecretString)],
     known: &'a [&'a str],
@@ -104,14 +104,14 @@ fn sounds_secret(name: &str) -> bool {
     WORDS.iter().any(|word| name.contains(word))
 }
 
-/// What is looked for in everything that comes back from one request.
+/// The secrets to redact in all answers to one request.
 pub struct Redactor {
     needles: Vec<Zeroizing<Vec<u8>>>,
     search: Search,
 }
 
 impl Redactor {
-    /// For these secrets: header values, keys, tokens.
+    /// Redacts these secrets: header values, keys, tokens.
     pub fn new(secrets: &[SecretString]) -> Self {
         let mut needles = Needles(Vec::new());
         for secret in secrets {
@@ -135,7 +135,7 @@ impl Redactor {
         for _ in 0..LEVELS {
             let Some(next) = decode(levels.last().map_or(&*body, Vec::as_slice)) else { break };
             let mut found = self.find(&next);
-            // Back to where it stands, level by level.
+            // Map each finding back to its place, level by level.
             for below in levels.iter().rev().map(Vec::as_slice).chain([&*body]) {
                 if found.is_empty() {
                     break;
@@ -181,7 +181,7 @@ impl Redactor {
         found
     }
 
-    /// Whether a text can hold any of the needles: it has escapes, or all characters of one. Most vectors have neither.
+    /// Whether a text can contain a needle: it has escapes, or all characters of one. Most vectors have neither.
     fn may_be_in(&self, text: &[u8]) -> bool {
         let mut known: [Option<bool>; 256] = [None; 256];
         let mut there = |b: &u8| match known.get_mut(usize::from(b.to_ascii_lowercase())) {
@@ -194,17 +194,17 @@ impl Redactor {
     }
 }
 
-/// What is looked for: secrets as they are and in other notations.
+/// The needles: secrets as sent and in other notations.
 struct Needles(Vec<Zeroizing<Vec<u8>>>);
 
 impl Needles {
     fn look_for(&mut self, secret: &[u8]) {
         let plain = Zeroizing::new(secret.iter().copied().filter(u8::is_ascii_graphic).collect::<Vec<u8>>());
-        // A short one, such as the `none` that some servers take, is a word like any other.
+        // A short value, such as the `none` that some servers accept, is an ordinary word.
         if plain.len() < SHORTEST {
             return;
         }
-        // A key that itself looks escaped reads otherwise once escapes are undone.
+        // A key that itself looks escaped changes when escapes are decoded.
         let mut readings = vec![plain];
         while let Some(read) = readings.last().and_then(|last| decode(last)).filter(|_| readings.len() <= LEVELS) {
             readings.push(Zeroizing::new(read));
@@ -217,12 +217,12 @@ impl Needles {
         }
     }
 
-    /// The value in base64, as it stands in a longer text at each of three places, and in hexadecimal.
+    /// The value in base64, at each of the three alignments inside a longer text, and in hexadecimal.
     fn encodings(&mut self, plain: &[u8]) {
         for before in 0..3 {
             let mut shifted = Zeroizing::new(vec![0; before]);
             shifted.extend_from_slice(plain);
-            // Digits that depend on what stands before and behind are left out.
+            // Digits that depend on neighbouring bytes are left out.
             let whole = shifted.len() / 3 * 4 + [0, 1, 2].get(shifted.len() % 3).copied().unwrap_or(0);
             let first = [0, 2, 3].get(before).copied().unwrap_or(0);
             for text in [BASE64_STANDARD_NO_PAD.encode(&*shifted), BASE64_URL_SAFE_NO_PAD.encode(&*shifted)] {
@@ -252,10 +252,10 @@ fn begins(text: &[u8], needle: &[u8]) -> bool {
     }
 }
 
-/// Finds many needles in one pass (after Wu and Manber): two characters tell how far it is at least to the next place at
-/// which any of them may end its beginning.
+/// Finds many needles in one pass (after Wu and Manber). Two characters give the least distance to the next possible
+/// match.
 struct Search {
-    /// How much of each needle's beginning is looked at.
+    /// Length of the prefix that is compared, bytes.
     window: usize,
     /// By two characters.
     shifts: Vec<u8>,
@@ -302,13 +302,13 @@ impl Search {
     }
 }
 
-/// A place to be overwritten, and with what: a number stays one.
+/// A range to overwrite, and its filler; a number stays a number.
 struct Found {
     at: Range<usize>,
     fill: u8,
 }
 
-/// In the order of their beginnings, those that overlap as one.
+/// Sorts ranges by start and merges overlapping ones.
 fn merged(mut found: Vec<Found>) -> Vec<Found> {
     found.sort_by_key(|f| f.at.start);
     let mut merged: Vec<Found> = Vec::with_capacity(found.len());
@@ -352,8 +352,8 @@ fn is_within_number(text: &[u8], at: &Range<usize>) -> bool {
     at.start.checked_sub(1).is_some_and(|before| number(text.get(before))) || number(text.get(at.end))
 }
 
-/// The parts of a header's value that are secret by themselves: the whole, what follows the scheme (`Bearer KEY`), the
-/// password of `Basic`, long values of cookies and parameters.
+/// The secret parts of a header's value: the whole, the text after the scheme (`Bearer KEY`), the password of `Basic`,
+/// long values of cookies and parameters.
 fn parts(value: &str) -> Vec<Zeroizing<String>> {
     let mut parts = Vec::new();
     let scheme = value.trim().split_once(' ').filter(|(_, rest)| rest.trim().len() >= SHORTEST);
@@ -379,8 +379,8 @@ fn parts(value: &str) -> Vec<Zeroizing<String>> {
     parts
 }
 
-/// A text with one level of escapes undone, and without what cannot be part of a key: spaces, control characters,
-/// everything beyond ASCII. `None` where that changes nothing.
+/// Decodes one level of escapes and drops characters outside keys: spaces, control characters, non-ASCII. `None` if
+/// nothing changes.
 fn decode(text: &[u8]) -> Option<Vec<u8>> {
     // Eight times as fast as to look at each character by itself, and enough for most answers.
     let unseen = |piece: &[u8]| piece.iter().fold(false, |any, b| any | !b.is_ascii_graphic());
@@ -412,7 +412,7 @@ fn decode(text: &[u8]) -> Option<Vec<u8>> {
 enum Class {
     /// Stands for itself and nothing else.
     Plain,
-    /// No part of a key, nor of an escape.
+    /// Neither part of a key nor of an escape.
     Nothing,
     /// May begin an escape.
     Escape,

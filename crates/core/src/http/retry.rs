@@ -10,7 +10,7 @@ use super::rate_limit;
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// Whether an answer with this status may be another one later.
+/// Whether a later try may succeed after this status.
 pub fn is_retryable(status: u16, body: &[u8]) -> bool {
     match status {
         429 => !is_out_of_money(body),
@@ -19,7 +19,7 @@ pub fn is_retryable(status: u16, body: &[u8]) -> bool {
     }
 }
 
-/// As [`is_retryable`], unless the header `x-should-retry`, which OpenAI and Anthropic send, knows better.
+/// As [`is_retryable`], unless the header `x-should-retry` of OpenAI and Anthropic decides.
 pub fn should_retry(header: Option<&str>, status: u16, body: &[u8]) -> bool {
     match header {
         Some("false") => false,
@@ -28,7 +28,7 @@ pub fn should_retry(header: Option<&str>, status: u16, body: &[u8]) -> bool {
     }
 }
 
-/// The JSON of a refusal; nothing where it is none, or larger than refusals are.
+/// The JSON of a refusal; `None` if it is not JSON or larger than refusals are.
 fn document(body: &[u8]) -> Option<Value> {
     match serde_json::from_slice(body.get(..body.len().min(64 * 1024)).unwrap_or_default()).ok()? {
         // Google's streams are arrays.
@@ -37,7 +37,7 @@ fn document(body: &[u8]) -> Option<Value> {
     }
 }
 
-/// Whether a quota or budget is exhausted, which is answered with the status of a rate limit: waiting does not help.
+/// Whether a quota or budget is exhausted. It has the status of a rate limit, but waiting does not help.
 pub fn is_out_of_money(body: &[u8]) -> bool {
     document(body).is_some_and(|document| is_exhausted(&document))
 }
@@ -60,7 +60,7 @@ fn details(document: &Value) -> impl Iterator<Item = &Value> {
     document.pointer("/error/details").and_then(Value::as_array).into_iter().flatten()
 }
 
-/// Whether a `google.rpc.QuotaFailure` is about what may be asked within a day. It comes with a short delay all the same.
+/// Whether a `google.rpc.QuotaFailure` concerns a daily quota. Google sends a short delay with it all the same.
 fn is_of_a_day(violations: &Value) -> bool {
     let of_a_day = |text: &str| {
         let letters: String = text.chars().filter(char::is_ascii_alphabetic).collect();
@@ -70,18 +70,18 @@ fn is_of_a_day(violations: &Value) -> bool {
     violations.filter_map(|v| v.get("quotaId").and_then(Value::as_str)).any(of_a_day)
 }
 
-/// What a refusal says about asking again.
+/// A refusal's statement about retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Advice {
-    /// Whether another try may be answered.
+    /// Whether another try may succeed.
     pub again: bool,
-    /// The wait that is asked for before it, wherever that is said.
+    /// The requested wait before it, from any header or the body.
     pub wait: Option<Duration>,
 }
 
-/// Reads all that a refusal says about asking again. The wait is that of the headers `retry-after-ms` and `Retry-After`,
-/// else of the body (`google.rpc.RetryInfo`, `retry_after` and the like, "try again in 20s"), else of the headers that tell
-/// when a limit is reset.
+/// Reads a refusal's statement about retries. The wait is that of the headers `retry-after-ms` and `Retry-After`, else
+/// of the body (`google.rpc.RetryInfo`, `retry_after` and the like, "try again in 20s"), else of the headers with the
+/// time of a limit's reset.
 pub fn advice<'h>(status: u16, get: impl Fn(&str) -> Option<&'h str>, body: &[u8], now: SystemTime) -> Advice {
     let again = should_retry(get("x-should-retry"), status, body);
     let limited = matches!(status, 408 | 425 | 429 | 500..=599);
@@ -92,7 +92,7 @@ pub fn advice<'h>(status: u16, get: impl Fn(&str) -> Option<&'h str>, body: &[u8
     Advice { again, wait }
 }
 
-/// The wait that the body of a refusal asks for.
+/// The requested wait in the body of a refusal.
 fn wait_in(document: &Value, now: SystemTime) -> Option<Duration> {
     let delay = |detail: &Value| match detail.get("retryDelay")? {
         Value::String(text) => rate_limit::duration(text),
@@ -111,7 +111,7 @@ fn wait_in(document: &Value, now: SystemTime) -> Option<Duration> {
             return seconds(wait * unit);
         }
     }
-    // Hugging Face tells how long a model takes to be loaded.
+    // Hugging Face reports how long a model takes to load.
     for name in ["retry_after", "retryAfter", "retry_after_seconds", "retry-after", "Retry-After", "estimated_time"] {
         let told = objects().find_map(|object| object.get(name));
         let wait = told.and_then(|told| match told {
@@ -168,7 +168,7 @@ fn wait_in_words(words: &str) -> Option<Duration> {
     total.and_then(seconds)
 }
 
-/// The wait that the headers ask for: `retry-after-ms`, or `Retry-After` in seconds or as a date.
+/// The requested wait in the headers: `retry-after-ms`, or `Retry-After` in seconds or as a date.
 pub fn asked_wait(retry_after_ms: Option<&str>, retry_after: Option<&str>, now: SystemTime) -> Option<Duration> {
     if let Some(ms) = retry_after_ms.and_then(|v| v.trim().parse::<f64>().ok()) {
         return seconds(ms / 1000.0);
@@ -184,8 +184,8 @@ fn seconds(s: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(s).ok()
 }
 
-/// The wait before try number `attempt` + 1 (from 1) where the server named none; up to a quarter less at random,
-/// so that sessions that failed together do not come back together.
+/// The wait before try `attempt` + 1 (from 1) if the server named none. Up to a quarter is subtracted at random, so
+/// that sessions that failed together retry at different times.
 pub fn backoff(attempt: u32) -> Duration {
     let full = FIRST.saturating_mul(1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX)).min(LONGEST);
     full.mul_f64(1.0 - 0.25 * fastrand::f64())

@@ -1,23 +1,23 @@
-//! Answers as they come in life, made into the JSON that they were meant to be.
+//! Repairs answers that are almost JSON.
 //!
-//! One odd character must not cost a whole answer that was paid for. Only what has one meaning is mended; the rest is left
-//! for the readers, which have the errors.
+//! One odd character must not cost a whole answer that was paid for. Only unambiguous defects are repaired; the readers
+//! report the rest.
 
 use std::ops::Range;
 
 use memchr::{memchr, memchr2, memchr3};
 
-/// In larger answers, which are vectors, numbers are left to their readers.
+/// In larger answers, in bytes, numbers are left to the readers of vectors.
 const SMALL: usize = 1 << 20;
 
-/// An answer with more oddities than this is none.
+/// An answer with more defects is left alone.
 const MOST: usize = 100_000;
 
-/// What a half of a surrogate pair becomes, which no text can hold.
+/// Replaces a lone surrogate, which UTF-8 cannot contain.
 const REPLACEMENT: &[u8] = b"\\ufffd";
 
-/// An answer without a byte order mark and without NULs at its end, in UTF-8 (what is not becomes U+FFFD), in whose
-/// strings no half of a surrogate pair and no bare control character stands, and `null` for `NaN` and `Infinity`.
+/// The answer in UTF-8: without a byte order mark and trailing NULs, without lone surrogates and bare control
+/// characters in strings, `null` for `NaN` and `Infinity`. Invalid bytes become U+FFFD.
 pub fn tidy(mut body: Vec<u8>) -> Vec<u8> {
     if let Some(text) = utf16(&body) {
         body = text.into_bytes();
@@ -37,7 +37,7 @@ pub fn tidy(mut body: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// The text of an answer in UTF-16, which a byte order mark tells.
+/// The text of an answer in UTF-16, recognised by its byte order mark.
 fn utf16(body: &[u8]) -> Option<String> {
     let (mark, rest) = body.split_at_checked(2)?;
     let (pairs, _) = rest.as_chunks::<2>();
@@ -49,7 +49,7 @@ fn utf16(body: &[u8]) -> Option<String> {
     Some(String::from_utf16_lossy(&units))
 }
 
-/// What was mended so far.
+/// The repairs so far.
 struct Mending<'a> {
     body: &'a [u8],
     out: Vec<u8>,
@@ -58,7 +58,7 @@ struct Mending<'a> {
 }
 
 impl Mending<'_> {
-    /// Puts something in the place of a range; ranges come in their order.
+    /// Replaces a range. Ranges must come in ascending order.
     fn replace(&mut self, range: Range<usize>, with: &[u8]) {
         self.out.extend_from_slice(self.body.get(self.copied..range.start).unwrap_or_default());
         self.out.extend_from_slice(with);
@@ -67,7 +67,7 @@ impl Mending<'_> {
     }
 }
 
-/// A document with its oddities mended; `None` where there are none, or more than can be meant.
+/// The repaired document; `None` without defects or with more than [`MOST`].
 fn mended(body: &[u8]) -> Option<Vec<u8>> {
     let mut mending = Mending { body, out: Vec::new(), copied: 0, count: 0 };
     let mut at = 0;
@@ -90,7 +90,7 @@ fn mended(body: &[u8]) -> Option<Vec<u8>> {
     Some(mending.out)
 }
 
-/// `NaN`, `Infinity` and numbers beyond all bounds between strings, which JSON has no numbers for, or its readers.
+/// Repairs numbers outside JSON between strings: `NaN`, `Infinity`, and exponents beyond all readers.
 fn not_numbers(mending: &mut Mending<'_>, range: Range<usize>) {
     let body = mending.body;
     let segment = body.get(..range.end).unwrap_or_default();
@@ -119,7 +119,7 @@ fn not_numbers(mending: &mut Mending<'_>, range: Range<usize>) {
     }
 }
 
-/// The place of a number whose exponent begins at `e`, where it is larger than any that readers take.
+/// The range of a number whose exponent begins at `e`, if no reader accepts its size.
 fn beyond(segment: &[u8], from: usize, e: usize) -> Option<Range<usize>> {
     let digits = |at: usize| segment.get(at..).map_or(0, |rest| rest.iter().take_while(|b| b.is_ascii_digit()).count());
     let exponent = e + 1 + usize::from(segment.get(e + 1) == Some(&b'+'));
@@ -134,7 +134,7 @@ fn beyond(segment: &[u8], from: usize, e: usize) -> Option<Range<usize>> {
     number.parse::<f64>().ok().filter(|x| x.is_infinite()).map(|_| begin..exponent + count)
 }
 
-/// Mends a string whose first character stands at `at`; returns where what follows it begins.
+/// Repairs the string whose first character is at `at`; returns the position after it.
 fn string(mending: &mut Mending<'_>, mut at: usize) -> Option<usize> {
     let body = mending.body;
     loop {

@@ -1,7 +1,7 @@
 //! The lowest layer under ureq: connections that can be abandoned, and names that are checked once resolved.
 //!
-//! A call runs on one worker thread from connect to the last byte, so what it needs is kept in a thread-local:
-//! ureq's connections outlive the call that opened them.
+//! A call runs on one worker thread from connect to the last byte. Its context is a thread-local, because ureq's
+//! connections outlive the call that opened them.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -18,13 +18,13 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 use super::egress::Allowlist;
 use mysql_ml_base::interrupt::CancelToken;
 
-/// How long a read may block before it looks whether its call was cancelled.
+/// The longest blocking read before the next check for cancellation.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// What the call on this thread brings along.
+/// The context of the call on this thread.
 #[derive(Clone)]
 pub struct CallContext {
-    /// Ends reads early.
+    /// Cancels reads.
     pub cancel: CancelToken,
     /// Checks resolved addresses.
     pub allowlist: Arc<Allowlist>,
@@ -50,8 +50,7 @@ pub fn with_context<T>(context: CallContext, f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// Runs `f`, one try of a request, and tells beside its result whether it opened a connection; otherwise it used a
-/// kept one.
+/// Runs `f`, one try of a request. Also returns whether it opened a connection instead of using a pooled one.
 pub fn noting_connections<T>(f: impl FnOnce() -> T) -> (T, bool) {
     OPENED.with(|o| o.set(false));
     let result = f();
