@@ -17,7 +17,7 @@ impl Account {
         Account { user: "mysql_ml".into(), host: "localhost".into() }
     }
 
-    /// Reads `user@host`; the host is what follows the last `@`.
+    /// Reads `user@host`; the host follows the last `@`.
     pub fn parse(text: &str) -> Option<Self> {
         let (user, host) = text.rsplit_once('@')?;
         (!host.is_empty()).then(|| Account { user: user.into(), host: host.into() })

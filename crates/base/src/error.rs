@@ -7,7 +7,7 @@ pub const ER_UDF_ERROR: u32 = 3200;
 /// The server keeps at most this many bytes of a raised message (`MYSQL_ERRMSG_SIZE` - 1).
 pub const MAX_MESSAGE_BYTES: usize = 511;
 
-/// What went wrong, coarse enough to decide what to do about it.
+/// The kind of an error, for code that handles it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// An argument, option or setting has a value that is not accepted.
@@ -24,15 +24,15 @@ pub enum Kind {
     Timeout,
     /// The endpoint answered with an HTTP error status.
     Provider(u16),
-    /// The endpoint answered with something that is not the answer.
+    /// The endpoint's answer could not be read.
     Response,
     /// Something exceeds a bound.
     TooLarge,
     /// The library ran out of a bounded resource (threads).
     Busy,
-    /// So many jobs are under way that the turn of this one did not come.
+    /// Too many jobs were running until this one's time was up.
     NoTurn,
-    /// There is not enough memory for it now.
+    /// The memory bound for calls is reached.
     Memory,
     /// The statement was killed or timed out; holds the server's error number.
     Interrupted(u32),
@@ -44,7 +44,7 @@ pub enum Kind {
     Internal,
 }
 
-/// A failure: what kind, and a text that tells the fact and the next step.
+/// A failure: its kind, and a text `fact; next step`.
 ///
 /// The text never holds a secret. It carries no function name: [`Error::sql_message`] adds it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -54,7 +54,7 @@ pub struct Error {
     message: Cow<'static, str>,
 }
 
-/// What every fallible function of the library returns.
+/// The result of fallible functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
@@ -73,7 +73,7 @@ impl Error {
         Self::new(Kind::Response, message)
     }
 
-    /// [`Kind::Internal`]: names what happened, for a bug report.
+    /// [`Kind::Internal`]: `message` names the defect, for a bug report.
     pub fn internal(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Kind::Internal, message)
     }
@@ -88,7 +88,8 @@ impl Error {
         Self::new(Kind::Interrupted(code), message)
     }
 
-    /// [`Kind::TooLarge`]: a result that cannot be handed over; `what` says how large, `largest` what could be.
+    /// [`Kind::TooLarge`]: a result that the client cannot receive. `what`: the result and its size; `largest`: the
+    /// limit in bytes.
     pub fn result_too_large(what: &str, largest: usize) -> Self {
         Self::new(
             Kind::TooLarge,
@@ -96,7 +97,7 @@ impl Error {
         )
     }
 
-    /// What kind of failure it is.
+    /// The kind.
     pub fn kind(&self) -> Kind {
         self.kind
     }

@@ -1,4 +1,4 @@
-//! What only the process around the library can do. A MySQL server installs it; in any other program nothing is there.
+//! Functions of the process around the library. A MySQL server installs them; any other program has none.
 
 use std::sync::OnceLock;
 
@@ -8,7 +8,7 @@ use crate::account::Account;
 pub struct Host {
     /// The account whose rights count for the statement on the calling thread; `None` on a thread without a statement.
     pub current_account: fn() -> Option<Account>,
-    /// Has the allocator return freed memory to the system.
+    /// Makes the allocator return freed memory to the system.
     pub release_free_memory: fn(),
     /// The bytes of the largest result that the client of the calling thread's statement can be sent.
     pub largest_result: fn() -> usize,
@@ -21,7 +21,7 @@ pub fn install(host: Host) {
     let _ = HOST.set(host);
 }
 
-/// Whether a server is around the library.
+/// Whether a host is installed.
 pub fn is_installed() -> bool {
     HOST.get().is_some()
 }

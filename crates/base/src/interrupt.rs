@@ -1,4 +1,4 @@
-//! How a wait hears that nobody wants its result any more.
+//! Cancellation of waits: KILL of a statement, and tokens for workers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 
-/// How often a waiting statement looks whether it was stopped.
+/// Interval at which a waiting statement checks for KILL.
 pub const POLL: Duration = Duration::from_millis(5);
 
-/// Asked on the statement's own thread: an error once the statement was killed or timed out.
+/// The statement's state, asked on its own thread.
 pub trait Interrupt {
-    /// `Ok` while the statement goes on.
+    /// `Ok` while the statement may continue; the server's error after KILL or a timeout.
     fn check(&self) -> Result<()>;
 
-    /// Reports how far the statement is, for whoever looks at it from outside.
+    /// Reports progress for `SHOW PROCESSLIST`.
     fn progress(&self, _text: &str) {}
 }
 
-/// Never stops: for what runs without a statement.
+/// Never interrupts: for work without a statement.
 pub struct Never;
 
 impl Interrupt for Never {
@@ -27,7 +27,7 @@ impl Interrupt for Never {
     }
 }
 
-/// Tells a worker that its result is no longer wanted. Clones share the state.
+/// Cancels the work of a worker. Clones share the state.
 #[derive(Clone, Default, Debug)]
 pub struct CancelToken(Arc<CancelState>);
 
@@ -51,7 +51,7 @@ impl CancelToken {
         self.0.cancelled.load(Ordering::Acquire)
     }
 
-    /// Whether this is a clone of the other.
+    /// Whether both are clones of one token.
     pub fn is(&self, other: &CancelToken) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

@@ -1,6 +1,6 @@
 //! What every part of mysql-ml uses: errors, interrupts, bounded memory and threads, vectors.
 //!
-//! Nothing in here knows MySQL. What only the process around the library can do is asked of [`host`].
+//! Nothing here knows MySQL. [`host`] holds functions of the process around the library.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 

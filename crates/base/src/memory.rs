@@ -1,10 +1,10 @@
-//! Memory of calls: one bound for everything whose size data decides, in all calls of the server together.
+//! Memory of calls: one bound for all memory whose size depends on data, over all calls of the server.
 //!
-//! Whoever needs memory for arguments, bodies, answers, vectors or results takes a [`Reservation`] first and keeps it as long as
-//! the memory. Where the bound is reached it is told so, before anything is allocated.
+//! Code takes a [`Reservation`] before it allocates arguments, bodies, answers, vectors or results, and keeps it as
+//! long as the memory. At the bound the reservation fails and nothing is allocated.
 //!
-//! One account may hold three times what it leaves free: three quarters of the bound alone, three sevenths beside
-//! another one. So there is always something left for the next account.
+//! One account may hold three times the memory it leaves free: three quarters of the bound alone, three sevenths beside
+//! another account. Some memory is always left for the next account.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,28 +20,28 @@ use crate::account::Account;
 use crate::error::{Error, Kind, Result};
 use crate::host;
 
-/// The bound where the settings say nothing, in bytes.
+/// The default bound, bytes.
 pub const DEFAULT: u64 = 1024 << 20;
 
-/// What takes less than this is not counted: it is short-lived, and there are never more of it than sessions.
+/// Smaller reservations, in bytes, are not counted: they are short-lived, and at most one a session exists.
 const SMALL: usize = 16 << 10;
 
-/// What grows takes so much more at a time.
+/// Growth step of a reservation, bytes.
 const STEP: usize = 64 << 10;
 
-/// From here on it is tried whether the system has the memory at all.
+/// From this size on, bytes, a trial allocation checks that the system has the memory.
 const PROBED: usize = 1 << 20;
 
-/// So many bytes that were freed are given back to the system.
+/// After this many freed bytes, memory is returned to the system.
 const GIVEN_BACK: u64 = 32 << 20;
 
-/// How many times of what it leaves free an account may hold.
+/// An account may hold this many times the free memory.
 const TIMES_FREE: u64 = 3;
 
-/// With more accounts than this, those that hold nothing are forgotten.
+/// With more accounts than this, accounts without memory are dropped from the table.
 const MAX_ACCOUNTS: usize = 1024;
 
-/// Who holds memory.
+/// A holder of memory.
 #[derive(Debug, Default)]
 pub struct Holder {
     bytes: AtomicU64,
@@ -50,11 +50,11 @@ pub struct Holder {
 /// The memory of all calls.
 struct Accounts {
     limit: AtomicU64,
-    /// What is held. Grows under the lock of the holders only.
+    /// Bytes held. Grows only under the lock of the holders.
     used: AtomicU64,
     highest: AtomicU64,
     refused: AtomicU64,
-    /// Bytes that were freed since memory was last given back.
+    /// Bytes freed since memory was last returned to the system.
     freed: AtomicU64,
     giving_back: AtomicBool,
     holders: Mutex<HashMap<Account, Arc<Holder>>>,
@@ -73,11 +73,11 @@ static ACCOUNTS: Lazy<Accounts> = Lazy::new(|| Accounts {
 });
 
 thread_local! {
-    /// For whom a thread of ours works.
+    /// The account for which this thread works.
     static WORKS_FOR: RefCell<Option<Arc<Holder>>> = const { RefCell::new(None) };
 }
 
-/// Who the memory is for that is taken on this thread: the account whose statement it executes or works for.
+/// The holder for reservations on this thread: the account whose statement it executes or works for.
 pub fn holder() -> Arc<Holder> {
     if let Some(holder) = WORKS_FOR.with_borrow(Clone::clone) {
         return holder;
@@ -90,7 +90,7 @@ pub fn holder() -> Arc<Holder> {
     Arc::clone(holders.entry(account).or_default())
 }
 
-/// Runs `work` on a thread of ours for somebody.
+/// Runs `work` with reservations charged to `holder`.
 pub fn working_for<T>(holder: Arc<Holder>, work: impl FnOnce() -> T) -> T {
     struct Back(Option<Arc<Holder>>);
     impl Drop for Back {
@@ -102,12 +102,12 @@ pub fn working_for<T>(holder: Arc<Holder>, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Puts the bound in force. What is held stays.
+/// Applies the bound. Existing reservations stay.
 pub fn set_limit(bytes: u64) {
     ACCOUNTS.limit.store(bytes, Ordering::Relaxed);
 }
 
-/// The bound, what is held, the most that was held at once, and how often somebody was refused.
+/// The bound, bytes held, the peak of bytes held, and the number of refusals.
 pub fn status() -> Value {
     let n = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     json!({
@@ -118,37 +118,37 @@ pub fn status() -> Value {
     })
 }
 
-/// Counts from now on.
+/// Resets peak and refusals.
 pub fn reset_status() {
     ACCOUNTS.highest.store(ACCOUNTS.used.load(Ordering::Relaxed), Ordering::Relaxed);
     ACCOUNTS.refused.store(0, Ordering::Relaxed);
 }
 
-/// Whether work that can wait should: more than half of the bound is held.
+/// Whether deferrable work should wait: more than half of the bound is held.
 pub fn is_tight() -> bool {
     let (limit, used) = (ACCOUNTS.limit.load(Ordering::Relaxed), ACCOUNTS.used.load(Ordering::Relaxed));
     used > limit / 2
 }
 
-/// Memory that somebody holds; given back when it is dropped. Where a value goes with it, the value is dropped first.
+/// Reserved memory; released on drop. Drop the value that uses it first.
 #[derive(Debug, Default)]
 pub struct Reservation {
     /// Bytes that are counted.
     held: usize,
-    /// Bytes that are in use.
+    /// Bytes in use.
     spent: usize,
     holder: Option<Arc<Holder>>,
 }
 
 impl Reservation {
-    /// A share of `bytes` for `what`, the subject of the error where there is not so much.
+    /// Reserves `bytes` for `what`, the subject of the error at the bound.
     pub fn take(bytes: usize, what: &str) -> Result<Self> {
         let mut share = Reservation::default();
         share.spend(bytes, what)?;
         Ok(share)
     }
 
-    /// Uses `bytes` more, and takes more where they are not there.
+    /// Uses `bytes` more, and reserves more if needed.
     pub fn spend(&mut self, bytes: usize, what: &str) -> Result<()> {
         let spent = self.spent.saturating_add(bytes);
         if spent > self.held && spent >= SMALL {
@@ -167,7 +167,7 @@ impl Reservation {
         self.free(self.held.saturating_sub(self.spent));
     }
 
-    /// Uses `bytes` less. They stay taken, for what comes next.
+    /// Uses `bytes` less. They stay reserved for later growth.
     pub fn unspend(&mut self, bytes: usize) {
         self.spent = self.spent.saturating_sub(bytes);
         if self.held.saturating_sub(self.spent) > 4 * STEP {
@@ -175,7 +175,7 @@ impl Reservation {
         }
     }
 
-    /// The part of it that something of `bytes` takes along.
+    /// Splits off a reservation of `bytes`.
     pub fn split(&mut self, bytes: usize) -> Reservation {
         let held = bytes.min(self.held);
         self.held -= held;
@@ -183,7 +183,7 @@ impl Reservation {
         Reservation { held, spent: bytes, holder: if held > 0 { self.holder.clone() } else { None } }
     }
 
-    /// Takes over what another share holds.
+    /// Takes over another reservation.
     pub fn absorb(&mut self, mut other: Reservation) {
         let (held, spent) = (std::mem::take(&mut other.held), std::mem::take(&mut other.spent));
         let same = match (&self.holder, &other.holder) {
@@ -195,7 +195,7 @@ impl Reservation {
             (_, None) => true,
         };
         if !same {
-            // What is moved is counted for its new holder.
+            // Moved memory is charged to its new holder.
             let moved = held as u64;
             if let (Some(own), Some(theirs)) = (&self.holder, &other.holder) {
                 own.bytes.fetch_add(moved, Ordering::Relaxed);
@@ -228,7 +228,7 @@ fn take(holder: &Arc<Holder>, bytes: usize, what: &str) -> Result<()> {
     let more = bytes as u64;
     let limit = ACCOUNTS.limit.load(Ordering::Relaxed);
     let taken = {
-        // One at a time, so that what is looked at is what is changed.
+        // Under one lock, so that the checked amounts are the changed ones.
         let _turn = ACCOUNTS.holders.lock().unwrap_or_else(PoisonError::into_inner);
         let used = ACCOUNTS.used.load(Ordering::Relaxed).saturating_add(more);
         let own = holder.bytes.load(Ordering::Relaxed).saturating_add(more);
@@ -266,7 +266,7 @@ fn take(holder: &Arc<Holder>, bytes: usize, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// The error where the system itself has no more memory.
+/// The error when the system is out of memory.
 pub fn system_has_none(bytes: usize, what: &str) -> Error {
     Error::new(
         Kind::Memory,
@@ -277,7 +277,7 @@ pub fn system_has_none(bytes: usize, what: &str) -> Error {
     )
 }
 
-/// A copy of `bytes`, or an error where the system has no memory for it.
+/// A copy of `bytes`, or an error if the system is out of memory.
 pub fn copied(bytes: &[u8], what: &str) -> Result<Vec<u8>> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(bytes.len()).map_err(|_| system_has_none(bytes.len(), what))?;
@@ -285,14 +285,14 @@ pub fn copied(bytes: &[u8], what: &str) -> Result<Vec<u8>> {
     Ok(copy)
 }
 
-/// A text with room for `bytes`, or an error where the system has no memory for it.
+/// An empty string with capacity `bytes`, or an error if the system is out of memory.
 pub fn text_of(bytes: usize, what: &str) -> Result<String> {
     let mut text = String::new();
     text.try_reserve_exact(bytes).map_err(|_| system_has_none(bytes, what))?;
     Ok(text)
 }
 
-/// Has much that was freed given back to the system, soon: what allocators keep for later they would keep for ever.
+/// After many freed bytes, returns memory to the system soon. Allocators would otherwise keep it for ever.
 fn freed(bytes: u64) {
     if ACCOUNTS.freed.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) < GIVEN_BACK
         || ACCOUNTS.giving_back.swap(true, Ordering::AcqRel)
@@ -306,12 +306,12 @@ fn freed(bytes: u64) {
             ACCOUNTS.freed.store(0, Ordering::Relaxed);
             host::release_free_memory();
             ACCOUNTS.giving_back.store(false, Ordering::Release);
-            // What was freed meanwhile is for this thread, unless another one has begun.
+            // This thread also returns memory freed meanwhile, unless another thread has started.
             if ACCOUNTS.freed.load(Ordering::Relaxed) < GIVEN_BACK || ACCOUNTS.giving_back.swap(true, Ordering::AcqRel)
             {
                 return;
             }
-            // A server under load frees all the time.
+            // A server under load frees memory constantly.
             wait = Duration::from_secs(5);
         }
     });
@@ -320,7 +320,7 @@ fn freed(bytes: u64) {
     }
 }
 
-/// Something with the memory it takes.
+/// A value with the reservation of its memory.
 #[derive(Debug, Default)]
 pub struct Held<T> {
     value: T,
@@ -328,7 +328,7 @@ pub struct Held<T> {
 }
 
 impl<T> Held<T> {
-    /// `value`, for which `share` was taken.
+    /// `value` with its reservation `share`.
     pub fn new(value: T, share: Reservation) -> Self {
         Held { value, _share: share }
     }

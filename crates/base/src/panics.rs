@@ -11,7 +11,7 @@ thread_local! {
     static PANIC_PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Runs `f`; a panic becomes an error of kind `Internal`. The outermost frame of every thread of ours.
+/// Runs `f`; a panic becomes an error of kind `Internal`. The outermost frame of every thread of the library.
 pub fn catch<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     quiet_panics();
     match catch_unwind(AssertUnwindSafe(f)) {
@@ -23,7 +23,7 @@ pub fn catch<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     }
 }
 
-/// Inside a server a panic's text must not go to the error log: it may quote user data. Only the place is kept.
+/// Inside a server the panic's text must not reach the error log: it may quote user data. Only file and line are kept.
 /// The hook is this library's own: std is linked statically into it.
 fn quiet_panics() {
     static ONCE: Once = Once::new();
@@ -38,8 +38,8 @@ fn quiet_panics() {
     });
 }
 
-/// In debug builds, panics where `MYSQL_ML_PANIC_IN` says (`init`, `call` or `request`): how the tests reach the
-/// guards of every entry point and of the threads that send requests. Release builds hold nothing of it.
+/// In debug builds, panics at the place that `MYSQL_ML_PANIC_IN` names (`init`, `call` or `request`). Tests thus reach
+/// the guards of every entry point and of request threads. Empty in release builds.
 #[inline]
 pub fn injected_panic(_stage: &str) {
     #[cfg(debug_assertions)]

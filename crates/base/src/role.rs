@@ -1,10 +1,10 @@
 //! Roles of embedded texts.
 
-/// What a text is embedded as, where a model makes a difference.
+/// The role of an embedded text, for models with different prompts or vectors for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Something that is stored and will be searched.
+    /// A stored text that will be searched.
     Document,
-    /// Something that is searched for.
+    /// A search query.
     Query,
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 
-/// What an embedding depends on: the model's fingerprint and the text.
+/// A cache key: digest of the model's fingerprint, the input and its role.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Key([u8; 32]);
 
@@ -29,7 +29,7 @@ impl Key {
     }
 }
 
-/// An embedding, and whose it is.
+/// An embedding and its model.
 #[derive(Clone)]
 pub struct Kept {
     /// The model's id.
@@ -38,7 +38,7 @@ pub struct Kept {
     pub vector: Arc<[u8]>,
 }
 
-/// What one entry costs besides its bytes: key, pointers, the model's id, the cache's own bookkeeping.
+/// Overhead of one entry, bytes: key, pointers, the model's id, the cache's own bookkeeping.
 const ENTRY_OVERHEAD: usize = 240;
 
 /// Vectors by key. Clones share the entries.
@@ -56,7 +56,7 @@ struct Sized {
 }
 
 impl MemoryCache {
-    /// How many vectors are kept, and their bytes.
+    /// Number of vectors and their bytes.
     pub fn size(&self) -> (u64, u64) {
         match self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
             Some(current) => (current.cache.entry_count(), current.cache.weighted_size()),
@@ -64,7 +64,7 @@ impl MemoryCache {
         }
     }
 
-    /// The keys of a model's embeddings; with `None` of all.
+    /// The keys of a model's embeddings; `None`: of all models.
     pub fn keys_of(&self, model: Option<&str>, interrupt: &dyn Interrupt) -> Result<Vec<Key>> {
         let cache = self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|c| c.cache.clone());
         let mut keys = Vec::new();
@@ -80,7 +80,7 @@ impl MemoryCache {
         Ok(keys)
     }
 
-    /// Removes a model's embeddings; with `None` all.
+    /// Removes a model's embeddings; `None`: all.
     pub fn remove(&self, model: Option<&str>, interrupt: &dyn Interrupt) -> Result<()> {
         let keys = self.keys_of(model, interrupt)?;
         if let Some(current) = self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
@@ -91,8 +91,7 @@ impl MemoryCache {
         Ok(())
     }
 
-    /// The cache for a size in bytes; another size than before starts an empty one. `None` for size 0, which
-    /// frees what was there.
+    /// The cache for a size in bytes. A changed size starts an empty cache. `None` for size 0, which frees the old one.
     pub fn sized(&self, bytes: u64) -> Option<EmbeddingCache> {
         if bytes == 0 && self.current.read().unwrap_or_else(PoisonError::into_inner).is_none() {
             return None;
@@ -112,8 +111,8 @@ impl MemoryCache {
         }
         let cache = Cache::builder()
             .max_capacity(bytes)
-            // Not the default TinyLFU: that may refuse a new entry when the cache is full, and a query's own
-            // vector would then be fetched again for row after row.
+            // Not the default TinyLFU: a full cache may then refuse a new entry, and a query's vector would be fetched
+            // again for every row.
             .eviction_policy(EvictionPolicy::lru())
             .weigher(|_, kept: &Kept| u32::try_from(kept.vector.len() + ENTRY_OVERHEAD).unwrap_or(u32::MAX))
             .build();

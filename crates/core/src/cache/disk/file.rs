@@ -1,7 +1,7 @@
 //! The file of the cache on disk: an SQLite database that one thread alone uses.
 //!
 //! The connection has the file to itself (`locking_mode=EXCLUSIVE`). SQLite then keeps the index of its write-ahead log
-//! in its own memory: no file is mapped, so that no file that becomes shorter under our feet ends mysqld with a SIGBUS.
+//! in its own memory: no file is mapped, so a truncated file cannot end mysqld with SIGBUS.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
@@ -16,24 +16,24 @@ use rusqlite::{params, Connection, ErrorCode, OpenFlags, OptionalExtension};
 use crate::cache::memory::Key;
 use mysql_ml_base::vector;
 
-/// The folder in the data directory. The server itself begins the names of its own folders there with `#`; none of
-/// them is a schema, and no schema's folder can have such a name: `#` in a schema's name becomes `@0023`.
+/// The folder in the data directory. No schema's folder can have this name: `#` in a schema's name becomes `@0023`. The
+/// server names its own folders there with `#` too.
 pub const FOLDER: &str = "#mysql_ml_cache";
 
-/// The database in it.
+/// The database file in it.
 pub const FILE: &str = "embeddings.sqlite";
 
-/// What SQLite may put beside it.
+/// Suffixes of SQLite's files beside it.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// Says that a database is ours: "mlec".
+/// `application_id` of our database: "mlec".
 const APPLICATION_ID: i64 = 0x6d6c_6563;
 
-/// Says which tables it has. Another number is another file.
+/// `user_version`: version of the tables. A file with another version is replaced.
 const SCHEMA_VERSION: i64 = 1;
 
-/// In the order in which `sqlite_schema` lists them. The vectors have a table of their own, so that a note of the last
-/// use does not write kilobytes.
+/// In the order of `sqlite_schema`. Vectors have a table of their own, so that recording a use does not rewrite
+/// kilobytes.
 const SCHEMA: [&str; 7] = [
     "CREATE TABLE model (id INTEGER PRIMARY KEY, name TEXT NOT NULL)",
     "CREATE TABLE entry (id INTEGER PRIMARY KEY, key BLOB NOT NULL, model INTEGER NOT NULL, used INTEGER NOT NULL)",
@@ -46,21 +46,21 @@ const SCHEMA: [&str; 7] = [
 
 const PAGE: u64 = 4096;
 
-/// A page in the write-ahead log, with its header.
+/// Bytes of a page in the write-ahead log, with its header.
 const FRAME: u64 = PAGE + 24;
 
 /// The most pages a row may touch besides those of its vector: leaves of two tables and three indexes, their splits,
 /// pages of the pointer map, the counter.
 const PAGES_A_ROW: u64 = 10;
 
-/// Why the file could not do what it should.
+/// Why an operation on the file failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
-    /// It is not what was written: a new one must be begun.
+    /// The file is damaged and must be replaced.
     Damaged(String),
-    /// There is no room for more.
+    /// The disk is full.
     Full,
-    /// It cannot be used now.
+    /// The file cannot be used now.
     Unusable(String),
 }
 
@@ -97,13 +97,13 @@ impl From<std::io::Error> for Trouble {
 
 type Result<T> = std::result::Result<T, Trouble>;
 
-/// What a size in bytes means for file and log, which together stay within it.
+/// Limits of file and log for a size; both together stay within it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The most pages of the file.
     pub pages: u64,
-    /// The most that one transaction may write to the log, and the size from which the log is emptied: at most the
-    /// one on top of the other.
+    /// The most bytes that one transaction may write to the log, and the log size that triggers a checkpoint. The log
+    /// stays below their sum.
     pub step: u64,
 }
 
@@ -114,18 +114,18 @@ impl Limits {
         Limits { pages: (bytes - log) / PAGE, step: log / 2 }
     }
 
-    /// Over this many pages in use entries must go before others come.
+    /// With more pages in use than this, entries are evicted before others are written.
     pub fn high(&self) -> u64 {
         self.pages.saturating_sub(self.step / PAGE)
     }
 
-    /// How many rows of a page each may be changed in one transaction.
+    /// Rows, each on a page of its own, that one transaction may change.
     pub fn rows(&self) -> usize {
         usize::try_from(self.step / (PAGES_A_ROW * FRAME)).unwrap_or(1).clamp(1, 1000)
     }
 }
 
-/// What storing a vector may add to the log.
+/// The most bytes that storing a vector adds to the log.
 pub fn cost(vector: &[u8]) -> u64 {
     (vector.len() as u64 / PAGE + PAGES_A_ROW + 1) * FRAME
 }
@@ -148,25 +148,25 @@ pub struct File {
     log: PathBuf,
     /// Device and inode, to notice that the name leads elsewhere.
     identity: (u64, u64),
-    /// The file's length when it was last known; it becomes shorter by our own hand only.
+    /// The last known length in bytes; only this code shortens the file.
     length: u64,
     models: HashMap<Arc<str>, i64>,
-    /// Counts transactions; what an entry was last used in is its age.
+    /// Number of the transaction; the age of an entry is that of its last use.
     clock: i64,
-    /// What was last used before this is old, and a use of it worth a note.
+    /// Entries last used before this transaction are old; only their uses are recorded.
     old: i64,
     entries: u64,
 }
 
-/// Where the file is, below the data directory.
+/// Path of the file below the data directory.
 pub fn folder(data_directory: &Path) -> PathBuf {
     data_directory.join(FOLDER)
 }
 
-/// Removes the file, what SQLite put beside it, and the folder if nothing else is in it.
+/// Removes the file, SQLite's files beside it, and the folder if it is then empty.
 pub fn remove(folder: &Path) -> std::io::Result<()> {
     let path = folder.join(FILE);
-    // What is beside it first: a log that was left alone would be taken for that of the next file.
+    // SQLite's files first: a log left alone would be applied to the next file.
     let beside = BESIDE.iter().map(|suffix| with_suffix(&path, suffix));
     for file in beside.chain([path.clone()]) {
         match fs::remove_file(&file) {
@@ -186,13 +186,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// The checksum of a row: of its key too, so that a row found under a wrong key is noticed.
+/// The checksum of a row. It covers the key, so a row under a wrong key is detected.
 fn sum(key: &Key, vector: &[u8]) -> i64 {
     i64::from(crc32c::crc32c_append(crc32c::crc32c(key.bytes()), vector))
 }
 
 impl File {
-    /// Opens the file in `folder`, or makes it. What is there and not ours is [`Trouble::Damaged`].
+    /// Opens or creates the file in `folder`. A file that is not ours is [`Trouble::Damaged`].
     pub fn open(folder: &Path, limits: Limits) -> Result<Self> {
         match DirBuilder::new().mode(0o750).create(folder) {
             Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e.into()),
@@ -202,7 +202,7 @@ impl File {
         let path = fs::canonicalize(folder)?.join(FILE);
         match fs::symlink_metadata(&path) {
             Ok(found) if found.is_file() && found.len() > 0 => {
-                // Only where it is needed: it may be another's, and the right to it ours by another way.
+                // Only if needed: the folder may belong to another user and be accessible in another way.
                 if found.permissions().mode() & 0o777 != 0o640 {
                     let _ = fs::set_permissions(&path, Permissions::from_mode(0o640));
                 }
@@ -221,7 +221,7 @@ impl File {
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(Duration::from_millis(200))?;
-        // What is closed is removed or broken: its log need not be worked in.
+        // A closed file is removed or broken: its log need not be checkpointed.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         connection.set_prepared_statement_cache_capacity(32);
@@ -236,8 +236,8 @@ impl File {
         if !new && (id, version) != (APPLICATION_ID, SCHEMA_VERSION) {
             return Err(Trouble::Damaged("it is of another program or version".into()));
         }
-        // NORMAL: the log is written to disk before the file is. After a crash of mysqld nothing is lost, after one of
-        // the machine the last entries may be, and the file is whole; with OFF it might have to be thrown away.
+        // NORMAL: the log is synced before the file is written. A crash of mysqld loses nothing; a crash of the machine
+        // may lose the last entries and leaves the file whole. With OFF it might have to be discarded.
         connection.execute_batch("PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0;")?;
         let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
         if !mode.eq_ignore_ascii_case("wal") {
@@ -268,7 +268,7 @@ impl File {
         Ok(file)
     }
 
-    /// Puts limits in force. A file that is larger stays so until it was made smaller.
+    /// Applies limits. A larger file stays larger until it is shrunk.
     pub fn limit(&self, limits: Limits) -> Result<()> {
         self.connection
             .query_row(&format!("PRAGMA max_page_count={}", limits.pages), [], |row| row.get::<_, i64>(0))
@@ -276,7 +276,7 @@ impl File {
             .map_err(Trouble::from)
     }
 
-    /// Whether the name still leads to the file that is open, and nobody cut it.
+    /// Whether the path still names the open file, and the file is not truncated.
     pub fn check_place(&self) -> Result<()> {
         let there = match fs::symlink_metadata(&self.path) {
             Ok(found) => found,
@@ -294,7 +294,7 @@ impl File {
         Ok(())
     }
 
-    /// A vector, checked, and whether its use is worth a note.
+    /// A vector with a verified checksum, and whether its use must be recorded.
     pub fn find(&self, key: &Key) -> Result<Option<(Arc<[u8]>, bool)>> {
         let mut statement = self.connection.prepare_cached(
             "SELECT v.sum, v.bytes, e.used FROM entry e LEFT JOIN vector v ON v.id = e.id WHERE e.key = ?1",
@@ -316,8 +316,8 @@ impl File {
         }
     }
 
-    /// Decides anew what is old: while there is room nothing, for nothing has to go; else the older half. So an entry
-    /// that is read all the time is written once in half the time it would live unread.
+    /// Recomputes which entries are old: none while there is room, else the older half. An entry in constant use is
+    /// then written once in half of its unread lifetime.
     pub fn judge_ages(&mut self, room: bool) -> Result<()> {
         self.old = match room {
             true => 0,
@@ -332,13 +332,13 @@ impl File {
         Ok(())
     }
 
-    /// Whether there is an entry.
+    /// Whether the key has an entry.
     pub fn has(&self, key: &Key) -> Result<bool> {
         let mut statement = self.connection.prepare_cached("SELECT 1 FROM entry WHERE key = ?1")?;
         Ok(statement.exists([&key.bytes()[..]])?)
     }
 
-    /// Stores embeddings; of one that is there the use is noted.
+    /// Stores embeddings; for an existing entry, records the use.
     pub fn put(&mut self, batch: &[Put]) -> Result<()> {
         let used = self.clock + 1;
         let mut added = 0;
@@ -375,7 +375,7 @@ impl File {
         Ok(())
     }
 
-    /// Notes that entries were used, of those that are old.
+    /// Records uses of old entries.
     pub fn touch(&mut self, keys: &[Key]) -> Result<()> {
         if self.old == 0 {
             return Ok(());
@@ -394,12 +394,12 @@ impl File {
         Ok(())
     }
 
-    /// Removes up to `rows` entries that were not used for longest; returns how many.
+    /// Removes up to `rows` least recently used entries; returns their number.
     pub fn evict(&mut self, rows: usize) -> Result<u64> {
         self.delete("SELECT id FROM entry ORDER BY used, id LIMIT ?1", params![rows as i64])
     }
 
-    /// Removes up to `rows` entries of a model; returns how many. 0: there are none left.
+    /// Removes up to `rows` entries of a model; returns their number. 0: none are left.
     pub fn forget(&mut self, model: &str, rows: usize) -> Result<u64> {
         self.delete(
             "SELECT id FROM entry WHERE model IN (SELECT id FROM model WHERE name = ?1) LIMIT ?2",
@@ -424,12 +424,12 @@ impl File {
         Ok(ids.len() as u64)
     }
 
-    /// How many entries there are.
+    /// Number of entries.
     pub fn entries(&self) -> u64 {
         self.entries
     }
 
-    /// Pages of the file, and those of them that hold nothing.
+    /// Pages of the file, and empty pages among them.
     pub fn pages(&self) -> Result<(u64, u64)> {
         let number = |pragma: &str| -> Result<u64> {
             let n: i64 = self.connection.prepare_cached(pragma)?.query_row([], |row| row.get(0))?;
@@ -438,7 +438,7 @@ impl File {
         Ok((number("PRAGMA page_count")?, number("PRAGMA freelist_count")?))
     }
 
-    /// Takes as many empty pages out of the file as fit into a transaction.
+    /// Removes as many empty pages as fit into one transaction.
     pub fn shrink(&self, limits: Limits) -> Result<()> {
         let pages = (limits.step / (4 * FRAME)).clamp(1, 2000);
         // Each page is a step of the statement.
@@ -458,7 +458,7 @@ impl File {
         fs::metadata(&self.path).map_or(0, |found| found.len()) + self.log_bytes()
     }
 
-    /// Works the log into the file and empties it.
+    /// Runs a checkpoint: copies the log into the file and empties it.
     pub fn empty_log(&mut self) -> Result<()> {
         // The file may become shorter now.
         self.length = 0;
@@ -474,7 +474,7 @@ fn create(folder: &Path, path: &Path) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e.into()),
         _ => {}
     }
-    // Without what the process's umask adds or takes.
+    // Regardless of the process's umask.
     let file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path)?;
     file.set_permissions(Permissions::from_mode(0o640))?;
     Ok(())
@@ -502,7 +502,7 @@ fn check_tables(connection: &Connection) -> Result<()> {
     }
 }
 
-/// Whether there is such an entry.
+/// Whether the query returns a row.
 fn note_use(connection: &Connection, key: &Key, used: i64) -> Result<bool> {
     let changed = connection
         .prepare_cached("UPDATE entry SET used = ?2 WHERE key = ?1")?

@@ -1,4 +1,4 @@
-//! The thread that owns the file. It answers lookups first, then stores, then tidies up, each in small steps.
+//! The thread that owns the file. It answers lookups first, then writes, then evicts and shrinks, each in small steps.
 
 use std::collections::{HashSet, VecDeque};
 use std::path::Path;
@@ -10,23 +10,23 @@ use super::file::{self, File, Limits, Put, Trouble};
 use super::{Clear, Get, Key, Shared, Target, MAX_TOUCHES};
 use mysql_ml_base::panics;
 
-/// After a failure that may pass, the file is tried again after this.
+/// Pause before the file is tried again after a temporary failure.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// More new files than this within [`REBUILDS_WITHIN`], and the disk itself is thought bad.
+/// More new files than this within [`REBUILDS_WITHIN`] mean a bad disk.
 const REBUILDS: usize = 3;
 const REBUILDS_WITHIN: Duration = Duration::from_secs(600);
 
-/// How often the file's place is looked at while it is used.
+/// Interval of checks that the file is still in its place.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Uses are noted so often at most.
+/// Least interval between two writes of uses.
 const NOTE_USES: Duration = Duration::from_secs(2);
 
-/// Keys looked up in one step of a clear.
+/// Keys checked in one step of a clear.
 const CLEAR_STEP: usize = 1000;
 
-/// Starts the thread. Whether it could be.
+/// Starts the thread; returns whether that worked.
 pub(super) fn start(shared: &Arc<Shared>) -> bool {
     let shared = Arc::clone(shared);
     std::thread::Builder::new()
@@ -50,7 +50,7 @@ enum Turn {
     End,
 }
 
-/// What one turn has to do.
+/// The work of one turn of the loop.
 struct Work {
     target: Option<Target>,
     gets: VecDeque<Get>,
@@ -64,9 +64,9 @@ struct Keeper<'s> {
     target: Option<Target>,
     limits: Limits,
     file: Option<File>,
-    /// Not before then is the file opened.
+    /// Earliest time to open the file.
     closed_until: Option<Instant>,
-    /// Not before then is anything written.
+    /// Earliest time to write.
     full_until: Option<Instant>,
     rebuilds: VecDeque<Instant>,
     looked_at: Instant,
@@ -74,16 +74,16 @@ struct Keeper<'s> {
     touched: HashSet<Key>,
     touched_at: Instant,
     clears: VecDeque<Clear>,
-    /// What is in the file was to be cleared when it could not be.
+    /// A clear is pending because it failed.
     discard: bool,
-    /// The empty pages are to go.
+    /// Empty pages must be removed.
     compact: bool,
     evicting: bool,
-    /// There is more to tidy up.
+    /// More evictions or shrinking are due.
     busy: bool,
-    /// Something was written, or is another size.
+    /// Contents or size changed since the last report.
     changed: bool,
-    /// What was told last, so that it is told once.
+    /// The last reported problem; it is reported once.
     told: Option<String>,
 }
 
@@ -125,7 +125,7 @@ impl<'s> Keeper<'s> {
         }
         for (key, answer) in work.gets {
             let found = self.get(&key);
-            // Nobody waiting any more is no failure.
+            // A receiver that is gone is not a failure.
             let _ = answer.send(found);
         }
         self.clears.extend(work.clears);
@@ -135,7 +135,7 @@ impl<'s> Keeper<'s> {
         }
         self.touched.extend(work.touches);
         self.note_uses();
-        // Not after lookups alone, which should not wait for it.
+        // Skipped after lookups alone, so that they do not wait for it.
         if self.changed || self.busy {
             self.changed = false;
             self.tidy();
@@ -144,7 +144,7 @@ impl<'s> Keeper<'s> {
         Turn::Again
     }
 
-    /// Waits for something to do and takes it. `None`: the thread is not needed any more.
+    /// Waits for work and takes it. `None`: the thread must end.
     fn next(&mut self) -> Option<Work> {
         let mut state = self.shared.lock();
         loop {
@@ -163,7 +163,7 @@ impl<'s> Keeper<'s> {
                 self.touched.extend(std::mem::take(&mut state.touches));
             }
         }
-        // What cannot be stored now, because entries must go first, waits in the queue.
+        // Writes that need evictions first stay in the queue.
         let due = state.due_in() == Some(Duration::ZERO) && !self.evicting;
         let puts = if due { state.take_batch(self.limits.step, 1000) } else { Vec::new() };
         Some(Work {
@@ -175,7 +175,7 @@ impl<'s> Keeper<'s> {
         })
     }
 
-    /// Another size or place. `false`: the file is gone, and this thread is to end.
+    /// Applies another size or place. `false`: the file is removed and this thread must end.
     fn aim(&mut self, target: Option<Target>) -> bool {
         let Some(target) = target else { return true };
         self.changed = true;
@@ -220,7 +220,7 @@ impl<'s> Keeper<'s> {
         false
     }
 
-    /// Opens the file; begins a new one where it is damaged.
+    /// Opens the file; replaces a damaged one.
     fn open(&mut self) {
         let Some(folder) = self.target.as_ref().filter(|t| t.bytes > 0).map(|t| t.folder.clone()) else { return };
         if self.discard {
@@ -260,7 +260,7 @@ impl<'s> Keeper<'s> {
         }
     }
 
-    /// Notices a file that was deleted, replaced or cut.
+    /// Detects a deleted, replaced or truncated file.
     fn look(&mut self) {
         if self.looked_at.elapsed() < LOOK {
             return;
@@ -305,7 +305,7 @@ impl<'s> Keeper<'s> {
         self.shared.counters.dropped.fetch_add(n as u64, Ordering::Relaxed);
     }
 
-    /// Whether there is a file that may be written now.
+    /// Whether an open file may be written now.
     fn writable(&mut self) -> bool {
         if self.full_until.is_some_and(|at| at <= Instant::now()) {
             self.full_until = None;
@@ -313,7 +313,7 @@ impl<'s> Keeper<'s> {
         self.file.is_some() && self.full_until.is_none()
     }
 
-    /// Notes uses, a transaction's worth now and then; those that do not fit are forgotten.
+    /// Writes uses, at most one transaction an interval; the rest is dropped.
     fn note_uses(&mut self) {
         if self.touched.is_empty() || self.touched_at.elapsed() < NOTE_USES {
             return;
@@ -330,7 +330,7 @@ impl<'s> Keeper<'s> {
         }
     }
 
-    /// Keeps the log small.
+    /// Runs a checkpoint when the write-ahead log is large.
     fn after_write(&mut self) {
         self.changed = true;
         if std::mem::take(&mut self.shared.lock().full) {
@@ -346,11 +346,11 @@ impl<'s> Keeper<'s> {
         }
     }
 
-    /// A step of the first clear that waits.
+    /// One step of the first queued clear.
     fn clear_step(&mut self) {
         let Some(mut clear) = self.clears.pop_front() else { return };
         if self.file.is_none() {
-            // It cannot be opened, and so not searched; whatever is in it must not come back.
+            // The file cannot be opened and searched; none of its entries may come back.
             let folder = self.target.as_ref().map(|t| t.folder.clone());
             self.discard = folder.is_some_and(|folder| file::remove(&folder).is_err());
             let _ = clear.done.send(clear.counted + clear.elsewhere.len() as u64);
@@ -363,7 +363,7 @@ impl<'s> Keeper<'s> {
             }
             Ok(false) => self.clears.push_front(clear),
             Err(trouble) => {
-                // Begins anew with a new file, or without one.
+                // Starts again with a new file, or without one.
                 self.discard = !matches!(trouble, Trouble::Damaged(_));
                 self.trouble(match trouble {
                     Trouble::Full => Trouble::Unusable("the disk is full".into()),
@@ -374,7 +374,7 @@ impl<'s> Keeper<'s> {
         }
     }
 
-    /// Whether all of it is done.
+    /// Whether the clear is complete.
     fn clear_some(&mut self, clear: &mut Clear) -> Result<bool, Trouble> {
         let Some(file) = self.file.as_mut() else { return Ok(true) };
         let from = clear.elsewhere.len().saturating_sub(CLEAR_STEP);
@@ -398,7 +398,7 @@ impl<'s> Keeper<'s> {
         Ok(gone == 0)
     }
 
-    /// One step of what keeps the file within its size.
+    /// One step of eviction or shrinking.
     fn tidy(&mut self) {
         self.busy = false;
         if !self.writable() {
@@ -415,7 +415,7 @@ impl<'s> Keeper<'s> {
         let limits = self.limits;
         let (pages, free) = file.pages()?;
         let used = pages.saturating_sub(free);
-        // Some more than is needed, so that not every entry that comes has to wait for one that goes.
+        // Evict more than needed, so that not every new entry waits for an eviction.
         let goal = limits.high().saturating_sub(limits.pages / 20);
         if used > limits.high() || (self.evicting && used > goal) {
             let gone = file.evict(limits.rows())?;
@@ -442,7 +442,7 @@ impl<'s> Keeper<'s> {
         Ok(false)
     }
 
-    /// Tells what there is.
+    /// Publishes entries, bytes and state for `ml_status`.
     fn publish(&mut self) {
         if let Some(file) = &self.file {
             self.shared.counters.entries.store(file.entries(), Ordering::Relaxed);
@@ -454,7 +454,7 @@ impl<'s> Keeper<'s> {
         }
     }
 
-    /// What is to be done about a failure.
+    /// Handles a failure of the file.
     fn trouble(&mut self, trouble: Trouble) {
         match trouble {
             Trouble::Damaged(why) => {
@@ -516,7 +516,7 @@ impl<'s> Keeper<'s> {
 
     fn tell_rebuilt(&mut self, why: &str) {
         let place = self.target.as_ref().map_or_else(String::new, |t| shown(&t.folder.join(file::FILE)));
-        // Each time: embeddings were lost.
+        // Reported every time: embeddings were lost.
         self.told = None;
         self.tell(true, format!("the cache on disk begins anew, because of {place}: {why}"));
     }

@@ -1,8 +1,7 @@
-//! Embeddings on disk, which outlive the server process. Off unless a size is set; then one thread of ours owns the
-//! file (`keeper`), and statements leave requests for it here.
+//! Embeddings on disk, which outlive the server process. Off unless a size is set. One thread (`keeper`) owns the file;
+//! statements put requests for it into a queue here.
 //!
-//! Nothing of this makes a call fail. A lookup that is not answered in time is a miss; what does not fit into the
-//! queue is not stored.
+//! The disk cache never makes a call fail. A late lookup is a miss; a full queue drops writes.
 
 pub mod file;
 mod keeper;
@@ -21,48 +20,47 @@ use super::memory::Key;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::{Interrupt, POLL};
 
-/// How long a lookup is waited for. One that took longer makes the next ones not wait at all, until the disk has
-/// answered.
+/// The longest wait for a lookup. After a timeout, lookups do not wait at all until the disk has answered.
 const LOOKUP: Duration = Duration::from_secs(1);
 
-/// How long `clear` waits.
+/// The longest wait for a clear.
 const CLEAR: Duration = Duration::from_secs(60);
 
-/// What may wait to be written.
+/// Bounds of the write queue: entries and bytes.
 const MAX_PUTS: usize = 4096;
 const MAX_PUT_BYTES: usize = 32 << 20;
 
-/// So many are written together, or those of so long a time: a transaction for each would cost more than a request to
-/// a fast endpoint, and lookups would wait for it.
+/// A batch is written once it has this many entries or its oldest entry is this old. One transaction an entry would
+/// cost more than a request to a fast endpoint, and would delay lookups.
 const BATCH: usize = 32;
 const BATCH_WAITS: Duration = Duration::from_millis(50);
 
-/// Uses that wait to be noted; more are forgotten.
+/// Bound of the queue of uses; further uses are dropped.
 const MAX_TOUCHES: usize = 4096;
 
 /// The cache on disk.
 #[derive(Default)]
 pub struct DiskCache {
     shared: Arc<Shared>,
-    /// The reading of the settings whose size is in force.
+    /// Number of the settings' reading whose size applies.
     followed: AtomicU64,
-    /// Held while another size is put in force; with the data directory, once it is known.
+    /// Held while a size is applied. Caches the data directory.
     following: Mutex<Following>,
 }
 
 #[derive(Default)]
 struct Following {
     data_directory: Option<PathBuf>,
-    /// Whether a file that an earlier process left was looked for.
+    /// Whether a file of an earlier process was searched for.
     looked: bool,
 }
 
-/// What statements and the keeper share.
+/// State shared by statements and the keeper.
 #[derive(Default)]
 struct Shared {
-    /// Whether lookups and writes are of use now: it is on and did not fail.
+    /// Whether lookups and writes are possible: the cache is on and has not failed.
     usable: AtomicBool,
-    /// The last lookup was given up, and the keeper has not been heard of since.
+    /// The last lookup timed out, and the keeper has not answered since.
     slow: AtomicBool,
     state: Mutex<State>,
     wake: Condvar,
@@ -75,60 +73,60 @@ struct Shared {
 struct Counters {
     entries: AtomicU64,
     bytes: AtomicU64,
-    /// Not written: the queue was full, or the file could not be written.
+    /// Dropped writes: the queue was full, or writing failed.
     dropped: AtomicU64,
     evicted: AtomicU64,
     rebuilt: AtomicU64,
-    /// Lookups that were given up.
+    /// Lookups that timed out.
     timeouts: AtomicU64,
 }
 
-/// Something that the administrator should read.
+/// A line for the server's error log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// Whether something is wrong.
+    /// A warning; otherwise a note.
     pub warning: bool,
-    /// What.
+    /// The text: fact and next step.
     pub text: String,
 }
 
 #[derive(Default)]
 struct State {
     target: Option<Target>,
-    /// Whether the keeper has done what the target asks.
+    /// Whether the keeper has reached the target.
     settled: bool,
-    /// Whether there is a keeper.
+    /// Whether the keeper thread exists.
     running: bool,
-    /// What it last said of itself: why it is not usable.
+    /// The reason why the file is unusable; empty while it is usable.
     trouble: Option<String>,
-    /// Whether the last write found no room on the disk.
+    /// Whether the last write failed because the disk was full.
     full: bool,
     gets: VecDeque<Get>,
     puts: HashMap<Key, Put>,
     put_order: VecDeque<Key>,
     put_bytes: usize,
-    /// When the oldest of them came.
+    /// Arrival of the oldest queued write.
     put_since: Option<Instant>,
     touches: HashSet<Key>,
     clears: VecDeque<Clear>,
 }
 
-/// How large, and where.
+/// The wanted size and place of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Target {
     folder: PathBuf,
-    /// 0: the file is to be removed.
+    /// Bytes; 0 removes the file.
     bytes: u64,
 }
 
-/// A lookup, and whom it is for.
+/// A lookup and the channel of its answer.
 type Get = (Key, SyncSender<Option<Arc<[u8]>>>);
 
-/// Embeddings to be removed.
+/// A request to remove embeddings.
 struct Clear {
-    /// Whose; `None`: all.
+    /// The model's id; `None`: all models.
     model: Option<String>,
-    /// Those elsewhere, to be counted where they are not in the file.
+    /// Keys in memory; counted if they are not in the file.
     elsewhere: Vec<Key>,
     counted: u64,
     done: SyncSender<u64>,
@@ -155,12 +153,12 @@ impl State {
         Some(put)
     }
 
-    /// Takes the puts that are the oldest and whose costs fit into `limit`, one at least; at most `rows`.
+    /// Takes the oldest puts: at most `rows`, their total cost within `limit`, at least one.
     fn take_batch(&mut self, limit: u64, rows: usize) -> Vec<Put> {
         let mut batch = Vec::new();
         let mut sum = 0;
         while let Some(key) = self.put_order.front().copied() {
-            // One that was cleared in the meantime costs nothing.
+            // A put that was cleared meanwhile costs nothing.
             sum += self.puts.get(&key).map_or(0, |put| file::cost(&put.vector));
             if !batch.is_empty() && (sum > limit || batch.len() >= rows) {
                 break;
@@ -174,7 +172,7 @@ impl State {
         batch
     }
 
-    /// How long until what waits is to be written; `None`: nothing waits.
+    /// Time until the next write is due; `None`: the queue is empty.
     fn due_in(&self) -> Option<Duration> {
         let waited = self.put_since?.elapsed();
         Some(if self.put_order.len() >= BATCH { Duration::ZERO } else { BATCH_WAITS.saturating_sub(waited) })
@@ -191,13 +189,13 @@ impl State {
 }
 
 impl DiskCache {
-    /// Puts a size in force that the settings' reading number `reading` gave; an older reading than the last changes
-    /// nothing. Whether this or a newer one is in force.
+    /// Applies the size from the settings' reading number `reading`. An older reading than the last changes nothing.
+    /// Returns whether this or a newer reading applies.
     pub fn follow(&self, reading: u64, bytes: u64, data_directory: impl FnOnce() -> Result<PathBuf>) -> bool {
         if reading <= self.followed.load(Ordering::Acquire) {
             return true;
         }
-        // Whoever holds it may wait for the server's answer; nobody else needs to.
+        // The holder may wait for the server's answer; others need not wait for the holder.
         let Ok(mut following) = self.following.try_lock() else { return false };
         if reading <= self.followed.load(Ordering::Acquire) {
             return true;
@@ -205,8 +203,8 @@ impl DiskCache {
         if bytes == 0 && following.data_directory.is_none() {
             if !following.looked {
                 following.looked = true;
-                // mysqld works in its data directory. What is left there of a time when the cache was on would stay
-                // for ever.
+                // mysqld's working directory is its data directory. A file left from an earlier process would otherwise
+                // stay for ever.
                 let left = file::folder(Path::new("."));
                 if left.join(file::FILE).exists() {
                     let _ = file::remove(&left);
@@ -260,19 +258,18 @@ impl DiskCache {
         self.shared.wake.notify_all();
     }
 
-    /// Whether the size that was last put in force is, to the file's last page.
+    /// Whether the file has reached the size applied last, to its last page.
     pub fn settled(&self) -> bool {
         let state = self.shared.lock();
         state.target.is_none() || state.settled || !state.running
     }
 
-    /// Whether a lookup makes sense.
+    /// Whether a lookup can succeed now.
     fn usable(&self) -> bool {
         self.shared.usable.load(Ordering::Acquire)
     }
 
-    /// The vector under a key, where the disk has it and answers in time. An error only for a statement that is to
-    /// stop.
+    /// The vector of a key, if the disk has it and answers in time. Errors only when the statement was killed.
     pub fn get(&self, key: &Key, interrupt: &dyn Interrupt, deadline: Instant) -> Result<Option<Arc<[u8]>>> {
         if !self.usable() {
             return Ok(None);
@@ -280,7 +277,7 @@ impl DiskCache {
         let (sender, receiver) = sync_channel(1);
         {
             let mut state = self.shared.lock();
-            // Before it is written it is here.
+            // Unwritten entries are in the queue.
             if let Some(put) = state.puts.get(key) {
                 return Ok(Some(Arc::clone(&put.vector)));
             }
@@ -304,7 +301,7 @@ impl DiskCache {
         }
     }
 
-    /// Has an embedding stored, soon.
+    /// Queues an embedding for writing.
     pub fn put(&self, key: Key, model: &Arc<str>, vector: &Arc<[u8]>) {
         if !self.usable() {
             return;
@@ -325,29 +322,28 @@ impl DiskCache {
         state.put_since.get_or_insert_with(Instant::now);
         let full = state.put_order.len() == BATCH;
         drop(state);
-        // In between it knows when to look itself.
+        // Otherwise the keeper wakes by itself.
         if first || full {
             self.shared.wake.notify_all();
         }
     }
 
-    /// Notes, of some of the times it is told so, that memory answered for the disk: what is used most would be the
-    /// first to go, else.
+    /// Reports one in 64 memory hits to the disk cache. Otherwise its hottest entries would look idle and be evicted.
     pub fn touch(&self, key: &Key) {
-        /// One of so many is noted.
+        /// One in this many hits is reported.
         const OF: u8 = 64;
         if !self.usable() || fastrand::u8(..OF) != 0 {
             return;
         }
-        // Not worth a wait.
+        // Skipped if the lock is taken: not worth a wait.
         let Ok(mut state) = self.shared.state.try_lock() else { return };
         if state.touches.len() < MAX_TOUCHES {
             state.touches.insert(*key);
         }
     }
 
-    /// Removes a model's embeddings, or with `None` all. How many there were, with those of `elsewhere` that were not
-    /// on disk.
+    /// Removes a model's embeddings; `None`: all. Returns their number, including keys of `elsewhere` that were not on
+    /// disk.
     pub fn clear(&self, model: Option<&str>, mut elsewhere: Vec<Key>, interrupt: &dyn Interrupt) -> Result<u64> {
         let (done, receiver) = sync_channel(1);
         {
@@ -377,7 +373,7 @@ impl DiskCache {
         })
     }
 
-    /// What should be in the server's error log, once.
+    /// Takes the pending lines for the server's error log.
     pub fn take_notices(&self) -> VecDeque<Notice> {
         if !self.shared.noticed.swap(false, Ordering::AcqRel) {
             return VecDeque::new();
@@ -385,12 +381,12 @@ impl DiskCache {
         std::mem::take(&mut *self.shared.notices.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether there is something for the error log.
+    /// Whether lines for the error log are pending.
     pub fn has_notices(&self) -> bool {
         self.shared.noticed.load(Ordering::Acquire)
     }
 
-    /// What `ml_status` shows.
+    /// The JSON object for `ml_status`.
     pub fn status(&self) -> Value {
         let state = self.shared.lock();
         let max = state.target.as_ref().map_or(0, |t| t.bytes);
@@ -417,7 +413,7 @@ impl DiskCache {
         })
     }
 
-    /// Counts from zero.
+    /// Sets the counters to zero.
     pub fn reset_status(&self) {
         let c = &self.shared.counters;
         for counter in [&c.dropped, &c.evicted, &c.rebuilt, &c.timeouts] {
@@ -427,7 +423,7 @@ impl DiskCache {
 }
 
 impl Drop for DiskCache {
-    /// Of use to tests only: the engine of a server lives as long as the process.
+    /// For tests only: a server's engine lives as long as the process.
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.target = None;
