@@ -82,7 +82,7 @@ struct Walk {
     found: Option<Place>,
 }
 
-extern "C" {
+unsafe extern "C" {
     // Of the unwinder that std itself is linked with.
     fn _Unwind_Backtrace(each: extern "C" fn(*mut c_void, *mut c_void) -> c_int, walk: *mut c_void) -> c_int;
     fn _Unwind_GetRegionStart(context: *mut c_void) -> usize;
