@@ -93,6 +93,17 @@ fn refused(change: impl FnOnce(&Path)) -> String {
     SentenceModel::open(&dir).err().expect("the model was loaded").message().to_owned()
 }
 
+#[test]
+fn a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
+    for file in ["config.json", "tokenizer.json", "model.safetensors", "modules.json", "1_Pooling/config.json"] {
+        let message = refused(|dir| {
+            std::fs::remove_file(dir.join(file)).unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(dir.join(file)).status().unwrap().success());
+        });
+        assert!(message.contains(file) && message.contains("is not a file"), "{message}");
+    }
+}
+
 fn edit(path: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(path).unwrap();
     assert!(text.contains(from), "{from} is not in {}", path.display());
@@ -581,7 +592,7 @@ fn killed(running: &Running, sql: String, after: impl FnOnce(&mut Conn)) -> (Dur
 }
 
 /// Waits until the session's statement has come so far that `sql` gives 1.
-fn wait_until(conn: &mut Conn, what: impl Fn(&mut Conn) -> bool) {
+fn wait_until(conn: &mut Conn, mut what: impl FnMut(&mut Conn) -> bool) {
     let end = Instant::now() + Duration::from_secs(120);
     while !what(conn) {
         assert!(Instant::now() < end, "it does not come so far");
@@ -827,4 +838,62 @@ fn a_fetch_never_deletes_the_models_of_others() {
     std::fs::write(running.models().join("acme/model-three/notes.txt"), "mine").unwrap();
     let (_, message) = server_error(root.query::<mysql::Row, _>("CALL mysql.ml_fetch_model('three')"));
     assert!(message.contains("notes.txt"), "{message}");
+}
+
+/// A table of texts without vectors.
+fn texts_without_vectors(root: &mut Conn, rows: usize) {
+    root.query_drop("CREATE DATABASE IF NOT EXISTS work").unwrap();
+    root.query_drop("CREATE TABLE work.t (id INT PRIMARY KEY, body TEXT, v VECTOR(384))").unwrap();
+    let texts: Vec<String> = golden().into_iter().map(|(text, _)| text).filter(|text| text.len() < 200).collect();
+    let rows = (0..rows).map(|i| (i, format!("{} {i}", texts[i % texts.len()])));
+    root.query_drop("START TRANSACTION").unwrap();
+    root.exec_batch("INSERT INTO work.t (id, body) VALUES (?, ?)", rows).unwrap();
+    root.query_drop("COMMIT").unwrap();
+}
+
+fn with_vectors(conn: &mut Conn) -> u64 {
+    conn.query_first("SELECT COUNT(*) FROM work.t WHERE v IS NOT NULL").unwrap().unwrap()
+}
+
+#[test]
+fn rows_of_a_table_are_written_from_the_first_second_on() {
+    let running = start();
+    running.put_minilm();
+    let mut root = running.root();
+    root.query_drop("SELECT mysql.ml_embedding('bert_local', 'load it')").unwrap();
+    texts_without_vectors(&mut root, 20_000);
+    // How fast this machine is, with what else it does.
+    let began = Instant::now();
+    let some = "SELECT LENGTH(mysql.ml_embedding_batch('bert_local', (SELECT JSON_ARRAYAGG(CONCAT(body, ' alone')) FROM work.t WHERE id < 64)))";
+    root.query_drop(some).unwrap();
+    let batch = began.elapsed();
+    let mut conn = running.root();
+    let id = conn.connection_id();
+    let began = Instant::now();
+    let job = std::thread::spawn(move || {
+        server_error(
+            conn.query::<mysql::Row, _>("CALL mysql.ml_embed_table('bert_local', 'work.t', 'body', 'v', NULL)"),
+        )
+    });
+    let mut first = 0;
+    wait_until(&mut root, |root| {
+        first = with_vectors(root);
+        first > 0 || job.is_finished()
+    });
+    let after = began.elapsed();
+    // Batch by batch, and not when all requests that are under way at once are done.
+    assert!(first < 8 * 64, "{first} rows at once");
+    assert!(after < Duration::from_secs(1) + 4 * batch, "{after:?}, and {batch:?} for a batch");
+    std::thread::sleep(Duration::from_secs(3).saturating_sub(began.elapsed()));
+    let before = with_vectors(&mut root);
+    root.query_drop(format!("KILL QUERY {id}")).unwrap();
+    let (code, message) = job.join().unwrap();
+    let kept = with_vectors(&mut root);
+    println!("{first} rows after {after:?}, {before} when it was killed, {kept} kept; a batch takes {batch:?}");
+    assert_eq!(code, 1317, "{message}");
+    assert!(before >= first && kept >= before && kept < 20_000, "{first} {before} {kept}");
+    let noted: Option<(String, u64)> =
+        root.query_first("SELECT status, embedded FROM mysql.cloudsql_ml_embed_progress").unwrap();
+    let (status, embedded) = noted.unwrap();
+    assert!(status == "stopped" && embedded <= kept, "{status} {embedded} {kept}");
 }
