@@ -1,4 +1,4 @@
-//! Who may take how much of what is bounded, so that nobody's slow work keeps others from theirs.
+//! Fair shares of bounded places, so that slow work of one account or model does not block others.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,17 +9,17 @@ use std::time::Instant;
 use crate::error::Result;
 use crate::interrupt::{Interrupt, POLL};
 
-/// Whose work something is. Work without an account or a source is bounded by the whole only.
+/// The owner of work. Work without an account or a source is limited by the total only.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Share {
-    /// The account that asks for it.
+    /// The account whose statement needs the work.
     pub account: Option<Arc<str>>,
-    /// What may make it slow: a model, or the account whose functions are called.
+    /// The possible cause of slowness: a model, or the account whose functions are called.
     pub source: Option<Arc<str>>,
 }
 
 impl fmt::Display for Share {
-    /// Empty or with a blank at its end, to stand in a sentence.
+    /// Empty, or with a trailing blank, for use inside a sentence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(account) = &self.account {
             write!(f, "of account {account} ")?;
@@ -31,10 +31,10 @@ impl fmt::Display for Share {
     }
 }
 
-/// Places, of which nobody takes more than half of those that the others leave: however many are slow, there are some
-/// left for the next one. A place at least is had by everybody while there is any.
+/// Places. No share takes more than half of those that the others leave, so some remain for the next share. Every share
+/// may take one while any is free.
 ///
-/// The rule holds for each account, for each source, and for each source of an account within what the account may take.
+/// The rule holds for each account, for each source, and for each source within its account's limit.
 pub struct Places {
     most: usize,
     taken: usize,
@@ -43,7 +43,7 @@ pub struct Places {
     shares: HashMap<Share, usize>,
 }
 
-/// How many of `most` somebody may have who has `own` of those `taken`.
+/// The limit of a share that holds `own` of the `taken` places, out of `most`.
 fn half(most: usize, taken: usize, own: usize) -> usize {
     most.saturating_sub(taken.saturating_sub(own)).div_ceil(2).max(1)
 }
@@ -62,13 +62,13 @@ fn give<K: Hash + Eq>(of: &mut HashMap<K, usize>, key: &K) {
 }
 
 impl Places {
-    /// So many, all free.
+    /// `most` places, all free.
     pub fn new(most: usize) -> Self {
         let (accounts, sources, shares) = Default::default();
         Places { most, taken: 0, accounts, sources, shares }
     }
 
-    /// How many are taken.
+    /// Number of taken places.
     pub fn taken(&self) -> usize {
         self.taken
     }
@@ -93,7 +93,7 @@ impl Places {
         own < half(self.most, self.taken, own) && both < half(within, own_of, both)
     }
 
-    /// Takes one, whether there is room or not.
+    /// Takes one, even beyond the limit.
     pub fn take(&mut self, share: &Share) {
         self.taken += 1;
         if let Some(account) = &share.account {
@@ -105,7 +105,7 @@ impl Places {
         *self.shares.entry(share.clone()).or_default() += 1;
     }
 
-    /// Gives one back that was taken.
+    /// Releases one.
     pub fn give(&mut self, share: &Share) {
         self.taken = self.taken.saturating_sub(1);
         if let Some(account) = &share.account {
@@ -118,20 +118,20 @@ impl Places {
     }
 }
 
-/// Places that are held by statements, which wait for theirs themselves.
+/// Places for statements, which wait for them on their own thread.
 pub struct Turns {
     places: Mutex<Places>,
     changed: Condvar,
 }
 
-/// A place among [`Turns`], given back when it is dropped.
+/// A place among [`Turns`]; released on drop.
 pub struct Turn<'t> {
     turns: &'t Turns,
     share: Share,
 }
 
 impl Turns {
-    /// So many.
+    /// `most` places.
     pub fn new(most: usize) -> Self {
         Turns { places: Mutex::new(Places::new(most)), changed: Condvar::new() }
     }
@@ -140,7 +140,7 @@ impl Turns {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place, where there is one by `deadline`.
+    /// Waits for a place until `deadline`.
     pub fn take(&self, share: Share, deadline: Instant, interrupt: &dyn Interrupt) -> Result<Option<Turn<'_>>> {
         let mut places = self.lock();
         loop {

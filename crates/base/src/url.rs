@@ -10,7 +10,7 @@ pub fn is_below(prefix: &Url, url: &Url) -> bool {
     url.origin() == prefix.origin() && below && !has_disguised_dots(url.path())
 }
 
-/// Dot segments are resolved by now; what is left may be one in disguise (`..%2f`, `%252e%2e/`) that the host resolves.
+/// Dot segments are already resolved. An encoded one (`..%2f`, `%252e%2e/`) may remain, which the host resolves.
 fn has_disguised_dots(path: &str) -> bool {
     let mut text = path.to_ascii_lowercase();
     for _ in 0..4 {

@@ -9,8 +9,8 @@ use crate::error::{Error, Kind, Result};
 /// The widest VECTOR column of MySQL.
 pub const MAX_DIMENSIONS: usize = 16_383;
 
-/// The bytes of a vector, as `STRING_TO_VECTOR` makes them. Refuses what MySQL could not store or compare:
-/// no elements, too many, or one that is not finite.
+/// The bytes of a vector, as `STRING_TO_VECTOR` makes them. Errors for vectors that MySQL cannot store or compare: no
+/// elements, too many, or a non-finite one.
 pub fn to_bytes(vector: &[f32]) -> Result<Vec<u8>> {
     check_width(vector.len())?;
     let mut bytes = Vec::with_capacity(vector.len() * 4);
@@ -23,7 +23,7 @@ pub fn to_bytes(vector: &[f32]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Scales a vector to length 1; one of length 0 stays.
+/// Scales a vector to length 1; a zero vector stays.
 pub fn normalize(vector: &mut [f32]) {
     let norm = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
     if norm > 0.0 && norm.is_finite() {
@@ -33,12 +33,12 @@ pub fn normalize(vector: &mut [f32]) {
     }
 }
 
-/// The elements of a vector's bytes; what is left over of a last one is dropped.
+/// The elements of a vector's bytes; a trailing part of an element is dropped.
 pub fn from_bytes(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|e| f32::from_le_bytes(*e)).collect()
 }
 
-/// Checks bytes that are said to be a vector.
+/// Checks that bytes are a vector.
 pub fn check_bytes(bytes: &[u8]) -> Result<()> {
     let (elements, rest) = bytes.as_chunks::<4>();
     if !rest.is_empty() {
@@ -109,9 +109,9 @@ impl Measure {
 
     /// Compares two vectors.
     ///
-    /// The length of a vector that is the same for every row is computed again for every row: it costs less there, in
-    /// the pass that is made anyway, than comparing the vector with the one that was measured. The server cannot be
-    /// asked: it shows a function its constants once, and executes a prepared statement with others.
+    /// The norm of a constant vector is computed again for every row. That costs less, in the same pass, than comparing
+    /// the vector with the previous one. The server reports constants once, but may execute a prepared statement with
+    /// others.
     pub fn compare(self, a: &[u8], b: &[u8]) -> Result<f64> {
         let (a, b) = pair(a, b)?;
         let value = match self {
@@ -125,13 +125,12 @@ impl Measure {
                 if lengths == 0.0 {
                     1.0
                 } else {
-                    // Rounding may bring the quotient past 1.
+                    // Rounding may push the quotient beyond 1.
                     1.0 - (ab / lengths.sqrt()).clamp(-1.0, 1.0)
                 }
             }
         };
-        // An element that is not finite makes every sum it is in not finite, and nothing else can: so no pass over
-        // the elements is needed to find that there is none.
+        // Sums are non-finite exactly if an element is. Finite sums therefore need no pass over the elements.
         if value.is_finite() {
             Ok(value)
         } else {
@@ -177,7 +176,7 @@ fn pair<'a>(a: &'a [u8], b: &'a [u8]) -> Result<(Elements<'a>, Elements<'a>)> {
     Ok((a, b))
 }
 
-/// `[1, 2]` handed over as text: a common slip that would otherwise give a meaningless distance.
+/// `[1, 2]` given as text: a common mistake that would otherwise return a meaningless distance.
 fn looks_like_text(bytes: &[u8]) -> bool {
     bytes.first() == Some(&b'[')
         && bytes.last() == Some(&b']')

@@ -1,7 +1,7 @@
 //! Elastic worker threads with a bound: blocking work runs here while the statement's thread waits and listens.
 //!
-//! Threads are made when work arrives and end after some seconds without any, so that an idle server carries none. Work
-//! beyond its [`Share`] of them waits in a queue, which is bounded and shared in the same way, and whose shares take turns.
+//! Threads start when work arrives and end after some idle seconds. Work beyond its [`Share`] of the threads waits in a
+//! queue. The queue is bounded, follows the same rule, and serves shares in turn.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
@@ -14,20 +14,20 @@ use crate::memory;
 use crate::panics;
 use crate::shares::{Places, Share};
 
-/// What a pool is made of.
+/// Configuration of a pool.
 #[derive(Clone, Copy)]
 pub struct Config {
     /// Thread name, at most 15 bytes.
     pub name: &'static str,
     /// The most threads at once; further work queues.
     pub max_threads: usize,
-    /// The most pieces of work that wait for a thread; further ones are refused.
+    /// The most queued pieces of work; more are refused.
     pub max_waiting: usize,
-    /// How long a thread waits for work before it ends.
+    /// Idle time after which a thread ends.
     pub idle: Duration,
-    /// Stack bytes.
+    /// Stack size, bytes.
     pub stack: usize,
-    /// Runs first on each thread; where it fails the thread ends and its work fails with the error.
+    /// Runs first on each thread; if it fails, the thread ends and its work fails with the error.
     pub on_start: fn() -> Result<()>,
     /// Runs last on each thread whose `on_start` succeeded.
     pub on_stop: fn(),
@@ -47,28 +47,28 @@ struct Shared {
 /// A piece of work.
 struct Job {
     share: Share,
-    /// Says that nobody wants it any more.
+    /// Cancels the work.
     cancel: CancelToken,
     work: Box<dyn FnOnce() + Send>,
 }
 
 struct State {
-    /// Work that has a place, and a thread as soon as one is free.
+    /// Work with a place; runs as soon as a thread is free.
     ready: VecDeque<Job>,
-    /// The places of what is ready or runs.
+    /// Places of ready and running work.
     places: Places,
-    /// Work that has none yet, by its share.
+    /// Work without a place, by share.
     waiting: HashMap<Share, VecDeque<Job>>,
-    /// Whose turn it is to get a place.
+    /// Shares in the order of their turns.
     turns: VecDeque<Share>,
-    /// The places of what waits.
+    /// Places of queued work.
     queue: Places,
     threads: usize,
     idle: usize,
 }
 
 impl State {
-    /// Gives places that are free to what waits, share after share.
+    /// Moves queued work to free places, share after share.
     fn promote(&mut self) {
         let mut refused = 0;
         while refused < self.turns.len() {
@@ -96,7 +96,7 @@ impl State {
         }
     }
 
-    /// Takes work that nobody wants any more out of the queue.
+    /// Removes cancelled work from the queue.
     fn sweep(&mut self) {
         let (waiting, queue) = (&mut self.waiting, &mut self.queue);
         for (share, jobs) in waiting.iter_mut() {
@@ -112,15 +112,15 @@ impl State {
         self.turns.retain(|share| waiting.contains_key(share));
     }
 
-    /// Counts a thread that is to be made, where one is needed.
+    /// Counts a new thread if one is needed.
     fn wants_thread(&mut self, config: &Config) -> bool {
         let wanted = self.idle < self.ready.len() && self.threads < config.max_threads;
         self.threads += usize::from(wanted);
         wanted
     }
 
-    /// A thread could not be made: the newest work is dropped, and whoever waits for it is told; others may need all their
-    /// time before they get to it. All of it where no thread is left.
+    /// A thread could not start: drops the newest work, which reports an error to its waiter. Running threads may take
+    /// long to reach it. Drops all work if no thread is left.
     fn thread_failed(&mut self) {
         self.threads -= 1;
         let kept = if self.threads == 0 { 0 } else { self.ready.len().saturating_sub(1) };
@@ -159,13 +159,13 @@ impl Workers {
         Workers { shared: Arc::new(Shared { config, state: Mutex::new(state), wake: Condvar::new() }) }
     }
 
-    /// Whether work of this share would get a thread at once.
+    /// Whether work of this share would start at once.
     pub fn has_room(&self, share: &Share) -> bool {
         self.shared.lock().places.has_room(share)
     }
 
-    /// Hands `work` to a thread. The result is fetched with [`Pending::wait`]. Work that waits is dropped once `cancel` says
-    /// so; what runs has to look itself.
+    /// Runs `work` on a thread; [`Pending::wait`] returns the result. `cancel` drops queued work; running work must
+    /// check it.
     pub fn run<T: Send + 'static>(
         &self,
         share: &Share,
@@ -177,7 +177,7 @@ impl Workers {
         Ok(Pending { receiver })
     }
 
-    /// Hands `work` to a thread; what comes of it is sent to `results`, an error also where it panics or is never begun.
+    /// Runs `work` on a thread and sends its result to `results`: an error even on panic or if the work never starts.
     pub fn run_to<T: Send + 'static>(
         &self,
         share: &Share,
@@ -186,13 +186,13 @@ impl Workers {
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<()> {
         let owed = Owed::new(results);
-        // What it takes of memory counts for whoever hands it in.
+        // Its memory is charged to the account that submits it.
         let holder = memory::holder();
         let work = Box::new(move || memory::working_for(holder, || owed.tell(panics::catch(work))));
         let job = Job { share: share.clone(), cancel: cancel.clone(), work };
         let spawn = {
             let mut state = self.shared.lock();
-            // Those of its own share that came before go first.
+            // Earlier work of the same share goes first.
             if !state.waiting.contains_key(share) && state.places.has_room(share) {
                 state.places.take(share);
                 state.ready.push_back(job);
@@ -254,12 +254,12 @@ fn serve(shared: &Arc<Shared>) {
             state = shared.lock();
             state.places.give(&job.share);
             state.promote();
-            // This thread takes one of those that are ready now; where there are more, others have to.
+            // This thread takes one piece of ready work; more work needs other threads.
             if state.ready.len() > 1 {
                 shared.wake.notify_all();
                 if state.wants_thread(&shared.config) {
                     drop(state);
-                    // What cannot be served by a thread more is served by this one.
+                    // If no further thread can start, this one serves the rest.
                     let _ = spawn_thread(shared);
                     state = shared.lock();
                 }
@@ -282,18 +282,18 @@ fn serve(shared: &Arc<Shared>) {
     });
 }
 
-/// The word that somebody waits for, which is sent also where the work is dropped.
+/// A reply that is always sent: an error if the job is dropped.
 pub struct Owed<T>(Option<Sender<Result<T>>>);
 
 impl<T> Owed<T> {
-    /// For whoever waits at the other end.
+    /// A reply to `sender`.
     pub fn new(results: Sender<Result<T>>) -> Self {
         Owed(Some(results))
     }
 
-    /// The word itself.
+    /// Sends the reply.
     pub fn tell(mut self, result: Result<T>) {
-        // Nobody listening any more is no failure.
+        // A receiver that is gone is not a failure.
         let _ = self.0.take().map(|results| results.send(result));
     }
 }
@@ -317,7 +317,7 @@ pub struct Pending<T> {
 }
 
 impl<T> Pending<T> {
-    /// Waits for the result, until `interrupt` says stop or `deadline` passes.
+    /// Waits for the result until `interrupt` stops the statement or `deadline` passes.
     pub fn wait(&self, interrupt: &dyn Interrupt, deadline: Instant) -> Result<T> {
         loop {
             match self.receiver.recv_timeout(POLL) {

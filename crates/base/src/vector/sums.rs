@@ -1,19 +1,19 @@
-//! Sums over the elements of two vectors, at the speed at which memory hands them over.
+//! Sums over the elements of two vectors, at memory speed.
 //!
-//! Everything is double precision. A product of two f32 is exact in f64, so nothing overflows or vanishes, vectors that are
-//! almost alike keep their order, and a fused multiplication gives the same bits as a separate one. Sums are kept in
-//! [`LANES`] lanes that are added up in one order: the results are equal to the last bit on every processor.
+//! All sums are double precision. A product of two f32 is exact in f64: it cannot overflow, and a fused multiplication
+//! gives the same bits as a separate one. Sums have [`LANES`] lanes, added in a fixed order, so results are
+//! bit-identical on every processor.
 //!
-//! The processor is asked once, at run time, what it can do. The general code is what other processors get; it is
-//! written so that the compiler vectorises it, and is what the tests compare the other with.
+//! Processor features are detected once, at run time. Other processors run the general code, which the compiler
+//! vectorises. Tests compare both.
 
 use multiversion::multiversion;
 use multiversion::target::match_target;
 
-/// A vector's elements as they lie in memory, which need not be aligned.
+/// A vector's elements as bytes, which need not be aligned.
 pub(super) type Elements<'a> = &'a [[u8; 4]];
 
-/// How many sums are kept side by side.
+/// Number of parallel partial sums.
 const LANES: usize = 16;
 
 type Block = [[u8; 4]; LANES];
@@ -146,7 +146,7 @@ mod avx2 {
         sums(a, b, |[ab], x, y| [_mm256_fmadd_pd(x, y, ab)])
     }
 
-    /// The square of a difference is not exact in f64: fused, it would differ from that of other processors.
+    /// The square of a difference is not exact in f64: a fused one would differ between processors.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn squared_distance(a: &[Block], b: &[Block]) -> [Lanes; 1] {

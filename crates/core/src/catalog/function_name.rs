@@ -7,7 +7,7 @@ use mysql_ml_base::error::{Error, Result};
 /// A stored function's name; identifiers are at most 64 characters and without `.`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FunctionName {
-    /// The schema, where one was given.
+    /// The schema, if one was given.
     pub schema: Option<String>,
     /// The function.
     pub name: String,

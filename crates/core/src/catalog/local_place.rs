@@ -1,14 +1,14 @@
-//! Where the files of a model that runs inside the server are: what its registration says.
+//! The place of a local model's files, as its registration names it.
 
 use super::model::Model;
 use mysql_ml_base::error::{cut, Error, Result};
 
-/// Where a model's files are.
+/// The place of a model's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// In a directory that somebody put there: an absolute path, or one below the directory of models.
+    /// A directory made by an administrator: an absolute path, or one below the directory of models.
     Directory(String),
-    /// In a repository of Hugging Face, fetched by `ml_fetch_model` into a directory of that name.
+    /// A repository of Hugging Face, fetched by `ml_fetch_model` into a directory of that name.
     Repository(Repository),
 }
 
@@ -22,7 +22,7 @@ pub struct Repository {
 }
 
 impl Place {
-    /// The place of a local model: its `model_request_url`, else the repository that its `model_qualified_name` is.
+    /// The place of a local model: its `model_request_url`, else its `model_qualified_name` as a repository.
     pub fn of(model: &Model) -> Result<Self> {
         match (&model.request_url, &model.qualified_name) {
             (Some(url), _) => Self::parse(url),
@@ -78,7 +78,7 @@ impl Repository {
             !t.is_empty() && t.len() <= 96 && !t.starts_with('.') && t.chars().all(plain)
         };
         let parts: Vec<&str> = id.split('/').collect();
-        // A revision has no slash here, which would be another directory.
+        // A slash in a revision would be another directory.
         if parts.len() > 2 || !parts.iter().all(|p| word(p)) || !revision.is_none_or(word) {
             return Err(Error::invalid(format!(
                 "'{}' is no repository of models; write organisation/name or organisation/name@revision",

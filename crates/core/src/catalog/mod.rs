@@ -1,4 +1,4 @@
-//! What models, secrets and settings are: data, and the checks of their values.
+//! Data types of models, secrets and settings, and the checks of their values.
 
 pub mod function_name;
 pub mod local_place;

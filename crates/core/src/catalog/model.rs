@@ -45,7 +45,7 @@ macro_rules! sql_enum {
 }
 
 sql_enum! {
-    /// Who serves the model: decides the shape of requests and answers.
+    /// The provider: selects the shape of requests and answers.
     ProviderId, "model_provider" {
         /// Vertex AI, the Gemini API, Discovery Engine.
         Google = "google" | "vertex_ai" | "gemini",
@@ -83,7 +83,7 @@ sql_enum! {
 }
 
 sql_enum! {
-    /// What a model does.
+    /// The kind of a model's input and output.
     ModelType, "model_type" {
         /// `ml_embedding`.
         TextEmbedding = "text_embedding",
@@ -99,14 +99,14 @@ sql_enum! {
 }
 
 impl ModelType {
-    /// Whether `ml_embedding` takes the model.
+    /// Whether `ml_embedding` accepts the model.
     pub fn embeds(self) -> bool {
         matches!(self, ModelType::TextEmbedding | ModelType::MultimodalEmbedding)
     }
 }
 
 sql_enum! {
-    /// How a request is authenticated.
+    /// The authentication of requests.
     AuthType, "model_auth_type" {
         /// A registered secret, named by `model_auth_id`.
         SecretManager = "auth_type_secret_manager" | "secret_manager",
@@ -115,7 +115,7 @@ sql_enum! {
     }
 }
 
-/// What turns text into a request body.
+/// Makes a request body from a text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum InputTransform {
     /// A stored function `(model_id, input_text) -> JSON`.
@@ -124,7 +124,7 @@ pub enum InputTransform {
     Template(JsonTemplate),
 }
 
-/// What finds the vector in an answer.
+/// Finds the vector in an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OutputTransform {
     /// A stored function `(model_id, response_json) -> BLOB`.
@@ -156,51 +156,51 @@ impl OutputTransform {
 /// A registered model, as the engine uses it.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// The name users call it by.
+    /// The id in SQL.
     pub model_id: String,
-    /// The endpoint; `None` where the provider has a default or needs none.
+    /// The endpoint's URL; `None` if the provider has a default or needs none.
     pub request_url: Option<String>,
-    /// Who serves it.
+    /// The registered provider.
     pub provider: ProviderId,
-    /// Whose API it speaks: the provider's, or the one that a built-in function of the registration belongs to.
+    /// The wire format: the provider's, or that of a built-in function in the registration.
     pub speaks: ProviderId,
-    /// What it does.
+    /// The registered model type.
     pub model_type: ModelType,
-    /// The provider's name for it.
+    /// The provider's name of the model.
     pub qualified_name: Option<String>,
-    /// How requests are authenticated.
+    /// The authentication of requests; `None`: no key.
     pub auth_type: Option<AuthType>,
     /// The secret's id.
     pub auth_id: Option<String>,
-    /// Makes headers from the input.
+    /// Stored function that makes headers from the input.
     pub header_fn: Option<FunctionName>,
-    /// Makes the request body.
+    /// Transform that makes the request body; `None`: the provider's own.
     pub input: Option<InputTransform>,
-    /// Reads the answer.
+    /// Transform that reads the answer; `None`: the provider's own.
     pub output: Option<OutputTransform>,
     /// The options set with `ml_set_model_options`.
     pub options: ModelOptions,
-    /// Whether it is one of Google's that nobody registered.
+    /// Whether it comes from the built-in catalogue and is not registered.
     pub listed: bool,
     /// The account that registered it; its functions run as this account.
     pub definer: Account,
-    /// Changes when anything does that may change a result.
+    /// SHA-256 of everything that may change a result.
     pub fingerprint: [u8; 32],
 }
 
-/// Where a model's answers are computed.
+/// The backend that computes a model's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// By an endpoint.
+    /// An endpoint.
     Remote,
-    /// By a model in this process.
+    /// A model in this process.
     Local,
-    /// By a hash of the text: provider `dummy`.
+    /// A hash of the text: provider `dummy`.
     Dummy,
 }
 
 impl Model {
-    /// An error where it does not embed.
+    /// An error if the model does not embed.
     pub fn must_embed(&self) -> Result<()> {
         if self.model_type.embeds() {
             return Ok(());
@@ -212,7 +212,7 @@ impl Model {
         )))
     }
 
-    /// Where its answers are computed. What a registration transforms is sent to an endpoint.
+    /// The backend. Registrations with transforms are always remote.
     pub fn backend(&self) -> Backend {
         if self.input.is_some() {
             return Backend::Remote;
@@ -226,7 +226,7 @@ impl Model {
         }
     }
 
-    /// A digest of all that decides a model's answers.
+    /// A SHA-256 digest of everything that determines a model's answers.
     pub fn fingerprint(parts: &[Option<&str>]) -> [u8; 32] {
         let mut hash = Sha256::new();
         for part in parts {

@@ -10,28 +10,28 @@ use crate::json::check_document;
 use mysql_ml_base::error::{cut, Error, Result};
 use mysql_ml_base::vector::MAX_DIMENSIONS;
 
-/// The options of one model, checked.
+/// The checked options of one model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelOptions {
-    /// The time one call may take, all tries together.
+    /// Time limit of a call in ms, all tries together.
     pub timeout_ms: Option<u64>,
     /// How often a failed request is sent again.
     pub max_retries: Option<u64>,
-    /// The width of the vectors: asked of providers that can shorten, checked for all.
+    /// The width of the vectors: requested from providers that can shorten, checked for all.
     pub dimensions: Option<u64>,
-    /// What a vector is for, in Google's terms (`RETRIEVAL_DOCUMENT`).
+    /// The purpose of a vector, in Google's terms (`RETRIEVAL_DOCUMENT`).
     pub task_type: Option<String>,
     /// The title of the texts, for Google's task type `RETRIEVAL_DOCUMENT`.
     pub title: Option<String>,
-    /// What a vector is for, in the terms of Cohere, Voyage and NVIDIA (`search_document`).
+    /// The purpose of a vector, in the terms of Cohere, Voyage and NVIDIA (`search_document`).
     pub input_type: Option<String>,
     /// The same for `ml_query_embedding`; for Google a task type.
     pub query_input_type: Option<String>,
     /// Whether vectors are scaled to length 1 here, whatever the provider does.
     pub normalize: Option<bool>,
-    /// Whether a text that is too long for the model may be cut. Otherwise it is an error.
+    /// Whether a too long text may be truncated; otherwise it is an error.
     pub truncate: Option<bool>,
-    /// How vectors are asked for.
+    /// The requested encoding of vectors.
     pub encoding_format: Option<EncodingFormat>,
     /// Headers to send besides the provider's own.
     pub headers: BTreeMap<String, String>,
@@ -47,41 +47,41 @@ pub struct ModelOptions {
     pub location: Option<String>,
     /// The cloud project.
     pub project: Option<String>,
-    /// Requests this server may send the model within any minute.
+    /// The most requests of this server to the model within any minute.
     pub requests_per_minute: Option<u64>,
-    /// Tokens, as far as they can be told before, this server may send the model within any minute.
+    /// The most tokens, as estimated before sending, of this server to the model within any minute.
     pub tokens_per_minute: Option<u64>,
-    /// Requests this server may have under way to the model at once.
+    /// The most concurrent requests of this server to the model.
     pub max_in_flight: Option<u64>,
-    /// Texts that bulk calls send in one request.
+    /// Texts in one request of a bulk call.
     pub batch_size: Option<u64>,
-    /// Requests that one bulk call may have under way at once.
+    /// The most concurrent requests of one bulk call.
     pub concurrency: Option<u64>,
-    /// What a bulk call does about a text that fails.
+    /// Handling of a text that fails in a bulk call.
     pub on_error: Option<OnError>,
 }
 
-/// What `ml_embedding_batch` does about a text that fails.
+/// Handling of a text that fails in `ml_embedding_batch`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnError {
     /// The statement fails with the text's number.
     Fail,
-    /// An object with the error stands in the place of the vector.
+    /// An object with the error replaces the vector.
     Inline,
 }
 
-/// How vectors are asked for.
+/// The requested encoding of vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EncodingFormat {
-    /// As base64 of hosts that are known to give it, else as the service likes.
+    /// Base64 from hosts known to support it, else the service's default.
     Auto,
-    /// As JSON numbers.
+    /// JSON numbers.
     Float,
-    /// As base64 of little-endian 32-bit floats.
+    /// Base64 of little-endian 32-bit floats.
     Base64,
 }
 
-/// An option: its name, what it takes, and how a value is read. `None` from `read` is a value that is not taken.
+/// An option: name, description of accepted values, reader. `read` returns `None` for a value that is not accepted.
 struct Spec {
     name: &'static str,
     takes: &'static str,
@@ -186,7 +186,7 @@ fn text(value: &Value, max: usize, place: &mut Option<String>) -> Option<()> {
     Some(())
 }
 
-/// A name without what would matter in a URL.
+/// A name without characters that have a meaning in a URL.
 fn word(value: &Value, place: &mut Option<String>) -> Option<()> {
     text(value, 100, place)?;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
@@ -205,7 +205,7 @@ fn texts(value: &Value, place: &mut BTreeMap<String, String>, allowed: fn(&str, 
     Some(())
 }
 
-/// Headers that the library sets itself, or that carry keys, are not for options: everybody may read those.
+/// Options must not set the library's own headers or carry keys: every caller may read options.
 fn header_is_allowed(name: &str, value: &str) -> bool {
     const RESERVED: [&str; 11] = [
         "host",
@@ -216,7 +216,7 @@ fn header_is_allowed(name: &str, value: &str) -> bool {
         "expect",
         "te",
         "upgrade",
-        // Some services take these for another method than POST.
+        // Some services read these as another method than POST.
         "x-http-method-override",
         "x-http-method",
         "x-method-override",
@@ -252,7 +252,7 @@ impl ModelOptions {
                     SPECS.iter().map(|s| s.name).collect::<Vec<_>>().join(", ")
                 ))
             })?;
-            // The value is not repeated: somebody may have put a key there.
+            // The value is not repeated: it may be a key.
             (spec.read)(&mut options, value).ok_or_else(|| {
                 let what = match (spec.name, value.as_object()) {
                     ("headers", Some(map)) => refused_entry(map, header_is_allowed),
@@ -268,7 +268,7 @@ impl ModelOptions {
         Ok(options)
     }
 
-    /// The names of the options that are set and that not every provider understands.
+    /// The names of set options that only some providers understand.
     pub fn special(&self) -> impl Iterator<Item = &'static str> + '_ {
         let set = |name: &str| match name {
             "task_type" => self.task_type.is_some(),
@@ -286,13 +286,13 @@ impl ModelOptions {
     }
 }
 
-/// The name of the first entry of an object that is not taken.
+/// The name of the first entry that is not accepted.
 fn refused_entry(map: &Map<String, Value>, allowed: fn(&str, &str) -> bool) -> String {
     let refused = map.iter().find(|(name, value)| !value.as_str().is_some_and(|value| allowed(name, value)));
     refused.map_or_else(|| "too many entries".into(), |(name, _)| format!("the entry {}", cut(name, 60)))
 }
 
-/// A number or flag as it is, of anything else its kind.
+/// A number or flag itself, of other values their type.
 fn described(value: &Value) -> String {
     match value {
         Value::Number(n) => cut(&n.to_string(), 40).into_owned(),

@@ -13,9 +13,9 @@ use mysql_ml_base::url::is_below;
 /// A registered secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Secret {
-    /// Where its value is found.
+    /// The source of its value.
     pub path: SecretPath,
-    /// Where it may be sent; `None`: anywhere.
+    /// The URL prefix it may be sent to; `None`: anywhere.
     pub url_prefix: Option<Url>,
 }
 
@@ -29,8 +29,8 @@ impl Secret {
         Ok(Secret { path: SecretPath::parse(path)?, url_prefix })
     }
 
-    /// An error where the secret is bound to another place than `url`: scheme, host and port must be the same, and
-    /// the path must be the prefix's or below it.
+    /// An error if the secret's prefix does not cover `url`: same scheme, host and port, and a path equal to or below
+    /// the prefix's.
     pub fn check_url(&self, url: &Url) -> Result<()> {
         let Some(prefix) = &self.url_prefix else { return Ok(()) };
         if is_below(prefix, url) {
@@ -64,14 +64,14 @@ pub fn url_prefix(options: &Map<String, Value>) -> Result<Option<Url>> {
     })
 }
 
-/// Where a secret's value comes from.
+/// The source of a secret's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretPath {
     /// A variable of mysqld's environment.
     Env(String),
     /// A file in the secrets directory.
     File(String),
-    /// A key of the server's keyring, among those that the library stored.
+    /// A key that the library stored in the server's keyring.
     Keyring(String),
     /// `projects/P[/locations/L]/secrets/S/versions/V` of Google Secret Manager.
     GoogleSecretManager(String),
@@ -134,7 +134,7 @@ impl SecretPath {
             return Ok(SecretPath::Keyring(name.to_owned()));
         }
         let parts: Vec<&str> = text.split('/').collect();
-        // The location becomes part of a host that is sent the server's Google token.
+        // The location becomes part of a host that receives the server's Google token.
         let name = |part: &str| {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         };
@@ -147,15 +147,14 @@ impl SecretPath {
         if google && text.len() <= 512 {
             return Ok(SecretPath::GoogleSecretManager(text.to_owned()));
         }
-        // The text is not repeated: people paste the key itself here.
+        // The text is not repeated: users paste the key itself here.
         Err(Error::invalid(
             "secret_path is not a path; accepted: env:VARIABLE, file:NAME, keyring:NAME, projects/P/secrets/S/versions/V (never the key itself)",
         ))
     }
 }
 
-/// An error for an id that a secret cannot be registered under. One that looks like a key is not repeated: the id and
-/// the key are easily given in each other's place.
+/// An error for an invalid new id. An id that looks like a key is not repeated: users confuse the two arguments.
 pub fn check_new_id(secret_id: &str) -> Result<()> {
     if let Some(what) = leaked_key::in_text(secret_id) {
         return Err(Error::invalid(format!(
@@ -165,7 +164,7 @@ pub fn check_new_id(secret_id: &str) -> Result<()> {
     check_id("secret_id", secret_id)
 }
 
-/// An error for a path that is none, or whose name looks like a key.
+/// An error for an invalid path, or for a name that looks like a key.
 pub fn check_new_path(path: &str) -> Result<()> {
     let name = ["env:", "file:", "keyring:"].iter().find_map(|scheme| path.strip_prefix(scheme));
     if let Some(what) = name.and_then(leaked_key::in_text) {
@@ -176,15 +175,14 @@ pub fn check_new_path(path: &str) -> Result<()> {
     SecretPath::parse(path).map(|_| ())
 }
 
-/// Whether a key of the keyring may be called so. Some keyrings make a URL or a file's name of it, hence the rule about
-/// its parts.
+/// Whether a keyring accepts this key name. Some keyrings use it as a URL or file name, hence the rule about its parts.
 fn is_keyring_name(name: &str) -> bool {
     name.len() <= 100
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b))
         && name.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
-/// The name of the key for a secret that the library stores itself: its id, or a digest where that is no name.
+/// The keyring's key name for a secret: its id, or a digest if the id is not a valid name.
 pub fn keyring_name(secret_id: &str) -> String {
     if is_keyring_name(secret_id) {
         return secret_id.to_owned();

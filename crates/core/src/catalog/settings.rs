@@ -8,7 +8,7 @@ use crate::http::egress::Allowlist;
 use crate::http::policy::NetworkPolicy;
 use mysql_ml_base::error::{cut, Error, Result};
 
-/// What a setting accepts.
+/// The accepted values of a setting.
 enum Accepts {
     Number {
         min: u64,
@@ -53,34 +53,34 @@ pub const SETTINGS: [Setting; 17] = [
     Setting { name: "huggingface_host", default: "huggingface.co", accepts: Accepts::Host },
 ];
 
-/// The settings in force.
+/// The current settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// The time one call may take, all tries together.
+    /// Time limit of a call, all tries together.
     pub timeout: Duration,
     /// How often a failed request is sent again.
     pub max_retries: u64,
-    /// How long a registration is used before it is read again.
+    /// Age after which a registration is read again.
     pub registry_ttl: Duration,
     /// Bytes of the in-memory embedding cache; 0 turns it off.
     pub cache_memory: u64,
     /// Bytes of the embedding cache on disk; 0 turns it off.
     pub cache_disk: u64,
-    /// Bytes that calls may take together for arguments, answers, vectors and results.
+    /// The most bytes of all calls together, for arguments, answers, vectors and results.
     pub call_memory: u64,
-    /// What requests may do.
+    /// The network policy.
     pub network: NetworkPolicy,
     /// The Google Cloud project of models whose URL names none; empty: that of the credentials.
     pub google_project: String,
     /// The Google Cloud location of such models; empty: that of the machine, else us-central1.
     pub google_location: String,
-    /// How long a value from Google Secret Manager is used before it is read again.
+    /// Age after which a value from Google Secret Manager is read again.
     pub secret_ttl: Duration,
-    /// Bytes that models inside the server may take together.
+    /// The most bytes of all local models together.
     pub local_memory: u64,
-    /// Threads that compute with them; 0: half of the processor's.
+    /// Threads for local models; 0: half of the processors.
     pub local_threads: usize,
-    /// Where models are fetched from: a host, or a URL without a path.
+    /// The hub for model files: a host, or a URL without a path.
     pub huggingface_host: String,
 }
 
@@ -107,8 +107,7 @@ impl Default for Settings {
 impl Settings {
     /// Builds the settings from the table's rows over the defaults.
     ///
-    /// A row that the current version does not know or accept is an error that names it: a policy that silently
-    /// fell back to its default would be worse.
+    /// An unknown or invalid row is an error that names it. A policy must not silently fall back to its default.
     pub fn from_rows<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self> {
         let mut settings = Self::default();
         for (name, value) in rows {

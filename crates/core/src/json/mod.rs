@@ -6,7 +6,7 @@ pub mod template;
 
 use mysql_ml_base::error::{Error, Kind, Result};
 
-/// The most bytes of a JSON argument that is read into a tree, which takes many times as much.
+/// The largest JSON argument that is read into a tree, bytes. The tree takes many times as much.
 pub const MAX_DOCUMENT: usize = 1 << 20;
 
 /// An error for a JSON argument that is too large to be read into a tree.

@@ -28,7 +28,7 @@ impl<'de> Visitor<'de> for NumbersVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Numbers, A::Error> {
-        // No room ahead: an answer may hold millions of arrays.
+        // No capacity in advance: an answer may hold millions of arrays.
         let mut numbers = Vec::new();
         while let Some(x) = seq.next_element::<Option<f32>>()? {
             let x =
@@ -51,7 +51,7 @@ impl<'de> Visitor<'de> for NumbersVisitor {
     }
 }
 
-/// Answers up to this size are read in a way that takes more memory where the usual one fails.
+/// Answers up to this size, bytes, are read again with a reader that needs more memory if the usual one fails.
 const SMALL: usize = 1 << 20;
 
 /// Reads a whole answer.
@@ -59,7 +59,7 @@ pub fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T> {
     read(answer).map_err(|e| unreadable(&e, answer))
 }
 
-/// Reads a whole answer. Of members that are repeated the last one counts, as in most readers of JSON.
+/// Reads a whole answer. The last of repeated members counts, as in most JSON readers.
 pub fn read<T: DeserializeOwned>(answer: &[u8]) -> serde_json::Result<T> {
     match serde_json::from_slice(answer) {
         Err(e) if e.is_data() && answer.len() <= SMALL => {
@@ -70,7 +70,7 @@ pub fn read<T: DeserializeOwned>(answer: &[u8]) -> serde_json::Result<T> {
     }
 }
 
-/// An answer that is not what was expected: where it goes wrong and how it begins.
+/// The error for an unexpected answer: position of the fault and the answer's beginning.
 pub fn unreadable(error: &serde_json::Error, answer: &[u8]) -> Error {
     if crate::http::dressed::is_stream(answer) {
         return Error::response(format!(
@@ -89,7 +89,7 @@ pub fn start_of(answer: &[u8]) -> String {
     cut(&start, 120).into_owned()
 }
 
-/// A vector wherever an answer may have one: [`Numbers`], or an array that holds only one array of numbers.
+/// A vector: [`Numbers`], or an array that holds exactly one array of numbers.
 #[derive(Debug, PartialEq)]
 pub struct Vector(pub Vec<f32>);
 

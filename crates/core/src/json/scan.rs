@@ -1,7 +1,6 @@
-//! Reads the usual answers piece by piece: half of the time of a derived reader goes into the digits of the vectors.
+//! A fast reader of well-formed answers. A derived reader spends half of its time on the digits of vectors.
 //!
-//! This is a way past that for well-formed answers, and nothing else: whatever it does not expect it leaves to the derived
-//! reader, which has the errors.
+//! It returns `None` for anything unexpected; the derived reader then reads the answer and reports errors.
 
 use std::borrow::Cow;
 
@@ -12,7 +11,7 @@ use serde::Deserialize;
 use super::numbers::Numbers;
 use mysql_ml_base::vector::MAX_DIMENSIONS;
 
-/// An answer, from where it is read on. `None` from any of the methods: not what was expected.
+/// The rest of an answer. Every method returns `None` for unexpected input.
 pub struct Scan<'a> {
     rest: &'a [u8],
     /// The width of the last vector.
@@ -82,7 +81,7 @@ impl<'a> Scan<'a> {
         Some(value)
     }
 
-    /// A value that is of no interest.
+    /// Skips a value.
     pub fn skip(&mut self) -> Option<()> {
         self.value::<IgnoredAny>().map(|_| ())
     }
@@ -93,11 +92,11 @@ impl<'a> Scan<'a> {
         if self.rest.first() == Some(&b'"') {
             return self.value::<Numbers>().map(|n| n.0);
         }
-        // Vectors are as wide as their neighbours. Before that is known there is no room ahead: an answer may hold millions.
+        // Vectors are as wide as their neighbours. The first gets no capacity in advance: an answer may hold millions.
         let mut numbers = Vec::with_capacity(self.width);
         self.array(|scan| {
             scan.space();
-            // The library reads more than JSON's numbers, such as `inf`.
+            // The float parser accepts more than JSON numbers, such as `inf`.
             let begins_a_number = scan.rest.first().is_some_and(|b| *b == b'-' || b.is_ascii_digit());
             if !begins_a_number || numbers.len() == MAX_DIMENSIONS {
                 return None;

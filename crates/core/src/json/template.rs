@@ -1,4 +1,4 @@
-//! Request templates (`json:`) and answer paths (`path:`): what a custom model needs without a stored function.
+//! Request templates (`json:`) and answer paths (`path:`), for custom models without stored functions.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -35,7 +35,7 @@ impl JsonTemplate {
         Ok(JsonTemplate(value))
     }
 
-    /// What [`JsonTemplate::render`] takes at most for a text of `input` bytes and a name of `model` bytes.
+    /// The most bytes that [`JsonTemplate::render`] returns for a text of `input` bytes and a name of `model` bytes.
     pub fn bytes_for(&self, input: usize, model: usize) -> usize {
         let mut bytes = 0_usize;
         visit(&self.0, &mut |s| {
@@ -69,7 +69,7 @@ fn visit(value: &Value, f: &mut impl FnMut(&str)) {
 
 fn fill(value: &mut Value, input: &str, model: &str) {
     match value {
-        // The model's name first: text that contains the marker must stay as it is.
+        // The model's name first: a text that contains the marker must stay unchanged.
         Value::String(s) if s.contains("{{") => {
             *s = s.split(INPUT).map(|part| part.replace(MODEL, model)).collect::<Vec<_>>().join(input);
         }
@@ -105,7 +105,7 @@ impl JsonPath {
         Ok(JsonPath { text: text.to_owned(), steps })
     }
 
-    /// The vector at the path of a document. Only that vector is built: what surrounds it may be large.
+    /// The vector at the path of a document. Only that vector is built: the rest may be large.
     pub fn find_vector(&self, document: &[u8]) -> Result<Vec<f32>> {
         let mut reader = serde_json::Deserializer::from_slice(document);
         let found = Walk { steps: &self.steps }.deserialize(&mut reader).and_then(|found| reader.end().map(|()| found));
@@ -180,7 +180,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
         }
     }
 
-    // A path that leads into a number or text leads to nothing.
+    // A path into a number or text finds nothing.
     fn visit_bool<E>(self, _: bool) -> std::result::Result<Self::Value, E> {
         Ok(None)
     }
