@@ -177,7 +177,7 @@ fn an_endpoint_that_refuses_every_text_is_soon_given_up() {
             let before = running.endpoint.count();
             let (code, message) = server_error(embed(&mut conn, options));
             assert_eq!(code, 3200, "{path} {options}: {message}");
-            assert!(message.contains("it is not the texts"), "{path} {options}: {message}");
+            assert!(message.contains("including the probe 'mysql-ml'"), "{path} {options}: {message}");
             let requests = running.endpoint.count() - before;
             assert!(requests < 100, "{path} {options}: {requests} requests");
         }
@@ -186,7 +186,7 @@ fn an_endpoint_that_refuses_every_text_is_soon_given_up() {
         let (_, message) = server_error(
             conn.exec_first::<String, _, _>("SELECT mysql.ml_embedding_batch('m', ?)", (format!("[{array}]"),)),
         );
-        assert!(message.contains("it is not the texts"), "{path}: {message}");
+        assert!(message.contains("including the probe 'mysql-ml'"), "{path}: {message}");
     };
     used_up("/status/400", "", "");
     used_up("/status/422", "", "");

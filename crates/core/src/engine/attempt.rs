@@ -1,4 +1,4 @@
-//! What one try of a request says about the next: the same for single calls and for the pipeline.
+//! The retry policy after one try of a request, for single calls and the pipeline.
 
 use std::time::Duration;
 
@@ -13,32 +13,32 @@ use crate::http::{Answer, Failure};
 /// How a try ended.
 pub(super) enum Tried {
     Answered(Answer, Duration),
-    /// With the key that was sent.
+    /// The failure, and the key that was sent.
     Failed(Failure, Option<SecretString>),
-    /// The provider rejected the key before, and it is still the same.
+    /// The key read again is the one that the provider rejected.
     SameKey,
-    /// Nothing was sent: the key or the URL could not be told.
+    /// Nothing was sent: the key or the URL could not be determined.
     Unsent(Error),
 }
 
-/// A key that the provider did not accept, and what it said.
+/// A key that the provider rejected, and its refusal.
 pub(super) struct Rejected {
     pub key: SecretString,
     pub failure: Failure,
 }
 
-/// A try that was not answered, settled: the rate limiter and the meter know of it.
+/// A settled failure; rate limiter and meter have counted it.
 pub(super) enum Unanswered {
-    /// A key may have been rotated, or a token revoked, since it was read: try once more, with one read anew.
+    /// Try once more with a key read again: it may have been rotated, or the token revoked.
     WithNewKey(Rejected),
-    /// It failed; whether another try helps depends on the call.
+    /// The try failed; the caller decides on another one.
     Failed(Failure),
-    /// No other try helps.
+    /// Another try cannot help.
     Useless(Error),
 }
 
-/// Settles a failure. `tries`: those made before. `again`: whether the request was sent before. `rejected`: the key that
-/// was not accepted before, if any.
+/// Settles a failure. `tries`: number of earlier tries. `again`: whether the request was sent before. `rejected`: the
+/// key rejected earlier, if any.
 pub(super) fn settle(
     failure: Failure,
     key: Option<SecretString>,
@@ -60,26 +60,26 @@ pub(super) fn settle(
     }
 }
 
-/// Settles a try of which nothing was sent, and gives its error.
+/// Settles a try that sent nothing, and returns its error.
 pub(super) fn settle_unsent(error: Error, permit: Permit, call: &Call, again: bool) -> Error {
     call.meter.not_sent(again);
     permit.finish(&Outcome::NotSent);
     error
 }
 
-/// Settles a try whose key is one that the provider rejected before.
+/// Settles a try whose key the provider rejected before.
 pub(super) fn settle_same_key(permit: Permit, call: &Call, rejected: Option<Rejected>) -> Error {
     call.meter.not_sent(true);
     permit.finish(&Outcome::NotSent);
     rejected.map_or_else(|| Error::internal("no key was rejected"), |r| r.failure.into_error(1))
 }
 
-/// The failure that stands in an answer which could not be used for the reason of `error`.
+/// The failure inside an answer that could not be read because of `error`.
 pub(super) fn failure_in(answer: &Answer, error: &Error) -> Option<Failure> {
     matches!(error.kind(), Kind::Response).then(|| answer.dressed())?
 }
 
-/// Adds a hint to 401 and 403 of a model that is registered without a secret.
+/// Adds a hint to 401/403 when the model is registered without a secret.
 fn without_secret(error: Error) -> Error {
     Error::new(error.kind(), format!("{}; the model is registered without a secret", error.message()))
 }

@@ -12,7 +12,7 @@ use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Held;
 
-/// What a place in the array takes: the number of its text, in a list that grows by doubling.
+/// Bytes of one place in the array: the number of its text, in a list that grows by doubling.
 const PLACE: usize = 4 * size_of::<Option<u64>>();
 
 impl Engine {
@@ -25,7 +25,7 @@ impl Engine {
             text.map(|text| gather.number(text)).transpose()
         })?;
         let nulls = numbers.iter().filter(|number| number.is_none()).count();
-        // A comma behind each, and the brackets.
+        // A comma after each element, and the brackets.
         let beside = numbers.len() + 2;
         gather.expect(numbers.len() - nulls, beside + nulls * 4)?;
         let place = |number: u64| {
@@ -46,7 +46,7 @@ impl Engine {
     }
 }
 
-/// Reads the array, without a tree of it, and returns what `take` makes of its elements: texts and nulls.
+/// Reads the array without building a tree; returns `take` of each element, a text or null.
 fn read_texts<T>(contents: &str, mut take: impl FnMut(Option<&str>) -> Result<T>) -> Result<Vec<T>> {
     let mut failure = None;
     let mut reader = serde_json::Deserializer::from_str(contents);

@@ -1,5 +1,4 @@
-//! Where an embedding is looked for before it is computed: in memory, with another session that is asking for the same, on
-//! disk. And how embeddings are removed from there.
+//! Cached embeddings: memory, another session's identical request, disk; and clearing them.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -19,34 +18,34 @@ use crate::cache::memory::{EmbeddingCache, Kept, Key, MemoryCache};
 use crate::catalog::model::{Backend, ProviderId};
 use crate::registration::endpoint_url::cloud_of;
 
-/// Stands in a key where texts have their role.
+/// The role byte of images in a cache key.
 const IMAGE: u8 = 2;
 
-/// The embeddings that are kept or under way.
+/// The embedding caches and the requests under way.
 #[derive(Default)]
 pub(super) struct CachedEmbeddings {
     memory: MemoryCache,
     pub disk: DiskCache,
-    /// By account too: who leads may be waiting for a place of its account's share.
+    /// Keyed by account too: the leader may wait for a place of its account's share.
     under_way: SingleFlight<(Account, Key, u64), Arc<[u8]>>,
-    /// Counts clears. What was asked for before one is not kept after it, nor given to those who ask after it. Read
-    /// while something is put into the caches.
+    /// Each clear increments it. A result requested in an earlier epoch is neither kept nor shared with later requests.
+    /// Read-locked while a cache is written.
     epoch: RwLock<u64>,
 }
 
-/// An embedding that is asked for.
+/// A requested embedding.
 pub(super) struct Wanted {
     key: Key,
-    /// Clears before it was asked for.
+    /// The epoch of the request.
     epoch: u64,
     model_id: Arc<str>,
     memory: Option<EmbeddingCache>,
-    /// What is computed sooner than looked up on disk is not kept there.
+    /// Whether the disk cache is used; not for embeddings that are faster to compute.
     on_disk: bool,
 }
 
 impl CachedEmbeddings {
-    /// What is asked for: the embedding of `input`. `stamp`: what changes with the files of a model in this process.
+    /// The request for the embedding of `input`. `stamp`: a text that changes with a local model's files.
     pub fn wanted(&self, call: &Call, input: Input<'_>, role: Role, stamp: impl FnOnce() -> String) -> Result<Wanted> {
         let fingerprint = fingerprint(call, stamp);
         let key = match input {
@@ -62,8 +61,8 @@ impl CachedEmbeddings {
         })
     }
 
-    /// The vector, from wherever it is had soonest; `compute` is given the latest deadline where this call has waited
-    /// for another session's request.
+    /// The vector from the fastest source. `compute` takes the latest deadline, which is set when this call has already
+    /// waited for another session's request.
     pub fn get(
         &self,
         wanted: &Wanted,
@@ -85,7 +84,7 @@ impl CachedEmbeddings {
         let flight = (account()?, wanted.key, wanted.epoch);
         let shared = self.under_way.share(&flight, call.time(), interrupt, |limit| {
             leads = true;
-            // Another call may have ended between the look into memory and now.
+            // Another call may have finished since the first look into memory.
             if let Some(hit) = self.in_memory(wanted) {
                 call.meter.hit();
                 return Ok(hit);
@@ -111,7 +110,7 @@ impl CachedEmbeddings {
         }
     }
 
-    /// What is there of one of many texts.
+    /// The cached vector of one of many texts, without computing it.
     pub fn get_kept(&self, wanted: &Wanted, call: &Call, interrupt: &dyn Interrupt) -> Result<Option<Arc<[u8]>>> {
         if let Some(hit) = self.in_memory(wanted) {
             call.meter.hit();
@@ -134,12 +133,12 @@ impl CachedEmbeddings {
         Some(hit.vector)
     }
 
-    /// Keeps a vector that was computed.
+    /// Keeps a computed vector.
     pub fn keep_computed(&self, wanted: &Wanted, vector: &Arc<[u8]>) {
         self.keep(wanted, vector, wanted.on_disk);
     }
 
-    /// Keeps a vector, unless something was cleared since it was asked for.
+    /// Keeps a vector, unless a clear followed its request.
     fn keep(&self, wanted: &Wanted, vector: &Arc<[u8]>, on_disk: bool) {
         let epoch = self.epoch.read().unwrap_or_else(PoisonError::into_inner);
         if *epoch != wanted.epoch {
@@ -153,25 +152,25 @@ impl CachedEmbeddings {
         }
     }
 
-    /// Removes a model's embeddings from memory and disk, or with `None` all; returns how many there were.
+    /// Removes a model's embeddings from memory and disk; `None`: all. Returns their number.
     pub fn clear(&self, model_id: Option<&str>, interrupt: &dyn Interrupt) -> Result<u64> {
         *self.epoch.write().unwrap_or_else(PoisonError::into_inner) += 1;
-        // The disk first: until it is done a lookup may bring an embedding from there into memory.
+        // The disk first: until it is cleared, a lookup may copy an embedding from there into memory.
         let in_memory = self.memory.keys_of(model_id, interrupt)?;
         let removed = self.disk.clear(model_id, in_memory, interrupt);
         self.memory.remove(model_id, interrupt)?;
         removed
     }
 
-    /// Entries, bytes, and how the disk is.
+    /// Entries, bytes and the disk's state, as a JSON object.
     pub fn status(&self) -> Value {
         let (entries, bytes) = self.memory.size();
         json!({"entries": entries, "bytes": bytes, "disk": self.disk.status()})
     }
 }
 
-/// What decides a model's answers: its registration; for some the cloud project that the settings name; of one inside
-/// the server its files, of which `stamp` tells.
+/// SHA-256 of everything that determines a model's answers: the registration, for Google the project in the settings,
+/// for local models their files (`stamp`).
 fn fingerprint(call: &Call, stamp: impl FnOnce() -> String) -> [u8; 32] {
     let model = call.model();
     if model.backend() == Backend::Local {

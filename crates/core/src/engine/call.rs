@@ -1,4 +1,4 @@
-//! One call of a model, and what it is about.
+//! One call of a model and its input.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +28,12 @@ impl Call {
         &self.resolved.model
     }
 
-    /// The time it may take, all tries together.
+    /// Time limit of the call, all tries together.
     pub fn time(&self) -> Duration {
         self.model().options.timeout_ms.map_or(self.settings.timeout, Duration::from_millis)
     }
 
-    /// How often a failed request is sent again.
+    /// The most retries of a failed request.
     pub fn max_retries(&self) -> u64 {
         self.model().options.max_retries.unwrap_or(self.settings.max_retries)
     }
@@ -47,7 +47,7 @@ impl Call {
     }
 }
 
-/// Something to be embedded.
+/// An input to embed.
 #[derive(Clone, Copy)]
 pub enum Input<'a> {
     /// A text.

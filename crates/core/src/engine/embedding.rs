@@ -17,8 +17,7 @@ use crate::providers::image::Image;
 use crate::providers::table::provider;
 
 impl Engine {
-    /// The vector of `text`, as the bytes of a VECTOR. `function` is the one that was called, on whose stored routine
-    /// the caller needs EXECUTE.
+    /// The vector of `text`, as the bytes of a VECTOR. The caller needs EXECUTE on `function`.
     pub fn embedding(
         &self,
         function: Routine,
@@ -47,13 +46,13 @@ impl Engine {
         vector.map_err(|e| e.context(&format!("model '{}'", call.model().model_id)))
     }
 
-    /// What is asked for of the caches.
+    /// The request to the caches.
     pub(super) fn wanted(&self, call: &Call, input: Input<'_>, role: Role) -> Result<Wanted> {
         self.embeddings.wanted(call, input, role, || self.local.stamp(call.model()))
     }
 
-    /// The vector as it is computed, without the caches; an error is counted. `limit`: latest deadline; set when this
-    /// call has already waited for another session's request.
+    /// Computes the vector without the caches; counts an error. `limit`: latest deadline; set when this call has
+    /// already waited for another session's request.
     pub(super) fn embed(
         &self,
         call: &Call,
@@ -73,7 +72,7 @@ impl Engine {
     }
 }
 
-/// An error for a vector of another width than the model's option says.
+/// An error if the vector's width differs from the model's option.
 pub(super) fn check_width(bytes: &[u8], wanted: Option<u64>) -> Result<()> {
     match wanted {
         Some(wanted) if bytes.len() as u64 != wanted * 4 => Err(Error::response(format!(
@@ -84,7 +83,7 @@ pub(super) fn check_width(bytes: &[u8], wanted: Option<u64>) -> Result<()> {
     }
 }
 
-/// The error of a text that the provider refused, with what is the matter where that is plain.
+/// Adds a hint to the refusal of an empty text.
 pub(super) fn of_text(error: Error, text: &str) -> Error {
     match error.kind() {
         Kind::Provider(400 | 422) if text.trim().is_empty() => Error::new(

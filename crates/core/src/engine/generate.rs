@@ -1,4 +1,4 @@
-//! `ml_generate`: a text for a prompt.
+//! `ml_generate`: text from a prompt.
 
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;

@@ -1,10 +1,9 @@
-//! `ml_fetch_model`: a repository of Hugging Face, or of a mirror, into the directory of models. The only way by which files
-//! of models come here.
+//! `ml_fetch_model`: downloads a repository of Hugging Face, or of a mirror, into the directory of models. The library
+//! downloads models nowhere else.
 //!
-//! Files are fetched in pieces with Range requests, so that a fetch that ended early goes on where it was; each is checked by
-//! its size, and those with weights by their SHA-256. The directory gets its name when all of them are there: until then an
-//! older one stays. A list of what was fetched lies beside the files, and a directory with anything else is never replaced
-//! ([`placing`]).
+//! Files are fetched in pieces with Range requests, so an interrupted fetch resumes. Sizes are checked, and SHA-256 of
+//! weights. The directory gets its name when all files are complete; until then an older one stays. A list of fetched
+//! files lies beside them; a directory with other files is never replaced ([`placing`]).
 
 mod placing;
 
@@ -35,28 +34,28 @@ use mysql_ml_base::interrupt::{CancelToken, Interrupt};
 use mysql_ml_base::panics;
 use mysql_ml_local::files;
 
-/// What one request asks for.
+/// Bytes of one request.
 const PIECE: u64 = 8 << 20;
 
-/// The time for one request.
+/// Time limit of one request.
 const PIECE_WITHIN: Duration = Duration::from_secs(300);
 
-/// The largest model that is fetched.
+/// The largest model, bytes.
 const LARGEST: u64 = 64 << 30;
 
 /// The most files of a model.
 const MAX_FILES: usize = 500;
 
-/// The largest list of a repository's files.
+/// The largest list of a repository's files, bytes.
 const MAX_LIST: usize = 32 << 20;
 
-/// How often a request may be sent on to another host.
+/// The most redirects of one request.
 const HOPS: usize = 5;
 
-/// Below the directory of models: what is not complete.
+/// Folder of incomplete fetches, below the directory of models.
 const UNFINISHED: &str = ".fetching";
 
-/// How often the processlist is told.
+/// Interval of progress reports in the processlist.
 const TELL: Duration = Duration::from_millis(200);
 
 /// A file of a repository, as Hugging Face lists it.
@@ -82,7 +81,7 @@ struct Revision {
     sha: String,
 }
 
-/// How far a fetch is.
+/// Progress of a fetch.
 #[derive(Default)]
 struct Progress {
     done: AtomicU64,
@@ -91,8 +90,8 @@ struct Progress {
 }
 
 impl Engine {
-    /// Fetches a model's files and tells what came, as a JSON object. Nothing changes for a model that is in memory until
-    /// it is unloaded.
+    /// Fetches a model's files; returns a summary as a JSON object. A model in memory stays unchanged until it is
+    /// unloaded.
     pub fn fetch_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
         let (call, place) = self.local_call(Routine::FETCH_MODEL, model_id, interrupt)?;
         let share = self.share(call.model())?;
@@ -114,7 +113,7 @@ impl Engine {
         let requester = &self.remote.requester;
         let outside = Arc::clone(&requester.outside);
         let _pending = requester.workers.run(&share, &cancel, move || {
-            // Nobody listening any more is no failure.
+            // A receiver that is gone is not a failure.
             let _ = sender.send(panics::catch(|| fetch.run(&outside.client)));
             Ok(())
         })?;
@@ -171,11 +170,11 @@ impl Fetch {
         fs::create_dir_all(&unfinished).map_err(|e| unwritable(&unfinished, &e))?;
         placing::no_links(&root, Path::new(UNFINISHED))?;
         let lock = File::create(unfinished.join(format!("{name}.lock"))).map_err(|e| unwritable(&unfinished, &e))?;
-        // Given back when the file is closed, also by the end of the process.
+        // Released when the file is closed, even by the end of the process.
         lock.try_lock()
             .map_err(|_| Error::new(Kind::Busy, "its files are being fetched by another session; wait for that"))?;
         let target = Target::new(&root, &self.repository, unfinished.join(format!("{name}.old")));
-        // What could not be replaced is told before gigabytes are fetched.
+        // Refuse a directory that cannot be replaced before fetching gigabytes.
         target.recover()?;
         target.check_place()?;
 
@@ -192,12 +191,12 @@ impl Fetch {
         let all: u64 = wanted.iter().map(Listed::bytes).sum();
         self.progress.all.store(all, Ordering::Relaxed);
 
-        // Pieces of another commit are no beginning of this one.
+        // Pieces of another commit cannot be resumed.
         let folder = unfinished.join(format!("{name}--{}", commit.sha));
         for other in fs::read_dir(&unfinished).into_iter().flatten().flatten() {
             let is_older = other.file_name().to_str().is_some_and(|n| n.starts_with(&format!("{name}--")));
             if is_older && other.path() != folder {
-                // Best effort: it only takes up room.
+                // Best effort: a leftover only takes up space.
                 let _ = fs::remove_dir_all(other.path());
             }
         }
@@ -206,7 +205,7 @@ impl Fetch {
             let digest = self.file(client, &commit.sha, file, &folder)?;
             manifest.add(&file.path, file.bytes(), digest);
         }
-        // What a former fetch of this commit left and this one does not want would be taken for a foreign file later.
+        // Files of an earlier fetch of this commit that are not wanted now would later look foreign.
         manifest.keep_only(&folder)?;
         manifest.write(&folder)?;
         let place = File::create(unfinished.join("place.lock")).map_err(|e| unwritable(&unfinished, &e))?;
@@ -225,7 +224,7 @@ impl Fetch {
         .to_string())
     }
 
-    /// The files that are needed: configuration, tokenizer, weights as safetensors; not other formats of the same weights.
+    /// The needed files: configuration, tokenizer, weights as safetensors; no other formats of the same weights.
     fn wanted(&self, listed: Vec<Listed>) -> Result<Vec<Listed>> {
         let wanted: Vec<Listed> = listed.into_iter().filter(|f| f.kind == "file" && is_wanted(&f.path)).collect();
         let has = |suffix: &str| wanted.iter().any(|f| f.path.ends_with(suffix));
@@ -259,7 +258,7 @@ impl Fetch {
         Ok(wanted)
     }
 
-    /// Fetches a file, or what is missing of it; its SHA-256.
+    /// Fetches a file or its missing part; returns its SHA-256.
     fn file(&self, client: &Client, commit: &str, file: &Listed, folder: &Path) -> Result<String> {
         *self.progress.file.lock().unwrap_or_else(PoisonError::into_inner) = file.path.clone();
         let target = folder.join(&file.path);
@@ -309,7 +308,7 @@ impl Fetch {
         Ok(digest)
     }
 
-    /// An error once nobody waits any more.
+    /// An error after cancellation.
     fn stopped(&self) -> Result<()> {
         if self.cancel.is_cancelled() {
             return Err(Error::interrupted(1317));
@@ -369,8 +368,8 @@ impl Fetch {
         })
     }
 
-    /// Asks for a whole document or the bytes of a range. Redirects are followed, each under the egress rules, never from
-    /// https to http; `url` is where the answer came from then.
+    /// Requests a whole document or a range of bytes. Follows redirects under the egress rules, never from https to
+    /// http; sets `url` to the final URL.
     fn get(&self, client: &Client, url: &mut Url, range: Option<(u64, u64)>) -> Result<Answer> {
         for _ in 0..HOPS {
             let mut call = Call::new(Method::Get, url.clone(), Instant::now() + PIECE_WITHIN, &self.settings.network);
@@ -403,8 +402,7 @@ impl Listed {
     }
 }
 
-/// Whether a file of a repository belongs to what is loaded here: at the top, or in a module's directory such as
-/// `1_Pooling`.
+/// Whether a file can be part of a loaded model: at the top, or in a module's directory such as `1_Pooling`.
 fn is_wanted(path: &str) -> bool {
     let normal = Path::new(path).components().all(|c| matches!(c, Component::Normal(_)))
         && !path.contains(['\\', '?', '#', '%']);
@@ -418,7 +416,7 @@ fn is_wanted(path: &str) -> bool {
     normal && !name.starts_with('.') && (name.ends_with(".json") || weights)
 }
 
-/// What files of a fetch are called: names of models must not be beginnings of each other's.
+/// Folder name of a fetch. No model's name may be a prefix of another's.
 fn name_of(directory: &str) -> String {
     let digest = Sha256::digest(directory.as_bytes());
     let digest: String = digest.iter().take(12).map(|b| format!("{b:02x}")).collect();

@@ -1,4 +1,4 @@
-//! `ml_load_model`, `ml_unload_model`: models in this process, as their owner sees them.
+//! `ml_load_model`, `ml_unload_model`: models in this process.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use super::Engine;
 use crate::catalog::local_place::Place;
 use crate::catalog::model::Backend;
 
-/// How long `ml_load_model` waits for a model.
+/// Time limit of `ml_load_model`.
 const LOAD_WITHIN: Duration = Duration::from_secs(3600);
 
 impl Engine {
-    /// A call of a model that runs in this process, and where its files are; an error for another one.
+    /// A call of a local model and the place of its files; an error for other models.
     pub(super) fn local_call(
         &self,
         routine: Routine,
@@ -35,7 +35,7 @@ impl Engine {
         Ok((call, place))
     }
 
-    /// Loads a model; what it is, as a JSON object.
+    /// Loads a model; returns its description as a JSON object.
     pub fn load_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
         let (call, place) = self.local_call(Routine::LOAD_MODEL, model_id, interrupt)?;
         let began = Instant::now();
@@ -54,7 +54,7 @@ impl Engine {
         .to_string())
     }
 
-    /// Takes a model out of memory; 1 if it was there.
+    /// Unloads a model; returns 1 if it was in memory, else 0.
     pub fn unload_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
         let (call, _) = self.local_call(Routine::UNLOAD_MODEL, model_id, interrupt)?;
         let was_there = self.local.unload(call.model(), interrupt)?;

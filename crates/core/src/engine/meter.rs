@@ -1,4 +1,4 @@
-//! What is counted of each model since the server started or the counters were reset.
+//! Counters of each model since the server's start or the last reset.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,19 +14,19 @@ use crate::providers::usage::Usage;
 use crate::registration::google_presets;
 use mysql_ml_base::error::{Error, Kind};
 
-/// More models than this are counted together under [`OTHERS`].
+/// Models beyond this number are counted together under [`OTHERS`].
 const MAX_MODELS: usize = 2000;
 
-/// The name under which they are shown.
+/// Their name in `ml_status`.
 const OTHERS: &str = "(others)";
 
-/// The longest latency that is told apart, in microseconds.
+/// The largest recorded latency, microseconds.
 const LONGEST: u64 = 3_600_000_000;
 
-/// What is shared by all calls of a model.
+/// The counters of one model, shared by all its calls.
 #[derive(Default)]
 pub struct Meter {
-    /// What paces its requests, to be shown.
+    /// Its rate limiter, for `ml_status`.
     limiter: Mutex<Weak<RateLimiter>>,
     calls: AtomicU64,
     cache_hits: AtomicU64,
@@ -47,7 +47,7 @@ struct Counted {
 }
 
 impl Meter {
-    /// Says which gate paces the model's requests.
+    /// Sets the rate limiter of the model's requests.
     pub fn paced_by(&self, limiter: &Arc<RateLimiter>) {
         *self.limiter.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(limiter);
     }
@@ -56,22 +56,22 @@ impl Meter {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner).upgrade().unwrap_or_default()
     }
 
-    /// A call of a function.
+    /// Counts a function call.
     pub fn called(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It was answered from memory.
+    /// Counts a hit in memory.
     pub fn hit(&self) {
         self.cache_hits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It was answered from disk.
+    /// Counts a hit on disk.
     pub fn disk_hit(&self) {
         self.disk_hits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It was answered by another session's request.
+    /// Counts a result shared by another session's request.
     pub fn shared(&self) {
         self.shared.fetch_add(1, Ordering::Relaxed);
     }
@@ -80,7 +80,7 @@ impl Meter {
         change(&mut self.counted.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// A request was sent; `again` where it was sent before.
+    /// Counts a sent request; `again`: a retry.
     pub fn requested(&self, again: bool) {
         self.count(|c| {
             c.requests += 1;
@@ -88,7 +88,7 @@ impl Meter {
         });
     }
 
-    /// The last request that was counted as sent was not; `again` as it was counted.
+    /// Undoes [`Self::requested`] for a request that was not sent; `again` as in that call.
     pub fn not_sent(&self, again: bool) {
         self.count(|c| {
             c.requests = c.requests.saturating_sub(1);
@@ -96,11 +96,11 @@ impl Meter {
         });
     }
 
-    /// A request was answered after `latency`.
+    /// Counts an answer after `latency`.
     pub fn answered(&self, latency: Duration) {
         self.count(|c| {
             if c.latency.is_none() {
-                // Two significant digits: some 10 KB a model. Fails for bounds that are not these.
+                // Two significant digits: some 10 KB a model. These bounds cannot fail.
                 c.latency = Histogram::new_with_bounds(1, LONGEST, 2).ok();
             }
             if let Some(histogram) = &mut c.latency {
@@ -109,7 +109,7 @@ impl Meter {
         });
     }
 
-    /// Texts were embedded or requests answered, for these tokens.
+    /// Counts embedded texts and tokens.
     pub fn used(&self, texts: u64, usage: Usage) {
         self.count(|c| {
             c.texts += texts;
@@ -118,7 +118,7 @@ impl Meter {
         });
     }
 
-    /// A call failed.
+    /// Counts a failed call by its kind.
     pub fn failed(&self, error: &Error) {
         self.count(|c| *c.errors.entry(kind_name(error.kind())).or_default() += 1);
     }
@@ -162,7 +162,7 @@ impl Meter {
     }
 }
 
-/// A failure's kind in a word.
+/// The error kind's name in `ml_status`.
 fn kind_name(kind: Kind) -> String {
     match kind {
         Kind::Invalid => "invalid",
@@ -197,7 +197,7 @@ impl Default for Meters {
 }
 
 impl Meters {
-    /// A model's activity.
+    /// A model's meter.
     pub fn of(&self, model_id: &str) -> Arc<Meter> {
         if let Some(found) = self.models.read().unwrap_or_else(PoisonError::into_inner).get(model_id) {
             return Arc::clone(found);
@@ -207,7 +207,7 @@ impl Meters {
         Arc::clone(models.entry(id.to_owned()).or_default())
     }
 
-    /// Counts from now on. Gates stay: a provider's limits do not end with our counters.
+    /// Resets the counters. Rate limiters stay: a provider's limits do not end with our counters.
     pub fn reset(&self) {
         for activity in self.models.read().unwrap_or_else(PoisonError::into_inner).values() {
             activity.reset();
@@ -228,7 +228,7 @@ impl Meters {
     }
 }
 
-/// The id that a model is counted under. Models that nobody registered have any number of ids.
+/// The id for counting. Google models outside the built-in catalogue share one, because their ids are unbounded.
 pub(super) fn counted_as(model: &Model) -> &str {
     if model.listed && model.speaks == ProviderId::Google && !google_presets::LISTED.contains(&model.model_id.as_str())
     {

@@ -72,27 +72,27 @@ impl Engine {
         }
     }
 
-    /// The registry's cache, for what changes registrations.
+    /// The registry's cache, to invalidate after changes.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// The server's own error where the account in force may not execute the routine.
+    /// The server's own error if the current user may not execute the routine.
     pub fn may_call(&self, routine: Routine, interrupt: &dyn Interrupt) -> Result<()> {
         self.store.check(routine, interrupt)
     }
 
-    /// The share that work of the account in force with a model has of threads and other places.
+    /// The share of the current user's work with a model, for threads and other places.
     pub fn share(&self, model: &Model) -> Result<Share> {
         self.remote.requester.share(model)
     }
 
-    /// Removes a model's embeddings from memory and disk, or with `None` all; returns how many there were.
+    /// Removes a model's embeddings from memory and disk; `None`: all. Returns their number.
     pub fn clear_cache(&self, model_id: Option<&str>, interrupt: &dyn Interrupt) -> Result<u64> {
         if let Some(model_id) = model_id {
             check_id("model_id", model_id)?;
         }
-        // Also opens the file of the cache on disk, where nothing did so before.
+        // Also opens the disk cache if it is not open yet.
         self.settings(interrupt)?;
         self.embeddings.clear(model_id, interrupt)
     }
@@ -109,7 +109,7 @@ impl Engine {
         mysql_ml_base::memory::reset_status();
     }
 
-    /// What embeds with a model.
+    /// The backend that embeds with a model.
     fn embedder(&self, model: &Model) -> &dyn Embed {
         match model.backend() {
             Backend::Remote => &self.remote,
@@ -118,7 +118,7 @@ impl Engine {
         }
     }
 
-    /// What generates with a model. Provider `dummy` generates nothing, which the error of the remote one says.
+    /// The backend that generates with a model. For provider `dummy` the remote backend returns the error.
     fn generator(&self, model: &Model) -> &dyn Generate {
         match model.backend() {
             Backend::Remote | Backend::Dummy => &self.remote,

@@ -1,4 +1,4 @@
-//! In a build without models in the process, their functions refuse.
+//! Functions of local models in a build without the feature `local`: each returns an error.
 
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;

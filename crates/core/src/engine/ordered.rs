@@ -1,7 +1,7 @@
-//! Embeds the texts of one call as they come in; each different text once.
+//! Embeds the texts of one call as they arrive, each distinct text once.
 //!
-//! A vector is kept once and written where it stands in the result, however often that is. A result that could not be
-//! handed over is refused as soon as the width of the vectors is known.
+//! Each vector is kept once and written at all its places in the result. A too large result fails as soon as the
+//! vectors' width is known.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,37 +19,37 @@ use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{self, Held, Reservation};
 use mysql_ml_base::role::Role;
 
-/// More texts than this in one call are refused.
+/// The most texts in one call.
 pub const MAX_TEXTS: usize = 1_000_000;
 
-/// What a text takes besides its bytes: its places in the lists of what is known, waiting, under way and answered.
+/// Overhead of a text, bytes: its entries in the lists of known, waiting, sent and answered texts.
 const BESIDE_A_TEXT: usize = 256;
 
-/// Vectors of unknown width are taken to be this wide where it is decided whether one is asked for alone first.
+/// Assumed width of vectors, in elements, when deciding whether to request one vector alone first.
 const LIKELY_WIDTH: usize = 4096;
 
-/// Texts that are on their way.
+/// Texts in progress.
 pub struct OrderedBatch<'e> {
     model_id: String,
     on_error: OnError,
     pipeline: Pipeline<'e>,
     numbers: HashMap<Arc<str>, u64>,
-    /// Those that have a number and are not yet on their way.
+    /// Numbered texts that are not in the pipeline yet.
     unsent: VecDeque<Arc<str>>,
     answers: Vec<Option<Result<Arc<[u8]>>>>,
     /// The first text that failed.
     failed: Option<u64>,
     /// The memory of all of it.
     share: Reservation,
-    /// How many vectors the result holds, and how many bytes it has besides them.
+    /// Number of vectors in the result, and its other bytes.
     places: usize,
     beside: usize,
     largest: usize,
-    /// The bytes of a vector, once they are known.
+    /// Bytes of a vector, once known.
     width: Option<usize>,
 }
 
-/// What came of the texts.
+/// Results of the texts.
 pub struct Answers {
     answers: Vec<Option<Result<Arc<[u8]>>>>,
     largest: usize,
@@ -105,7 +105,7 @@ fn too_large(bytes: usize, largest: usize) -> Error {
 }
 
 impl<'e> OrderedBatch<'e> {
-    /// For a model that the caller may embed batches with.
+    /// A batch for a model that the caller may use.
     pub fn new(engine: &'e Engine, model_id: &str, interrupt: &dyn Interrupt) -> Result<Self> {
         let call = engine.call(Routine::EMBEDDING_BATCH, model_id, interrupt)?;
         call.model().must_embed()?;
@@ -129,25 +129,24 @@ impl<'e> OrderedBatch<'e> {
         })
     }
 
-    /// Says that the result will hold `places` more vectors and `beside` more bytes. An error where it is known to become
-    /// too large.
+    /// Adds `places` vectors and `beside` other bytes to the expected result. An error if it becomes too large.
     pub fn expect(&mut self, places: usize, beside: usize) -> Result<()> {
         self.places += places;
         self.beside += beside;
-        // Where most widths would be too much, one request tells before the others are paid.
+        // If most widths would be too large, one request shows the width before others are paid for.
         let likely = self.places.saturating_mul(encoded(LIKELY_WIDTH * 4));
         self.pipeline.ask_first(self.width.is_none() && likely > self.largest);
         self.must_fit()
     }
 
-    /// Says that the result will hold so many vectors less.
+    /// Removes vectors from the expected result.
     pub fn expect_less(&mut self, places: usize) {
         self.places = self.places.saturating_sub(places);
     }
 
     fn must_fit(&self) -> Result<()> {
         let Some(width) = self.width else { return Ok(()) };
-        // With `on_error` inline an error may stand in place of a vector; it is counted when it is written.
+        // With `on_error` inline an error may replace a vector; it is counted when it is written.
         let bytes = self.places.saturating_mul(encoded(width) + 2).saturating_add(self.beside);
         if bytes <= self.largest {
             return Ok(());
@@ -155,7 +154,7 @@ impl<'e> OrderedBatch<'e> {
         Err(self.context(too_large(bytes, self.largest)))
     }
 
-    /// The number of a text, which is the same for the same text. It is sent by [`OrderedBatch::send`].
+    /// The number of a text; equal texts have the same one. [`OrderedBatch::send`] sends it.
     pub fn number(&mut self, text: &str) -> Result<u64> {
         if let Some(number) = self.numbers.get(text) {
             return Ok(*number);
@@ -169,12 +168,12 @@ impl<'e> OrderedBatch<'e> {
         Ok(number)
     }
 
-    /// Takes `bytes` for a list of the caller's.
+    /// Reserves `bytes` for a list of the caller's.
     pub fn spend(&mut self, bytes: usize) -> Result<()> {
         self.share.spend(bytes, "the texts")
     }
 
-    /// Sends what has a number, as far as it makes full batches, and waits where more is waiting than can be under way.
+    /// Sends numbered texts in full batches; waits while more texts wait than may be under way.
     pub fn send(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         while let Some(text) = self.unsent.pop_front() {
             let number = (self.answers.len() - self.unsent.len() - 1) as u64;
@@ -189,7 +188,7 @@ impl<'e> OrderedBatch<'e> {
         Ok(())
     }
 
-    /// Waits for all. An error of one text says where it stands, as `place` of its number tells.
+    /// Waits for all texts. The error of a text names its place, `place` of its number.
     pub fn finish(mut self, place: impl Fn(u64) -> String, interrupt: &dyn Interrupt) -> Result<Answers> {
         self.send(interrupt)?;
         while !self.pipeline.is_empty() {
@@ -200,7 +199,7 @@ impl<'e> OrderedBatch<'e> {
         Ok(Answers { answers: self.answers, largest: self.largest, _share: self.share })
     }
 
-    /// A text that failed ends the call, unless its error is to stand in its place.
+    /// A failed text ends the call, unless its error replaces the vector.
     fn must_go_on(&self, place: &impl Fn(u64) -> String) -> Result<()> {
         if self.on_error == OnError::Inline {
             return Ok(());

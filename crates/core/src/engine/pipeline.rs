@@ -31,36 +31,36 @@ use mysql_ml_base::role::Role;
 use mysql_ml_base::shares::Share;
 use mysql_ml_base::workers::Owed;
 
-/// For how long a job outwaits an endpoint that answered before and now fails, or that refuses more than it says when to
-/// come back; and the pauses between, which double.
+/// How long a job waits for an endpoint that answered before and now fails or limits the rate; and its pauses, which
+/// double.
 const OUTWAITED: Duration = Duration::from_secs(300);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Texts that were refused one by one while none was answered, after which a short text of our own is sent: where that
-/// is refused too, it is not the texts.
+/// After this many refusals and no success, send a probe text. If it is refused too, the model is at fault and the job
+/// stops.
 const SUSPICIOUS: u32 = 10;
 
-/// That text, and its number, which no text of the caller has.
-const TRIAL: &str = "mysql-ml";
-const TRIAL_ID: u64 = u64::MAX;
+/// The probe text and its number, which no text of the caller has.
+const PROBE: &str = "mysql-ml";
+const PROBE_ID: u64 = u64::MAX;
 
-/// How many requests are under way at once, and how large they are, where the model's options say nothing.
+/// The default number of concurrent requests.
 const CONCURRENCY: u64 = 8;
 
-/// For how long a job waits until others have given memory back, how long between, and from when on a batch is divided.
+/// How long a job waits for memory, its pause between checks, and the wait after which a batch is divided.
 const MEMORY_WAIT: Duration = Duration::from_secs(120);
 const MEMORY_PAUSE: Duration = Duration::from_millis(50);
 const MEMORY_SPLIT: Duration = Duration::from_secs(5);
 
-/// For how long a worker holds an answer that there is no memory to read.
+/// How long a worker holds an answer while memory to read it is missing.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
-/// A text to be embedded, with the number its vector is told under.
+/// A text to embed, and the number its vector is returned under.
 struct Item {
     id: u64,
     text: Arc<str>,
-    /// Under what its vector is kept; `None` for a text of our own.
+    /// The cache key of its vector; `None` for the probe.
     wanted: Option<Wanted>,
 }
 
@@ -68,29 +68,29 @@ struct Item {
 struct Batch {
     items: Vec<Item>,
     tries: Tries,
-    /// A key that the provider rejected; the batch is sent once more with another one.
+    /// A key that the provider rejected; the batch is sent once more with a new one.
     rejected: Option<Rejected>,
     not_before: Option<Instant>,
-    /// How often the endpoint failed over it, and when it did first.
+    /// The endpoint's failures over it: their number, and the time of the first.
     failed: u32,
     failed_since: Option<Instant>,
-    /// The failure for which it waits until it is known whether the endpoint works.
+    /// The failure after which it waits for the probe's result.
     suspected: Option<Error>,
-    /// Which refused batch it is a half of.
+    /// The refused batch of which it is a half.
     half_of: Option<u64>,
-    /// Whether its one text failed in an earlier job too.
+    /// Whether its only text failed in an earlier job.
     known_bad: bool,
 }
 
-/// A batch that was refused: how large the larger of its halves is, and how many of them were answered.
+/// A refused batch: size of its larger half, and number of answered halves.
 struct Split {
     larger: usize,
     answered: u8,
-    /// Whether the refusal was a failure of the endpoint, which may also have been chance.
+    /// Whether it was a failure of the endpoint, which may be a coincidence.
     by_failure: bool,
 }
 
-/// An endpoint that fails whatever it is sent. A text of our own is sent now and then; until it is answered nothing else is.
+/// An endpoint that fails every request. Only the probe is sent, at intervals, until it is answered.
 struct Trouble {
     since: Instant,
     pause: Duration,
@@ -100,9 +100,9 @@ struct Trouble {
 }
 
 impl Batch {
-    /// Whether it is the text of our own.
-    fn is_trial(&self) -> bool {
-        self.items.iter().all(|item| item.id == TRIAL_ID)
+    /// Whether it is the probe.
+    fn is_probe(&self) -> bool {
+        self.items.iter().all(|item| item.id == PROBE_ID)
     }
 
     /// Whether it was sent before.
@@ -124,26 +124,26 @@ struct Returned {
 }
 
 enum Came {
-    /// A vector or an error for each text, and the memory of the vectors.
+    /// A vector or an error for each text, and the reservation of the vectors' memory.
     Vectors(Vec<Result<Vec<u8>>>, Reservation, Outcome, Duration, Usage),
-    /// An answer that is not that of so many texts.
+    /// An answer that could not be read.
     Unreadable(Error, Duration),
     Failed(Failure, Option<SecretString>),
     SameKey,
     Unsent(Error),
 }
 
-/// What came of a text.
+/// The result of a text.
 pub struct Done {
     /// Its number.
     pub id: u64,
-    /// Its vector, or why there is none.
+    /// Its vector's bytes, or its error.
     pub vector: Result<Arc<[u8]>>,
-    /// The memory of the vector, where it does not come out of the cache.
+    /// The reservation of the vector's memory; empty for cached vectors.
     pub share: Reservation,
 }
 
-/// Many texts of one model on their way.
+/// Texts of one model in progress.
 pub struct Pipeline<'e> {
     engine: &'e Engine,
     call: Call,
@@ -153,36 +153,36 @@ pub struct Pipeline<'e> {
     role: Role,
     limits: BatchLimits,
     concurrency: usize,
-    /// For how long a batch may be tried and made to wait; `None`: as long as the provider asks for.
+    /// Time limit of a batch with all waits; `None`: as long as the provider asks.
     patience: Option<Duration>,
     queue: VecDeque<Item>,
     again: VecDeque<Batch>,
     ready: VecDeque<Done>,
     under_way: usize,
-    /// How many may be under way: fewer than `concurrency` while requests take a large part of their time.
+    /// Current limit of concurrent requests: below `concurrency` while requests take a large part of their time limit.
     window: usize,
-    /// Answers that were quick since the window last changed.
+    /// Quick answers since the window last changed.
     quick: usize,
     timeout: Duration,
-    /// When something was answered last, and since when an endpoint that limits the rate has answered nothing.
+    /// Time of the last answer, and the time since which a rate-limited endpoint has answered nothing.
     answered_at: Option<Instant>,
     limited_since: Option<Instant>,
     trouble: Option<Trouble>,
     splits: HashMap<u64, Split>,
     next_split: u64,
-    /// Batches whose halves were answered after the endpoint had failed over them.
+    /// Number of batches that failed whole and were answered as halves.
     divided_well: u32,
-    /// Whether one request is to be answered before others are sent.
+    /// Whether the first request must be answered before others are sent.
     asks_first: bool,
-    /// Since when there is no memory for the next request.
+    /// Time since which memory for the next request is missing.
     short_since: Option<Instant>,
     /// Whether a vector came back.
     answered: bool,
-    /// Single texts that were refused before one was answered.
+    /// Single texts refused before the first answer.
     refused: u32,
-    /// The bytes of the first vector, which all others must have.
+    /// Bytes of the first vector; all others must match.
     width: Option<usize>,
-    /// When threads of local models were looked after.
+    /// Time of the last check for hanging threads of local models.
     looked: Instant,
     cancel: CancelToken,
     sender: Sender<Result<Returned>>,
@@ -191,7 +191,7 @@ pub struct Pipeline<'e> {
 
 impl Drop for Pipeline<'_> {
     fn drop(&mut self) {
-        // Whoever stopped waiting: the workers and connections are free again within their next slice.
+        // Nobody waits any more: workers and connections are free again within their next slice.
         self.cancel.cancel();
         if self.is_local() {
             self.engine.local.sweep();
@@ -200,8 +200,7 @@ impl Drop for Pipeline<'_> {
 }
 
 impl<'e> Pipeline<'e> {
-    /// For texts of `resolved`. A batch may be tried and made to wait for `patience`; without, for as long as the
-    /// provider asks.
+    /// A pipeline for a model. `patience`: time limit of a batch with all waits; `None`: as long as the provider asks.
     pub fn new(
         engine: &'e Engine,
         call: Call,
@@ -258,27 +257,27 @@ impl<'e> Pipeline<'e> {
         })
     }
 
-    /// How many texts a request takes.
+    /// The most texts in a request.
     pub fn batch_size(&self) -> usize {
         self.limits.texts
     }
 
-    /// How many requests may be under way at once.
+    /// The most concurrent requests.
     pub fn concurrency(&self) -> usize {
         self.concurrency
     }
 
-    /// Whether one request is to be answered before others are sent: what comes back may be too much.
+    /// Sets whether the first request must be answered before others are sent, because the result may become too large.
     pub fn ask_first(&mut self, yes: bool) {
         self.asks_first = yes;
     }
 
-    /// Takes a text. What is in the cache is not sent.
+    /// Adds a text. Cached vectors are not requested.
     pub fn push(&mut self, id: u64, text: Arc<str>, interrupt: &dyn Interrupt) -> Result<()> {
         self.take(id, text, false, interrupt)
     }
 
-    /// Takes a text that was refused before: it is sent alone, so that no other suffers if it is again.
+    /// Adds a text that was refused before. It is sent alone, so that it cannot fail others.
     pub fn push_alone(&mut self, id: u64, text: Arc<str>, interrupt: &dyn Interrupt) -> Result<()> {
         self.take(id, text, true, interrupt)
     }
@@ -302,12 +301,12 @@ impl<'e> Pipeline<'e> {
         Ok(())
     }
 
-    /// How many texts were pushed and are neither sent nor done.
+    /// Number of texts that are neither sent nor done.
     pub fn waiting(&self) -> usize {
         self.queue.len() + self.again.len()
     }
 
-    /// How many are done and were not asked for yet.
+    /// Number of results not returned yet.
     pub fn ready(&self) -> usize {
         self.ready.len()
     }
@@ -317,8 +316,8 @@ impl<'e> Pipeline<'e> {
         self.queue.is_empty() && self.again.is_empty() && self.ready.is_empty() && self.under_way == 0
     }
 
-    /// Sends what may be sent and returns what is done, after at most `wait` where nothing is. An error concerns all
-    /// texts: the statement was stopped, or the endpoint is of no use.
+    /// Sends batches and returns a result; `None` after `wait` without one. An error concerns all texts: the statement
+    /// was killed, or the endpoint is unusable.
     pub fn advance(&mut self, wait: Duration, last: bool, interrupt: &dyn Interrupt) -> Result<Option<Done>> {
         let end = Instant::now() + wait;
         loop {
@@ -340,14 +339,14 @@ impl<'e> Pipeline<'e> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::internal("the bulk channel is closed")),
             }
-            // Whatever else came in the meantime.
+            // Take all other returned batches.
             while let Ok(returned) = self.receiver.try_recv() {
                 self.returned(returned)?;
             }
         }
     }
 
-    /// A batch for a model inside the server has no deadline of its own: one whose thread hangs is told here.
+    /// Checks for hanging threads: a batch for a local model has no deadline of its own.
     fn look_after_local(&mut self) {
         if self.is_local() && self.looked.elapsed() > Duration::from_secs(1) {
             self.looked = Instant::now();
@@ -355,7 +354,7 @@ impl<'e> Pipeline<'e> {
         }
     }
 
-    /// Sends batches while there is room. A batch that is not full waits for more texts unless these are the `last`.
+    /// Sends batches while the window permits. A batch that is not full waits for more texts, unless `last`.
     fn dispatch(&mut self, last: bool, interrupt: &dyn Interrupt) -> Result<()> {
         if self.one_by_one() {
             return self.embed_one(interrupt);
@@ -364,12 +363,12 @@ impl<'e> Pipeline<'e> {
             let now = Instant::now();
             let due = |batch: &Batch| batch.not_before.is_none_or(|at| at <= now);
             let first = if let Some(trouble) = &mut self.trouble {
-                let trial = self.again.iter().position(Batch::is_trial);
-                match trial {
+                let probe = self.again.iter().position(Batch::is_probe);
+                match probe {
                     Some(i) if self.again.get(i).is_some_and(due) => self.again.remove(i),
                     None if !trouble.under_way && trouble.until <= now => {
                         trouble.under_way = true;
-                        Some(self.batch(vec![Item { id: TRIAL_ID, text: Arc::from(TRIAL), wanted: None }]))
+                        Some(self.batch(vec![Item { id: PROBE_ID, text: Arc::from(PROBE), wanted: None }]))
                     }
                     _ => return Ok(()),
                 }
@@ -378,7 +377,7 @@ impl<'e> Pipeline<'e> {
             };
             let batch = match first {
                 Some(batch) => batch,
-                // The endpoint has answered nothing since it failed over one of those that wait.
+                // The endpoint has answered nothing since it failed over a waiting batch.
                 None if self
                     .again
                     .iter()
@@ -386,7 +385,7 @@ impl<'e> Pipeline<'e> {
                 {
                     return Ok(());
                 }
-                // Those that wait for memory come first.
+                // Batches that wait for memory come first.
                 None if self.short_since.is_some() && !self.again.is_empty() => return Ok(()),
                 None if last || self.queue.len() >= self.limits.texts => match self.pack() {
                     Some(batch) => batch,
@@ -404,7 +403,7 @@ impl<'e> Pipeline<'e> {
                     self.compute(batch, permit, interrupt)?;
                 }
                 Ok(permit) if !self.engine.remote.requester.workers.has_room(&self.share) => {
-                    // It waits here, where KILL is heard, and not in the queue of single calls.
+                    // The batch waits here, where KILL is checked, not in the queue of single calls.
                     permit.finish(&Outcome::NotSent);
                     self.again.push_front(batch);
                     return Ok(());
@@ -424,8 +423,8 @@ impl<'e> Pipeline<'e> {
         Ok(())
     }
 
-    /// Puts a batch back for which there is no memory now: what is under way will give some back, and for a job others may.
-    /// An error where neither helps.
+    /// Puts a batch back for lack of memory: requests under way will free some, and for a job other calls may. An error
+    /// if neither helps.
     fn wait_for_memory(&mut self, mut batch: Batch, error: Error) -> Result<()> {
         let now = Instant::now();
         let since = *self.short_since.get_or_insert(now);
@@ -445,7 +444,7 @@ impl<'e> Pipeline<'e> {
         Ok(())
     }
 
-    /// Whether the model's requests are made by stored functions, each for one text, or by no request at all.
+    /// Whether texts are embedded one at a time: by stored functions, or without a request.
     fn one_by_one(&self) -> bool {
         let model = self.call.model();
         let functions = transform_functions(model);
@@ -459,7 +458,7 @@ impl<'e> Pipeline<'e> {
         match result {
             Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => Err(e),
             Err(e) => {
-                // Counted by whoever failed.
+                // The failing call has counted it.
                 self.ready.push_back(Done { id: item.id, vector: Err(e), share: Reservation::default() });
                 self.suspect_one(interrupt)
             }
@@ -471,21 +470,21 @@ impl<'e> Pipeline<'e> {
         }
     }
 
-    /// As [`Self::suspect`], where each text is a call of its own.
+    /// As [`Self::suspect`], for texts embedded one at a time.
     fn suspect_one(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         if !self.is_suspicious() {
             return Ok(());
         }
-        let trial = self.engine.embed(&self.call, Input::Text(TRIAL), self.role, None, interrupt);
+        let probe = self.engine.embed(&self.call, Input::Text(PROBE), self.role, None, interrupt);
         self.answered = true;
-        match trial {
+        match probe {
             Ok(_) => Ok(()),
             Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => Err(e),
             Err(e) => Err(not_the_texts(&e)),
         }
     }
 
-    /// The next batch: as many texts as fit.
+    /// The next batch, with as many texts as fit.
     fn pack(&mut self) -> Option<Batch> {
         let mut items = Vec::with_capacity(self.limits.texts.min(self.queue.len()));
         let mut tokens = 0_u64;
@@ -524,7 +523,7 @@ impl<'e> Pipeline<'e> {
         self.call.model().backend() == Backend::Local
     }
 
-    /// Hands a batch to a model inside the server.
+    /// Gives a batch to a local model.
     fn compute(&mut self, batch: Batch, permit: Permit, interrupt: &dyn Interrupt) -> Result<()> {
         self.call.meter.requested(false);
         let (owed, began) = (Owed::new(self.sender.clone()), Instant::now());
@@ -556,7 +555,7 @@ impl<'e> Pipeline<'e> {
         Ok(())
     }
 
-    /// Takes back what a worker did. An error, which ends the whole, is counted as one.
+    /// Processes a returned batch. An error ends the whole call and is counted.
     fn returned(&mut self, returned: Result<Returned>) -> Result<()> {
         let result = self.take_back(returned);
         if let Err(error) = &result {
@@ -582,7 +581,7 @@ impl<'e> Pipeline<'e> {
                 for (item, vector) in batch.items.iter().zip(vectors) {
                     self.answered = true;
                     match vector {
-                        _ if item.id == TRIAL_ID => {}
+                        _ if item.id == PROBE_ID => {}
                         Ok(bytes) => {
                             let own = share.split(bytes.len());
                             self.finish(item, bytes, own);
@@ -594,7 +593,7 @@ impl<'e> Pipeline<'e> {
             Came::Unreadable(error, latency) => {
                 permit.finish(&Outcome::Answered { tokens: None, pause: None });
                 self.call.meter.answered(latency);
-                if batch.is_trial() && self.trouble.is_some() {
+                if batch.is_probe() && self.trouble.is_some() {
                     return self.still_in_trouble(error.into());
                 }
                 self.split_or_fail(batch, error, false)?;
@@ -616,19 +615,19 @@ impl<'e> Pipeline<'e> {
                 match failure.kind() {
                     Kind::Interrupted(_) => return Err(failure.into_error(1)),
                     Kind::Memory => self.wait_for_memory(batch, failure.into_error(1))?,
-                    // Nothing about single texts.
+                    // Not the fault of single texts.
                     Kind::Provider(401 | 403 | 404 | 405) | Kind::Denied | Kind::NotFound => {
                         return Err(failure.into_error(batch.tries.made() + 1));
                     }
                     Kind::Provider(429) if !limited => return Err(failure.into_error(batch.tries.made() + 1)),
-                    // Nor is money, another place, or a rule of this side.
+                    // Nor are payment, redirects, and rules of this side.
                     Kind::Provider(402 | 300..=399) | Kind::Invalid | Kind::Unsupported => {
                         return Err(failure.into_error(batch.tries.made() + 1));
                     }
                     Kind::Provider(408 | 409) => self.endpoint_failed(batch, failure)?,
                     _ if limited => self.outwait_limit(batch, failure)?,
                     Kind::Provider(400..=499) | Kind::TooLarge => {
-                        let in_trouble = batch.is_trial() && self.trouble.is_some();
+                        let in_trouble = batch.is_probe() && self.trouble.is_some();
                         self.works_again(&batch)?;
                         if !in_trouble {
                             let error = failure.into_error(batch.tries.made() + 1);
@@ -642,7 +641,7 @@ impl<'e> Pipeline<'e> {
         Ok(())
     }
 
-    /// Fewer requests at once while they take a large part of their time, more again when they do not.
+    /// Halves the window while requests take over half of their time limit; grows it again after quick answers.
     fn pace(&mut self, latency: Duration) {
         if latency.saturating_mul(2) > self.timeout {
             self.window = (self.window / 2).max(1);
@@ -656,10 +655,10 @@ impl<'e> Pipeline<'e> {
         }
     }
 
-    /// Something was answered: the endpoint works, and over what it failed before, texts may be at fault.
+    /// After an answer: the endpoint works, so texts may be at fault in batches that failed before.
     fn works_again(&mut self, batch: &Batch) -> Result<()> {
         self.answered_at = Some(Instant::now());
-        if batch.is_trial() && self.trouble.take().is_some() {
+        if batch.is_probe() && self.trouble.take().is_some() {
             for mut waiting in std::mem::take(&mut self.again) {
                 match waiting.suspected.take() {
                     Some(error) => self.split_or_fail(waiting, error, true)?,
@@ -670,7 +669,8 @@ impl<'e> Pipeline<'e> {
         let Some(split) = batch.half_of.and_then(|id| self.splits.get_mut(&id)) else { return Ok(()) };
         split.answered += 1;
         if split.answered == 2 {
-            // Both halves were answered: the whole was too large. Where the endpoint failed over it, that may have been chance.
+            // Both halves were answered: the whole was too large. A failure of the endpoint may have been a
+            // coincidence.
             let (larger, by_failure) = (split.larger, split.by_failure);
             self.divided_well += u32::from(by_failure);
             if !by_failure || self.divided_well > 2 {
@@ -685,7 +685,8 @@ impl<'e> Pipeline<'e> {
         self.limiter.learn(Learnt { texts: Some(self.limits.texts), tokens: None });
     }
 
-    /// A rate limit: the gate holds everybody back for as long as it asks. A job outwaits one that does not say how long.
+    /// A rate limit: the limiter delays all sessions as long as the provider asks. A job waits longer if the provider
+    /// names no time.
     fn outwait_limit(&mut self, mut batch: Batch, failure: Failure) -> Result<()> {
         if self.patience.is_some() {
             return match batch.tries.next(failure) {
@@ -693,7 +694,7 @@ impl<'e> Pipeline<'e> {
                     self.again.push_back(batch);
                     Ok(())
                 }
-                Err(error) if batch.is_trial() => Err(error),
+                Err(error) if batch.is_probe() => Err(error),
                 Err(error) => {
                     batch.items.iter().for_each(|item| self.fail(item, error.clone()));
                     Ok(())
@@ -705,8 +706,8 @@ impl<'e> Pipeline<'e> {
         if !says_when && since.elapsed() > OUTWAITED {
             return Err(failure.into_error(batch.tries.made() + 1));
         }
-        if batch.is_trial() {
-            // What it was to tell is told: the endpoint is there.
+        if batch.is_probe() {
+            // The probe has its answer: the endpoint is there.
             self.trouble = None;
         } else {
             self.again.push_back(batch);
@@ -719,8 +720,8 @@ impl<'e> Pipeline<'e> {
         u32::try_from(retries).unwrap_or(u32::MAX)
     }
 
-    /// The endpoint failed, or did not answer in time. After one more try it may be for a text's sake: if others were
-    /// answered since, the batch is halved. Otherwise a text of our own tells.
+    /// The endpoint failed or timed out. After one more try a text may be the cause: the batch is halved if others were
+    /// answered since. Otherwise the probe decides.
     fn endpoint_failed(&mut self, mut batch: Batch, failure: Failure) -> Result<()> {
         let now = Instant::now();
         let timed_out = failure.kind() == Kind::Timeout;
@@ -728,7 +729,7 @@ impl<'e> Pipeline<'e> {
             self.window = (self.window / 2).max(1);
         }
         let retries = self.retries();
-        if batch.is_trial() {
+        if batch.is_probe() {
             return self.still_in_trouble(failure);
         }
         batch.failed = batch.failed.saturating_add(1);
@@ -770,13 +771,13 @@ impl<'e> Pipeline<'e> {
             under_way: false,
         });
         batch.not_before = None;
-        // One whose time was up, or that cannot be told from a failure of the network, is not a text's fault for certain.
+        // A timeout or a network failure is not certain to be a text's fault.
         batch.suspected = Some(failure.into_error(batch.failed));
         self.again.push_back(batch);
         Ok(())
     }
 
-    /// The text of our own failed too: it is tried again after a while, in a job for minutes if the endpoint ever answered.
+    /// The probe failed too. It is sent again after a pause, in a job for minutes if the endpoint ever answered.
     fn still_in_trouble(&mut self, failure: Failure) -> Result<()> {
         let retries = self.retries();
         let now = Instant::now();
@@ -800,14 +801,14 @@ impl<'e> Pipeline<'e> {
         Ok(())
     }
 
-    /// A batch that is refused may be too large, or one of its texts bad: its halves are sent, down to the one text. As
-    /// long as nothing was answered the model may be at fault: one text is sent apart from the others, to know soon.
+    /// A refused batch is too large or contains a bad text: its halves are sent, down to single texts. Before the first
+    /// answer the model may be at fault, so one text is sent separately.
     fn split_or_fail(&mut self, mut batch: Batch, error: Error, by_failure: bool) -> Result<()> {
         if let Some(id) = batch.half_of {
             self.splits.remove(&id);
         }
         if let [item] = batch.items.as_slice() {
-            if item.id == TRIAL_ID {
+            if item.id == PROBE_ID {
                 return Err(not_the_texts(&error));
             }
             let refused = !by_failure;
@@ -818,11 +819,11 @@ impl<'e> Pipeline<'e> {
             return Ok(());
         }
         if matches!(error.kind(), Kind::Provider(413) | Kind::TooLarge) {
-            // The next ones need not learn it again.
+            // Later batches start with the learnt size.
             self.learn_texts(batch.items.len().div_ceil(2));
         }
         if self.learn_what_is_named(&batch, error.message()) {
-            // They are packed anew, as the provider says.
+            // The texts are packed again within the named limit.
             for item in batch.items.into_iter().rev() {
                 self.queue.push_front(item);
             }
@@ -836,7 +837,7 @@ impl<'e> Pipeline<'e> {
         self.splits.insert(id, split);
         let half = |mut half: Batch| {
             half.half_of = Some(id);
-            // The one more try was the whole's.
+            // The second try belonged to the whole batch.
             half.failed = u32::from(by_failure && half.items.len() > 1);
             half
         };
@@ -850,7 +851,7 @@ impl<'e> Pipeline<'e> {
         Ok(())
     }
 
-    /// Keeps a limit that the refusal names, for this job and the next. Whether the batch is over it.
+    /// Keeps a limit named in a refusal, for this job and later ones. Returns whether the batch exceeds it.
     fn learn_what_is_named(&mut self, batch: &Batch, message: &str) -> bool {
         let tokens: u64 = batch.items.iter().map(estimate).sum();
         match named_limit(message, batch.items.len(), tokens) {
@@ -867,12 +868,12 @@ impl<'e> Pipeline<'e> {
         }
     }
 
-    /// A single text was refused: where too many were and none was answered, a trial shows whether any is.
+    /// A single text was refused. After [`SUSPICIOUS`] refusals without an answer, the probe is sent.
     fn suspect(&mut self) {
         if self.is_suspicious() {
-            let item = Item { id: TRIAL_ID, text: Arc::from(TRIAL), wanted: None };
-            let trial = self.batch(vec![item]);
-            self.again.push_front(trial);
+            let item = Item { id: PROBE_ID, text: Arc::from(PROBE), wanted: None };
+            let probe = self.batch(vec![item]);
+            self.again.push_front(probe);
         }
     }
 
@@ -909,23 +910,23 @@ impl<'e> Pipeline<'e> {
     }
 }
 
-/// The error of a call whose texts are all refused, whatever they are.
+/// The error of a call when the probe is refused like all texts.
 fn not_the_texts(error: &Error) -> Error {
     Error::new(
         error.kind(),
         format!(
-            "{}; every text was refused, a trial with '{TRIAL}' too, so that it is not the texts: correct the model (ml_validate_model tells)",
+            "{}; every text was refused, including the probe '{PROBE}'; check the model with ml_validate_model",
             error.message()
         ),
     )
 }
 
-/// The tokens of a text. Providers count in their own way; a third of the bytes is more than most find.
+/// Estimated tokens of a text: a third of its bytes, more than most providers count.
 fn estimate(item: &Item) -> u64 {
     item.text.len() as u64 / 3 + 1
 }
 
-/// A limit that a refusal names.
+/// A limit named in a refusal.
 #[derive(Debug, PartialEq)]
 enum Named {
     /// Of texts in a request.
@@ -934,8 +935,8 @@ enum Named {
     Tokens(u64),
 }
 
-/// The limit that a provider's words name, which a request of so many texts and tokens is over. Only the words between
-/// quotes are the provider's.
+/// The limit in a provider's message that a request with these texts and tokens exceeds. Only quoted text is the
+/// provider's.
 fn named_limit(message: &str, texts: usize, tokens: u64) -> Option<Named> {
     let words = message.split_once('"')?.1.to_lowercase();
     let of_texts = ["batch", "inputs", "texts", "requests", "instances", "items", "documents", "array", "list"];
@@ -971,11 +972,11 @@ fn named_limit(message: &str, texts: usize, tokens: u64) -> Option<Named> {
     None
 }
 
-/// Why a text is not sent.
+/// The error of a text without visible characters.
 const NOTHING_VISIBLE: &str =
     "the text has no visible character and is not sent; leave such rows out, or give NULL with NULLIF(text, '')";
 
-/// Whether a text has a character that can be seen. Many providers refuse one that has not, and its vector means nothing.
+/// Whether a text has a visible character. Many providers refuse other texts, and their vectors mean nothing.
 fn is_visible(text: &str) -> bool {
     text.chars().any(|c| {
         !c.is_whitespace()
@@ -987,7 +988,7 @@ fn is_visible(text: &str) -> bool {
     })
 }
 
-/// The bytes of a batch's request, at most: every text as JSON, and what stands around it.
+/// The most bytes of a batch's request: every text as JSON, and the text around them.
 fn body_of(batch: &Batch) -> usize {
     let byte = |b: u8| match b {
         b'"' | b'\\' => 2,
@@ -997,7 +998,7 @@ fn body_of(batch: &Batch) -> usize {
     batch.items.iter().map(|item| item.text.bytes().map(byte).sum::<usize>() + 64).sum()
 }
 
-/// The memory to read an answer, for which a worker waits a moment: the answer is paid.
+/// Reserves memory to read an answer. A worker waits a moment for it, because the answer is paid for.
 fn memory_to_read(body: &[u8], cancel: &CancelToken) -> Result<Reservation> {
     let end = Instant::now() + ANSWER_WAIT;
     loop {

@@ -1,7 +1,7 @@
-//! When a model may be sent the next request: one gate a model for all sessions of the server.
+//! One rate limiter a registration, for all sessions of the server.
 //!
-//! A provider that says "too many requests" is left alone for as long as it asks, by everybody; then one request tries,
-//! and with each answer twice as many may be under way. Budgets of the model's options hold for the whole server.
+//! After "too many requests" no session sends for as long as the provider asks. Then one request is allowed, and each
+//! answer doubles the number of concurrent ones. Budgets of the model's options hold for the whole server.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -12,21 +12,19 @@ use crate::http::{retry, Failure};
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::{Interrupt, POLL};
 
-/// With this many requests answered at once the provider is as before.
+/// From this many concurrent requests on, the limiter is open again.
 const RECOVERED: u64 = 64;
 
-/// A provider that asks for more is tried again by one request after this: it may have asked for the end of a day's
-/// quota, or not mean it.
+/// The longest pause before one request tries again. A provider that asks for more may mean a day's quota.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// So long after a refusal a provider that gives no answers at all is no longer taken for one that limits the rate.
+/// This long after a refusal, an endpoint without any answers no longer counts as rate-limited.
 const FORGOTTEN: Duration = Duration::from_secs(90);
 
-/// Over how many seconds a budget is counted: a minute and the second that has begun, so that no 60 seconds hold
-/// more than the budget.
+/// Window of a budget, seconds: a minute and the current second, so that no 60 seconds exceed the budget.
 const SECONDS: usize = 61;
 
-/// A model's gate.
+/// The rate limiter of a registration.
 pub struct RateLimiter {
     began: Instant,
     learnt: Mutex<Learnt>,
@@ -34,27 +32,27 @@ pub struct RateLimiter {
     changed: Condvar,
 }
 
-/// What refusals taught about the size of requests.
+/// Request sizes learnt from refusals.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Learnt {
-    /// The most texts in one.
+    /// The most texts in a request; `None`: no limit known.
     pub texts: Option<usize>,
-    /// The most tokens, as they are estimated here.
+    /// The most estimated tokens in a request; `None`: no limit known.
     pub tokens: Option<u64>,
 }
 
-/// The gates of all registrations, by their fingerprint: a changed registration may be another endpoint or key, and
-/// starts anew.
+/// All rate limiters, by the registration's fingerprint. A changed registration may be another endpoint or key and gets
+/// a new one.
 #[derive(Default)]
 pub struct RateLimiters {
     all: RwLock<HashMap<[u8; 32], Arc<RateLimiter>>>,
 }
 
-/// With more gates than this, those that hold nothing back are forgotten.
+/// With more limiters than this, those without a limit in force are dropped.
 const MAX_GATES: usize = 4096;
 
 impl RateLimiters {
-    /// The gate of a registration.
+    /// The limiter of a registration.
     pub fn of(&self, fingerprint: &[u8; 32]) -> Arc<RateLimiter> {
         if let Some(gate) = self.all.read().unwrap_or_else(PoisonError::into_inner).get(fingerprint) {
             return Arc::clone(gate);
@@ -69,11 +67,11 @@ impl RateLimiters {
 
 struct State {
     in_flight: u64,
-    /// How many may be under way since the provider last refused; `None`: any number.
+    /// Concurrent requests allowed since the last refusal; `None`: unlimited.
     window: Option<u64>,
     paused_until: Option<Instant>,
     refused_at: Option<Instant>,
-    /// Counts refusals; requests that were under way during one say nothing new by being refused too.
+    /// Number of refusals. Refusals of requests that were under way during the last one are ignored.
     epoch: u64,
     refused_in_a_row: u32,
     requests: Minute,
@@ -100,7 +98,7 @@ impl Default for RateLimiter {
     }
 }
 
-/// What was sent in each of the last seconds.
+/// Amounts sent in each of the last [`SECONDS`] seconds.
 struct Minute {
     seconds: [u64; SECONDS],
     /// The newest second.
@@ -135,7 +133,7 @@ impl Minute {
         }
     }
 
-    /// Takes back what was added in a second.
+    /// Subtracts an amount added in a second.
     fn take_back(&mut self, then: u64, n: u64) {
         if then + SECONDS as u64 > self.newest {
             if let Some(count) = self.seconds.get_mut(Self::place(then)) {
@@ -148,7 +146,7 @@ impl Minute {
         self.seconds.iter().fold(0, |sum, n| sum.saturating_add(*n))
     }
 
-    /// The second in which `n` more fit into `limit`; more than the limit at once fit once nothing else is counted.
+    /// The second in which `n` more fit into `limit`. An amount above the limit fits when nothing else is counted.
     fn fits_at(&mut self, now: u64, n: u64, limit: u64) -> u64 {
         self.advance(now);
         let room = limit.saturating_sub(n.min(limit));
@@ -167,7 +165,7 @@ impl Minute {
     }
 }
 
-/// What a model's options allow.
+/// The budgets of a model's options.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Budget {
     requests: Option<u64>,
@@ -188,33 +186,33 @@ impl Budget {
 
 /// Why a request may not be sent yet.
 enum Blocked {
-    /// Not before then.
+    /// Until this time.
     Until(Instant, &'static str),
-    /// Not before another one is answered.
+    /// Until another request is answered.
     Busy,
 }
 
-/// How a request ended.
+/// The outcome of a request.
 pub enum Outcome {
-    /// Answered; with the tokens it cost and how long the provider wants no more, where it tells.
+    /// Answered.
     Answered {
-        /// Tokens, where the provider counts them.
+        /// Tokens used, if the provider reports them.
         tokens: Option<u64>,
-        /// The wait until there is something left of a limit.
+        /// The pause until a used-up limit is reset.
         pause: Option<Duration>,
     },
-    /// Refused for another reason than its number.
+    /// Refused for a reason other than a rate limit.
     Declined,
-    /// Refused as one too many; with the wait that the provider asks for.
+    /// Refused by a rate limit, with the wait that the provider asks for.
     Refused(Option<Duration>),
-    /// Nothing was sent: a secret was missing, a rule forbade it.
+    /// Nothing was sent, for example because a secret was missing.
     NotSent,
-    /// Anything else.
+    /// Any other failure.
     Failed,
 }
 
 impl Outcome {
-    /// Of a request that was not answered as wanted.
+    /// The outcome of a failed request.
     pub fn of_failure(failure: &Failure) -> Self {
         match failure.kind() {
             _ if failure.is_rate_limit() => Outcome::Refused(failure.wait),
@@ -225,11 +223,11 @@ impl Outcome {
     }
 }
 
-/// The right to one request. Dropping it without an outcome counts as a failure.
+/// A permit for one request. Dropping it without an outcome counts as a failure.
 pub struct Permit {
     gate: Arc<RateLimiter>,
     epoch: u64,
-    /// When it was given.
+    /// The second in which it was given.
     second: u64,
     tokens: u64,
     done: bool,
@@ -240,24 +238,24 @@ impl RateLimiter {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was learnt so far, by all sessions.
+    /// The sizes learnt by all sessions.
     pub fn learnt(&self) -> Learnt {
         *self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps what was learnt, where it is less than before.
+    /// Keeps learnt sizes that are smaller than before.
     pub fn learn(&self, new: Learnt) {
         let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
         learnt.texts = learnt.texts.into_iter().chain(new.texts).min();
         learnt.tokens = learnt.tokens.into_iter().chain(new.tokens).min();
     }
 
-    /// How many requests are under way.
+    /// Number of requests under way.
     pub fn in_flight(&self) -> u64 {
         self.lock().in_flight
     }
 
-    /// Whether the gate knows anything that a new one would not.
+    /// Whether the limiter has state that a new one lacks.
     fn remembers(&self) -> bool {
         let mut state = self.lock();
         let second = self.second(Instant::now());
@@ -269,12 +267,12 @@ impl RateLimiter {
             || state.requests.sum() > 0
     }
 
-    /// How long the gate stays closed.
+    /// Time until the limiter opens.
     pub fn paused(&self) -> Duration {
         self.lock().paused_until.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// Waits until a request of some `tokens` may be sent. An error at once where that will not be before `deadline`.
+    /// Waits for a permit for a request of `tokens`. Fails at once if none is possible before `deadline`.
     pub fn enter(
         self: &Arc<Self>,
         budget: Budget,
@@ -309,8 +307,7 @@ impl RateLimiter {
         }
     }
 
-    /// The right to a request of some `tokens` right now; otherwise from when there may be one and why not before, where that
-    /// can be told.
+    /// A permit for a request of `tokens` now. Otherwise the time of the next possible one and the reason, if known.
     pub fn try_now(
         self: &Arc<Self>,
         budget: Budget,
@@ -385,7 +382,7 @@ fn too_long(at: Instant, why: &str, now: Instant) -> Error {
 }
 
 impl State {
-    /// After an answer to a request of `epoch`: twice as many may be under way.
+    /// After an answer to a request of `epoch`: doubles the allowed concurrent requests.
     fn widen(&mut self, epoch: u64) {
         if self.epoch == epoch {
             self.refused_in_a_row = 0;
@@ -395,7 +392,7 @@ impl State {
 }
 
 impl Permit {
-    /// Gives the right back and tells how the request ended.
+    /// Returns the permit with the request's outcome.
     pub fn finish(mut self, outcome: &Outcome) {
         self.done = true;
         let now = Instant::now();
@@ -420,7 +417,7 @@ impl Permit {
                 let wait = wait.unwrap_or_else(|| retry::backoff(state.refused_in_a_row.max(1)));
                 state.paused_until = state.paused_until.max(Some(now + wait.min(LONGEST_PAUSE)));
             }
-            // An answer too, and a sign that the provider answers again.
+            // A refusal is an answer too: the provider answers again.
             Outcome::Declined => state.widen(self.epoch),
             Outcome::NotSent => {
                 state.requests.take_back(self.second, 1);
@@ -444,7 +441,7 @@ impl Drop for Permit {
     }
 }
 
-/// What a text costs at least, before the provider counts: some four bytes a token.
+/// Least tokens of a text, before the provider counts: four bytes a token.
 pub(super) fn tokens_in(text: &str) -> u64 {
     (text.len() as u64 / 4).max(1)
 }

@@ -1,4 +1,4 @@
-//! Registrations and settings kept for a moment, so that a call per row does not read the registry per row.
+//! Registrations and settings, cached briefly so that not every row reads the registry.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,17 +10,17 @@ use crate::engine::store::{ResolvedModel, Routine, Store};
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 
-/// More entries than this are dropped all at once: they are cheap to read again.
+/// Beyond this many entries the cache is emptied: entries are cheap to read again.
 const MAX_ENTRIES: usize = 4096;
 
-/// What was read of the registry. Rights are not among it: they are asked for with each call.
+/// The registry's cache. It holds no rights: they are checked on each call.
 #[derive(Default)]
 pub struct Registry {
-    /// Counts changes made through this library, which are seen at once.
+    /// Number of changes through this library, which take effect at once.
     generation: AtomicU64,
     models: RwLock<HashMap<String, Read<ResolvedModel>>>,
     settings: RwLock<Option<(Read<Settings>, u64)>>,
-    /// Numbers the readings of the settings.
+    /// Number of readings of the settings.
     readings: AtomicU64,
 }
 
@@ -31,12 +31,12 @@ struct Read<T> {
 }
 
 impl Registry {
-    /// Forgets everything, because something was changed.
+    /// Empties the cache after a change.
     pub fn invalidate(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A model, read at most `registry_ttl` ago, for the account in force, which may execute the function now.
+    /// A model, read at most `registry_ttl` ago. An error if the current user may not execute `function` now.
     pub fn model(
         &self,
         store: &dyn Store,
@@ -62,8 +62,7 @@ impl Registry {
         Ok(value)
     }
 
-    /// The settings, read at most their own `registry_ttl` ago, and the number of that reading: one that began later has
-    /// a larger one.
+    /// The settings, read at most their own `registry_ttl` ago, and the reading's number, which increases.
     pub fn settings(&self, store: &dyn Store, interrupt: &dyn Interrupt) -> Result<(Arc<Settings>, u64)> {
         let generation = self.generation.load(Ordering::Acquire);
         let fresh =

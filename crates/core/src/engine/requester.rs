@@ -1,4 +1,4 @@
-//! Sends a request: paced, authorized, tried again where that helps, all under one deadline.
+//! Sends requests: rate limits, authorization and retries under one deadline.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,39 +28,40 @@ use crate::http::tidy::tidy;
 use crate::http::{self, dressed, redact, Answer, Client, Method, Tries};
 use crate::registration::endpoint_url::google_hosts;
 
-/// Requests in progress at once. One model has a quarter for each account, half for all; more queue until their deadline.
+/// The most concurrent requests. A model gets a quarter of them for one account, half for all accounts; others queue
+/// until their deadline.
 const MAX_HTTP_THREADS: usize = 1024;
 
-/// Requests that wait for a thread.
+/// The most requests that wait for a thread.
 const MAX_WAITING_REQUESTS: usize = 8192;
 
-/// How much longer than its deadline a call is waited for, so that the worker's own error is the one shown.
+/// Wait beyond a call's deadline, so that the worker's own error is reported.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// What every try of a request needs.
+/// A request; the same for all its tries.
 pub(super) struct Request {
-    /// The call it is part of.
+    /// Its call.
     pub call: Call,
     /// Headers that its header function made.
     pub headers: Vec<(HeaderName, SecretString)>,
     /// The body.
     pub body: Arc<[u8]>,
-    /// The memory of the body.
+    /// The reservation of the body's memory.
     _share: Reservation,
-    /// When it must be answered.
+    /// The deadline of the answer.
     pub deadline: Instant,
-    /// The tokens it may cost, for the budget.
+    /// Estimated tokens, for the budget.
     pub tokens: u64,
 }
 
 impl Request {
-    /// A request of `call`, whose time begins now. `header_json`: what its header function returned.
+    /// A request of `call`; its time starts now. `header_json`: the result of the header function.
     pub fn new(call: &Call, header_json: Option<String>, body: Vec<u8>, tokens: u64) -> Result<Self> {
         let share = Reservation::take(body.len().saturating_mul(2), "the request")?;
         Self::within(share, call, header_json, body, tokens)
     }
 
-    /// The same, with memory that was taken for it.
+    /// The same, with memory reserved by the caller.
     pub fn within(
         mut share: Reservation,
         call: &Call,
@@ -68,7 +69,7 @@ impl Request {
         body: Vec<u8>,
         tokens: u64,
     ) -> Result<Self> {
-        // It is copied once, out of the buffer it was written into.
+        // One copy, out of the buffer it was written into.
         let body: Arc<[u8]> = body.into();
         share.shrink_to(body.len());
         Ok(Request {
@@ -82,13 +83,13 @@ impl Request {
     }
 }
 
-/// What a request reaches outside of the process; shared with the workers.
+/// HTTP client and credentials, shared with the workers.
 pub(super) struct Outside {
     pub client: Client,
     pub credentials: Credentials,
 }
 
-/// Sends requests, on threads of its own.
+/// Sends requests on its own worker threads.
 pub(super) struct Requester {
     store: Arc<dyn Store>,
     pub outside: Arc<Outside>,
@@ -97,7 +98,7 @@ pub(super) struct Requester {
 }
 
 impl Requester {
-    /// For the accounts that `store` names, with the keyring of this process.
+    /// A requester with the accounts of `store` and the process's keyring.
     pub fn new(store: Arc<dyn Store>, keyring: Box<dyn Keyring>) -> Self {
         Requester {
             store,
@@ -120,15 +121,15 @@ impl Requester {
         self.store.as_ref()
     }
 
-    /// The share that work of the account in force with a model has of threads and other places, here and for models
-    /// inside the server: one account's slow model holds up neither its other models nor other accounts.
+    /// The share of the current user's work with a model, remote or local. One account's slow model then delays neither
+    /// its other models nor other accounts.
     pub fn share(&self, model: &Model) -> Result<Share> {
         let account = self.store.caller()?.to_string().into();
         Ok(Share { account: Some(account), source: Some(format!("model '{}'", counted_as(model)).into()) })
     }
 
-    /// Sends a request and waits for its answer, of which `read` says how many tokens it cost. An answer that cannot be
-    /// read and in which an error stands is a failure as if it had come with that error's status.
+    /// Sends a request and waits for its answer. `read` also returns the tokens used. An unreadable answer that
+    /// contains an error counts as a failure with that error's status.
     pub fn send<T>(
         &self,
         request: Request,
@@ -171,7 +172,7 @@ impl Requester {
                 Unanswered::Useless(error) => return Err(error),
                 Unanswered::Failed(failure) => {
                     let wait = tries.next(failure)?;
-                    // The limiter holds back everybody for what a rate limit asks; other failures concern this call only.
+                    // The limiter delays all sessions after a rate limit; other failures delay this call only.
                     if !limited {
                         sleep(wait, interrupt)?;
                     }
@@ -195,13 +196,13 @@ impl Requester {
         };
         let result = pending.wait(interrupt, request.deadline + GRACE);
         if result.is_err() {
-            // Nobody waits any more: the worker and the connection are free again within its next slice.
+            // The worker and the connection are free again within the next slice.
             cancel.cancel();
         }
         result
     }
 
-    /// Runs `work` on a worker, with what is needed to ask services for credentials.
+    /// Runs `work` on a worker with credentials and HTTP client.
     pub(super) fn outside<T: Send + 'static>(
         &self,
         settings: &Arc<Settings>,
@@ -232,7 +233,7 @@ impl Requester {
     }
 }
 
-/// An error for an answer that is nothing but an error: it becomes the failure that it tells of.
+/// An error if an answer consists of an error only; it then counts as that failure.
 pub(super) fn must_not_be_an_error(answer: &Answer, model: &Model) -> Result<()> {
     let known = model.speaks != ProviderId::Custom && matches!(model.model_type, ModelType::Llm | ModelType::Reranking);
     if dressed::is_error_alone(&answer.body, known) {
@@ -241,7 +242,7 @@ pub(super) fn must_not_be_an_error(answer: &Answer, model: &Model) -> Result<()>
     Ok(())
 }
 
-/// Sleeps on the statement's thread, listening.
+/// Sleeps on the statement's thread; KILL ends it.
 fn sleep(time: Duration, interrupt: &dyn Interrupt) -> Result<()> {
     let end = Instant::now() + time;
     loop {
@@ -254,8 +255,8 @@ fn sleep(time: Duration, interrupt: &dyn Interrupt) -> Result<()> {
     }
 }
 
-/// The memory that an answer takes at most when it is read: what is between its commas, its strings, and some words for
-/// every array, object and text.
+/// Reserves the most memory that reading an answer needs: its bytes, four bytes a comma, 48 bytes for every array,
+/// object and string.
 pub(super) fn unpacked(body: &[u8]) -> Result<Reservation> {
     let (mut commas, mut values) = (0_usize, 0_usize);
     for byte in body {
@@ -268,7 +269,7 @@ pub(super) fn unpacked(body: &[u8]) -> Result<Reservation> {
     )
 }
 
-/// One try, on a worker: finds its target, sends, reads the bytes of the answer.
+/// One try, on a worker: resolves the target, sends, reads the answer's bytes.
 pub(super) fn exchange(
     outside: &Outside,
     request: &Request,

@@ -1,4 +1,4 @@
-//! The begin of each call: the settings in force, and the model with its secret.
+//! Resolves a call: the current settings, and the model with its secret.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,11 +13,11 @@ use super::Engine;
 use crate::catalog::model::check_id;
 use crate::catalog::settings::Settings;
 
-/// How long a change of the cache's size is waited for, until it has happened on disk.
+/// Time limit for a change of the disk cache's size.
 const SETTLE: Duration = Duration::from_secs(10);
 
 impl Engine {
-    /// A call of a registered model by `function`, which the caller may execute.
+    /// A call of a registered model. An error if the caller may not execute `function`.
     pub fn call(&self, function: Routine, model_id: &str, interrupt: &dyn Interrupt) -> Result<Call> {
         check_id("model_id", model_id)?;
         let settings = self.settings(interrupt)?;
@@ -26,8 +26,7 @@ impl Engine {
         Ok(Call { resolved, settings, meter })
     }
 
-    /// The same. Where there is no such model, the `other` argument is looked at: the two are easily given in each
-    /// other's place.
+    /// The same. If the model does not exist but `other` names one, the error says that the arguments are swapped.
     pub(super) fn call_beside(
         &self,
         function: Routine,
@@ -44,12 +43,12 @@ impl Engine {
         })
     }
 
-    /// The settings in force.
+    /// The current settings.
     pub fn settings(&self, interrupt: &dyn Interrupt) -> Result<Arc<Settings>> {
         self.settings_in_force(interrupt).map(|(settings, _)| settings)
     }
 
-    /// The settings, with whether they are in force also where it takes a while.
+    /// The settings, and whether the disk cache has applied their size.
     fn settings_in_force(&self, interrupt: &dyn Interrupt) -> Result<(Arc<Settings>, bool)> {
         let (settings, reading) = self.registry.settings(self.store.as_ref(), interrupt)?;
         mysql_ml_base::memory::set_limit(settings.call_memory);
@@ -63,7 +62,7 @@ impl Engine {
         Ok((settings, in_force))
     }
 
-    /// Puts the size of the cache on disk in force now, and waits until it is.
+    /// Applies the disk cache's size and waits until the file has it.
     pub fn settle_disk(&self, interrupt: &dyn Interrupt) -> Result<()> {
         let end = Instant::now() + SETTLE;
         loop {

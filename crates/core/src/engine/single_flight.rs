@@ -1,4 +1,4 @@
-//! The same question asked by several sessions at once is sent once: the first leads, the others wait for its result.
+//! Concurrent identical requests are sent once: the first session leads, the others wait for its result.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::{Interrupt, POLL};
 
-/// Questions under way. There are never more than sessions: each leads one at most.
+/// Requests under way, at most one a session.
 pub struct SingleFlight<K, V> {
     under_way: Mutex<HashMap<K, Arc<Flight<V>>>>,
 }
@@ -26,22 +26,22 @@ struct Flight<V> {
 
 #[derive(Clone)]
 enum End<V> {
-    /// With what came of it.
+    /// The leader's result.
     Done(Result<V>),
-    /// The one who led was stopped, or panicked: that says nothing to the others.
+    /// The leader was killed or panicked; a waiter takes over.
     Abandoned,
 }
 
-/// Where a result came from.
+/// The source of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// This call asked.
+    /// This call's own request.
     Own,
-    /// Another one did.
+    /// Another session's request.
     Shared,
 }
 
-/// The one who leads: ends the flight also where it panics, so that nobody waits for it for ever.
+/// The leader's guard: ends the flight even on panic, so that no waiter waits for ever.
 struct Leading<'f, K: Eq + Hash, V> {
     flights: &'f SingleFlight<K, V>,
     key: &'f K,
@@ -59,8 +59,8 @@ impl<K: Eq + Hash, V> Drop for Leading<'_, K, V> {
 }
 
 impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
-    /// The result of `lead`, or of another call's with the same key that is under way. `lead` is told until when it may
-    /// take, where it waited for another one before: `time` is for all of it.
+    /// The result of `lead`, or of another call under way with the same key. `lead` takes its latest deadline, which is
+    /// set after waiting for another call: `time` covers both.
     pub fn share(
         &self,
         key: &K,
@@ -83,7 +83,7 @@ impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
             waited = true;
             match flight.wait(deadline, interrupt)? {
                 End::Abandoned => {}
-                // The time of the one who led was up. Whoever came much later has time of its own left.
+                // The leader's time was up; later waiters have time of their own left.
                 End::Done(Err(e))
                     if e.kind() == Kind::Timeout && deadline.saturating_duration_since(Instant::now()) > time / 2 => {}
                 End::Done(result) => return result.map(|value| (value, Origin::Shared)),

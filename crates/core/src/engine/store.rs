@@ -1,4 +1,4 @@
-//! What the engine asks of the registry. In the server it is SQL ([`the server`]); in unit tests a map.
+//! The registry as the engine sees it: SQL in the server, a map in tests.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use mysql_ml_base::interrupt::Interrupt;
 pub struct Routine {
     /// Its name.
     pub name: &'static str,
-    /// How many parameters it has.
+    /// Number of its parameters.
     pub parameters: usize,
     /// Whether it is called with CALL.
     pub procedure: bool,
@@ -57,7 +57,7 @@ pub struct ResolvedModel {
     pub secret: Option<Secret>,
 }
 
-/// The registry, read with the rights of the account in force.
+/// The registry, read with the rights of the current user.
 pub trait Store: Send + Sync {
     /// The account whose rights count for the calling thread right now.
     fn caller(&self) -> Result<Account>;
