@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::value::{usable, MAX_SECRET_BYTES};
 use mysql_ml_base::error::{Error, Kind, Result};
 
-/// Where secrets may be.
+/// The secrets directory.
 pub fn directory() -> PathBuf {
     std::env::var_os("MYSQL_ML_SECRETS_DIR").map_or_else(|| "/etc/mysql/ml-secrets".into(), PathBuf::from)
 }

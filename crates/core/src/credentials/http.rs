@@ -1,4 +1,4 @@
-//! Asking a service for a credential.
+//! Requests for credentials.
 
 use std::time::Instant;
 
@@ -11,29 +11,29 @@ use super::google::hosts::Hosts;
 use crate::catalog::settings::Settings;
 use crate::http::{Answer, Call, Client, Method};
 
-/// The largest answer of a service that hands out credentials.
+/// The largest answer of a credential service, bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// How often a request for a credential is sent again.
+/// The most retries of a request for a credential.
 const RETRIES: u64 = 2;
 
-/// What is needed to ask a service for a credential, on behalf of one call.
+/// Context of credential requests for one call.
 #[derive(Clone, Copy)]
 pub struct Http<'a> {
-    /// Sends.
+    /// The HTTP client.
     pub client: &'a Client,
     /// The network policy.
     pub settings: &'a Settings,
-    /// Stops.
+    /// Cancels the call.
     pub cancel: &'a CancelToken,
-    /// The call's.
+    /// The call's deadline.
     pub deadline: Instant,
     /// Google's hosts.
     pub hosts: &'a Hosts,
 }
 
 impl Http<'_> {
-    /// An error where the call was stopped or its time is up.
+    /// An error after cancellation or the deadline.
     pub(super) fn check(&self) -> Result<()> {
         if self.cancel.is_cancelled() {
             return Err(Error::interrupted(1317));

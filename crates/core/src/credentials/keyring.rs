@@ -7,9 +7,9 @@ use mysql_ml_base::error::{Error, Kind, Result};
 
 use super::value::checked;
 
-/// A keyring, in which values are found by name.
+/// A keyring: values by name.
 pub trait Keyring: Send + Sync {
-    /// The value of `name`; `None` where there is none.
+    /// The value of `name`; `None` if it does not exist.
     fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>>;
 }
 

@@ -1,4 +1,4 @@
-//! Where keys come from. A value is read at use, goes into a request header and is never printed.
+//! Sources of keys. A value is read at use, goes into a request header and is never printed.
 
 mod env;
 mod file;
@@ -17,7 +17,7 @@ use self::http::Http;
 use self::keyring::Keyring;
 use crate::catalog::secret::SecretPath;
 
-/// The credentials in use, with what is remembered of them.
+/// All sources of credentials, with cached tokens and values.
 pub struct Credentials {
     keyring: Box<dyn Keyring>,
     google: google::Identities,
@@ -25,7 +25,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Nothing is remembered yet; `keyring` holds the values of `keyring:` paths.
+    /// Empty caches; `keyring` holds the values of `keyring:` paths.
     pub fn new(keyring: Box<dyn Keyring>) -> Self {
         Credentials {
             keyring,
@@ -34,8 +34,8 @@ impl Credentials {
         }
     }
 
-    /// The value of a registered secret. `rejected` is one that the provider did not accept: a value that is only
-    /// remembered is then read again.
+    /// The value of a registered secret. `rejected`: a value that the provider refused; a cached value equal to it is
+    /// read again.
     pub fn secret(&self, path: &SecretPath, rejected: Option<&SecretString>, http: &Http<'_>) -> Result<SecretString> {
         match path {
             SecretPath::GoogleSecretManager(name) => self.secret_manager.get(name, rejected, &self.google, http),
@@ -43,7 +43,7 @@ impl Credentials {
         }
     }
 
-    /// The value of a secret that is a file of Google credentials, which has several lines.
+    /// The value of a secret that is a Google credentials document of several lines.
     pub fn document(&self, path: &SecretPath, http: &Http<'_>) -> Result<SecretString> {
         match path {
             SecretPath::File(name) => file::read_document(name, &file::directory()),

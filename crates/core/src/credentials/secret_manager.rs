@@ -19,13 +19,13 @@ use super::value::{usable, USABLE};
 use crate::http::Method;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 
-/// More secrets than this in use at once are forgotten and read again.
+/// Beyond this many secrets the cache is emptied.
 const MAX_VALUES: usize = 1024;
 
-/// The setting `secret_ttl_ms` decides when a value is old; its longest is a day.
+/// Age limit of a cached value, above the largest `secret_ttl_ms` of a day.
 const FOREVER: Duration = Duration::from_secs(2 * 86_400);
 
-/// Values that were read, each for the setting `secret_ttl_ms`.
+/// Cached values, each for `secret_ttl_ms`.
 #[derive(Default)]
 pub struct Values {
     slots: Mutex<HashMap<String, Arc<Slot>>>,
@@ -69,7 +69,7 @@ impl Values {
     }
 }
 
-/// What to do about a refusal.
+/// The next step after a refusal.
 fn advised(error: Error) -> Error {
     let advice = match error.kind() {
         Kind::Provider(403) => "the server's Google identity needs the role roles/secretmanager.secretAccessor",
@@ -83,7 +83,7 @@ fn access(name: &str, identities: &Identities, http: &Http<'_>) -> Result<Secret
     let location = name.split('/').skip_while(|part| *part != "locations").nth(1);
     let url = format!("{}/v1/{name}:access", http.hosts.secret_manager_base(location));
     let mut rejected = None;
-    // The path was checked where it was registered; the token goes to no other host whatever is in it.
+    // The path was checked at registration; the token goes to no other host whatever it contains.
     let host = Url::parse(&url).ok().and_then(|u| u.host_str().map(str::to_owned)).unwrap_or_default();
     let regional = host.strip_prefix("secretmanager.").and_then(|h| h.strip_suffix(".rep.googleapis.com"));
     let known = host == "secretmanager.googleapis.com" || regional.is_some_and(|l| !l.contains('.'));

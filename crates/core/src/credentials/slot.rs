@@ -1,4 +1,4 @@
-//! A value that is fetched when needed, used for a while, and fetched by one thread at a time.
+//! A refreshed secret: fetched on demand by one thread at a time, and cached.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,25 +8,25 @@ use secrecy::{ExposeSecret, SecretString};
 use super::http::Http;
 use mysql_ml_base::error::{Error, Kind, Result};
 
-/// How often a thread that waits for another's fetch looks whether it is still wanted.
+/// Interval of cancellation checks while waiting for another thread's fetch.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// A value that is rejected again and again is fetched anew this often.
+/// Least interval between fetches for a value that stays rejected.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long a renewal may take while the old value can still be used.
+/// Time limit of a renewal while the old value is usable.
 const LONGEST_RENEWAL: Duration = Duration::from_secs(5);
 
-/// A failure is handed to everybody who asks this soon after it.
+/// A failure is shared with all callers for this long.
 const FAILURE_LASTS: Duration = Duration::from_millis(500);
 
-/// What was fetched.
+/// A fetched value.
 pub struct Fetched {
     /// The value.
     pub value: SecretString,
-    /// After this it should be fetched anew.
+    /// The time to renew it.
     pub fresh_for: Duration,
-    /// After this it is of no use any more.
+    /// The time of its expiry.
     pub usable_for: Duration,
 }
 
@@ -34,7 +34,7 @@ pub struct Fetched {
 struct State {
     held: Option<Held>,
     fetching: bool,
-    /// When a rejected value was last fetched anew and was the same.
+    /// Time of the last fetch that returned the rejected value again.
     in_vain: Option<Instant>,
     failed: Option<(Instant, Error)>,
 }
@@ -53,7 +53,7 @@ pub struct Slot {
     changed: Condvar,
 }
 
-/// Ends a fetch also where it panics, so that nobody waits for it for ever.
+/// Ends a fetch even on panic, so that no thread waits for ever.
 struct Fetching<'s>(&'s Slot);
 
 impl Drop for Fetching<'_> {
@@ -68,8 +68,8 @@ impl Slot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The value, fetched if it is old, older than `max_age`, or `rejected`. Where a fetch fails for reasons of the network, a value
-    /// that is still usable is used on; so it is by others while it is being fetched anew.
+    /// The value. Fetches it if it is due for renewal, older than `max_age`, or equal to `rejected`. After a network
+    /// failure, and during another thread's fetch, a usable old value is returned.
     pub fn get(
         &self,
         rejected: Option<&SecretString>,
@@ -82,12 +82,12 @@ impl Slot {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            // A value fetched while this call was waiting is new enough whatever its age may be.
+            // A value fetched while this call waited is new enough at any age.
             let fresh = |h: &&Held| {
                 h.refresh_at.min(h.ends_at) > now && (h.fetched_at.elapsed() < max_age || h.fetched_at >= began)
             };
-            // Fetched for this rejection, by this thread or another, and still the same: it is what there is. Asking again
-            // at once would be a fetch for each of a hundred sessions with a revoked key.
+            // Already fetched for this rejection and unchanged. Another fetch at once would be one for each of a
+            // hundred sessions with a revoked key.
             let just_asked =
                 |h: &&Held| h.fetched_at >= began || state.in_vain.is_some_and(|at| at.elapsed() < ASK_AGAIN);
             if let Some(held) = state.held.as_ref().filter(fresh).filter(|h| !is_rejected(h) || just_asked(h)) {
@@ -113,7 +113,7 @@ impl Slot {
         let spare = state.held.as_ref().is_some_and(|h| h.ends_at > now && !is_rejected(h));
         drop(state);
         let fetching = Fetching(self);
-        // With a value to fall back on, a source that hangs may not take all the time that the call has.
+        // With a usable old value, a hanging source must not use up the call's time.
         let left = http.deadline.saturating_duration_since(now);
         let deadline = if spare { now + LONGEST_RENEWAL.min(left / 2) } else { http.deadline };
         let fetched = fetch(&Http { deadline, ..*http });
@@ -141,13 +141,13 @@ impl Slot {
                 let usable = state.held.as_mut().filter(|h| passing && h.ends_at > now && !is_rejected(h));
                 match usable {
                     Some(held) => {
-                        // Not asked for again by every call while the network is down.
+                        // Not every call fetches again while the network is down.
                         held.refresh_at = now + Duration::from_secs(5);
                         held.fetched_at = now;
                         Ok(held.value.clone())
                     }
                     None => {
-                        // A call that was stopped says nothing about the next one.
+                        // A cancelled call must not fail the next one.
                         if !matches!(error.kind(), Kind::Interrupted(_) | Kind::Timeout) {
                             state.failed = Some((now, error.clone()));
                         }

@@ -7,10 +7,10 @@ use zeroize::Zeroize as _;
 
 use mysql_ml_base::error::{Error, Kind, Result};
 
-/// A secret longer than this is no key.
+/// The longest secret, bytes.
 pub(super) const MAX_SECRET_BYTES: usize = 64 * 1024;
 
-/// How long a value that is fetched stays usable while its source cannot be reached.
+/// How long a fetched value stays usable while its source is unreachable.
 pub(super) const USABLE: Duration = Duration::from_secs(3600);
 
 /// A value that was passed to a function, under the same rules. Errors do not repeat it.
@@ -18,14 +18,14 @@ pub fn given(value: &str) -> Result<SecretString> {
     checked(value, "in argument value")
 }
 
-/// Checks a value that was read; what it was read into is overwritten.
+/// Checks a value and overwrites the buffer it was read into.
 pub(super) fn usable(mut value: String, source: &str) -> Result<SecretString> {
     let result = checked(&value, source);
     value.zeroize();
     result
 }
 
-/// Trims what editors, `echo` and careless copying leave, and checks what is left.
+/// Trims white space and line ends from editors and `echo`, and checks the rest.
 pub(super) fn checked(value: &str, source: &str) -> Result<SecretString> {
     let text = value.strip_prefix('\u{feff}').unwrap_or(value);
     let text = text.trim_end_matches(['\n', '\r']);

@@ -48,7 +48,7 @@ impl Routine {
     pub const VALIDATE_MODEL: Routine = Routine { name: "ml_validate_model", parameters: 1, procedure: false };
 }
 
-/// A model with what its calls need.
+/// A model and its secret.
 #[derive(Debug, Clone)]
 pub struct ResolvedModel {
     /// The model.
@@ -59,15 +59,15 @@ pub struct ResolvedModel {
 
 /// The registry, read with the rights of the current user.
 pub trait Store: Send + Sync {
-    /// The account whose rights count for the calling thread right now.
+    /// The current user of the calling thread.
     fn caller(&self) -> Result<Account>;
 
-    /// Whether the caller may execute the routine; the server's own error where not.
+    /// The server's own error if the caller may not execute the routine.
     fn check(&self, _routine: Routine, _interrupt: &dyn Interrupt) -> Result<()> {
         Ok(())
     }
 
-    /// Reads a model; an error that names it where there is none.
+    /// Reads a model; an error that names it if it does not exist.
     fn load(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel>;
 
     /// Reads the settings.

@@ -1,5 +1,5 @@
-//! Where a request goes and what authorizes it: found on a worker before anything is sent, as each step may take its time:
-//! a secret's file on a mount that hangs, a token to be fetched.
+//! Target of a request: URL, headers and key, resolved on a worker before anything is sent. Each step may be slow: a
+//! file on a hanging mount, a token to fetch.
 
 use secrecy::{ExposeSecret, SecretString};
 use ureq::http::{header, HeaderName};
@@ -16,17 +16,17 @@ use crate::providers::table::provider;
 use crate::providers::KeyHeader;
 use crate::registration::endpoint_url::{cloud_of, google_hosts, url_of};
 
-/// Where one try goes, and with what.
+/// The target of one try.
 pub(super) struct Target {
     pub url: Url,
     /// All headers; values are secret.
     pub headers: Vec<(HeaderName, SecretString)>,
-    /// The key among them; `None` where the model has none or its header function sends its own.
+    /// The key among them; `None` if the model has none or its header function sets its own.
     pub key: Option<SecretString>,
 }
 
 impl Target {
-    /// The target of a request. `rejected`: a key that the provider did not accept; it is read anew.
+    /// Resolves the target of a request. `rejected`: a key that the provider refused; the key is then read again.
     pub fn of(
         credentials: &Credentials,
         request: &Request,
@@ -39,7 +39,7 @@ impl Target {
     }
 }
 
-/// The credentials document of a model that has a Google identity of its own.
+/// The credentials document of a model with its own Google identity.
 fn document(credentials: &Credentials, request: &Request, http: &Http<'_>) -> Result<Option<SecretString>> {
     let secret = match (request.call.resolved.model.auth_type, &request.call.resolved.secret) {
         (Some(AuthType::ServiceAgentIam), Some(secret)) => secret,
@@ -48,7 +48,7 @@ fn document(credentials: &Credentials, request: &Request, http: &Http<'_>) -> Re
     credentials.document(&secret.path, http).map(Some)
 }
 
-/// The model's URL; what it lacks of a Google project is asked of the credentials.
+/// The model's URL; a missing Google project comes from the credentials.
 fn url(credentials: &Credentials, request: &Request, http: &Http<'_>) -> Result<Url> {
     let model = &request.call.resolved.model;
     let mut cloud = cloud_of(model, http.settings);
@@ -62,8 +62,7 @@ fn url(credentials: &Credentials, request: &Request, http: &Http<'_>) -> Result<
     Ok(url)
 }
 
-/// All headers, and the key among them. What the header function made comes first, then the model's options, then the
-/// provider's own.
+/// All headers, and the key among them. Precedence: header function, model's options, provider.
 #[allow(clippy::type_complexity)]
 fn headers(
     credentials: &Credentials,
@@ -92,7 +91,7 @@ fn headers(
     }
     let key = match (model.auth_type, &request.call.resolved.secret) {
         (Some(AuthType::SecretManager), Some(secret)) => {
-            // A header function that authorizes the request itself is not second-guessed.
+            // A header function may authorize the request itself.
             if request.headers.iter().any(|(name, _)| *name == header::AUTHORIZATION) {
                 return Ok((headers, None));
             }

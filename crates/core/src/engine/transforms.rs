@@ -75,10 +75,10 @@ pub(super) fn transform_functions(model: &Model) -> (Option<&FunctionName>, Opti
     (input, output)
 }
 
-/// What a header function may return, in bytes.
+/// The largest result of a header function, bytes.
 const MAX_HEADERS: usize = 1 << 20;
 
-/// What a header function returned, as headers.
+/// The headers in a header function's result.
 pub(super) fn read_headers(json: &str) -> Result<Vec<(HeaderName, SecretString)>> {
     let shape = || Error::invalid("the header function must return a JSON object of header names and text values");
     if json.len() > MAX_HEADERS {

@@ -1,4 +1,4 @@
-//! `ml_validate_model`: what one tiny live call finds.
+//! `ml_validate_model`: the result of one small live call.
 
 use std::time::Instant;
 
@@ -17,13 +17,12 @@ use mysql_ml_base::role::Role;
 /// The text that is embedded.
 const TEXT: &str = "mysql-ml";
 
-/// Tokens that a model inside the server generates.
+/// Tokens that a local model generates.
 const PROBE_TOKENS: u64 = 4;
 
 impl Engine {
-    /// Makes one call that is not answered from memory and tells what came of it, as a JSON object. A model that
-    /// fails is no failure of this function; only a statement that is stopped, an unknown model or a missing
-    /// privilege is.
+    /// Makes one uncached call and returns its result as a JSON object. A failing model is not an error of this
+    /// function; KILL, an unknown model and a missing privilege are.
     pub fn validate(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
         let call = self.call(Routine::VALIDATE_MODEL, model_id, interrupt)?;
         let model = call.model();
@@ -32,7 +31,7 @@ impl Engine {
             let options = GenerateOptions { max_tokens: Some(PROBE_TOKENS), ..GenerateOptions::default() };
             let found = self.generator(model).generate(&call, TEXT, &options, interrupt);
             let found = match found {
-                // Cut after a few tokens: it works.
+                // Cut after a few tokens: the model works.
                 Err(e) if e.kind() == Kind::Response => Ok(json!({})),
                 other => other.map(|_| json!({})),
             };
@@ -48,7 +47,7 @@ impl Engine {
             let body = probe.unwrap_or_else(|| "{}".into());
             let found = call.counted(self.remote.predict(&call, &body, interrupt)).map(|_| json!({}));
             let found = match found {
-                // What the model takes is not known, so a refusal of nothing shows that it is there.
+                // The model's input is unknown; a refusal of an empty body shows that it exists.
                 Err(e) if !known && matches!(e.kind(), Kind::Provider(400 | 405 | 415 | 422)) => {
                     Ok(json!({"note": "the endpoint answers, and refuses an empty request", "answer": e.message()}))
                 }

@@ -1,9 +1,9 @@
-//! Functions that a registration may name and that the library has itself: the built-in transforms of Cloud SQL and
-//! AlloyDB. They are not called; they say whose API the model speaks.
+//! Built-in transforms of Cloud SQL and AlloyDB that a registration may name. They are not called; they select the
+//! model's wire format.
 
 use crate::catalog::model::ProviderId;
 
-/// Where a built-in function belongs.
+/// The argument for which a built-in function is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Makes headers.
@@ -19,14 +19,14 @@ pub enum Role {
 pub struct BuiltIn {
     /// Its name without the schema.
     name: &'static str,
-    /// Where it belongs.
+    /// Its argument.
     pub role: Role,
-    /// Whose API it is for.
+    /// Its wire format.
     pub api: ProviderId,
 }
 
 impl BuiltIn {
-    /// Whether it is a transform of a model that embeds; others are those of language models.
+    /// Whether it is for embedding models; otherwise it is for language models.
     pub fn embeds(&self) -> bool {
         self.name.contains("embedding")
     }

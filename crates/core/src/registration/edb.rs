@@ -1,20 +1,20 @@
-//! The provider names of EDB's model registry, which say provider and type in one.
+//! The provider names of EDB's model registry; each implies a provider and a type.
 
 use crate::catalog::model::{ModelType, ProviderId};
 
-/// What one of EDB's names stands for.
+/// The meaning of one of EDB's names.
 pub struct EdbProvider {
     /// EDB's name.
     pub name: &'static str,
-    /// Ours.
+    /// Our provider.
     pub provider: ProviderId,
     /// The type it implies.
     pub model_type: ModelType,
-    /// The model where none is named, as EDB documents it.
+    /// EDB's documented default model.
     pub default_model: Option<&'static str>,
 }
 
-/// The names of remote models. EDB's local ones are providers of the same name.
+/// EDB's names of remote models. Its local ones have the same names here.
 const NAMES: [EdbProvider; 8] = [
     edb("embeddings", ProviderId::OpenAi, ModelType::TextEmbedding, Some("text-embedding-3-small")),
     edb("openai_embeddings", ProviderId::OpenAi, ModelType::TextEmbedding, Some("text-embedding-3-small")),
@@ -35,7 +35,7 @@ const fn edb(
     EdbProvider { name, provider, model_type, default_model }
 }
 
-/// What an EDB name stands for.
+/// The meaning of an EDB name; `None` for other names.
 pub fn find(name: &str) -> Option<&'static EdbProvider> {
     NAMES.iter().find(|e| e.name.eq_ignore_ascii_case(name.trim()))
 }

@@ -17,7 +17,7 @@ pub fn google_hosts() -> &'static Hosts {
     &HOSTS
 }
 
-/// What the model's options and the settings say about the cloud project.
+/// The cloud project from the model's options and the settings.
 pub fn cloud_of(model: &Model, settings: &Settings) -> Cloud {
     let or_setting = |option: &Option<String>, setting: &str| {
         option.clone().or_else(|| (!setting.is_empty()).then(|| setting.to_owned()))
@@ -38,7 +38,7 @@ pub fn url_of(model: &Model, cloud: &Cloud) -> Result<Url> {
     Ok(url)
 }
 
-/// Reads a URL that requests may be sent to; whether they may go there is the egress policy's matter.
+/// Parses a request URL. The egress policy is checked later.
 pub fn parse_url(text: &str) -> Result<Url> {
     // The text is not repeated: it may hold a key.
     let url = Url::parse(text)

@@ -4,8 +4,8 @@
 
 use crate::registration::Registration;
 
-/// The models that Google's documentation lists as ready to use. Others whose names follow Google's patterns work as
-/// well; whether one still exists is Google's to say.
+/// The models that Google documents as ready to use. Other names in Google's patterns work as well. Google may have
+/// retired one.
 pub const LISTED: [&str; 16] = [
     "gemini-embedding-001",
     "gemini-embedding-2",
@@ -25,7 +25,7 @@ pub const LISTED: [&str; 16] = [
     "gemini-1.0-pro:generateContent",
 ];
 
-/// What a model's name says about it, if it is one of Google's.
+/// Type and API of a Google model, from its name; `None` for other names.
 fn model_type(name: &str) -> Option<&'static str> {
     let begins = |prefixes: &[&str]| prefixes.iter().any(|p| name.starts_with(p));
     if begins(&["multimodalembedding@"]) {
@@ -43,8 +43,8 @@ fn model_type(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The registration that stands for an unregistered id, if it is a Google model's: `gemini-embedding-001`, or with
-/// project and location `projects/P/locations/L/publishers/google/models/M`.
+/// The registration of an unregistered Google model: `gemini-embedding-001`, or with project and location
+/// `projects/P/locations/L/publishers/google/models/M`.
 pub fn find(model_id: &str) -> Option<Registration> {
     let resource: Vec<&str> = model_id.split('/').collect();
     let name = match resource.as_slice() {

@@ -3,14 +3,14 @@
 use super::Registration;
 use crate::catalog::model::ProviderId;
 
-/// The names that can be called without a registration, as in EDB's registry, with their types and models.
+/// Models callable without a registration, as in EDB's registry: name, type, repository.
 const READY: [(&str, &str, &str); 3] = [
     ("bert_local", "text_embedding", "sentence-transformers/all-MiniLM-L6-v2"),
     ("clip_local", "multimodal_embedding", "openai/clip-vit-base-patch32"),
     ("t5_local", "llm", "t5-small"),
 ];
 
-/// The repository whose model is meant where a registration names neither place nor model.
+/// The default repository of a registration without place and model.
 pub fn default_model(provider: ProviderId) -> Option<&'static str> {
     match provider {
         ProviderId::StaticLocal => Some("minishlab/potion-base-8M"),
@@ -18,7 +18,7 @@ pub fn default_model(provider: ProviderId) -> Option<&'static str> {
     }
 }
 
-/// The registration that stands for an unregistered id.
+/// The registration of an unregistered local model.
 pub fn find(model_id: &str) -> Option<Registration> {
     let (name, model_type, model) = READY.iter().find(|(name, ..)| *name == model_id)?;
     Some(Registration {

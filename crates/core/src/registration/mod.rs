@@ -1,4 +1,4 @@
-//! What a registration says, before and after it is checked.
+//! Registrations: texts of SQL, their checks, and the resulting model.
 
 pub mod built_in;
 pub mod edb;
@@ -99,7 +99,7 @@ impl Registration {
         })
     }
 
-    /// For create: an empty text is NULL.
+    /// For create: empty texts become NULL.
     #[must_use]
     pub fn without_blanks(mut self) -> Self {
         each_text!(&mut self, |text: &mut Option<String>| {
@@ -117,7 +117,7 @@ impl Registration {
         };
         let by_edb = self.provider.as_deref().is_some_and(|p| edb::find(p).is_some());
         Registration {
-            // A name of EDB's says type and model too.
+            // An EDB name implies type and model too.
             model_type: pick(self.model_type, stored.model_type.filter(|_| !by_edb)),
             qualified_name: pick(self.qualified_name, stored.qualified_name.filter(|_| !by_edb)),
             model_id: stored.model_id,
@@ -132,7 +132,7 @@ impl Registration {
         .without_blanks()
     }
 
-    /// The stored functions that the three last arguments name; templates, paths and built-in functions are none.
+    /// The stored functions named by the last three arguments, without templates, paths and built-in functions.
     pub fn function_texts(&self) -> Vec<&str> {
         [&self.header_fn, &self.input_fn, &self.output_fn]
             .into_iter()
@@ -155,8 +155,8 @@ impl Registration {
         stored.function_texts().into_iter().filter(|text| kept.contains(text)).collect()
     }
 
-    /// An error where a text that everybody may read who may call the model holds what looks like a key. It is not
-    /// repeated. The URL is looked at when it is read.
+    /// An error if a text that every caller of the model may read looks like a key. The text is not repeated. The URL
+    /// is checked when it is parsed.
     pub fn check_for_keys(&self) -> Result<()> {
         let refuse = |argument: &str, what: &str, next: &str| {
             Err(Error::invalid(format!("{argument} holds what looks like {what}, which everybody could read; {next}")))
@@ -184,7 +184,7 @@ impl Registration {
         }
     }
 
-    /// Whose API the model speaks: that of its built-in functions, else its provider's.
+    /// The wire format: that of its built-in functions, else its provider's.
     fn spoken_api(&self, provider_id: ProviderId, model_type: ModelType) -> Result<ProviderId> {
         let find = |text: &Option<String>| text.as_deref().and_then(built_in::find);
         let (input, output) = (find(&self.input_fn), find(&self.output_fn));
@@ -215,8 +215,8 @@ impl Registration {
         Ok(speaks)
     }
 
-    /// Checks everything that needs no server and makes the model; `options` is the stored JSON, `revision` a text
-    /// that each change of the registration changes.
+    /// Checks everything that needs no server, and returns the model. `options`: the stored JSON. `revision`: a text
+    /// that changes with each change of the registration.
     pub fn to_model(&self, options: Option<&str>, definer: Account, revision: &str) -> Result<Model> {
         let edb = self.provider.as_deref().and_then(edb::find);
         let provider_id = match (&self.provider, edb) {
@@ -227,7 +227,7 @@ impl Registration {
         let model_type = match (&self.model_type, edb) {
             (Some(text), _) => ModelType::parse(text)?,
             (None, Some(edb)) => edb.model_type,
-            // The providers that cannot be generic.
+            // Providers that cannot have model_type generic.
             (None, None) if provider_id == ProviderId::Dummy => ModelType::TextEmbedding,
             (None, None) => local::default_type(provider_id).unwrap_or(ModelType::Generic),
         };
@@ -249,7 +249,7 @@ impl Registration {
         };
         let auth_type = match self.auth_type.as_deref() {
             Some(text) => Some(AuthType::parse(text)?),
-            // Google's models need an identity; where nothing else is named, the server's own.
+            // Google's models need an identity; the default is the server's own.
             None if provider_id == ProviderId::Google && self.auth_id.is_none() && self.header_fn.is_none() => {
                 Some(AuthType::ServiceAgentIam)
             }
@@ -261,7 +261,7 @@ impl Registration {
                 url.len()
             )));
         }
-        // A function that the library has itself is not called: it says whose API is spoken.
+        // A built-in function is not called: it selects the wire format.
         let speaks = self.spoken_api(provider_id, model_type)?;
         let own = |text: &Option<String>| text.clone().filter(|t| built_in::find(t).is_none());
         Ok(Model {
@@ -302,13 +302,13 @@ pub fn is_declarative(text: &str) -> bool {
     text.starts_with("json:") || text.starts_with("path:")
 }
 
-/// What a `json:` template seems to hold; nothing where the text is none.
+/// The kind of key in a `json:` template; `None` for other texts.
 pub fn key_in_template(text: &str) -> Option<&'static str> {
     let template = text.strip_prefix("json:").filter(|t| t.len() <= crate::json::MAX_DOCUMENT)?;
     leaked_key::in_template(&serde_json::from_str(template).ok()?)
 }
 
-/// The rules of a registration that concern more than one argument.
+/// Checks that involve several arguments.
 pub fn check(model: &Model, settings: &Settings) -> Result<()> {
     if !model.model_type.embeds() && (model.input.is_some() || model.output.is_some()) {
         return Err(Error::invalid(format!(
@@ -337,7 +337,7 @@ pub fn check(model: &Model, settings: &Settings) -> Result<()> {
     }
     check_options(model)?;
     let api = provider(model.speaks);
-    // Templates replace the provider's own shapes, and with them what it needs to know.
+    // Templates replace the provider's own shapes and their required arguments.
     if model.input.is_none() || model.speaks == ProviderId::Custom {
         api.check(model)?;
     }
@@ -359,7 +359,7 @@ pub fn check(model: &Model, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Options that the provider would not look at are mistakes.
+/// An error for options that the provider ignores.
 fn check_options(model: &Model) -> Result<()> {
     let (known, unused) = (provider(model.speaks).options(), provider(model.speaks).unused_options(model));
     let known: Vec<&str> = known.iter().copied().filter(|name| !unused.contains(name)).collect();
@@ -373,7 +373,7 @@ fn check_options(model: &Model) -> Result<()> {
     }
 }
 
-/// The model's URL as far as it can be told without asking Google for the project.
+/// The model's URL, without asking Google for a missing project.
 pub fn checked_url(model: &Model, settings: &Settings) -> Result<Url> {
     let mut cloud = cloud_of(model, settings);
     if cloud.project.is_none() && is_google(model) && target::needs_project(model) {
@@ -392,14 +392,14 @@ pub fn url_is_certain(model: &Model, settings: &Settings) -> bool {
     !(is_google(model) && target::needs_project(model)) || cloud_of(model, settings).project.is_some()
 }
 
-/// What is known of a stored function.
+/// A stored function, as the server describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionInfo {
     /// Its name with the schema.
     pub name: FunctionName,
     /// `DATA_TYPE` of `information_schema.ROUTINES`, lower case.
     pub returns: String,
-    /// How many parameters it has.
+    /// Number of its parameters.
     pub parameters: u64,
 }
 
@@ -428,9 +428,8 @@ enum Transform {
 /// Puts the three last arguments into the reference's order (header, input, output) and replaces function names
 /// by full ones.
 ///
-/// Published samples also pass (input, output, header). A function that returns bytes can only be the output
-/// transform, so one in the second place proves that order. `by_name` says that the arguments were named, which
-/// leaves nothing to guess.
+/// Published samples also pass (input, output, header). A function that returns bytes can only be the output transform,
+/// so one in the second place proves that order. `by_name`: the arguments were named, so their order is certain.
 pub fn order_transforms(
     registration: &mut Registration,
     by_name: bool,

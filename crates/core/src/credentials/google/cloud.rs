@@ -1,8 +1,8 @@
-//! Which project of Google Cloud a call is made in.
+//! The Google Cloud project of a call.
 
 use super::hosts;
 
-/// What is known of the cloud project a call is made in: where a model's URL does not say it.
+/// The cloud project and location, for models whose URL names none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cloud {
     /// The project's id.

@@ -1,4 +1,4 @@
-//! Exchanges what a credentials file holds for an access token.
+//! Exchanges credentials for an access token.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,12 +15,12 @@ use super::token::{Minted, MAX_LIFETIME, SCOPE};
 use crate::http::Method;
 use mysql_ml_base::error::{Error, Kind, Result};
 
-/// Where Google exchanges tokens.
+/// Google's token endpoint.
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 
 const LIFETIME: u64 = 3600;
 
-/// The largest file or answer that holds another provider's token.
+/// The largest file or answer with another provider's token, bytes.
 const MAX_SUBJECT_TOKEN: u64 = 256 * 1024;
 
 #[derive(Serialize)]
@@ -39,7 +39,7 @@ struct TokenAnswer {
     expires_in: Option<u64>,
 }
 
-/// A service account's key signs who it is (RFC 7523).
+/// A service account: an assertion signed with its key (RFC 7523).
 pub fn service_account(account: &ServiceAccount, http: &Http<'_>) -> Result<Minted> {
     let token_uri = account.token_uri.as_deref().or(http.hosts.token.as_deref()).unwrap_or(TOKEN_URI);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -106,7 +106,7 @@ fn subject_token(account: &ExternalAccount, http: &Http<'_>) -> Result<SecretStr
         }
         (None, Some(url)) => {
             let mut call = http.call(Method::Get, url)?;
-            // Other clouds serve their tokens where Google's machines have the metadata server.
+            // Other clouds serve tokens at the address of Google's metadata server.
             call.metadata = call.url.host_str() == Some("169.254.169.254");
             for (name, value) in &source.headers {
                 let name = HeaderName::from_bytes(name.as_bytes())

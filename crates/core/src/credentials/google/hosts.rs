@@ -22,7 +22,8 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Reads the variables through `get`. Whoever sets mysqld's environment is trusted with its credentials.
+    /// Reads the variables through `get`. An administrator who sets mysqld's environment is trusted with its
+    /// credentials.
     pub fn from_variables(get: impl Fn(&str) -> Option<String>) -> Self {
         let base =
             |name: &str| get(name).map(|url| url.trim().trim_end_matches('/').to_owned()).filter(|url| !url.is_empty());
@@ -74,8 +75,8 @@ impl Hosts {
         self.iam_credentials.as_deref().unwrap_or("https://iamcredentials.googleapis.com")
     }
 
-    /// Whether a model's URL may be sent the server's Google access token: hosts that serve models, no others, so that
-    /// who registers models does not become the server's identity everywhere.
+    /// Whether the server's Google access token may be sent to a model's URL: only to hosts that serve models, so that
+    /// registrants cannot use the server's identity elsewhere.
     pub fn may_have_token(&self, url: &Url) -> bool {
         let overridden = [&self.vertex, &self.discovery, &self.gemini]
             .into_iter()
@@ -83,7 +84,7 @@ impl Hosts {
             .filter_map(|base| Url::parse(base).ok())
             .find(|base| is_below(base, url));
         let base = overridden.as_ref().map_or("", |base| base.path().trim_end_matches('/'));
-        // What calls a model, and nothing else of these services: not what makes jobs or changes endpoints.
+        // Only calls of models; not methods that make jobs or change endpoints.
         if !calls_a_model(url.path().strip_prefix(base).unwrap_or_default()) {
             return false;
         }

@@ -15,16 +15,16 @@ use mysql_ml_base::error::{Error, Kind, Result};
 
 const HOST: &str = "metadata.google.internal";
 
-/// Where the name is not known, as in some containers.
+/// The address, for containers that cannot resolve the name.
 const ADDRESS: &str = "169.254.169.254";
 
-/// How long it may take to answer, unless GCE_METADATA_TIMEOUT (seconds) says otherwise.
+/// Default time limit; GCE_METADATA_TIMEOUT (seconds) replaces it.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A machine without the server is not asked again for this long.
+/// Pause after no metadata server was found.
 const ABSENT_FOR: Duration = Duration::from_secs(10);
 
-/// Whether it ever answered: then it is there, and a failure is one of the network.
+/// Whether it ever answered; later failures are then network failures.
 static PRESENT: AtomicBool = AtomicBool::new(false);
 
 static ABSENT_SINCE: Mutex<Option<Instant>> = Mutex::new(None);

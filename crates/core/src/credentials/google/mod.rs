@@ -1,4 +1,4 @@
-//! Google's application default credentials, as Google's own libraries find and use them.
+//! Google's application default credentials, found in the order of Google's own libraries.
 //!
 //! The order is that of google-auth: the file that `GOOGLE_APPLICATION_CREDENTIALS` names, the file that
 //! `gcloud auth application-default login` writes, the metadata server of a Google Cloud machine.
@@ -28,10 +28,10 @@ use mysql_ml_base::error::Result;
 /// A token is renewed this long before its end, as Google's libraries do.
 const REFRESH_BEFORE: Duration = Duration::from_secs(225);
 
-/// More key files than this in use at once are forgotten and read again.
+/// Beyond this many identities the table is emptied.
 const MAX_IDENTITIES: usize = 256;
 
-/// The identities in use, by the digest of their credentials file: a changed file is another identity at once.
+/// Identities by the digest of their credentials file; a changed file is another identity at once.
 #[derive(Default)]
 pub struct Identities {
     known: Mutex<HashMap<[u8; 32], Arc<Identity>>>,
@@ -48,12 +48,12 @@ struct Identity {
 pub struct Token {
     /// The token itself.
     pub value: SecretString,
-    /// The project that requests are charged to, where the credentials say so.
+    /// The quota project, if the credentials name one.
     quota_project: Option<String>,
 }
 
 impl Token {
-    /// The header that names the project to be charged.
+    /// The header with the quota project.
     pub fn quota_header(&self) -> Option<(HeaderName, SecretString)> {
         let project = self.quota_project.clone()?;
         Some((HeaderName::from_static("x-goog-user-project"), project.into()))
@@ -61,8 +61,8 @@ impl Token {
 }
 
 impl Identities {
-    /// The identity of a credentials file, or the default one of this process. The file is looked at each time; only
-    /// what it is exchanged for is remembered.
+    /// The identity of a credentials file, or the process's default one. The file is read each time; only tokens are
+    /// cached.
     fn find(&self, document: Option<&SecretString>, http: &Http<'_>) -> Result<(Source, Arc<Identity>)> {
         let (source, key) = match document {
             Some(text) => (Source::from_secret(text.expose_secret(), http.hosts)?, digest(text)),
@@ -78,8 +78,8 @@ impl Identities {
         Ok((source, Arc::clone(known.entry(key).or_default())))
     }
 
-    /// An access token of the default identity, or of the credentials file that `document` is. `rejected` is a token
-    /// that a service did not accept.
+    /// An access token of the default identity, or of the credentials in `document`. `rejected`: a token that a service
+    /// refused.
     pub fn token(
         &self,
         document: Option<&SecretString>,
@@ -98,7 +98,7 @@ impl Identities {
         Ok(Token { value, quota_project: source.quota_project() })
     }
 
-    /// Fills in what a model's URL lacks and the credentials know: project and location.
+    /// Fills in missing project and location from the credentials.
     pub fn complete(&self, cloud: &mut Cloud, document: Option<&SecretString>, http: &Http<'_>) -> Result<()> {
         if cloud.project.is_some() && cloud.location.is_some() {
             return Ok(());

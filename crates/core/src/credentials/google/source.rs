@@ -1,4 +1,4 @@
-//! Where Google credentials come from: the kinds of credential files, and where they are looked for.
+//! Google credentials: kinds of files, and the places they are read from.
 
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use super::{exchange, metadata};
 use crate::credentials::google::hosts::Hosts;
 use mysql_ml_base::error::{Error, Kind, Result};
 
-/// The largest credentials file that is read.
+/// The largest credentials file, bytes.
 const MAX_FILE: u64 = 256 * 1024;
 
-/// Nesting of one file's credentials in another's.
+/// The deepest nesting of credentials.
 const MAX_DEPTH: u32 = 3;
 
 /// Credentials of one kind.
@@ -73,7 +73,7 @@ pub struct ExternalAccount {
     pub quota_project_id: Option<String>,
 }
 
-/// Where an external account's own token is.
+/// The place of an external account's own token.
 #[derive(Deserialize)]
 pub struct CredentialSource {
     #[serde(default)]
@@ -86,7 +86,7 @@ pub struct CredentialSource {
     pub format: Option<Format>,
 }
 
-/// How that token is written.
+/// The format of that token.
 #[derive(Deserialize)]
 pub struct Format {
     #[serde(rename = "type")]
@@ -144,7 +144,7 @@ impl Source {
 
     fn from_value(mut value: Value, place: &str, depth: u32) -> Result<Self> {
         fn typed<T: serde::de::DeserializeOwned>(value: Value, place: &str) -> Result<Box<T>> {
-            // serde's message may repeat a value, so only its kind is told.
+            // serde's message may quote a value, so only the kind of error is reported.
             serde_json::from_value(value).map(Box::new).map_err(|_| {
                 Error::invalid(format!(
                     "{place} is not a whole Google credentials file: it lacks or mistypes a field of its type"
@@ -188,7 +188,7 @@ impl Source {
         }
     }
 
-    /// The project that requests are charged to.
+    /// The quota project.
     pub fn quota_project(&self) -> Option<String> {
         match self {
             Source::ServiceAccount(a) => a.quota_project_id.clone(),
@@ -199,7 +199,7 @@ impl Source {
         }
     }
 
-    /// The project that models are called in where nothing else names one.
+    /// The default project of models.
     pub fn project(&self, http: &Http<'_>) -> Result<Option<String>> {
         let of_environment = ["GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"]
             .iter()
@@ -214,7 +214,7 @@ impl Source {
         }
     }
 
-    /// The location that models are called in where nothing else names one.
+    /// The default location of models.
     pub fn location(&self, http: &Http<'_>) -> Result<Option<String>> {
         if let Ok(location) = std::env::var("GOOGLE_CLOUD_LOCATION") {
             if !location.is_empty() {
@@ -228,8 +228,7 @@ impl Source {
     }
 }
 
-/// The file of this process's application default credentials, and how to call it; `None` where the machine's own
-/// identity is meant.
+/// The process's application default credentials file and its name in errors; `None` for the machine's own identity.
 pub fn default_file() -> Result<Option<(SecretString, &'static str)>> {
     if let Some(path) = std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS").filter(|p| !p.is_empty()) {
         let path = PathBuf::from(path);
@@ -244,7 +243,7 @@ pub fn default_file() -> Result<Option<(SecretString, &'static str)>> {
     let Some(path) = directory.map(|d| d.join("application_default_credentials.json")) else { return Ok(None) };
     match read(&path) {
         Ok(text) => Ok(Some((text.into(), "application_default_credentials.json"))),
-        // Another account's home directory is no reason to give up the machine's identity.
+        // An unreadable home directory must not disable the machine's identity.
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied) => {
             Ok(None)
         }

@@ -6,10 +6,10 @@ use secrecy::SecretString;
 
 use mysql_ml_base::error::Error;
 
-/// What a token may be used for.
+/// The scope of tokens.
 pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
-/// No token lives longer, whatever a service says.
+/// The longest lifetime of a token.
 pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(86_400);
 
 /// A token as it was minted.
@@ -18,7 +18,7 @@ pub(super) struct Minted {
     pub lifetime: Duration,
 }
 
-/// The error where no credentials are found at all.
+/// The error if no credentials exist.
 pub(super) fn none_found(why: &str) -> Error {
     Error::new(
         mysql_ml_base::error::Kind::NotFound,

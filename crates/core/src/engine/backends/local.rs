@@ -1,4 +1,4 @@
-//! Models in this process, as the engine calls them.
+//! The backend of local models.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,7 +23,7 @@ use crate::engine::call::{Call, Input};
 use crate::providers::chat::GenerateOptions;
 use crate::providers::usage::Usage;
 
-/// Tokens of an answer where nobody says how many.
+/// The default of the most tokens in an answer.
 const MAX_TOKENS: u64 = 256;
 
 /// The models in memory and the threads that compute with them.
@@ -44,7 +44,7 @@ fn key(model: &Model) -> Result<Key> {
     Ok(Key { architecture, directory: Place::of(model)?.directory() })
 }
 
-/// Whose call it is. Accounts share the threads.
+/// The account of a call and its threads. Accounts share the threads.
 fn caller(settings: &Settings) -> Caller {
     let threads = match settings.local_threads {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get).div_ceil(2),
@@ -62,7 +62,7 @@ fn embed_options(model: &Model, role: Role) -> EmbedOptions {
 }
 
 impl Local {
-    /// The model in memory, loaded if need be until `deadline`.
+    /// The model in memory; loads it if needed, until `deadline`.
     pub fn entry(&self, call: &Call, deadline: Instant, interrupt: &dyn Interrupt) -> Result<Arc<Entry>> {
         let model = call.model();
         let loaded = self.loaded.get(&key(model)?, call.settings.local_memory, deadline, interrupt);
@@ -84,14 +84,13 @@ impl Local {
         })
     }
 
-    /// A text that changes when the model's files do, part of the key of its embeddings in the caches; empty for models
-    /// elsewhere.
+    /// A text that changes with the model's files, for cache keys; empty for other models.
     pub fn stamp(&self, model: &Model) -> String {
         let Ok(key) = key(model) else { return String::new() };
         self.loaded.stamp(&key).unwrap_or_else(|| stamp(&key.directory))
     }
 
-    /// Embeds many texts on the threads of models; `done` gets a result for each, in their order, on one of them.
+    /// Embeds texts on the threads of local models. `done` gets one result a text, in order, on such a thread.
     pub fn embed_batch(
         &self,
         call: &Call,
@@ -106,17 +105,17 @@ impl Local {
         self.batcher.embed(entry, texts, options, &caller(&call.settings), cancel.clone(), done)
     }
 
-    /// Takes a model out of memory; whether it was there.
+    /// Unloads a model; returns whether it was in memory.
     pub fn unload(&self, model: &Model, interrupt: &dyn Interrupt) -> Result<bool> {
         self.loaded.unload(&key(model)?, interrupt)
     }
 
-    /// Stops what nobody waits for any more.
+    /// Ends batches that nobody waits for.
     pub fn sweep(&self) {
         self.batcher.sweep();
     }
 
-    /// The threads and models, as a JSON object.
+    /// Threads and models, as a JSON object for `ml_status`.
     pub fn status(&self) -> Value {
         let (threads, waiting) = self.batcher.load();
         json!({"threads": threads, "waiting": waiting, "models": self.loaded.status()})
@@ -175,7 +174,7 @@ impl Generate for Local {
         }
         let options = local::GenerateOptions {
             max_tokens: usize::try_from(options.max_tokens.unwrap_or(MAX_TOKENS)).unwrap_or(usize::MAX),
-            // The likeliest words, as this model's makers do; and so the same answer each time.
+            // Greedy decoding, as the model's authors do; answers are repeatable.
             temperature: options.temperature.unwrap_or(0.0) as f32,
             top_p: options.top_p.unwrap_or(1.0) as f32,
             seed: options.seed.unwrap_or_else(|| fastrand::u64(..)),

@@ -1,5 +1,4 @@
-//! Who computes a model's answers: an endpoint, a model in this process, or a hash of the text. Equals behind one trait a
-//! capability.
+//! Backends: endpoints, local models, and the hash of provider `dummy`, behind one trait for each capability.
 
 pub(super) mod dummy;
 #[cfg(feature = "local")]
@@ -21,7 +20,7 @@ use super::call::{Call, Input};
 use crate::catalog::model::Model;
 use crate::providers::chat::GenerateOptions;
 
-/// Embeds.
+/// The capability to embed.
 pub(super) trait Embed {
     /// The vector of one input, as the bytes of a VECTOR. `limit`: latest deadline; set when this call has already waited
     /// for another session's request.
@@ -35,7 +34,7 @@ pub(super) trait Embed {
     ) -> Result<Vec<u8>>;
 }
 
-/// Generates text.
+/// The capability to generate text.
 pub(super) trait Generate {
     /// The answer to a prompt.
     fn generate(
@@ -47,8 +46,8 @@ pub(super) trait Generate {
     ) -> Result<Held<String>>;
 }
 
-/// The bytes of a vector, brought to length 1 where the model's option `normalize` says so. Refuses what MySQL could not
-/// store or compare.
+/// The bytes of a vector, scaled to length 1 if the model's option `normalize` is true. Errors for vectors that MySQL
+/// cannot store or compare.
 pub(super) fn encoded(model: &Model, mut vector: Vec<f32>) -> Result<Vec<u8>> {
     if model.options.normalize == Some(true) {
         vector::normalize(&mut vector);
@@ -56,7 +55,7 @@ pub(super) fn encoded(model: &Model, mut vector: Vec<f32>) -> Result<Vec<u8>> {
     vector::to_bytes(&vector)
 }
 
-/// An error for a vector that no model gives: it has no direction, and is as near to one text as to another.
+/// An error for a zero vector: it has no direction and is equally near to all texts.
 pub(super) fn must_not_be_zero(vector: &[f32]) -> Result<()> {
     if !vector.is_empty() && vector.iter().all(|x| *x == 0.0) {
         return Err(Error::response(

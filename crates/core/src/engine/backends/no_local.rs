@@ -1,4 +1,4 @@
-//! In a build without models in the process: their calls are refused.
+//! The local backend of a build without the feature `local`: every call is an error.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,12 +16,12 @@ use crate::engine::call::{Call, Input};
 use crate::providers::chat::GenerateOptions;
 use crate::providers::local::no_local_models;
 
-/// No models.
+/// The empty backend.
 #[derive(Default)]
 pub(in crate::engine) struct Local;
 
 impl Local {
-    /// Nothing.
+    /// Empty: no model has files.
     pub fn stamp(&self, _model: &Model) -> String {
         String::new()
     }
@@ -39,10 +39,10 @@ impl Local {
         Err(no_local_models())
     }
 
-    /// Nothing to stop.
+    /// No-op.
     pub fn sweep(&self) {}
 
-    /// NULL.
+    /// JSON null.
     pub fn status(&self) -> Value {
         Value::Null
     }

@@ -1,4 +1,4 @@
-//! Models behind an endpoint: a request is made by the provider's code, sent, and its answer read.
+//! The backend of endpoints: the provider's code makes the request and reads the answer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,13 +23,13 @@ use crate::providers::table::provider;
 use crate::providers::usage::{self, Usage};
 use crate::providers::Provider;
 
-/// What an image costs a budget of tokens, before the provider counts: Gemini's figure for a small one.
+/// Estimated tokens of an image: Gemini's figure for a small one.
 const IMAGE_TOKENS: u64 = 258;
 
-/// More registrations than this are forgotten and learnt again.
+/// Beyond this many registrations the table is emptied and learnt again.
 const MAX_LEARNT: usize = 4096;
 
-/// The shapes that endpoints want otherwise than their hosts let expect, by the fingerprint of the registration.
+/// Learnt chat shapes that differ from the default of the host, by the registration's fingerprint.
 #[derive(Default)]
 struct Learnt(Mutex<HashMap<[u8; 32], Chat>>);
 
@@ -47,13 +47,13 @@ impl Learnt {
     }
 }
 
-/// All models behind endpoints.
+/// The backend of all endpoints.
 pub(in crate::engine) struct Remote {
     pub requester: Arc<Requester>,
     learnt: Learnt,
 }
 
-/// Who makes a model's requests and reads its answers. Transforms in a registration replace the provider's own shapes.
+/// The code for a model's requests and answers. Transforms in a registration replace the provider's own shapes.
 pub(in crate::engine) fn api_of(model: &Model) -> &'static dyn Provider {
     if model.input.is_some() {
         &Custom
@@ -81,7 +81,7 @@ impl Remote {
         self.requester.send(request, interrupt, |answer| {
             let usage =
                 usage::of_answer(&answer.body).map_err(|e| crate::json::numbers::unreadable(&e, &answer.body))?;
-            // What a service of one's own means by a member called error is for its caller to say.
+            // The meaning of a member `error` of a custom service is known to its caller only.
             if call.model().speaks != ProviderId::Custom {
                 must_not_be_an_error(answer, call.model())?;
             }
@@ -104,7 +104,7 @@ impl Embed for Remote {
     ) -> Result<Vec<u8>> {
         let model = call.model();
         if let (Input::Image(image), true) = (input, model.input.is_some()) {
-            // Transforms in a registration see the image as a text.
+            // Transforms in a registration receive the image as base64.
             let text = image.base64()?;
             let _text = Reservation::take(text.len().saturating_mul(3), "the text")?;
             return self.embed(call, Input::Text(&text), Role::Document, limit, interrupt);
@@ -176,7 +176,7 @@ impl Generate for Remote {
             request.deadline = limit.unwrap_or(request.deadline);
             let deadline = request.deadline;
             let answered = self.requester.send(request, interrupt, |answer| {
-                // Tokens are spent whether the answer is of use or not.
+                // Tokens are spent even if the answer is unusable.
                 let usage =
                     usage::of_answer(&answer.body).map_err(|e| crate::json::numbers::unreadable(&e, &answer.body))?;
                 call.meter.used(0, usage);
@@ -186,7 +186,7 @@ impl Generate for Remote {
             Ok((answered, deadline))
         };
         let (answered, deadline) = ask(chat, None)?;
-        // A gateway hides which model is behind it, and so by which name it wants the limit of tokens.
+        // A gateway hides its model, and thereby the name of the token limit.
         let other = answered.as_ref().err().filter(|_| options.max_tokens.is_some());
         let Some(other) = other.and_then(|error| chat.with_other_limit(error)) else { return answered };
         let (again, _) = ask(other, Some(deadline))?;
@@ -200,7 +200,7 @@ impl Generate for Remote {
     }
 }
 
-/// The tokens of an answer, of the request and the text together.
+/// Tokens of request and answer together.
 fn all_tokens(usage: Usage) -> Option<u64> {
     match (usage.input, usage.output) {
         (None, None) => None,
@@ -215,7 +215,7 @@ fn check_json(body: &str) -> Result<()> {
         .map_err(|e| Error::invalid(format!("request_body is not valid JSON: {e}")))
 }
 
-/// How a model is asked for a text; an error where the library does not know.
+/// The chat shape of a model; an error if none is known.
 fn chat_of(model: &Model) -> Result<Chat> {
     let generates = matches!(model.model_type, ModelType::Llm | ModelType::Generic);
     provider(model.speaks).chat(model).filter(|_| generates && model.input.is_none()).ok_or_else(|| {

@@ -1,5 +1,4 @@
-//! Where a fetched model goes: a directory is replaced only if everything in it was put there by a fetch of the same
-//! repository.
+//! Placing a fetched model: a directory is replaced only if all its files come from a fetch of the same repository.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,14 +13,14 @@ use super::unwritable;
 use crate::catalog::local_place::Repository;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 
-/// The list of what was fetched, beside the files.
+/// The list of fetched files, beside the files.
 const FILE: &str = ".mysql-ml-fetched.json";
 
-/// The most bytes of it that are read, and the deepest directory that is looked at.
+/// The most bytes of the list, and the deepest directory level that is searched.
 const MOST_BYTES: u64 = 4 << 20;
 const DEEPEST: usize = 8;
 
-/// What a fetch put into a directory.
+/// The files that a fetch put into a directory.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Manifest {
     repository: String,
@@ -37,7 +36,7 @@ struct Fetched {
 }
 
 impl Manifest {
-    /// Of a repository at a commit, without files.
+    /// An empty list for a repository at a commit.
     pub fn new(repository: &str, commit: &str) -> Self {
         Manifest { repository: repository.to_owned(), commit: commit.to_owned(), files: BTreeMap::new() }
     }
@@ -47,7 +46,7 @@ impl Manifest {
         self.files.insert(path.to_owned(), Fetched { bytes, sha256 });
     }
 
-    /// Deletes what else is in a directory of unfinished files.
+    /// Deletes all other files in a directory of unfinished files.
     pub fn keep_only(&self, folder: &Path) -> Result<()> {
         for path in paths(folder)? {
             if !self.files.contains_key(&path) {
@@ -70,7 +69,7 @@ impl Manifest {
         write().map_err(|e| unwritable(&path, &e))
     }
 
-    /// Reads the one of a directory; `None` where there is none, or it is none.
+    /// Reads a directory's list; `None` if it is missing or invalid.
     fn read(folder: &Path) -> Option<Self> {
         let path = folder.join(FILE);
         let metadata = fs::symlink_metadata(&path).ok().filter(|m| m.is_file() && m.len() <= MOST_BYTES)?;
@@ -83,12 +82,12 @@ impl Manifest {
 pub struct Target<'a> {
     root: &'a Path,
     repository: &'a Repository,
-    /// Where the older files are for a moment.
+    /// Temporary place of the older files.
     old: PathBuf,
 }
 
 impl<'a> Target<'a> {
-    /// The place of a repository's files below `root`; `old` is in the directory of what is not finished.
+    /// The place of a repository's files below `root`; `old` is in the directory of unfinished fetches.
     pub fn new(root: &'a Path, repository: &'a Repository, old: PathBuf) -> Self {
         Target { root, repository, old }
     }
@@ -98,21 +97,21 @@ impl<'a> Target<'a> {
         self.root.join(self.repository.directory())
     }
 
-    /// Puts back what a fetch that ended in the middle of a replacement left.
+    /// Restores the directory after a fetch that ended in the middle of a replacement.
     pub fn recover(&self) -> Result<()> {
         if !exists(&self.old) {
             return Ok(());
         }
         let directory = self.directory();
         if exists(&directory) {
-            // The replacement was done, or never begun: what is here was ours.
+            // The replacement was finished or never begun: the leftover is ours.
             return fs::remove_dir_all(&self.old).map_err(|e| unwritable(&self.old, &e));
         }
         fs::rename(&self.old, &directory).map_err(|e| unwritable(&directory, &e))
     }
 
-    /// An error where the directory would be in another model's, or is none that may be replaced, as far as that is seen
-    /// without reading files.
+    /// An error if the directory is inside another model's, or may not be replaced, as far as visible without reading
+    /// files.
     pub fn check_place(&self) -> Result<()> {
         let below = self.repository.directory();
         no_links(self.root, Path::new(&below))?;
@@ -141,7 +140,7 @@ impl<'a> Target<'a> {
             Some(manifest) if manifest.repository != self.repository.id => {
                 Err(self.taken(&format!("it holds {}", cut(&manifest.repository, 80))))
             }
-            // Files are looked at once those that replace them are there. A directory would be another model's.
+            // Files are checked when their replacements exist. A directory belongs to another model.
             _ => match paths(&directory)?.iter().find(|path| deep(path)) {
                 Some(path) => Err(self.taken(&format!("it has {}", cut(path, 120)))),
                 None => Ok(()),
@@ -159,8 +158,8 @@ impl<'a> Target<'a> {
         )
     }
 
-    /// Gives `from`, which has the files of `fetched`, the model's name. A directory that has it must hold nothing but what
-    /// an earlier fetch put there, unchanged, or what is fetched again.
+    /// Renames `from`, with the files of `fetched`, to the model's directory. An existing directory may contain only
+    /// unchanged files of an earlier fetch, or files that are fetched again.
     pub fn put(&self, from: &Path, fetched: &Manifest, digest: impl Fn(&Path) -> Result<String>) -> Result<()> {
         self.check_place()?;
         let directory = self.directory();
@@ -191,18 +190,18 @@ impl<'a> Target<'a> {
         if exists(&self.old) {
             fs::remove_dir_all(&self.old).map_err(|e| unwritable(&self.old, &e))?;
         }
-        // At no moment is there none.
+        // The directory exists at every moment.
         if renameat_with(CWD, from, CWD, &directory, RenameFlags::EXCHANGE).is_ok() {
             fs::rename(from, &self.old).map_err(|e| unwritable(from, &e))?;
         } else {
             fs::rename(&directory, &self.old).map_err(|e| unwritable(&directory, &e))?;
             if let Err(e) = fs::rename(from, &directory) {
-                // Best effort: the next fetch does it else.
+                // Best effort: otherwise the next fetch does it.
                 let _ = fs::rename(&self.old, &directory);
                 return Err(unwritable(&directory, &e));
             }
         }
-        // What came while it was looked at is put aside, and not deleted.
+        // Files that appeared during the check are kept aside, not deleted.
         let added = paths(&self.old)?.into_iter().find(|path| known(path).is_empty());
         if let Some(path) = added {
             let aside = self.old.with_extension("kept");
@@ -212,13 +211,13 @@ impl<'a> Target<'a> {
                 format!("the model was replaced; {} came meanwhile and is in {} now", cut(&path, 80), aside.display()),
             ));
         }
-        // Best effort: it only takes up room, and the next fetch deletes it.
+        // Best effort: a leftover only takes up space until the next fetch.
         let _ = fs::remove_dir_all(&self.old);
         Ok(())
     }
 }
 
-/// Whether a path of a listing is in a directory that no model has: modules are called `1_Pooling` and the like.
+/// Whether a path is in a directory that models do not have; module directories are called `1_Pooling` and the like.
 fn deep(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     match parts.as_slice() {
@@ -228,12 +227,12 @@ fn deep(path: &str) -> bool {
     }
 }
 
-/// Whether there is anything of this name, a link too.
+/// Whether the path exists, even as a dangling link.
 fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// An error where a part of a path below `root` is a link: what is behind it is somebody else's.
+/// An error if a part of the path below `root` is a link: its target belongs to others.
 pub fn no_links(root: &Path, below: &Path) -> Result<()> {
     let mut path = root.to_owned();
     for part in below.components() {
