@@ -135,7 +135,7 @@ fn a_panic_anywhere_is_an_error_and_the_server_lives() {
         for call in EVERY_FUNCTION {
             let (code, message) = server_error(conn.query::<Row, _>(format!("SELECT {call}")));
             assert_eq!(code, 3200, "{call}: {message}");
-            assert!(message.contains("internal error: panic at src/abi/guard.rs"), "{call}: {message}");
+            assert!(message.contains("internal error: panic at crates/base/src/panics.rs"), "{call}: {message}");
         }
         assert_eq!(conn.query_first::<i32, _>("SELECT 1").unwrap(), Some(1));
         assert!(!running.server.error_log().contains("injected"), "the panic's text is in the error log");
@@ -161,7 +161,7 @@ fn a_panic_while_a_request_is_sent_ends_every_kind_of_call() {
         let (code, message) = server_error(conn.query::<Row, _>(statement));
         assert_eq!(code, 3200, "{statement}: {message}");
         assert!(message.contains("internal error: "), "{statement}: {message}");
-        assert!(message.contains("panic at src/abi/guard.rs"), "{statement}: {message}");
+        assert!(message.contains("panic at crates/base/src/panics.rs"), "{statement}: {message}");
     }
     let status: String = conn.query_first("SELECT CAST(ml_status() AS CHAR)").unwrap().unwrap();
     assert!(status.contains("\"in_flight\":0"), "{status}");
