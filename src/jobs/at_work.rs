@@ -1,6 +1,7 @@
-//! Which columns are being embedded: two jobs on one column would send every row twice.
+//! The columns under work: two jobs on one column would send every row twice.
 //!
-//! Kept in the process, of which a server has one: a named lock of the server's could be taken by whoever knows its name.
+//! Kept in the process, of which a server has one. Any account that knows its name could take a named lock of the
+//! server.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +13,10 @@ use crate::tables::layout::quoted;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::{Interrupt, POLL};
 
-/// How long a job waits for one that is just ending.
+/// How long a job waits for another one that is ending.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The columns, and whose jobs are at them.
+/// The columns and the accounts of their jobs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AtWork(Arc<State>);
 
@@ -26,7 +27,7 @@ struct State {
     end_is_missing: AtomicBool,
 }
 
-/// A column that a job is at, until the last copy is dropped.
+/// A reserved column; released when the last copy is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
     columns: AtWork,
@@ -35,7 +36,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// The table of progress says how the job ended.
+    /// Records that the table of progress has the job's end.
     pub fn end_is_noted(&self) {
         self.end_is_noted.store(true, Ordering::Relaxed);
     }
@@ -46,12 +47,12 @@ impl AtWork {
         self.0.columns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a job has ended without a note of its end since the last call.
+    /// Whether a job ended without a note since the last call.
     pub fn end_is_missing(&self) -> bool {
         self.0.end_is_missing.swap(false, Ordering::Relaxed)
     }
 
-    /// Takes a column for a job of `account`; an error that names whose job is at it.
+    /// Reserves a column for a job of `account`; an error names the account of a running job.
     pub fn hold(&self, place: &Place, account: &str, interrupt: &dyn Interrupt) -> Result<Arc<Held>> {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -82,7 +83,7 @@ impl AtWork {
         }
     }
 
-    /// All columns that jobs are at, and whose jobs.
+    /// All reserved columns, with the accounts of their jobs.
     pub fn all(&self) -> HashSet<(Place, String)> {
         self.lock().iter().map(|(place, holder)| (place.clone(), holder.clone())).collect()
     }

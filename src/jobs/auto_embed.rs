@@ -1,8 +1,8 @@
-//! Columns that are kept embedded, as AlloyDB's automatic embeddings: which columns these are is remembered, and rows
-//! that lack a vector are found on request, or by an event of the server's scheduler.
+//! Automatic embeddings, after AlloyDB's: configured columns, whose rows without a vector are embedded on request or by
+//! an event of the server's scheduler.
 //!
-//! The source of truth is the table itself: a row without a vector is one to embed. So nothing has to be replayed after
-//! a crash or on another server, and there is no queue to lose or to clean up.
+//! The table itself is the queue: a row without a vector is one to embed. Nothing is replayed after a crash or on
+//! another server.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -29,10 +29,10 @@ use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_core::engine::store::Routine;
 
-/// What a configured column's table looks like to the caller.
+/// A configured column's table, as the caller sees it.
 enum Found {
     There(Box<Layout>),
-    /// The table or one of the columns does not exist any more.
+    /// The table or a column no longer exists.
     Gone(Error),
 }
 
@@ -42,7 +42,7 @@ impl Place {
         format!("{}.{}", quoted(&self.schema), quoted(&self.table))
     }
 
-    /// As the calls take it, without backquotes where none are needed.
+    /// As an argument of calls, in backquotes only if needed.
     fn shown(&self) -> String {
         let plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '$');
         if plain(&self.schema) && plain(&self.table) {
@@ -52,7 +52,7 @@ impl Place {
         }
     }
 
-    /// The call that puts right what can be put right.
+    /// The call that repairs the column.
     fn refresh_call(&self) -> String {
         let text = |t: &str| t.replace('\\', "\\\\").replace('\'', "''");
         format!("CALL ai.refresh_embeddings('{}', '{}', NULL)", text(&self.shown()), text(&self.embedding))
@@ -67,7 +67,7 @@ fn as_account<T: Send + 'static>(
     with_session(account, Purpose::Caller, interrupt, Instant::now() + SQL_TIMEOUT, work)
 }
 
-/// What is kept of a configuration is text of its definer's: whoever calls, it runs with the definer's rights.
+/// A configuration holds text of its definer; it runs with the definer's rights, whoever calls.
 fn as_definer<T: Send + 'static>(
     config: &EmbedConfig,
     interrupt: &dyn Interrupt,
@@ -76,7 +76,7 @@ fn as_definer<T: Send + 'static>(
     as_account(&As::Owner(config.definer.clone()), interrupt, work)
 }
 
-/// Looks whether the table is there.
+/// Checks that the table exists.
 fn look(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<Found> {
     let config = config.clone();
     as_definer(&config.clone(), interrupt, move |s| {
@@ -89,7 +89,7 @@ fn look(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<Found> {
         }
         match Layout::look_up(s, &table, &config.content, &config.place.embedding, None, None, &config.meaning) {
             Ok(layout) => Ok(Found::There(Box::new(layout))),
-            // The text was looked at when the column was configured: what it names was there then.
+            // The expression was checked when the column was configured: its columns existed then.
             Err(e) => {
                 let probe = format!("SELECT (\n{}\n) FROM {table} LIMIT 0", config.content);
                 match s.run(probe.as_bytes()).map_err(|e| (e.kind(), e)) {
@@ -101,8 +101,8 @@ fn look(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<Found> {
     })
 }
 
-/// The server's refusal where the caller may not alter the table. The statement ends at a column that does not exist,
-/// after the server has looked at the rights and before it has looked at a row.
+/// The server's error if the caller may not alter the table. The statement fails at a column that does not exist, after
+/// the check of rights and before any row is read.
 fn must_be_alterable(place: &Place, interrupt: &dyn Interrupt) -> Result<()> {
     let statement = format!("ALTER TABLE {} DROP COLUMN {}", place.table_name(), quoted(&marking::no_column()));
     match as_account(&As::Caller, interrupt, move |s| s.run(statement.as_bytes())) {
@@ -114,7 +114,7 @@ fn must_be_alterable(place: &Place, interrupt: &dyn Interrupt) -> Result<()> {
     }
 }
 
-/// Advice for what commonly keeps a trigger or event from being made.
+/// Adds advice to common errors of CREATE TRIGGER and CREATE EVENT.
 fn advised(error: Error, name: &str) -> Error {
     match error.kind() {
         Kind::Server(ER_LOCK_WAIT_TIMEOUT) => Error::new(
@@ -153,7 +153,7 @@ struct Event {
     status: String,
     body: String,
     definer: String,
-    /// `10 SECOND`; `None` where it does not run for ever at regular times.
+    /// `10 SECOND`; `None` if it does not run for ever at regular times.
     every: Option<String>,
 }
 
@@ -168,7 +168,7 @@ impl Trigger {
         })
     }
 
-    /// Whether it is what the definer of the configuration would make now.
+    /// Whether it equals the trigger that the configuration's definer would create now.
     fn is_right(&self, config: &EmbedConfig, layout: &Layout) -> Result<bool> {
         Ok(self.table == layout.table
             && marking::is_body(&self.body, &marking::trigger_body(layout)?)
@@ -188,7 +188,7 @@ impl Event {
         })
     }
 
-    /// Whether it does what the definer of the configuration would have it do, and as that account.
+    /// Whether it has the wanted body and runs as the configuration's definer.
     fn is_right(&self, config: &EmbedConfig) -> bool {
         marking::is_body(&self.body, &marking::event_body(&config.place))
             && self.definer == config.definer.to_string()
@@ -200,7 +200,7 @@ impl Event {
     }
 }
 
-/// The trigger of a column, and others that do the same to its table, as a dump that was restored leaves them.
+/// The trigger of a column, and others with the same effect on its table, as a restored dump leaves them.
 fn triggers_of(s: &mut Session, config: &EmbedConfig) -> Result<(Option<Trigger>, Vec<Trigger>)> {
     let Place { schema, table, embedding } = &config.place;
     let rows = s
@@ -237,11 +237,11 @@ fn events_of(s: &mut Session, config: &EmbedConfig) -> Result<(Option<Event>, Ve
     Ok((mine.into_iter().next(), same))
 }
 
-/// Makes the trigger and the event as the definer, or puts them right. What is found under their names counts for what it
-/// is, never by its name alone; what is not right is dropped and made anew, never altered, because whoever alters an
-/// event becomes the account it runs as. Returns what there is to tell.
+/// Creates or repairs trigger and event as the definer. Existing ones are compared by body and definer, not by name
+/// alone. Wrong ones are dropped and created again, never altered: ALTER EVENT would change the account it runs as.
+/// Returns notes for the caller.
 ///
-/// A run `by_event` does not bring its event back: whoever dropped it meanwhile meant it.
+/// A run `by_event` does not create its event again: it was dropped on purpose.
 fn set_up(s: &mut Session, config: &EmbedConfig, layout: &Layout, by_event: bool) -> Result<Made> {
     let name = marking::qualified(&layout.schema, &config.object);
     let drop = |s: &mut Session, what: &str, object: &str| {
@@ -279,16 +279,16 @@ fn set_up(s: &mut Session, config: &EmbedConfig, layout: &Layout, by_event: bool
     Ok(Made { foreign, note: (!notes.is_empty()).then(|| notes.join("; ")) })
 }
 
-/// What there is to tell of a trigger and event that were made.
+/// Notes about created triggers and events.
 #[derive(Debug, Default)]
 struct Made {
-    /// What was another account's and is replaced.
+    /// Replaced ones of other accounts.
     foreign: Option<String>,
     note: Option<String>,
 }
 
 impl Made {
-    /// Tells the error log what was another's. On the statement's own thread.
+    /// Writes replaced ones of other accounts to the error log, on the statement's own thread.
     fn told(self) -> Option<String> {
         if let Some(what) = &self.foreign {
             log::write(true, what, &format!("mysql-ml: {what}"));
@@ -297,15 +297,15 @@ impl Made {
     }
 }
 
-/// What keeps a configuration from working by itself.
+/// An obstacle that stops automatic runs.
 #[derive(Debug)]
 struct Obstacle {
     text: String,
-    /// Whether trigger or event are to be made anew.
+    /// Whether trigger or event must be created again.
     mendable: bool,
 }
 
-/// What keeps a configuration from working by itself. Reads what the server knows, no table.
+/// An obstacle that stops automatic runs. Reads the server's metadata only.
 fn obstacle(s: &mut Session, config: &EmbedConfig, layout: &Layout) -> Result<Option<Obstacle>> {
     if config.mode != Mode::Transactional {
         return Ok(None);
@@ -350,14 +350,14 @@ fn take_down(s: &mut Session, config: &EmbedConfig) -> Result<()> {
         Err(e) if e.kind() == Kind::Server(ER_BAD_DB) => Ok(()),
         result => result.map(|_| ()).map_err(|e| advised(e, &qualified)),
     };
-    // Both, also where the account may drop one of them only.
+    // Both, even if the account may drop only one of them.
     let (event, trigger) = (drop("EVENT"), drop("TRIGGER"));
     event.and(trigger)
 }
 
-/// Removes the events that call for a column without a configuration, and its triggers: those of the account in force, as
-/// a schema brings them that is restored into a server which does not know it. A trigger that takes vectors away must not
-/// stay where nobody gives them back. Returns whether there were any.
+/// Removes the events that call for a column without a configuration, and its triggers: those of the current user, as a
+/// schema brings them that is restored into a server which does not know it. A trigger that removes vectors must not
+/// stay if no run restores them. Returns whether there were any.
 fn take_down_orphans(s: &mut Session, place: &Place, account: &Account) -> Result<bool> {
     let account = account.to_string();
     let events = s
@@ -407,7 +407,7 @@ fn take_down_orphans(s: &mut Session, place: &Place, account: &Account) -> Resul
 }
 
 impl Jobs {
-    /// Remembers a column and embeds its rows; see docs/functions.md. The result is a JSON object of what was done.
+    /// Configures a column and embeds its rows; see docs/functions.md. Returns a JSON object with the counts.
     pub fn initialize_embeddings(
         &self,
         arguments: [&str; 4],
@@ -469,7 +469,7 @@ impl Jobs {
                 let (layout, config) = (layout.clone(), config.clone());
                 as_definer(&config.clone(), interrupt, move |s| {
                     set_up(s, &config, &layout, false).inspect_err(|_| {
-                        // What was made of it goes again; the first error is the one to tell.
+                        // Remove what was created; report the first error.
                         let _ = take_down(s, &config);
                     })
                 })
@@ -490,8 +490,8 @@ impl Jobs {
         Ok(told(summary, note))
     }
 
-    /// Where the same was initialized by the same account and its trigger or event are gone since, as a schema that was
-    /// restored or made anew lacks them: they are made again. Otherwise the error that it is there already.
+    /// Repairs an equal configuration of the same account whose trigger or event is missing, for example after a
+    /// restore. Otherwise the error that it exists already.
     fn repaired(&self, wanted: &EmbedConfig, exists: Error, interrupt: &dyn Interrupt) -> Result<String> {
         if exists.kind() != Kind::AlreadyExists {
             return Err(exists);
@@ -510,13 +510,14 @@ impl Jobs {
         Ok(told(summary, Some(note.map_or_else(|| again.to_owned(), |note| format!("{again}; {note}")))))
     }
 
-    /// What keeps a configuration from working, as its definer sees it.
+    /// The state of a configuration, as its definer sees it.
     fn state(&self, config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<State> {
         let config = config.clone();
         as_definer(&config.clone(), interrupt, move |s| state_in(s, &config))
     }
 
-    /// Embeds what lacks a vector in configured columns: of a column, of a table, or of all that the caller configured.
+    /// Embeds rows without a vector: of a configured column, of a table's columns, or of all columns that the caller
+    /// configured.
     pub fn refresh_embeddings(
         &self,
         table: Option<&str>,
@@ -542,7 +543,7 @@ impl Jobs {
                     }
                 }
                 Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
-                // Of several columns the others are refreshed all the same.
+                // The other columns are refreshed all the same.
                 Err(e) => failure = failure.or(Some(e)),
             }
         }
@@ -586,10 +587,10 @@ impl Jobs {
         Ok((summary, note))
     }
 
-    /// What the event of a column calls: quick where there is nothing to do, and patient where something fails. There is
-    /// nobody to tell an error, so it is noted for the view of the progress.
+    /// Entry point of a column's event: fast without work, with growing rests after failures. Errors are recorded for
+    /// the progress view, because nobody reads an event's error.
     ///
-    /// Nothing is done where the account in force is not the configuration's definer: the event is another's then.
+    /// Does nothing if the current user is not the configuration's definer: the event belongs to another account.
     pub fn refresh_by_event(&self, table: &str, embedding: &str, interrupt: &dyn Interrupt) -> Result<String> {
         let (schema, table) = parse_table(table)?;
         let place = Place { schema, table, embedding: embedding.to_owned() };
@@ -604,7 +605,7 @@ impl Jobs {
             all => all?,
         };
         let Some(config) = all.into_iter().map(|s| s.config).find(|c| c.place == place) else {
-            // An account that may not embed tables has no event of ours, and would only write names to the log.
+            // An account without the right to embed tables has no event of ours; it could only write names to the log.
             check_may_call(Routine::EMBED_TABLE.name, Routine::EMBED_TABLE.parameters, interrupt)?;
             let orphan = place.clone();
             let removed = as_account(&As::Caller, interrupt, move |s| take_down_orphans(s, &orphan, &account))?;
@@ -617,7 +618,7 @@ impl Jobs {
             return nothing();
         };
         if account != config.definer {
-            // Told to whoever calls it. What is wrong with the event itself the view of the progress tells.
+            // Reported to the caller. The progress view reports problems of the event itself.
             let note = format!(
                 "nothing is done: the embeddings of {} are those of {}, and this runs as {account}",
                 place.shown(),
@@ -657,8 +658,8 @@ impl Jobs {
             }
         };
         let (schema, table) = (place.schema.clone(), place.table.clone());
-        // What the server says of the table before the run: a change during it is seen by the next one. A change in the
-        // same second as the reading might be missed, so one that is so young is not remembered.
+        // The table's last change, read before the run: the next run sees changes during this one. A change in the same
+        // second may be missed, so such a young one is not remembered.
         let (change, settled, read_only) = as_definer(config, interrupt, move |s| {
             s.query("SET SESSION information_schema_stats_expiry = 0", &[])?;
             let rows = s
@@ -702,7 +703,7 @@ impl Jobs {
         let table = config.place.table_name();
         let arguments = [config.model_id.as_str(), &table, &config.content, &config.place.embedding];
         let summary = self.embed_rows(As::Owner(config.definer.clone()), arguments, options, interrupt);
-        // A run that was stopped is tidied up by the next one.
+        // The next run cleans up after a killed one.
         let tidied = store::tidy(config, interrupt).and_then(|there| {
             if there || config.mode != Mode::Transactional {
                 return Ok(());
@@ -713,7 +714,7 @@ impl Jobs {
         summary.and_then(|summary| tidied.map(|()| summary))
     }
 
-    /// Forgets configured columns; their vectors stay. Returns how many there were.
+    /// Drops configurations; vectors stay. Returns the number of dropped ones.
     pub fn drop_embedding_config(
         &self,
         table: Option<&str>,
@@ -732,7 +733,7 @@ impl Jobs {
         if config.mode == Mode::Transactional {
             let own = config.clone();
             if let Err(e) = as_definer(config, interrupt, move |s| take_down(s, &own)) {
-                // The definer may be gone, or may not any more; whoever may alter the table may have the right.
+                // The definer may be gone or lack the right; an account that may alter the table may have it.
                 if matches!(e.kind(), Kind::Interrupted(_)) || current_account()? == config.definer {
                     return Err(e);
                 }
@@ -744,9 +745,8 @@ impl Jobs {
         store::delete(config, interrupt)
     }
 
-    /// The columns that are meant: without a table those that the caller configured. With one, also those of others where
-    /// the caller may alter the table; the server's refusal where that is all there is. An error where there is none of
-    /// that name.
+    /// The selected configurations. Without a table: the caller's own. With a table: also those of others if the caller
+    /// may alter it, else the server's error. An error if there is none of that name.
     fn chosen(
         &self,
         table: Option<&str>,
@@ -762,7 +762,7 @@ impl Jobs {
             return Ok(all.filter(|config| config.definer == account).collect());
         };
         let (schema, table) = parse_table(name)?;
-        // Where the server does not tell upper from lower case, nor do we.
+        // Names are case-insensitive if the server's are.
         let folds = as_account(&As::Caller, interrupt, |s| {
             let rows = s.query("SELECT @@GLOBAL.lower_case_table_names", &[])?.rows;
             Ok(rows.first().map_or(Ok(0), |row| row.get::<u64>(0))? > 0)
@@ -790,11 +790,11 @@ impl Jobs {
         Ok(chosen)
     }
 
-    /// How far the configured columns are, of tables that the caller can see and those that the caller configured, as a
-    /// JSON array. What the server knows is read, and no table of a user's.
+    /// Progress of configured columns, as a JSON array: those of tables that the caller can see, and the caller's own.
+    /// Reads metadata, no table of users.
     pub fn embedding_progress(&self, interrupt: &dyn Interrupt) -> Result<String> {
         let account = current_account()?;
-        // A job that begins or ends between the two readings is not taken for one that died.
+        // A job that begins or ends between the two readings does not count as dead.
         let mut held = self.at_work.all();
         let mut states = store::all(interrupt)?;
         held.extend(self.at_work.all());
@@ -802,13 +802,13 @@ impl Jobs {
             held.contains(&(state.config.place.clone(), state.config.definer.to_string()))
         };
         if states.iter().any(|state| state.status.as_deref() == Some("running") && !busy(&held, state)) {
-            // Where that fails, the answer says the same.
+            // If that fails, the result is still correct.
             let _ = self.end_notes_of_gone_jobs(interrupt);
             states = store::all(interrupt)?;
         }
         let places: Vec<Place> = states.iter().map(|state| state.config.place.clone()).collect();
         let (visible, reads) = as_account(&As::Caller, interrupt, move |s| {
-            // Errors may quote rows: they are for their account, and for who may read them where they are kept.
+            // Errors may quote rows: only their account and readers of the table may see them.
             let reads = s.query("SELECT last_error FROM mysql.cloudsql_ml_embed_configs LIMIT 0", &[]).is_ok();
             Ok((places.iter().map(|place| sees(s, place)).collect::<Result<Vec<bool>>>()?, reads))
         })?;
@@ -837,12 +837,11 @@ impl Jobs {
 }
 
 impl Jobs {
-    /// Ends the notes of jobs that are gone, and makes the events of columns anew that came by replication, once this server
-    /// is the source: they do not run until somebody does, and after a failover nobody may know. Looked for by whatever
-    /// call comes, now and then.
+    /// Marks dead jobs as ended. After a failover, creates events again that came by replication and are disabled. Any
+    /// call does this, at most once every 20 seconds.
     pub fn look_after_jobs(&self, interrupt: &dyn Interrupt) {
         let due = self.watches.look_is_due(Instant::now());
-        // What cannot be done now is told by the view of the progress.
+        // The progress view reports failures of this.
         if self.at_work.end_is_missing() || due.is_some() {
             let _ = self.end_notes_of_gone_jobs(interrupt);
         }
@@ -899,7 +898,7 @@ impl Jobs {
                     }
                 }
                 Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
-                // The definer may be gone; the others go on.
+                // The definer may be gone; continue with the others.
                 Err(_) => {}
             }
         }
@@ -918,15 +917,15 @@ fn sees(s: &mut Session, place: &Place) -> Result<bool> {
     Ok(rows.first().map_or(Ok(0), |row| row.get::<u64>(0))? > 0)
 }
 
-/// How a configuration is.
+/// The state of a configuration.
 #[derive(Debug, Default)]
 struct State {
     obstacle: Option<Obstacle>,
-    /// What else there is to know of it.
+    /// Further notes.
     notes: Vec<String>,
 }
 
-/// How a configuration is, in a session of its definer's.
+/// The state of a configuration, in a session of its definer.
 fn state_in(s: &mut Session, config: &EmbedConfig) -> Result<State> {
     if !sees(s, &config.place)? {
         let text = format!(
@@ -953,13 +952,13 @@ fn shown(state: &EmbedState, busy: bool, now: State) -> Value {
     let note = (!notes.is_empty()).then(|| notes.join("; "));
     let status = match state.status.as_deref() {
         Some("running") if !busy => "stopped",
-        // It does not go on by itself, however the last run ended; last_error has that.
+        // The column does not run by itself, however the last run ended; last_error has the reason.
         Some("finished" | "failed") if stopped => "stopped",
         Some(status) => status,
         None if busy => "running",
         None => "not started",
     };
-    // A row that failed is not done: 100 means all.
+    // Failed rows are not done: 100 means all rows.
     let tenths = |done: u64, rows: u64| (done as f64 * 1000.0 / rows as f64).floor().min(1000.0) / 10.0;
     let percent = match (state.status.as_deref(), state.to_embed) {
         (Some("finished"), _) | (_, Some(0)) if state.failures == 0 => Some(100.0),

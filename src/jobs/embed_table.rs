@@ -1,8 +1,8 @@
 //! `ml_embed_table`: embeds the rows of a table that lack a vector.
 //!
-//! Three lines of work go on at once: one session reads rows in the order of the key, requests are under way, other
-//! sessions write what came back, each with the caller's rights. Every group of rows is a transaction of its own and
-//! re-checks the texts, so that a stop at any moment leaves nothing wrong and the next run goes on.
+//! Reading, requests and writing overlap: one session reads rows in key order, others write vectors, all with the
+//! caller's rights. Every group of rows is a transaction of its own and checks the texts again, so a KILL at any moment
+//! is safe and the next run continues.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TryRecvError};
@@ -34,30 +34,30 @@ use mysql_ml_core::catalog::options::parse_object;
 use mysql_ml_core::engine::pipeline::{Done, Pipeline};
 use mysql_ml_core::engine::store::Routine;
 
-/// A page of rows is read in about this many bytes of text.
+/// Target size of a page of rows, bytes of text.
 const PAGE_BYTES: usize = 4 << 20;
 
-/// Rows of a page, before anything is known of them, and at most.
+/// Rows of the first page, and of the largest.
 const FIRST_PAGE: usize = 256;
 const LARGEST_PAGE: usize = 4096;
 
-/// A group of rows is written when it has this many bytes of vectors, or when nothing else is to do.
+/// A group of rows is written at this many bytes of vectors, or when the job is idle.
 const GROUP_BYTES: usize = 1 << 20;
 
-/// How often a table is gone over again for rows that changed meanwhile.
+/// The most passes over a table, repeated for rows that changed meanwhile.
 const PASSES: u32 = 3;
 
-/// More failed rows than this end the passes.
+/// With this many failed rows no further pass starts.
 const MAX_FAILED_KEYS: usize = 100_000;
 
-/// How often progress is written.
+/// Interval of progress reports.
 const TELL: Duration = Duration::from_secs(1);
 
-/// For how long a job waits until there is memory for its next rows, and how long before it looks again.
+/// How long a job waits for memory for its next rows, and its pause between checks.
 const MEMORY_WAIT: Duration = Duration::from_secs(120);
 const MEMORY_PAUSE: Duration = Duration::from_millis(100);
 
-/// What `options` says.
+/// The parsed argument `options`.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Options {
     batch_size: Option<u64>,
@@ -66,15 +66,15 @@ pub(super) struct Options {
     stop_on_error: bool,
     filter: Option<String>,
     hash_column: Option<String>,
-    /// Rows that are passed over, by their keys as they are shown: no option of users.
+    /// Keys (JSON) of rows to skip; set by automatic embeddings only.
     resting: HashSet<String>,
-    /// Whether too many other jobs end this one at once, because it comes again by itself: no option of users.
+    /// Whether the job fails at once when too many jobs run; set by the event only, which runs again.
     impatient: bool,
-    /// What the caller's expressions mean: no option of users.
+    /// The caller's session variables that affect expressions; not an option of users.
     meaning: Meaning,
 }
 
-/// What was done.
+/// The result of a job.
 #[derive(Debug, Default)]
 pub(super) struct Summary {
     pub embedded: u64,
@@ -100,8 +100,8 @@ impl Summary {
 }
 
 impl Options {
-    /// For requests of so many texts, which pass over the rows whose keys are shown as these.
-    /// An `impatient` job ends at once where its turn has not come.
+    /// Options of automatic embeddings. `resting`: keys (JSON) of rows to skip. `impatient`: fail at once when too many
+    /// jobs run.
     pub fn of(batch_size: Option<u64>, resting: HashSet<String>, impatient: bool, meaning: Meaning) -> Self {
         Options { batch_size, resting, impatient, meaning, ..Self::default() }
     }
@@ -151,7 +151,7 @@ impl Options {
     }
 }
 
-/// A session that does what it is sent, one thing after another.
+/// A session on a worker that answers questions in order.
 struct Line<Q, A> {
     questions: Option<SyncSender<Q>>,
     answers: Receiver<A>,
@@ -160,7 +160,7 @@ struct Line<Q, A> {
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Line<Q, A> {
-    /// Opens it with the rights of `account`.
+    /// Opens the session with the rights of `account`.
     fn open(
         account: &As,
         mut begin: impl FnMut(&mut Session) -> Result<()> + Send + 'static,
@@ -209,40 +209,40 @@ impl<Q: Send + 'static, A: Send + 'static> Line<Q, A> {
         }
     }
 
-    /// Lets it finish.
+    /// Ends the session after its last question.
     fn close(mut self, interrupt: &dyn Interrupt) -> Result<()> {
         self.questions = None;
         self.job.wait(interrupt, Instant::now() + SQL_TIMEOUT)
     }
 }
 
-/// Rows to be read: so many after a key.
+/// A page request: at most `limit` rows after a key.
 struct Wanted {
     after: Option<Key>,
     limit: usize,
 }
 
-/// Rows that another session has locked, with their vectors, and since when.
+/// Rows locked by another session, with their vectors and the time of the first try.
 struct Locked {
     vector: Vector,
     since: Instant,
 }
 
-/// Embeds a table. The state of one call.
+/// The state of one job.
 struct Job<'e> {
     layout: Arc<Layout>,
     notes: Notes,
     account: As,
     /// What else there is to tell.
     remarks: Vec<String>,
-    /// Rows for whose text there is no vector, and which may have that of another text.
+    /// Rows whose text has no vector; they may still have a vector of an older text.
     refused: Vec<Found>,
     model_id: String,
     options: Options,
     pipeline: Pipeline<'e>,
     reader: Line<Wanted, Result<Page>>,
     writers: Writers,
-    /// Rows that are being embedded, by the number they were given.
+    /// Rows in the pipeline, by number.
     rows: HashMap<u64, Found>,
     next: u64,
     taken: u64,
@@ -252,18 +252,18 @@ struct Job<'e> {
     exhausted: bool,
     group: Vec<Vector>,
     group_bytes: usize,
-    /// What waits for locks of others, and until when it is left alone.
+    /// Rows that wait for locks of others, and the time of the next try.
     locked: VecDeque<Locked>,
     locked_until: Instant,
     lock_pause: Duration,
-    /// Since when rows are locked that are being tried again.
+    /// Time of the first locked try of rows tried again.
     lock_since: HashMap<Key, Instant>,
-    /// Since when the whole table is locked.
+    /// Time since which the whole table is locked.
     table_locked: Option<Instant>,
-    /// Rows that failed in an earlier job, and those of them that were read: they come last, each alone.
+    /// Keys of rows that failed in an earlier job, and those read again: they come last, each alone.
     known_bad: HashSet<String>,
     suspects: VecDeque<Found>,
-    /// Since when there is no memory for the next page, and until when it is not asked for.
+    /// Time since which memory for the next page is missing, and the time of the next try.
     short_since: Option<Instant>,
     not_before: Option<Instant>,
     changed_in_pass: u64,
@@ -278,8 +278,8 @@ struct Job<'e> {
 }
 
 impl Jobs {
-    /// Embeds the rows of a table that lack a vector, or whose text changed; see docs/functions.md. The result is a JSON
-    /// object of what was done.
+    /// Embeds the rows of a table that lack a vector or whose text changed; see docs/functions.md. Returns a JSON
+    /// object with the counts.
     pub fn embed_table(
         &self,
         arguments: [&str; 4],
@@ -290,7 +290,7 @@ impl Jobs {
         self.embed_rows(As::Caller, arguments, options, interrupt).map(|summary| summary.to_json().to_string())
     }
 
-    /// The same for the options as they were read, with the rights of `account`. Whoever calls needs the right to call too.
+    /// The same with parsed options and the rights of `account`. The caller needs EXECUTE too.
     pub(super) fn embed_rows(
         &self,
         account: As,
@@ -345,7 +345,7 @@ impl Jobs {
             Role::Document,
             options.concurrency,
             options.batch_size,
-            // As long as the provider asks for: the work is not lost by waiting, and KILL ends it.
+            // As long as the provider asks: waiting loses no work, and KILL ends it.
             None,
         )?;
         let Layout { schema, table, embedding, .. } = layout.as_ref();
@@ -402,11 +402,11 @@ impl Jobs {
         job.end(result, started, &held, interrupt)
     }
 
-    /// Ends the notes of jobs that are noted as running and that nobody is at: their server was killed, or the end of their
-    /// session could not be noted, as under locks of others. On a replica they may be jobs of the source, and are left.
+    /// Marks jobs as ended that are recorded as running but are not: their server was killed, or locks of others kept
+    /// their end from being recorded. On a replica they may be jobs of the source and stay.
     pub(super) fn end_notes_of_gone_jobs(&self, interrupt: &dyn Interrupt) -> Result<()> {
         let mut gone = progress::running(interrupt)?;
-        // Looked at after the notes were read: a job that began since has noted something since, too.
+        // Read after the notes: a job that began meanwhile has also updated its note.
         let held = self.at_work.all();
         gone.retain(|job| !held.contains(&(job.notes.place.clone(), job.notes.account.clone())));
         if gone.is_empty() || is_source(interrupt)? != Source::Yes {
@@ -416,7 +416,7 @@ impl Jobs {
     }
 }
 
-/// A temporary table hides the one that jobs would see.
+/// An error for a temporary table: it hides the table that the job's sessions see.
 pub(super) fn refuse_temporary_table(table: &str) -> Result<()> {
     let (schema, table) = parse_table(table)?;
     if !has_temporary_table(&schema, &table) {
@@ -448,24 +448,24 @@ fn reader(account: &As, layout: &Arc<Layout>, filter: Option<String>) -> Result<
     )
 }
 
-/// The sessions that write. The second one works only where the first does not keep up.
+/// The writing sessions. The second works only when the first does not keep up.
 struct Writers(Vec<Line<Vec<Vector>, Result<Written>>>);
 
-/// Sessions that write at once: a server writes with one processor for each.
+/// Number of writing sessions: the server uses one processor for each.
 const WRITERS: usize = 2;
 
-/// Groups that wait for a session besides the one that it writes.
+/// Groups queued for a session besides the one it writes.
 const GROUPS_AHEAD: usize = 1;
 
-/// How long a session waits for a lock of another, and in what pauses the job comes back to a row that was locked.
+/// How long a session waits for a lock of another, and the pauses before locked rows are tried again.
 const LOCK_WAIT: &str = "SET SESSION innodb_lock_wait_timeout = 1";
 const FIRST_LOCK_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_LOCK_PAUSE: Duration = Duration::from_secs(15);
 
-/// For how long locks of others are outwaited.
+/// How long a job waits for locks of others.
 const LOCKS_OUTWAITED: Duration = Duration::from_secs(300);
 
-/// So many rows that wait for locks are tried at once, and with so many the job sends nothing more.
+/// Locked rows tried at once, and the number of locked rows at which the job stops sending.
 const LOCKED_GROUP: usize = 64;
 const MOST_LOCKED: usize = 4096;
 
@@ -474,7 +474,7 @@ impl Writers {
         Ok(Writers((0..WRITERS).map(|_| writer(account, layout, held)).collect::<Result<_>>()?))
     }
 
-    /// Groups that are being written or wait for it.
+    /// Number of groups being written or queued.
     fn asked(&self) -> usize {
         self.0.iter().map(|line| line.asked).sum()
     }
@@ -504,7 +504,7 @@ impl Writers {
     }
 }
 
-/// A session that writes. The column stays held until it has ended, also where the job has ended before.
+/// A writing session. The column stays reserved until it ends, even if the job ends first.
 fn writer(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<Line<Vec<Vector>, Result<Written>>> {
     let (layout, held, meaning) = (Arc::clone(layout), Arc::clone(held), layout.meaning.clone());
     Line::open(
@@ -522,7 +522,7 @@ fn writer(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<Line<V
 
 impl Job<'_> {
     fn run(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
-        // Nothing is sent before there is a session that writes: an empty group comes back once there is.
+        // Nothing is sent before a writing session exists: it then returns an empty group.
         self.writers.ask(Vec::new(), interrupt)?;
         while self.writers.answer(interrupt)?.is_none() {
             interrupt.check()?;
@@ -549,7 +549,7 @@ impl Job<'_> {
             self.read(interrupt)?;
             self.feed(interrupt)?;
             let last = self.exhausted && self.read_rows.is_empty();
-            // Short while there is other work to look after.
+            // Short while sessions have work.
             let wait = if self.reader.asked + self.writers.asked() > 0 { Duration::from_millis(1) } else { POLL };
             match self.pipeline.advance(wait, last, interrupt)? {
                 Some(done) => self.done(done, interrupt)?,
@@ -558,7 +558,7 @@ impl Job<'_> {
             }
             self.write_locked(interrupt)?;
             if self.pipeline.is_empty() {
-                // For what others are at; nothing else here waits.
+                // Wait for the sessions; nothing else here waits.
                 std::thread::sleep(wait);
             }
             while let Some(answer) = self.writers.answer(interrupt)? {
@@ -575,7 +575,7 @@ impl Job<'_> {
         }
     }
 
-    /// Keeps rows coming, some batches ahead of the requests.
+    /// Reads rows some batches ahead of the requests.
     fn read(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         while let Some(page) = self.reader.answer(interrupt)? {
             let page = match page {
@@ -617,7 +617,7 @@ impl Job<'_> {
             self.read_rows.extend(page.rows);
         }
         let ahead = self.pipeline.batch_size() * self.pipeline.concurrency();
-        // While calls hold much, a job goes on with what it has, which gives some back.
+        // While memory is tight, a job continues with the rows it has, which frees some.
         let at_work = !self.rows.is_empty() || !self.read_rows.is_empty() || self.writers.asked() > 0;
         if self.not_before.is_some_and(|at| Instant::now() < at) || (memory::is_tight() && at_work) {
             return Ok(());
@@ -629,7 +629,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Rows could not be read for want of memory: they are again, fewer and later, unless that was so for too long.
+    /// After a read without memory: reads fewer rows later; an error after [`MEMORY_WAIT`].
     fn wait_for_memory(&mut self, error: Error) -> Result<()> {
         let since = *self.short_since.get_or_insert_with(Instant::now);
         let alone = self.rows.is_empty() && self.read_rows.is_empty() && self.writers.asked() == 0;
@@ -640,7 +640,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Hands rows to the requests, not more than they will soon take.
+    /// Pushes rows into the pipeline, no more than it will soon send.
     fn feed(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         let ahead = self.pipeline.batch_size() * 2;
         while self.pipeline.waiting() + self.pipeline.ready() < ahead {
@@ -655,7 +655,7 @@ impl Job<'_> {
             }
             let (found, alone) = match self.read_rows.pop_front() {
                 Some(found) => (found, false),
-                // When all others are on their way.
+                // After all other rows.
                 None if self.exhausted && self.pipeline.waiting() == 0 => match self.suspects.pop_front() {
                     Some(found) => (found, true),
                     None => return Ok(()),
@@ -694,7 +694,7 @@ impl Job<'_> {
         };
         match vector {
             Ok(bytes) => {
-                // Every other row would be too wide as well.
+                // All other vectors would be too wide as well.
                 must_fit(&self.layout, bytes.len() / 4)?;
                 self.group_bytes += bytes.len();
                 self.group.push(Vector { found, bytes, share });
@@ -728,7 +728,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Runs what takes vectors away that outlived their text. Where that fails, the next job does it.
+    /// Removes outdated vectors. On failure the next job does it.
     fn take_away(&mut self, statement: Vec<u8>, interrupt: &dyn Interrupt) -> Result<u64> {
         let until = Instant::now() + SQL_TIMEOUT;
         let done = with_session(&self.account, Purpose::Caller, interrupt, until, move |s| {
@@ -750,7 +750,7 @@ impl Job<'_> {
         }
     }
 
-    /// A row without a text keeps no vector.
+    /// Removes vectors of rows without a text.
     fn forget_lost_texts(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         let filter = self.options.filter.as_deref();
         let Some(statement) = statements::clear_without_text(&self.layout, filter, LARGEST_PAGE) else { return Ok(()) };
@@ -760,7 +760,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// A row whose text was refused does not keep the vector of the text that it had before.
+    /// Removes vectors of an older text from rows whose new text was refused.
     fn forget_refused(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         let refused = std::mem::take(&mut self.refused);
         let rows: Vec<&Found> = refused.iter().collect();
@@ -777,7 +777,7 @@ impl Job<'_> {
             self.wait_for_locks(group);
             return Ok(());
         }
-        // What waits beyond that waits here, where it is bounded by the requests.
+        // Further groups wait here, bounded by the requests.
         while self.writers.are_full() {
             interrupt.check()?;
             match self.writers.answer(interrupt)? {
@@ -788,13 +788,13 @@ impl Job<'_> {
         self.writers.ask(group, interrupt)
     }
 
-    /// Keeps rows that another session has locked.
+    /// Queues rows locked by another session.
     fn wait_for_locks(&mut self, rows: Vec<Vector>) {
         let now = Instant::now();
         self.locked.extend(rows.into_iter().map(|vector| Locked { vector, since: now }));
     }
 
-    /// Tries rows again that were locked, some at a time and in growing pauses.
+    /// Tries locked rows again, some at a time and with growing pauses.
     fn write_locked(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         let now = Instant::now();
         if self.locked.is_empty() || now < self.locked_until || self.writers.are_full() {
@@ -876,7 +876,7 @@ impl Job<'_> {
         let noted = noted
             .and_then(|()| progress::write_progress(&self.notes, &self.model_id, &self.progress, false, interrupt));
         match noted {
-            // As under FLUSH TABLES WITH READ LOCK: what is to be noted waits as the rows do.
+            // Locked, for example by FLUSH TABLES WITH READ LOCK: progress waits as the rows do.
             Err(e) if !now && crate::server::error_numbers::is_locked(&e) => Ok(()),
             noted => noted,
         }
@@ -899,7 +899,7 @@ impl Job<'_> {
             let stopped = matches!(error.kind(), Kind::Interrupted(_));
             self.progress.status = if stopped { "stopped" } else { "failed" };
             self.progress.message = Some(error.message().to_owned());
-            // The statement ends with its own error; that the end is noted too is worth a try.
+            // The statement ends with its own error; recording the end is best effort.
             let _ = progress::write_failures(&self.notes, std::mem::take(&mut self.failures), &Briefly::begin());
             let briefly = Briefly::begin();
             if progress::write_progress(&self.notes, &self.model_id, &self.progress, false, &briefly).is_ok() {
@@ -925,7 +925,7 @@ impl Job<'_> {
     }
 }
 
-/// Goes on for a moment although the statement was stopped.
+/// An interrupt that allows a short time after KILL, to record the end.
 struct Briefly(Instant);
 
 impl Briefly {

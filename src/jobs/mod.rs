@@ -1,4 +1,4 @@
-//! Work on users' tables: rows to embed, and columns that are kept embedded.
+//! Jobs on users' tables: `ml_embed_table` and automatic embeddings.
 
 mod at_work;
 mod auto_embed;
@@ -13,7 +13,7 @@ use self::at_work::AtWork;
 use self::watches::Watches;
 use crate::registry::engine::engine;
 
-/// The jobs of the process: their engine, and what they know of each other.
+/// The jobs of the process: their engine and shared state.
 pub struct Jobs {
     engine: &'static Engine,
     watches: Watches,
@@ -21,7 +21,7 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// Those of the server this library is loaded into.
+    /// The jobs of this server.
     pub fn global() -> &'static Jobs {
         static JOBS: Lazy<Jobs> =
             Lazy::new(|| Jobs { engine: engine(), watches: Watches::default(), at_work: AtWork::default() });

@@ -1,4 +1,4 @@
-//! What the process remembers of columns that are kept embedded: which of them rest, and when their tables were last changed.
+//! State of automatically embedded columns between runs: rests after failures, and the last change of their tables.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,39 +6,39 @@ use std::time::{Duration, Instant};
 
 use crate::tables::configs::Place;
 
-/// How long the event leaves a column alone after a run that failed, doubled each time.
+/// Rest of a column after a failed run; doubled each time.
 const FIRST_REST: Duration = Duration::from_secs(10);
 const LONGEST_REST: Duration = Duration::from_secs(600);
 
-/// Rows that failed are looked at again after this.
+/// Time until failed rows are tried again.
 const FAILED_ROWS_REST: Duration = Duration::from_secs(60);
 
-/// What the event remembers of a column between its runs.
+/// State of a column between the event's runs.
 #[derive(Debug, Default)]
 struct Watch {
-    /// When the table was last changed, as the server told before a run that left nothing to do.
+    /// The table's last change, as the server reported it before a run that left nothing to do.
     seen: Option<String>,
-    /// Then it is looked at although it was not changed.
+    /// Time of the next run even without a change.
     again: Option<Instant>,
     failures: u32,
     not_before: Option<Instant>,
 }
 
-/// How often a server looks whether it has become the source of what it replicated, and how many columns at once.
+/// Interval of checks for a failover, and columns in one check.
 const LOOK: Duration = Duration::from_secs(20);
 pub(super) const COLUMNS_A_LOOK: usize = 20;
 
-/// What the events of all columns remember.
+/// State of all columns.
 #[derive(Debug, Default)]
 pub(super) struct Watches(Mutex<HashMap<Place, Watch>>, Mutex<Looks>);
 
-/// Looks for events that came by replication.
+/// State of the checks for replicated events.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     next: Option<Instant>,
-    /// How many columns were looked at.
+    /// Number of columns checked so far.
     columns: usize,
-    /// What the error log was told of.
+    /// Problems already written to the error log.
     pub told: HashSet<Place>,
 }
 
@@ -55,7 +55,7 @@ impl Watches {
         self.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is time for a look; one caller is told so. With how many columns were looked at before.
+    /// Whether a check is due, for one caller only; with the number of columns checked before.
     pub(super) fn look_is_due(&self, now: Instant) -> Option<usize> {
         let mut looks = self.looks();
         if looks.next.is_some_and(|next| now < next) {
