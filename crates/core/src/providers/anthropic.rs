@@ -18,7 +18,7 @@ pub const BASE: &str = "https://api.anthropic.com";
 /// The header that names the API's version.
 pub const VERSION_HEADER: &str = "anthropic-version";
 
-/// The version where the option `api_version` names none.
+/// The default of the option `api_version`.
 pub const VERSION: &str = "2023-06-01";
 
 impl Provider for Anthropic {
@@ -32,7 +32,7 @@ impl Provider for Anthropic {
 
     fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {
         let url = model.request_url.as_deref().unwrap_or(BASE);
-        // Services with Anthropic's API serve it under this path, as its own clients expect of a base.
+        // Anthropic's own clients append this path to a base URL.
         let bare = url.trim_end_matches('/');
         let url = if bare.ends_with("/anthropic") { format!("{bare}/v1") } else { url.to_owned() };
         Ok(complete(&url, "/v1", "/messages"))

@@ -1,7 +1,7 @@
 //! Amazon Bedrock, authorized by a Bedrock API key as a bearer token: `POST /model/ID/invoke` for embeddings (Titan
 //! and Cohere models), `/model/ID/converse` for the rest.
 //!
-//! Follows the Bedrock runtime API reference. Requests signed with an AWS account's keys are not made.
+//! Follows the Bedrock runtime API reference. Requests signed with an AWS account's keys are not supported.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use mysql_ml_base::error::{Error, Result};
 /// The provider `bedrock`.
 pub struct Bedrock;
 
-/// The region where neither URL nor option names one.
+/// The default region.
 const REGION: &str = "us-east-1";
 
 /// The region in the ARN of a model, an inference profile or the like.
@@ -27,7 +27,7 @@ fn region_of(name: &str) -> Option<&str> {
     plain.then_some(region)
 }
 
-/// Whose request an embedding model wants.
+/// The request shape of an embedding model.
 enum Family {
     Titan { can_shorten: bool },
     Cohere,

@@ -14,7 +14,7 @@ pub fn write(document: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(document).map_err(|e| Error::internal(format!("cannot write a request: {e}")))
 }
 
-/// One text as a string, several as an array: what most embedding services take.
+/// One text as a string, several as an array, as most embedding services accept.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum Input<'a> {
@@ -34,8 +34,8 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A JSON object as given, byte for byte, with the `members` it lacks put in front. What is not an object is left to
-/// the endpoint to refuse.
+/// The JSON object `body` unchanged, with missing `members` inserted at its start. Other documents are sent unchanged,
+/// for the endpoint to refuse.
 pub fn with_members(body: &str, members: &[(&str, Value)]) -> Result<Vec<u8>> {
     let unchanged = || Ok(body.as_bytes().to_vec());
     let Some(rest) = body.trim_start().strip_prefix('{') else { return unchanged() };
@@ -58,14 +58,14 @@ pub fn with_members(body: &str, members: &[(&str, Value)]) -> Result<Vec<u8>> {
     Ok(format!("{{{}{comma}{rest}", missing.join(",")).into_bytes())
 }
 
-/// Which members of an object are looked for, and which are there.
+/// The names to find in an object, and whether each was found.
 struct Present<'a> {
     wanted: &'a [(&'a str, Value)],
     found: Vec<bool>,
     any: bool,
 }
 
-/// Looks through an object without keeping its members, of which there may be millions.
+/// Scans an object without keeping its members, which may be millions.
 struct Members<'p, 'a>(&'p mut Present<'a>);
 
 impl<'de> DeserializeSeed<'de> for Members<'_, '_> {
@@ -95,7 +95,7 @@ impl<'de> Visitor<'de> for Members<'_, '_> {
     }
 }
 
-/// As [`with_members`], with the model's name as `model` where it is known.
+/// As [`with_members`], with the model's name as `model` if it is known.
 pub fn with_model(body: &str, name: Option<&str>) -> Result<Vec<u8>> {
     match name {
         Some(name) => with_members(body, &[("model", name.into())]),

@@ -1,6 +1,6 @@
-//! Texts from prompts: the shapes in which providers are asked for one, and the text in their answers.
+//! Chat shapes: requests that ask providers for a text, and readers of the text in their answers.
 //!
-//! A shape is a provider's own chat API, cut down to one prompt. Follows the references that the providers' files name.
+//! A shape is a provider's own chat API, reduced to one prompt. The providers' files name the references.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -9,32 +9,32 @@ use serde_json::{json, Map, Value};
 use crate::json::numbers::start_of;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 
-/// Tokens of an answer where the API wants to be told and the options do not tell.
+/// The most tokens of an answer, for APIs that require a limit, when the options set none.
 const MAX_TOKENS: u64 = 4096;
 
-/// How an answer is to be: the third argument of `ml_generate`.
+/// Options of an answer: the third argument of `ml_generate`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GenerateOptions {
     /// The most tokens of the answer.
     #[serde(default, alias = "max_new_tokens", alias = "max_completion_tokens")]
     pub max_tokens: Option<u64>,
-    /// 0 for the most likely words, more for surprises.
+    /// Sampling temperature; 0 selects the most likely words.
     #[serde(default)]
     pub temperature: Option<f64>,
-    /// Only words among the most likely ones that have this probability together.
+    /// Nucleus sampling: draw among the most likely words with this total probability.
     #[serde(default)]
     pub top_p: Option<f64>,
-    /// Makes answers repeatable, as far as the provider can.
+    /// Seed for repeatable answers, if the provider supports it.
     #[serde(default)]
     pub seed: Option<u64>,
-    /// What the model is told before the prompt.
+    /// The system prompt.
     #[serde(default)]
     pub system: Option<String>,
 }
 
 impl GenerateOptions {
-    /// Reads a JSON object; what is not known in it is an error.
+    /// Reads a JSON object; unknown members are errors.
     pub fn parse(json: &str) -> Result<Self> {
         crate::json::check_document("options", json)?;
         let read = serde_json::from_str::<Map<String, Value>>(json)
@@ -62,11 +62,11 @@ impl GenerateOptions {
 /// The shape of a provider's chat API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chat {
-    /// OpenAI's chat completions, and what others call the members that they have renamed.
+    /// OpenAI's chat completions, with the member names that other services changed.
     OpenAi {
-        /// The member for the most tokens.
+        /// Member with the limit of tokens.
         limit: &'static str,
-        /// The member for the seed.
+        /// Member with the seed.
         seed: &'static str,
     },
     /// Anthropic's messages.
@@ -84,7 +84,7 @@ pub enum Chat {
 }
 
 impl Chat {
-    /// OpenAI's own form as other services know it.
+    /// OpenAI's form in other services.
     pub const COMPATIBLE: Chat = Chat::OpenAi { limit: "max_tokens", seed: "seed" };
 
     /// The request body for a prompt, without what [`Provider::predict_request`](super::Provider::predict_request) adds.
@@ -180,7 +180,7 @@ impl Chat {
         Ok(body.to_string())
     }
 
-    /// The same with the other name of the limit of tokens, where `error` is a refusal of the one that was used.
+    /// The same with the other name of the token limit, if `error` refuses the name that was used.
     pub fn with_other_limit(self, error: &Error) -> Option<Chat> {
         const OTHER: (&str, &str) = ("max_tokens", "max_completion_tokens");
         const REFUSALS: [&str; 9] = [
@@ -199,7 +199,7 @@ impl Chat {
             return None;
         }
         let words = error.message().to_ascii_lowercase();
-        // The longer name has the shorter one's end in it, but not its beginning.
+        // The longer name contains the end of the shorter one, but not its beginning.
         let refused = words.contains(OTHER.1) && REFUSALS.iter().any(|word| words.contains(word));
         let limit = match limit {
             "max_tokens" => OTHER.1,
@@ -208,7 +208,7 @@ impl Chat {
         refused.then_some(Chat::OpenAi { limit, seed })
     }
 
-    /// The text in an answer. One that was cut, refused or left empty is an error.
+    /// The text in an answer. A truncated, refused or empty one is an error.
     pub fn read(self, answer: &[u8]) -> Result<String> {
         let (said, end) = match self {
             Chat::OpenAi { .. } => {
@@ -268,14 +268,14 @@ impl Chat {
     }
 }
 
-/// What a message holds.
+/// The content of a message.
 struct Said {
     text: Option<String>,
-    /// Whether the model's reasoning stands beside the text, or in its place.
+    /// Whether the message has reasoning beside or instead of the text.
     reasoned: bool,
 }
 
-/// Reasons for which an answer is not the model's whole one; `reasoning` where nothing but that was answered.
+/// The error of an incomplete answer, by its finish reason. `reasoning`: the answer has nothing else.
 fn check_end(reason: Option<&str>, reasoning: bool) -> Result<()> {
     let Some(reason) = reason else { return Ok(()) };
     match reason.to_ascii_lowercase().as_str() {
@@ -310,7 +310,7 @@ fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T> {
     })
 }
 
-/// A word, such as why an answer ended; a number that some servers give in its place says nothing, except Google's.
+/// A word such as a finish reason. Numbers of some servers are ignored, except Google's.
 fn word<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(text) => Some(text),
@@ -318,7 +318,7 @@ fn word<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Optio
     })
 }
 
-/// The names of Google's `FinishReason`, which some send as their numbers.
+/// The names of Google's `FinishReason` by number; some gateways send numbers.
 fn googles_word<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
     const NAMES: [&str; 6] = ["FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER"];
     Ok(match Value::deserialize(deserializer)? {
@@ -331,7 +331,7 @@ fn googles_word<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Resu
     })
 }
 
-/// Whether a member is there and says something, whatever it is.
+/// Whether a member is present and not empty.
 fn filled<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<bool, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::Null | Value::Bool(false) => false,
@@ -341,7 +341,7 @@ fn filled<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<boo
     })
 }
 
-/// A text, or parts of one among others: thoughts, citations.
+/// A text, or an array with text parts among others: thoughts, citations.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Parts {
@@ -398,7 +398,7 @@ struct Completion {
     choices: [Choice; 1],
 }
 
-/// The first of several choices.
+/// The first choice.
 fn first<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<[Choice; 1], D::Error> {
     let choices: Vec<Choice> = Vec::deserialize(deserializer)?;
     choices.into_iter().next().map(|choice| [choice]).ok_or_else(|| serde::de::Error::custom("no choice"))
@@ -419,7 +419,7 @@ struct Message {
     refusal: Option<String>,
     #[serde(default, deserialize_with = "word")]
     stop_reason: Option<String>,
-    /// The reasoning, by the names of DeepSeek and vLLM, OpenRouter, Ollama.
+    /// The reasoning, under the names of DeepSeek and vLLM, OpenRouter, Ollama.
     #[serde(default, deserialize_with = "filled")]
     reasoning_content: bool,
     #[serde(default, deserialize_with = "filled")]

@@ -1,7 +1,7 @@
 //! Cohere: `POST /v2/embed`, `/v2/rerank`, `/v2/chat`.
 //!
 //! Follows Cohere's v2 API reference. A text that is too long is an error unless the option `truncate` is true:
-//! Cohere's own default cuts silently.
+//! Cohere's own default truncates silently.
 
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +42,7 @@ struct ByType {
     float: Vec<Numbers>,
 }
 
-/// `NONE`, or `END` where cutting is allowed: Cohere's and NVIDIA's word for it.
+/// Cohere's and NVIDIA's parameter: `NONE`, or `END` if truncation is allowed.
 pub fn truncate(model: &Model) -> &'static str {
     match model.options.truncate {
         Some(true) => "END",

@@ -10,16 +10,16 @@ use mysql_ml_base::error::{Error, Kind, Result};
 /// The provider `dummy`.
 pub struct Dummy;
 
-/// The width where the option `dimensions` names none.
+/// The default of the option `dimensions`.
 pub const DEFAULT_DIMENSIONS: usize = 384;
 
-/// Longer texts are refused: the work is bounded.
+/// The longest text, bytes: it bounds the work.
 const MAX_TEXT_BYTES: usize = 16 << 20;
 
-/// What a whole word counts, against 1 for each of its n-grams.
+/// Weight of a whole word; each of its n-grams has weight 1.
 const WORD_WEIGHT: f32 = 3.0;
 
-/// Words so common in English that sharing them says nothing.
+/// Common English words, which are ignored.
 const STOP_WORDS: [&str; 40] = [
     "a", "an", "and", "are", "as", "at", "be", "but", "by", "can", "do", "does", "for", "from", "has", "have", "how",
     "i", "if", "in", "is", "it", "me", "my", "not", "of", "on", "or", "so", "that", "the", "this", "to", "was", "we",
@@ -110,7 +110,7 @@ pub fn embed(text: &str, width: usize) -> Result<Vec<f32>> {
     }
     let norm = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
     if norm == 0.0 {
-        // Every feature cancelled another: any fixed direction is as good.
+        // All features cancelled out: use a fixed direction.
         if let Some(first) = vector.first_mut() {
             *first = 1.0;
         }

@@ -1,13 +1,13 @@
-//! How vectors are asked for: as numbers, or as base64 of their bytes, which costs a tenth of the time to read and less
-//! than half of the transfer.
+//! The requested encoding of vectors: numbers, or base64 of their bytes. Base64 takes a tenth of the time to read and
+//! less than half of the transfer.
 
 use url::Url;
 
 use crate::catalog::model::Model;
 use crate::catalog::options::EncodingFormat;
 
-/// Hosts whose references promise base64. Compatible servers often get it wrong, so that others are not asked unless the
-/// model's option says so. An answer is read in either form, whatever was asked for.
+/// Hosts whose references document base64. Compatible servers often get it wrong, so others are asked only by the
+/// model's option. Answers are read in either form.
 const HOSTS: [&str; 7] = [
     "api.openai.com",
     ".api.openai.com",
@@ -18,7 +18,7 @@ const HOSTS: [&str; 7] = [
     "api.voyageai.com",
 ];
 
-/// The request's `encoding_format`, where `base` is the provider's own service; `None` leaves it out.
+/// The request's `encoding_format`; `base` is the provider's own service. `None` omits it.
 pub fn encoding_format(model: &Model, base: &str) -> Option<&'static str> {
     match model.options.encoding_format {
         Some(EncodingFormat::Float) => Some("float"),

@@ -28,7 +28,7 @@ struct EmbedRequest<'a> {
     inputs: Input<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     normalize: Option<bool>,
-    /// The router's models have their own defaults; Text Embeddings Inference would cut silently.
+    /// The router's models have their own defaults; Text Embeddings Inference would truncate silently.
     #[serde(skip_serializing_if = "Option::is_none")]
     truncate: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,7 +89,7 @@ impl Provider for HuggingFace {
     }
 
     fn batch(&self, _model: &Model) -> BatchLimits {
-        // Text Embeddings Inference takes 32 unless it was started otherwise.
+        // Text Embeddings Inference accepts 32 by default.
         BatchLimits { texts: 32, most: 4096, tokens: 16_000 }
     }
 
@@ -103,7 +103,7 @@ impl Provider for HuggingFace {
         })
     }
 
-    /// `[[f]]`, or for one text `[f]`. One vector a token is refused: how to pool them is the model's business.
+    /// `[[f]]`, or for one text `[f]`. One vector a token is an error: pooling depends on the model.
     fn read_embeddings(&self, _model: &Model, answer: &[u8], count: usize) -> Result<Embeddings> {
         let per_token = || {
             Error::response(

@@ -1,4 +1,4 @@
-//! Images that are embedded: their bytes in the forms that providers take.
+//! Images to embed, in the forms that providers accept.
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine as _;
@@ -12,24 +12,24 @@ pub const MAX_BYTES: usize = 20 << 20;
 /// An image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Where it is.
+    /// The image's place.
     pub source: Source,
-    /// What it is, e.g. `image/png`.
+    /// The MIME type, e.g. `image/png`.
     pub mime_type: String,
 }
 
-/// Where an image is.
+/// The place of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// Here.
+    /// Its bytes.
     Bytes(Vec<u8>),
-    /// In Google's cloud storage, where Google's models read it.
+    /// A `gs://` URI in Google Cloud Storage, which Google's models read.
     GoogleStorage(String),
 }
 
 impl Image {
-    /// Reads an argument: an image's bytes, the same in base64 (also as a `data:` URL), or a `gs://` URI. What it is is
-    /// told by its first bytes where `mime_type` does not.
+    /// Reads an argument: an image's bytes, the same in base64 (also as a `data:` URL), or a `gs://` URI. Without
+    /// `mime_type` its first bytes decide the type.
     pub fn read(argument: &[u8], mime_type: Option<&str>) -> Result<Self> {
         let named = mime_type.map(|m| m.trim().to_ascii_lowercase()).filter(|m| !m.is_empty());
         if let Some(name) = &named {
@@ -54,7 +54,7 @@ impl Image {
         check_size(bytes.len(), MAX_BYTES)?;
         let told = kind_of(&bytes);
         match (named, told) {
-            // A name for the format that is not its own, such as image/jpg, would be refused by some.
+            // Some providers refuse a non-standard MIME type such as image/jpg.
             (Some(_), Some(told)) => Ok(Image { source: Source::Bytes(bytes), mime_type: told.into() }),
             (None, Some(told)) => Ok(Image { source: Source::Bytes(bytes), mime_type: told.into() }),
             (Some(name), None) => Ok(Image { source: Source::Bytes(bytes), mime_type: name }),
@@ -64,7 +64,7 @@ impl Image {
         }
     }
 
-    /// A text that is another one for another image.
+    /// A text that identifies the image, for cache keys.
     pub fn digest(&self) -> String {
         let (kind, bytes) = match &self.source {
             Source::Bytes(bytes) => ("bytes", bytes.as_slice()),
@@ -74,7 +74,7 @@ impl Image {
         format!("{kind} {} {digest}", self.mime_type)
     }
 
-    /// Its bytes, for who cannot fetch it.
+    /// Its bytes, for providers that cannot read `gs://`.
     pub fn bytes(&self) -> Result<&[u8]> {
         match &self.source {
             Source::Bytes(bytes) => Ok(bytes),
@@ -90,7 +90,7 @@ impl Image {
         Ok(STANDARD.encode(self.bytes()?))
     }
 
-    /// It as a `data:` URL.
+    /// The image as a `data:` URL.
     pub fn data_url(&self) -> Result<String> {
         Ok(format!("data:{};base64,{}", self.mime_type, self.base64()?))
     }
@@ -126,7 +126,7 @@ fn google_storage(uri: &[u8], named: Option<String>) -> Result<Image> {
     Ok(Image { source: Source::GoogleStorage(format!("gs://{uri}")), mime_type })
 }
 
-/// What an image's first bytes say it is.
+/// The MIME type by an image's first bytes.
 fn kind_of(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
@@ -139,7 +139,7 @@ fn kind_of(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The bytes behind base64, also where MySQL's TO_BASE64 or a `data:` URL wrote it.
+/// Decodes base64, including the line breaks of MySQL's TO_BASE64 and `data:` URLs.
 fn decoded(text: &[u8]) -> Option<Vec<u8>> {
     let text = match text.strip_prefix(b"data:") {
         Some(url) => url.get(memchr::memmem::find(url, b";base64,")? + 8..)?,

@@ -1,5 +1,5 @@
-//! Models that run inside the server: `bert_local`, `clip_local`, `t5_local`, `static_local`. What their registrations may
-//! say; they are computed in `mysql_ml_local`, and nothing is sent.
+//! Models that run inside the server: `bert_local`, `clip_local`, `t5_local`, `static_local`. This file checks their
+//! registrations; `mysql_ml_local` computes them, and nothing is sent.
 
 use super::{require_ability, Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
 use crate::catalog::local_place::Place;
@@ -24,7 +24,7 @@ pub static T5: Local =
 /// Static embeddings, as Model2Vec makes them.
 pub static STATIC: Local = Local { abilities: TEXTS, options: &["truncate"] };
 
-/// What such a provider's models do where a registration does not say.
+/// The default model type.
 pub fn default_type(provider: ProviderId) -> Option<ModelType> {
     Some(match provider {
         ProviderId::BertLocal | ProviderId::StaticLocal => ModelType::TextEmbedding,
@@ -34,7 +34,7 @@ pub fn default_type(provider: ProviderId) -> Option<ModelType> {
     })
 }
 
-/// An error for a call of a local model in a build that has none.
+/// An error for a call of a local model in a build without the feature `local`.
 pub fn no_local_models() -> Error {
     Error::new(
         Kind::Unsupported,
@@ -82,7 +82,7 @@ impl Provider for Local {
     }
 
     fn batch(&self, _model: &Model) -> BatchLimits {
-        // Small ones, so that a job's first rows are written soon; threads put texts of several together.
+        // Small batches, so that a job's first rows are written soon; threads combine texts of several batches.
         BatchLimits { texts: 64, most: 10_000, tokens: u64::MAX }
     }
 

@@ -56,7 +56,7 @@ impl Provider for Mistral {
     }
 
     fn embedding_request(&self, model: &Model, texts: &[&str], _role: Role) -> Result<Vec<u8>> {
-        // Only some models can shorten; the width of mistral-embed is fixed, and asking for it is refused.
+        // Only some models can shorten. The width of mistral-embed is fixed, and the parameter is refused.
         let output_dimension = model.options.dimensions.filter(|_| name_of(model) != "mistral-embed");
         body::write(&EmbeddingRequest {
             model: name_of(model),

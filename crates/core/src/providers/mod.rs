@@ -28,7 +28,7 @@ use mysql_ml_base::role::Role;
 use crate::catalog::model::{Model, ModelType};
 use crate::credentials::google::cloud::Cloud;
 
-/// What a provider's models can do.
+/// Capabilities of a provider's models.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Abilities {
     /// Embed texts.
@@ -41,7 +41,7 @@ pub struct Abilities {
     pub image: bool,
 }
 
-/// How a model's key is sent.
+/// The header of a model's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyHeader {
     /// `Authorization: Bearer KEY`.
@@ -53,20 +53,20 @@ pub enum KeyHeader {
 /// The vectors in an answer, in the order of the texts.
 #[derive(Debug, Default, PartialEq)]
 pub struct Embeddings {
-    /// One a text.
+    /// One vector for each text.
     pub vectors: Vec<Vec<f32>>,
-    /// The tokens the provider counted, where it tells.
+    /// Tokens, if the provider reports them.
     pub tokens: Option<u64>,
 }
 
-/// How much of a provider's request can hold.
+/// Limits of one embedding request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// Texts that are sent together unless the model's options say otherwise.
+    /// The default number of texts.
     pub texts: usize,
-    /// Texts that the provider takes at most.
+    /// The most texts.
     pub most: usize,
-    /// Tokens that it takes at most, all texts together.
+    /// The most tokens of all texts together.
     pub tokens: u64,
 }
 
@@ -75,47 +75,47 @@ impl BatchLimits {
     pub const ONE: BatchLimits = BatchLimits { texts: 1, most: 1, tokens: u64::MAX };
 }
 
-/// What a provider knows about its own API.
+/// A provider's API: pure functions from models and inputs to requests, and from answers to outputs.
 pub trait Provider: Sync {
-    /// What its models can do.
+    /// Capabilities of its models.
     fn abilities(&self) -> Abilities;
 
-    /// The options it understands besides those that all do.
+    /// Options it accepts besides the common ones.
     fn options(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Those of its options that mean nothing to this model.
+    /// Options among them that this model ignores; setting one is an error.
     fn unused_options(&self, _model: &Model) -> &'static [&'static str] {
         &[]
     }
 
-    /// The URL that a model's requests go to: the registered one, which may be the API's base or a part, or the
-    /// provider's own. An error where neither is enough.
+    /// The URL of a model's requests: the registered one, completed if it is a base or a part, or the provider's own.
+    /// An error if neither is enough.
     fn endpoint(&self, model: &Model, cloud: &Cloud) -> Result<String>;
 
-    /// How the key is sent to `url`.
+    /// The header of the key in requests to `url`.
     fn key_header(&self, _url: &Url) -> KeyHeader {
         KeyHeader::Bearer
     }
 
-    /// Headers that the API wants besides.
+    /// Further headers that the API requires: name, value.
     fn headers(&self, _model: &Model) -> Vec<(&'static str, String)> {
         Vec::new()
     }
 
-    /// Checks a registration for what this provider needs; ids, enumerations, options and secrets were checked.
+    /// Checks this provider's rules for a registration. Ids, enumerations, options and secrets are already checked.
     fn check(&self, model: &Model) -> Result<()>;
 
-    /// How much one embedding request takes.
+    /// Limits of one embedding request.
     fn batch(&self, _model: &Model) -> BatchLimits {
         BatchLimits::ONE
     }
 
-    /// The request body for texts, of which there is at least one.
+    /// The request body for `texts`, at least one.
     fn embedding_request(&self, model: &Model, texts: &[&str], role: Role) -> Result<Vec<u8>>;
 
-    /// The vectors in the answer to `count` texts.
+    /// The vectors in the answer to `count` texts; an error if the number differs.
     fn read_embeddings(&self, model: &Model, answer: &[u8], count: usize) -> Result<Embeddings>;
 
     /// The request body for an image.
@@ -131,24 +131,23 @@ pub trait Provider: Sync {
         self.read_embeddings(model, answer, 1)
     }
 
-    /// How the model is asked for a text, where the library knows.
+    /// The chat shape of a model; `None` if none is known.
     fn chat(&self, _model: &Model) -> Option<chat::Chat> {
         None
     }
 
-    /// The request body of a generic call; as given where the API needs nothing added.
+    /// The request body of a generic call: `body`, with the members that the API requires.
     fn predict_request(&self, _model: &Model, body: &str) -> Result<Vec<u8>> {
         Ok(body.as_bytes().to_vec())
     }
 
-    /// The smallest request body that shows whether a model which does not embed works; `None` where its shape is
-    /// not known.
+    /// The smallest request body to check a model that does not embed; `None` if its shape is unknown.
     fn probe(&self, _model: &Model) -> Option<String> {
         None
     }
 }
 
-/// The input type of a request: the query's own where one is set.
+/// The input type of a request: the model's option for the role, else the provider's default.
 fn input_type<'m>(model: &'m Model, role: Role, document: &'m str, query: &'m str) -> &'m str {
     let options = &model.options;
     match role {
@@ -157,13 +156,13 @@ fn input_type<'m>(model: &'m Model, role: Role, document: &'m str, query: &'m st
     }
 }
 
-/// The provider's name of the model, which [`require_name`] made sure of.
+/// The provider's name of the model; [`require_name`] ensures that it exists.
 fn name_of(model: &Model) -> &str {
     model.qualified_name.as_deref().unwrap_or(&model.model_id)
 }
 
-/// `body` as the request that shows whether a model works: where its URL is one of the `calls`, and where the name that
-/// they need is known. A registration may leave the name to the callers, whose bodies have it.
+/// `body` as the health check of a model, if its URL ends in one of `calls` and its name is known. Without a registered
+/// name, callers put it into their bodies.
 fn probe_of(api: &dyn Provider, model: &Model, calls: &[&str], body: &str) -> Option<String> {
     let url = Url::parse(&api.endpoint(model, &Cloud::default()).ok()?).ok()?;
     let path = url.path().trim_end_matches('/');
@@ -171,7 +170,7 @@ fn probe_of(api: &dyn Provider, model: &Model, calls: &[&str], body: &str) -> Op
     (named && calls.iter().any(|call| path.ends_with(call))).then(|| body.to_owned())
 }
 
-/// An error where a registration lacks the provider's name of the model.
+/// An error if a registration lacks the provider's name of the model.
 fn require_name(model: &Model, example: &str) -> Result<()> {
     if model.qualified_name.is_some() {
         return Ok(());
@@ -182,7 +181,7 @@ fn require_name(model: &Model, example: &str) -> Result<()> {
     )))
 }
 
-/// An error where a registration wants of a provider what it does not do.
+/// An error if the provider lacks the capability of the registered type.
 fn require_ability(model: &Model, abilities: Abilities) -> Result<()> {
     let fits = match model.model_type {
         ModelType::TextEmbedding => abilities.embedding,
@@ -201,11 +200,11 @@ fn require_ability(model: &Model, abilities: Abilities) -> Result<()> {
     )))
 }
 
-/// What some serve OpenAI's API under: Gemini, Vertex AI and Cloudflare, GitHub, Databricks.
+/// Base paths of OpenAI-compatible APIs: Gemini, Vertex AI and Cloudflare, GitHub, Databricks.
 const BASES: [&str; 5] = ["openai", "openapi", "compat", "inference", "serving-endpoints"];
 
-/// Whether a URL ends as the bases of APIs do: in a version (`/v1`, `/api/paas/v4`, `/compatible-mode/v1`), or in one of
-/// the [`BASES`] (`/v1beta/openai`).
+/// Whether a URL is an API's base: it ends in a version (`/v1`, `/api/paas/v4`, `/compatible-mode/v1`) or in one of the
+/// [`BASES`] (`/v1beta/openai`).
 fn is_base(url: &str) -> bool {
     let Ok(parsed) = Url::parse(url) else { return false };
     let last = parsed.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
@@ -217,8 +216,7 @@ fn is_base(url: &str) -> bool {
     version || BASES.contains(&last)
 }
 
-/// A registered URL whose path is empty, a version (`/v1`), or ends as the bases of APIs do, is the API's base and gets
-/// `path`, behind `version` where there is no path; any other is taken as it is.
+/// Completes a base URL with `path`, after `version` if its path is empty. Other URLs are used unchanged.
 fn complete(url: &str, version: &str, path: &str) -> String {
     let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
     let base = parsed.path().trim_end_matches('/').to_owned();

@@ -82,7 +82,7 @@ impl Provider for NvidiaNim {
 
     fn embedding_request(&self, model: &Model, texts: &[&str], role: Role) -> Result<Vec<u8>> {
         let name = name_of(model);
-        // The type may also be said by the model's name.
+        // The model's name may contain the input type.
         let named = name.ends_with("-query") || name.ends_with("-passage");
         let clip = is_clip(model);
         body::write(&EmbeddingRequest {

@@ -1,7 +1,7 @@
 //! Ollama's own API: `POST /api/embed`, `/api/chat`. No key, and usually plain http on the same machine.
 //!
 //! Follows docs/api.md of Ollama. A text that is too long is an error unless the option `truncate` is true: Ollama's
-//! own default cuts silently.
+//! own default truncates silently.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +62,7 @@ impl Provider for Ollama {
     fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {
         let path = if model.model_type.embeds() { "/embed" } else { "/chat" };
         let url = model.request_url.as_deref().unwrap_or(BASE).trim_end_matches('/');
-        // Where a gateway serves it under a path.
+        // A gateway may serve it under a path.
         let url = if url.ends_with("/ollama") { format!("{url}/api") } else { url.to_owned() };
         Ok(complete(&url, "/api", path))
     }
@@ -106,7 +106,7 @@ impl Provider for Ollama {
         Ok(Embeddings { vectors: embeddings.into_iter().map(|n| n.0).collect(), tokens })
     }
 
-    /// Without `stream`, which is on by default, there is one answer and not one a word.
+    /// `stream` is on by default and must be off: otherwise each word is an answer of its own.
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
         body::with_members(body, &[("model", name_of(model).into()), ("stream", false.into())])
     }

@@ -24,7 +24,7 @@ pub struct OpenAi;
 /// The API's base.
 pub const BASE: &str = "https://api.openai.com";
 
-/// The version of Azure's API where the option `api_version` names none.
+/// The default of the option `api_version` on Azure.
 const AZURE_API_VERSION: &str = "2024-10-21";
 
 /// The same for the models that Azure serves besides OpenAI's, at `/models`.
@@ -40,7 +40,7 @@ struct EmbeddingRequest<'a> {
     encoding_format: Option<&'static str>,
 }
 
-/// The list of vectors that OpenAI answers with, and many others.
+/// The list of vectors in answers of OpenAI and many others.
 #[derive(Deserialize)]
 struct EmbeddingList {
     data: Vec<Item>,
@@ -55,7 +55,7 @@ struct Item {
     index: Option<usize>,
 }
 
-/// A place in the list, as a number or a text.
+/// An index in the list, as a number or a text.
 fn place<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<usize>, D::Error> {
     Ok(count(deserializer)?.and_then(|place| usize::try_from(place).ok()))
 }
@@ -93,7 +93,7 @@ fn scan_item(scan: &mut Scan<'_>) -> Option<Item> {
     Some(Item { embedding: embedding?, index })
 }
 
-/// The width of a model's vectors where OpenAI's reference tells it: what base64 would hide is found here.
+/// The documented width of an OpenAI model's vectors, to detect wrong widths that base64 would hide.
 fn known_width(model: &Model) -> Option<usize> {
     let own = model.request_url.as_deref().is_none_or(|url| url.starts_with("https://api.openai.com/"));
     match name_of(model) {
@@ -104,7 +104,7 @@ fn known_width(model: &Model) -> Option<usize> {
     }
 }
 
-/// Reads an answer in OpenAI's form: `count` vectors, put into the order of their indexes where they have any.
+/// Reads an answer in OpenAI's form: `count` vectors, sorted by their indexes if they have any.
 pub fn read_list(answer: &[u8], count: usize) -> Result<Embeddings> {
     let EmbeddingList { mut data, usage } = match Scan::whole(answer, scan_list) {
         Some(list) => list,
@@ -115,7 +115,7 @@ pub fn read_list(answer: &[u8], count: usize) -> Result<Embeddings> {
     }
     if data.iter().all(|item| item.index.is_some()) {
         data.sort_by_key(|item| item.index);
-        // Some servers give every item the index 0; theirs are in order.
+        // Some servers give every item the index 0; their items are in order.
         let in_order = data.iter().enumerate().all(|(i, item)| item.index == Some(i));
         let all_same = data.iter().all(|item| item.index == Some(0));
         if !in_order && !all_same {
@@ -145,7 +145,7 @@ fn is_azure(url: &Url) -> bool {
     azure.iter().any(|suffix| host.ends_with(suffix)) || url.path().contains("/openai/deployments/")
 }
 
-/// Whether a URL is one of Ollama's own calls, which have other shapes. `/api/embeddings` is a call of others too.
+/// Whether a URL is one of Ollama's own calls, which have other shapes. Other services have `/api/embeddings` too.
 fn is_ollamas(url: &Url) -> bool {
     match url.path().trim_end_matches('/') {
         "/api/embed" | "/api/chat" | "/api/generate" => true,
@@ -164,7 +164,7 @@ fn azure_endpoint(mut url: Url, model: &Model) -> String {
         return url.into();
     }
     if base == "/models" {
-        // Models of other makers, which are named in the request.
+        // Models of other makers; the request names them.
         url.set_path(&format!("{base}{call}"));
         if !url.query_pairs().any(|(name, _)| name == "api-version") {
             let version = model.options.api_version.as_deref().unwrap_or(AZURE_MODELS_VERSION);
@@ -193,7 +193,7 @@ impl Provider for OpenAi {
         &["api_version", "encoding_format"]
     }
 
-    /// A base URL (`http://localhost:11434`, `.../v1`) gets the call's path; any other is taken as it is.
+    /// A base URL (`http://localhost:11434`, `.../v1`) gets the call's path; other URLs are used unchanged.
     fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {
         let url = model.request_url.as_deref().unwrap_or(BASE);
         Ok(match Url::parse(url) {
@@ -225,7 +225,7 @@ impl Provider for OpenAi {
     }
 
     fn batch(&self, model: &Model) -> BatchLimits {
-        // OpenAI's own limits; compatible servers have their own, and say so when a request is too large.
+        // OpenAI's own limits. Compatible servers have others and report them when a request is too large.
         match &model.request_url {
             Some(url) if !url.contains("api.openai.com") && !url.contains(".azure.com") => {
                 BatchLimits { texts: 64, most: 4096, tokens: 300_000 }
@@ -260,7 +260,7 @@ impl Provider for OpenAi {
 
     fn chat(&self, model: &Model) -> Option<Chat> {
         let url = Url::parse(model.request_url.as_deref().unwrap_or(BASE)).ok()?;
-        // OpenAI's newer models refuse the older name, and other services know no other.
+        // OpenAI's newer models refuse the older name; other services know only that one.
         let own = is_azure(&url) || url.host_str() == Some("api.openai.com");
         Some(if own { Chat::OpenAi { limit: "max_completion_tokens", seed: "seed" } } else { Chat::COMPATIBLE })
     }

@@ -1,4 +1,4 @@
-//! All providers, a line each.
+//! The table of providers, one line each.
 
 use super::{
     anthropic, bedrock, cohere, custom, dummy, google, hugging_face, local, mistral, nvidia_nim, ollama, open_ai,

@@ -1,4 +1,4 @@
-//! The tokens that providers say an answer cost, in all the shapes they say it.
+//! Token usage in answers, in the shapes of all providers.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,18 +9,18 @@ use serde::{Deserialize, Deserializer};
 /// Tokens of one call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Read by the model.
+    /// Tokens of the input.
     pub input: Option<u64>,
-    /// Written by it.
+    /// Tokens of the output.
     pub output: Option<u64>,
 }
 
-/// Reads the usage out of a JSON answer and thereby checks that it is JSON. Of a streamed array of answers the last
-/// one counts, which sums up.
+/// Reads the usage of a JSON answer; fails if it is not JSON. In a streamed array the last answer counts, which holds
+/// the sum.
 pub fn of_answer(answer: &[u8]) -> serde_json::Result<Usage> {
     match serde_json::from_slice::<AnyAnswer>(answer) {
         Ok(AnyAnswer(usage)) => Ok(usage),
-        // A number beyond all bounds, in what is not worth an error.
+        // An out-of-range number in usage is not an error.
         Err(e) if e.to_string().contains("number out of range") => {
             serde_json::from_slice::<IgnoredAny>(answer).map(|_| Usage::default())
         }
@@ -28,8 +28,8 @@ pub fn of_answer(answer: &[u8]) -> serde_json::Result<Usage> {
     }
 }
 
-/// The member `usage` of an embedding answer: OpenAI's, Voyage's, Mistral's and NVIDIA's.
-/// It has any shape without an error: it is told beside the answer.
+/// The member `usage` of an embedding answer: OpenAI's, Voyage's, Mistral's and NVIDIA's. An unknown shape is not an
+/// error.
 #[derive(Debug, Default)]
 pub struct EmbeddingUsage(Usage);
 
@@ -40,18 +40,18 @@ impl<'de> Deserialize<'de> for EmbeddingUsage {
 }
 
 impl EmbeddingUsage {
-    /// Tokens read.
+    /// Input tokens.
     pub fn tokens(&self) -> Option<u64> {
         self.0.input
     }
 }
 
-/// Counts come as whole numbers, from some as floats or texts, from others as null. Usage is not worth an error.
+/// Counts are integers, in some services floats, texts or null. Other values are ignored.
 pub fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     Count::deserialize(deserializer).map(|count| count.0)
 }
 
-/// A number of tokens, where it is one. Nothing else is kept: it may be a tree of any size.
+/// A number of tokens, or nothing. Other values are skipped: they may be trees of any size.
 #[derive(Default)]
 pub struct Count(pub Option<u64>);
 
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for CountVisitor {
     }
 }
 
-/// The names under which providers tell the tokens that were read and written, the first that is there counts.
+/// Member names of input and output tokens, in order of precedence.
 const INPUT: [&str; 5] =
     ["prompt_tokens", "input_tokens", "inputTokens", "promptTokenCount", "billed_units/input_tokens"];
 const OUTPUT: [&str; 5] =
@@ -119,7 +119,7 @@ impl Counts {
     }
 }
 
-/// The usage that an object tells, if it is one.
+/// The usage in a value, if it is an object.
 pub fn of_object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Usage, D::Error> {
     let mut counts = Counts::default();
     CountsReader { counts: &mut counts, billed: false }.deserialize(deserializer)?;
@@ -140,7 +140,7 @@ impl<'de> DeserializeSeed<'de> for CountsReader<'_> {
     }
 }
 
-// The depth is bounded: below `billed_units` nothing is followed.
+// The depth is bounded: members below `billed_units` are not followed.
 impl<'de> Visitor<'de> for CountsReader<'_> {
     type Value = ();
 
@@ -195,7 +195,7 @@ impl<'de> Visitor<'de> for CountsReader<'_> {
     }
 }
 
-/// The members of an answer in which providers tell usage.
+/// Members of an answer that hold usage.
 #[derive(Default)]
 struct Told {
     counts: Counts,

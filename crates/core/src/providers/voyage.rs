@@ -1,7 +1,7 @@
 //! Voyage AI: `POST /v1/embeddings`, `/v1/rerank`. Answers have OpenAI's form.
 //!
-//! Follows Voyage's API reference. A text that is too long is an error unless the option `truncate` is true:
-//! Voyage's own default cuts silently.
+//! Follows Voyage's API reference. A text that is too long is an error unless the option `truncate` is true: Voyage's
+//! own default truncates silently.
 
 use serde::Serialize;
 
@@ -63,7 +63,7 @@ impl Provider for Voyage {
             input_type: input_type(model, role, "document", "query"),
             truncation: model.options.truncate.unwrap_or(false),
             output_dimension: model.options.dimensions,
-            // It has no word for numbers but to say nothing.
+            // Numbers are the default; the API has no value for them.
             encoding_format: encoding_format(model, BASE).filter(|format| *format == "base64"),
         })
     }

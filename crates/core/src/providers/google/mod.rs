@@ -1,7 +1,8 @@
 //! Google: Vertex AI, the Gemini Developer API, Discovery Engine's ranking, and Claude on Vertex AI.
 //!
 //! Follows the reference of the text embeddings API, the multimodal embeddings API, the Gemini API and the ranking API.
-//! A text that is too long is an error unless the option `truncate` is true: Vertex AI's own default cuts silently.
+//! A text that is too long is an error unless the option `truncate` is true: Vertex AI's own default truncates
+//! silently.
 
 pub mod target;
 
@@ -21,7 +22,7 @@ use mysql_ml_base::vector;
 /// The provider `google`.
 pub struct Google;
 
-/// What Google accepts as a task type.
+/// Google's task types.
 const TASK_TYPES: [&str; 8] = [
     "RETRIEVAL_QUERY",
     "RETRIEVAL_DOCUMENT",
@@ -33,7 +34,7 @@ const TASK_TYPES: [&str; 8] = [
     "CODE_RETRIEVAL_QUERY",
 ];
 
-/// The width at which this model's vectors have length 1; shortened ones have not.
+/// The width at which this model's vectors have length 1; shortened ones have another length.
 const GEMINI_001_FULL: usize = 3072;
 
 #[derive(Serialize)]
@@ -188,7 +189,7 @@ impl Provider for Google {
 
     fn unused_options(&self, model: &Model) -> &'static [&'static str] {
         match api(model) {
-            // It has no word for cutting, and no place.
+            // This API has no parameter for truncation.
             Api::GeminiEmbedContent => &["truncate", "location", "project"],
             Api::Multimodal => &["task_type", "title", "query_input_type", "truncate"],
             Api::Ranking | Api::Claude | Api::AsGiven => &["task_type", "title", "query_input_type", "truncate"],

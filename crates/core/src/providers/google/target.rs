@@ -1,4 +1,4 @@
-//! Which of Google's APIs a model is called by, and at which URL.
+//! The Google API and URL of a model.
 
 use url::Url;
 
@@ -6,7 +6,7 @@ use super::Cloud;
 use crate::catalog::model::{AuthType, Model, ModelType};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 
-/// The location where nothing names one.
+/// The default location.
 const LOCATION: &str = "us-central1";
 
 /// An API of Google's.
@@ -24,7 +24,7 @@ pub enum Api {
     Ranking,
     /// A Claude model on Vertex AI.
     Claude,
-    /// Whatever the body is made for: `:generateContent` and others.
+    /// Other methods, selected by the model's name: `:generateContent` and others.
     AsGiven,
 }
 
@@ -78,7 +78,7 @@ impl<'m> Name<'m> {
     }
 }
 
-/// The registered URL where it is a whole one.
+/// The registered URL if it is absolute.
 fn absolute(model: &Model) -> Option<Url> {
     model.request_url.as_deref().and_then(|url| Url::parse(url).ok()).filter(Url::has_host)
 }
@@ -99,7 +99,7 @@ fn name(model: &Model) -> Result<Name<'_>> {
     })
 }
 
-/// The bare name of the model, also where it is part of a whole URL.
+/// The bare name of the model, even from an absolute URL.
 pub fn model_name(model: &Model) -> String {
     if let Some(url) = absolute(model) {
         let last = url.path().rsplit('/').next().unwrap_or_default();
@@ -115,7 +115,7 @@ pub fn model_name(model: &Model) -> String {
     }
 }
 
-/// Whether the Gemini Developer API is meant: by its URL, or by an API key without a URL.
+/// Whether the model uses the Gemini Developer API: by its URL, or by an API key without a URL.
 fn is_gemini_api(model: &Model, cloud: &Cloud) -> bool {
     match absolute(model) {
         Some(url) => {
@@ -148,13 +148,13 @@ pub fn api(model: &Model) -> Api {
     match method.as_deref() {
         Some("predict") => Api::Predict,
         Some("embedContent") => Api::EmbedContent,
-        // Of the gemini models only the first is served by :predict.
+        // Only the first gemini model is served by :predict.
         _ if name.starts_with("gemini") && name != "gemini-embedding-001" => Api::EmbedContent,
         _ => Api::Predict,
     }
 }
 
-/// The method that a model is called by where its name has none.
+/// The default method of a model.
 fn method(model: &Model, name: &Name<'_>) -> &'static str {
     match api(model) {
         Api::EmbedContent | Api::GeminiEmbedContent => "embedContent",
@@ -167,7 +167,7 @@ fn method(model: &Model, name: &Name<'_>) -> &'static str {
 /// The URL of a model.
 pub fn endpoint(model: &Model, cloud: &Cloud) -> Result<String> {
     if let Some(mut url) = absolute(model) {
-        // A whole URL may lack the method only.
+        // An absolute URL may lack only the method.
         let path = url.path().to_owned();
         let last = path.rsplit('/').next().unwrap_or_default();
         if path.contains("/models/") && !last.is_empty() && !last.contains(':') {
@@ -183,7 +183,7 @@ pub fn endpoint(model: &Model, cloud: &Cloud) -> Result<String> {
     }
     let project = name.project.or(cloud.project.as_deref()).ok_or_else(no_project)?;
     if api(model) == Api::Ranking {
-        // Ranking is served from everywhere unless the model says otherwise.
+        // Ranking is served from the location global unless the model names one.
         let location = name.location.or(model.options.location.as_deref()).unwrap_or("global");
         return Ok(format!(
             "{}/v1/projects/{project}/locations/{location}/rankingConfigs/default_ranking_config:rank",
@@ -192,7 +192,7 @@ pub fn endpoint(model: &Model, cloud: &Cloud) -> Result<String> {
     }
     let of_model = name.location.or(model.options.location.as_deref());
     let location = if api(model) == Api::EmbedContent {
-        // Served by no single region, so one that settings or machine name for all models does not count.
+        // Served by no single region, so the default location of settings or machine is ignored.
         of_model.or(cloud.location.as_deref().filter(|l| matches!(*l, "global" | "us" | "eu"))).unwrap_or("global")
     } else {
         of_model.or(cloud.location.as_deref()).unwrap_or(LOCATION)
@@ -212,8 +212,8 @@ pub fn needs_project(model: &Model) -> bool {
         && name(model).is_ok_and(|name| name.project.is_none())
 }
 
-/// The error for a model whose project is not known. Its kind tells it from others at registration, when the
-/// credentials are not looked at.
+/// The error for a model without a known project. Registration, which does not read credentials, recognises it by its
+/// kind.
 pub fn no_project() -> Error {
     Error::new(
         Kind::NotFound,
