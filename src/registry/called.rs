@@ -1,4 +1,4 @@
-//! The model on whose behalf a user's transform function runs on this thread.
+//! The model whose transform function runs on this thread.
 
 use std::cell::RefCell;
 
@@ -6,7 +6,7 @@ thread_local! {
     static CALLED: RefCell<Option<(String, Option<String>)>> = const { RefCell::new(None) };
 }
 
-/// While it lives, the thread's functions run for a model.
+/// Marks the thread as running functions of a model, until it is dropped.
 pub struct Model(());
 
 impl Model {
@@ -23,7 +23,7 @@ impl Drop for Model {
     }
 }
 
-/// The provider's name of the model `id`, if it is the one called; the outer `None` if it is not.
+/// The provider's name of the model `id`; the outer `None` if another model is being called.
 pub fn qualified_name(id: &str) -> Option<Option<String>> {
     CALLED.with(|c| c.borrow().as_ref().filter(|(called, _)| called == id).map(|(_, name)| name.clone()))
 }

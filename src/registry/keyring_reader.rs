@@ -1,4 +1,4 @@
-//! The server's keyring, as credentials read it.
+//! Implements the credentials' keyring over the server's.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use mysql_ml_core::credentials::keyring::Keyring;
 use crate::server::keyring;
 use crate::server::sql::{with_session, As, Purpose};
 
-/// How long a keyring may take. Some are services on the network.
+/// Time limit of a keyring; some are services on the network.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads on a thread on which the server can be asked.
+/// The server's keyring, read on threads of internal sessions.
 pub struct ServerKeyring;
 
 impl Keyring for ServerKeyring {

@@ -1,4 +1,4 @@
-//! Where models, secrets and settings are stored, and the engine over them.
+//! Models, secrets and settings in the library's tables, and the engine over them.
 
 mod called;
 pub mod engine;

@@ -1,4 +1,4 @@
-//! The registry in the server: the only SQL text on the library's tables.
+//! The registry in the server: SQL on the tables of models, secrets and settings.
 
 pub mod keyring;
 
@@ -30,7 +30,7 @@ use mysql_ml_core::http::check_ca_file;
 /// The registry behind in-server SQL.
 pub struct SqlStore;
 
-/// Runs `work` in a session of `account`; a missing table becomes an error that says what to do.
+/// Runs `work` in a session of `account`. A missing table becomes an error with the next step.
 fn session<T: Send + 'static>(
     account: &As,
     interrupt: &dyn Interrupt,
@@ -68,7 +68,7 @@ fn as_definer<T: Send + 'static>(
     })
 }
 
-/// A registration as it is stored.
+/// A stored registration.
 struct Stored {
     registration: Registration,
     options: Option<String>,
@@ -133,7 +133,7 @@ impl Store for SqlStore {
             Ok((found, similar))
         })?;
         let Some((stored, path, secret_options)) = found else {
-            // Google's models and those of this server can be called as they are; nothing of them is stored.
+            // Models of the built-in catalogue need no registration; nothing of them is stored.
             let listed = listed(model_id).ok_or_else(|| match similar {
                 Some(id) => Error::new(
                     Kind::NotFound,
@@ -227,7 +227,7 @@ impl Store for SqlStore {
     }
 }
 
-/// The registration of a model that nobody needs to register.
+/// The registration of a model in the built-in catalogue.
 fn listed(model_id: &str) -> Option<Registration> {
     google_presets::find(model_id).or_else(|| local_presets::find(model_id))
 }
@@ -239,7 +239,7 @@ fn other_case(s: &mut Session, id: &str) -> Result<Option<String>> {
     s.query(sql, &[id.into()])?.rows.first().map(|row| row.get(0)).transpose()
 }
 
-/// Calls a user's stored function with two texts. Its failure is told with its name.
+/// Calls a user's stored function with two texts. Errors name the function.
 fn call_function(
     s: &mut Session,
     role: &str,
@@ -254,7 +254,7 @@ fn call_function(
     );
     let rows = result.map_err(|e| match e.kind() {
         Kind::Server(code) => {
-            // MySQL's STRING_TO_VECTOR takes text only; published examples hand it JSON.
+            // MySQL's STRING_TO_VECTOR takes text only; published examples pass it JSON.
             let json_given = code == ER_WRONG_ARGUMENTS && e.message().ends_with("to_vector");
             let hint = if json_given { "; write STRING_TO_VECTOR(CAST(... AS CHAR))" } else { "" };
             Error::invalid(format!("the {role} function {name} failed with error {code}: {}{hint}", e.message()))
@@ -264,8 +264,8 @@ fn call_function(
     rows.rows.first().map_or(Ok(None), |row| row.get(0))
 }
 
-/// The provider's name of a model. Inside a transform function it is known of the model that is being called only:
-/// the registry cannot be read there.
+/// The provider's name of a model. Inside a transform function only the called model's is known: the registry cannot be
+/// read there.
 pub fn qualified_name_of(model_id: &str, interrupt: &dyn Interrupt) -> Result<Option<String>> {
     if purpose() == Purpose::UserFunctions {
         return called::qualified_name(model_id).ok_or_else(|| {
@@ -286,8 +286,8 @@ pub fn qualified_name_of(model_id: &str, interrupt: &dyn Interrupt) -> Result<Op
     })
 }
 
-/// Everything that looks like a key where everybody who may read the registry or the routines can see it, as JSON: an
-/// array of objects with `model_id`, `place` and `finding`. What was found is not repeated.
+/// Likely keys in texts that readers of the registry or the routines can see: a JSON array of objects with `model_id`,
+/// `place` and `finding`. Findings do not contain the text.
 pub fn audit_secrets(interrupt: &dyn Interrupt) -> Result<String> {
     check_may_execute("ml_audit_secrets", 0, interrupt)?;
     let models = session(&As::Library, interrupt, |s| {
@@ -365,7 +365,7 @@ fn finding(model_id: &str, place: &str, finding: &str) -> serde_json::Value {
     serde_json::json!({"model_id": model_id, "place": place, "finding": finding})
 }
 
-/// The text of a stored function, as far as the model's definer may see it.
+/// The body of a stored function, if the model's definer may see it.
 fn body_of(name: &FunctionName, definer: &str, interrupt: &dyn Interrupt) -> Result<Option<String>> {
     let (schema, name) = (name.schema.clone().unwrap_or_default(), name.name.clone());
     session(&As::Account(parse_definer(definer)?), interrupt, move |s| {
@@ -383,7 +383,7 @@ fn stored_settings(account: &As, interrupt: &dyn Interrupt) -> Result<Vec<(Strin
     })
 }
 
-/// All settings with their values in force, as a JSON object, read as the account in force.
+/// All settings with their current values, as a JSON object, read with the current user's rights.
 pub fn list_settings(interrupt: &dyn Interrupt) -> Result<String> {
     let stored = stored_settings(&As::Caller, interrupt)?;
     let object: serde_json::Map<String, serde_json::Value> = SETTINGS
@@ -397,7 +397,7 @@ pub fn list_settings(interrupt: &dyn Interrupt) -> Result<String> {
     Ok(serde_json::Value::Object(object).to_string())
 }
 
-/// Sets a setting, or with `None` puts it back to its default.
+/// Sets a setting; `None` resets it to its default.
 pub fn set_setting(name: &str, value: Option<&str>, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_set_setting", 2, interrupt)?;
     let default = SETTINGS.iter().find(|s| s.name == name).map_or("", |s| s.default);
@@ -417,7 +417,7 @@ pub fn set_setting(name: &str, value: Option<&str>, interrupt: &dyn Interrupt) -
     .map(|_| ())
 }
 
-/// Looks the named stored functions up with the caller's rights.
+/// Looks up the named stored functions with the caller's rights.
 fn look_up_functions(
     registration: &Registration,
     interrupt: &dyn Interrupt,
@@ -463,7 +463,7 @@ fn look_up_function(s: &mut Session, name: &FunctionName) -> Result<FunctionInfo
     }
 }
 
-/// Looks the functions up and puts the three last arguments into their final form and order.
+/// Looks up the functions and brings the last three arguments into their final form and order.
 fn order_transforms(registration: &mut Registration, by_name: bool, interrupt: &dyn Interrupt) -> Result<()> {
     let functions = look_up_functions(registration, interrupt)?;
     registration::order_transforms(registration, by_name, |name| {
@@ -472,7 +472,7 @@ fn order_transforms(registration: &mut Registration, by_name: bool, interrupt: &
     })
 }
 
-/// Checks a registration as a whole and puts its arguments into their final form.
+/// Checks a whole registration and brings its arguments into their final form.
 fn complete(
     registration: &mut Registration,
     by_name: bool,
@@ -511,7 +511,7 @@ fn values(r: &Registration) -> [Param<'_>; 9] {
     ]
 }
 
-/// The model's secret must exist, and may go to the model's URL.
+/// Checks that the model's secret exists and may be sent to the model's URL.
 fn check_secret(s: &mut Session, auth_id: Option<&str>, url: Option<&Url>) -> Result<()> {
     let Some(id) = auth_id else { return Ok(()) };
     let found = s.query(
@@ -534,7 +534,7 @@ fn check_secret(s: &mut Session, auth_id: Option<&str>, url: Option<&Url>) -> Re
     }
 }
 
-/// Registers a model. The account in force becomes its definer.
+/// Registers a model. The current user becomes its definer.
 pub fn create_model(
     registration: Registration,
     by_name: bool,
@@ -572,14 +572,14 @@ fn duplicate(error: Error, what: &str, id: &str, alter: &str) -> Error {
 }
 
 fn stored_model(s: &mut Session, model_id: &str) -> Result<Stored> {
-    // The lock matters where the caller began a transaction.
+    // The lock matters if the caller began a transaction.
     let of_model = " FROM mysql.cloudsql_ml_models m WHERE m.model_id = ? FOR UPDATE";
     let rows = s.query_pieces(&[SELECT_MODEL, of_model], &[model_id.into()])?.rows;
     rows.first().map(read_model).transpose()?.ok_or_else(|| no_such_model(model_id))
 }
 
-/// Changes a registration: NULL keeps a value, '' clears it. The account in force becomes the definer, because
-/// from now on the model's functions run with its rights.
+/// Changes a registration: NULL keeps a value, '' clears it. The current user becomes the definer: the model's
+/// functions run with its rights from now on.
 pub fn alter_model(
     mut change: Registration,
     by_name: bool,
@@ -587,7 +587,7 @@ pub fn alter_model(
     interrupt: &dyn Interrupt,
 ) -> Result<()> {
     check_may_call("ml_alter_model_registration", 10, interrupt)?;
-    // What is stored already may stay: ml_audit_secrets finds it.
+    // Stored texts may stay: ml_audit_secrets reports them.
     change.check_for_keys()?;
     if !by_name {
         order_transforms(&mut change, false, interrupt)?;
@@ -595,7 +595,7 @@ pub fn alter_model(
     let id = change.model_id.clone();
     let stored = session(&As::Library, interrupt, move |s| stored_model(s, &id))?;
     let read_at = stored.updated_at.clone();
-    // A function that another account chose runs as that account or not at all.
+    // A function chosen by another account runs as that account or not at all.
     let kept = change.kept_functions(&stored.registration);
     if let Some(function) =
         kept.first().filter(|_| stored.definer != current_account().map_or(String::new(), |a| a.to_string()))
@@ -653,7 +653,7 @@ pub fn drop_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
     })
 }
 
-/// A registration as a JSON object whose keys are the table's columns, read as the account in force.
+/// A registration as a JSON object with the table's columns as keys, read with the current user's rights.
 pub fn list_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
     check_id("model_id", model_id)?;
     let id = model_id.to_owned();
@@ -682,7 +682,7 @@ pub fn list_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
     })
 }
 
-/// A model of the catalogue, with the members of a stored one.
+/// A model of the built-in catalogue, with the members of a stored one.
 fn listed_as_json(r: &Registration) -> String {
     serde_json::json!({
         "model_id": r.model_id, "model_request_url": r.request_url, "model_provider": r.provider,
@@ -693,11 +693,11 @@ fn listed_as_json(r: &Registration) -> String {
     .to_string()
 }
 
-/// Patches a model's options; the result must be a registration that works.
+/// Patches a model's options; the result must be a valid registration.
 pub fn set_model_options(model_id: &str, patch: &str, settings: &Settings, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_set_model_options", 2, interrupt)?;
     check_id("model_id", model_id)?;
-    // Where requests go through, and whom they trust, is the network policy's matter and not that of a single model.
+    // Proxy and certificate authorities belong to the network policy, so they need the right to set settings.
     let patched = options::parse_object(patch)?;
     if ["proxy", "ca_file"].iter().any(|name| patched.get(*name).is_some_and(|value| !value.is_null())) {
         check_may_call("ml_set_setting", 2, interrupt)?;
@@ -707,7 +707,7 @@ pub fn set_model_options(model_id: &str, patch: &str, settings: &Settings, inter
     }
     let (id, patch, settings) = (model_id.to_owned(), patch.to_owned(), settings.clone());
     session(&As::Library, interrupt, move |s| {
-        // One transaction: two patches at once must not lose one.
+        // One transaction, so that concurrent patches do not lose one.
         s.query("START TRANSACTION", &[])?;
         let stored = stored_model(s, &id)?;
         let definer = parse_definer(&stored.definer)?;
@@ -723,7 +723,7 @@ pub fn set_model_options(model_id: &str, patch: &str, settings: &Settings, inter
     })
 }
 
-/// Registers where a secret is found.
+/// Registers the place of a secret.
 pub fn create_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_create_sm_secret_registration", 2, interrupt)?;
     secret::check_new_id(secret_id)?;
@@ -750,7 +750,7 @@ fn no_such_secret(id: &str) -> Error {
     )
 }
 
-/// Changes where a secret is found.
+/// Changes the place of a secret.
 pub fn alter_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_alter_sm_secret_registration", 2, interrupt)?;
     check_id("secret_id", secret_id)?;
@@ -770,7 +770,8 @@ pub fn alter_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> R
     })
 }
 
-/// Patches a secret's options. A binding that a registered model breaks is refused: its calls would fail from now on.
+/// Patches a secret's options. A URL prefix that a registered model violates is refused: its calls would fail from now
+/// on.
 pub fn set_secret_options(secret_id: &str, patch: &str, settings: &Settings, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_set_secret_options", 2, interrupt)?;
     check_id("secret_id", secret_id)?;
@@ -799,13 +800,13 @@ pub fn set_secret_options(secret_id: &str, patch: &str, settings: &Settings, int
     })
 }
 
-/// An error that names the first model which sends the secret elsewhere than below `prefix`.
+/// An error that names the first model which sends the secret to a URL outside `prefix`.
 fn check_users(s: &mut Session, secret_id: &str, prefix: &Url, settings: &Settings) -> Result<()> {
     let of_secret = " FROM mysql.cloudsql_ml_models m WHERE m.model_auth_id = ? ORDER BY m.model_id";
     for row in &s.query_pieces(&[SELECT_MODEL, of_secret], &[secret_id.into()])?.rows {
         let stored = read_model(row)?;
         let definer = parse_definer(&stored.definer);
-        // What does not work anyhow is not broken by this.
+        // A model that does not work anyway is not broken by this.
         let model = definer.and_then(|d| stored.registration.to_model(stored.options.as_deref(), d, ""));
         let Ok(model) = model else { continue };
         if !registration::url_is_certain(&model, settings) {
@@ -827,7 +828,7 @@ fn check_users(s: &mut Session, secret_id: &str, prefix: &Url, settings: &Settin
     Ok(())
 }
 
-/// Deletes a secret's registration, unless a model uses it; with it its key in the keyring.
+/// Deletes a secret's registration and its key in the keyring; an error if a model uses it.
 pub fn drop_secret(secret_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_drop_sm_secret_registration", 1, interrupt)?;
     check_id("secret_id", secret_id)?;

@@ -1,4 +1,4 @@
-//! Which columns are kept embedded, in a table of the library.
+//! Configurations of automatic embeddings, in a table of the library.
 
 use std::time::Instant;
 
@@ -21,17 +21,17 @@ pub struct Place {
     pub embedding: String,
 }
 
-/// When rows that lack a vector are found.
+/// When rows without a vector are embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// When somebody asks for it.
+    /// On request.
     Manual,
     /// By an event of the server's scheduler; a trigger marks changed rows.
     Transactional,
 }
 
 impl Mode {
-    /// As it is stored.
+    /// The stored spelling.
     pub fn as_str(self) -> &'static str {
         match self {
             Mode::Manual => "manual",
@@ -39,7 +39,7 @@ impl Mode {
         }
     }
 
-    /// Reads it, without regard to case.
+    /// Reads the spelling, case-insensitively.
     pub fn parse(text: &str) -> Result<Self> {
         match text.trim().to_ascii_lowercase().as_str() {
             "manual" => Ok(Mode::Manual),
@@ -52,53 +52,53 @@ impl Mode {
     }
 }
 
-/// What is kept of a column.
+/// The configuration of a column.
 #[derive(Debug, Clone)]
 pub struct EmbedConfig {
     /// The column.
     pub place: Place,
-    /// What its vectors are made of.
+    /// The column or expression to embed.
     pub content: String,
-    /// By which model.
+    /// The model's id.
     pub model_id: String,
-    /// Texts in a request; `None`: as many as the model takes.
+    /// Texts in a request; `None`: the model's limit.
     pub batch_size: Option<u64>,
-    /// When.
+    /// When rows are embedded.
     pub mode: Mode,
-    /// Who configured it: the account as which everything of it runs.
+    /// The account that configured it; all its parts run as this account.
     pub definer: Account,
-    /// The name of its trigger and event. Nobody can guess it before they are there, and so take it.
+    /// The random name of its trigger and event, so that no other account can take it first.
     pub object: String,
-    /// What `content` means: of the session that configured it.
+    /// Session variables that affect `content`, of the session that configured it.
     pub meaning: Meaning,
-    /// Why the last run by the event failed.
+    /// The error of the last run by the event; `None` after success.
     pub last_error: Option<String>,
 }
 
-/// A configured column and how far it is.
+/// A configured column and its progress.
 #[derive(Debug, Clone)]
 pub struct EmbedState {
-    /// What is configured.
+    /// The configuration.
     pub config: EmbedConfig,
-    /// The rows that lacked a vector when somebody last asked for them.
+    /// Rows without a vector at the last count.
     pub to_embed: Option<u64>,
     /// `running`, `finished`, `stopped` or `failed`; `None` before the first run.
     pub status: Option<String>,
-    /// Rows of the last run that are done.
+    /// Embedded rows of the last run.
     pub embedded: u64,
-    /// Rows of the last run that failed.
+    /// Failed rows of the last run.
     pub failed: u64,
-    /// Rows that failed in any run and have not been done since.
+    /// Rows that failed in any run and are not embedded since.
     pub failures: u64,
-    /// How long the last run took, or takes by now, in seconds.
+    /// Duration of the last or current run, seconds.
     pub seconds: Option<f64>,
-    /// Why it ended.
+    /// The error that ended it, if any.
     pub message: Option<String>,
 }
 
-/// The condition of [`of_config`]: what another account put in the place of a configuration is another one.
+/// The condition of [`of_config`]: includes the definer, because another account may have replaced the configuration.
 const OF_CONFIG: &str = "table_schema = ? AND table_name = ? AND embedding_column = ? AND definer = ?";
-/// The same for what jobs noted.
+/// The same for notes of jobs.
 const OF_NOTES: &str = "table_schema = ? AND table_name = ? AND embedding_column = ? AND account = ?";
 
 fn library<T: Send + 'static>(
@@ -126,7 +126,7 @@ fn read(row: &Row) -> Result<EmbedState> {
             mode: Mode::parse(&row.get::<String>(6)?)?,
             definer: {
                 let text: String = row.get(13)?;
-                // What is no account's name is nobody's.
+                // Skip a definer that is not an account name.
                 Account::parse(&text).unwrap_or(Account { user: text, host: String::new() })
             },
             object: row.get(14)?,
@@ -143,7 +143,7 @@ fn read(row: &Row) -> Result<EmbedState> {
     })
 }
 
-/// All configured columns, in the order of their names.
+/// All configured columns, ordered by name.
 pub fn all(interrupt: &dyn Interrupt) -> Result<Vec<EmbedState>> {
     library(interrupt, |s| {
         let rows = s.query(
@@ -163,18 +163,18 @@ pub fn all(interrupt: &dyn Interrupt) -> Result<Vec<EmbedState>> {
     })
 }
 
-/// Whether a server writes what others replicate.
+/// The server's role in replication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// It may be written to, and replicates from nowhere.
+    /// Writable, without a source.
     Yes,
-    /// It may be written to, but knows a server to replicate from, or is one of several that may be.
+    /// Writable, but with a replication channel, or one of several writable members.
     Perhaps,
-    /// It is read-only.
+    /// Read-only.
     No,
 }
 
-/// Whether this server is a source. One whose replication is only paused is none.
+/// Whether this server is a source. A replica with paused replication is not.
 pub fn is_source(interrupt: &dyn Interrupt) -> Result<Source> {
     library(interrupt, |s| {
         let number = |rows: &[Row]| rows.first().map_or(Ok(0), |row| row.get::<u64>(0));
@@ -227,7 +227,7 @@ fn number(value: Option<u64>) -> Param<'static> {
     value.map_or(Param::Null, Param::Number)
 }
 
-/// Notes how many rows lack a vector; `None` where nobody counted.
+/// Records the number of rows without a vector; `None`: not counted.
 pub fn set_rows_to_embed(config: &EmbedConfig, rows: Option<u64>, interrupt: &dyn Interrupt) -> Result<()> {
     let (place, definer) = (config.place.clone(), config.definer.to_string());
     library(interrupt, move |s| {
@@ -238,7 +238,7 @@ pub fn set_rows_to_embed(config: &EmbedConfig, rows: Option<u64>, interrupt: &dy
     })
 }
 
-/// Notes why a run by the event failed, or that it did not.
+/// Records the error of a run by the event; `None`: success.
 pub fn set_last_error(config: &EmbedConfig, error: Option<&str>, interrupt: &dyn Interrupt) -> Result<()> {
     let (place, definer, error) = (config.place.clone(), config.definer.to_string(), error.map(str::to_owned));
     library(interrupt, move |s| {
@@ -249,7 +249,7 @@ pub fn set_last_error(config: &EmbedConfig, error: Option<&str>, interrupt: &dyn
     })
 }
 
-/// Removes a configuration, and what is known of its last run.
+/// Removes a configuration and the notes of its last run.
 pub fn delete(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<()> {
     let (place, definer) = (config.place.clone(), config.definer.to_string());
     library(interrupt, move |s| {
@@ -270,7 +270,7 @@ fn delete_notes(s: &mut Session, place: &Place, account: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes what a run wrote of a configuration that somebody dropped meanwhile. Returns whether it is still there.
+/// Removes a run's notes if its configuration was dropped meanwhile. Returns whether the configuration still exists.
 pub fn tidy(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<bool> {
     let (place, definer) = (config.place.clone(), config.definer.to_string());
     library(interrupt, move |s| {
@@ -283,8 +283,7 @@ pub fn tidy(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<bool> {
     })
 }
 
-/// The keys of rows that failed and should rest: a minute after the first failure, and each time twice as long, up to
-/// an hour.
+/// Keys of failed rows that must rest: a minute after the first failure, then twice as long each time, up to an hour.
 pub fn resting(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<Vec<String>> {
     let (place, definer) = (config.place.clone(), config.definer.to_string());
     library(interrupt, move |s| {
@@ -297,7 +296,7 @@ pub fn resting(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<Vec<St
             ],
             &of_config(&place, &definer),
         )?;
-        // The server writes JSON in its own way.
+        // The server formats JSON in its own way.
         let shown = |key: String| serde_json::from_str::<serde_json::Value>(&key).map_or(key, |v| v.to_string());
         rows.rows.iter().map(|row| row.get(0).map(shown)).collect()
     })

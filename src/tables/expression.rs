@@ -1,21 +1,21 @@
-//! What can be told of an expression of a caller's by looking at its text.
+//! Scans the text of a caller's expression.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// An expression without its texts and comments.
+/// An expression without string literals and comments.
 #[derive(Debug, Default, PartialEq)]
 pub struct Code {
-    /// What is left; a text is `''`, a name in backquotes stays as it is.
+    /// The rest: literals become `''`, names in backquotes stay.
     pub code: String,
-    /// What stands in double quotes: texts, or with ANSI_QUOTES names.
+    /// Contents of double quotes: literals, or names with ANSI_QUOTES.
     pub in_double_quotes: Vec<String>,
-    /// Whether `||` stands outside of all parentheses.
+    /// Whether `||` occurs outside all parentheses.
     pub has_bars: bool,
 }
 
 impl Code {
-    /// Looks through an expression. `backslash`: whether it escapes what follows it in a text.
+    /// Scans an expression. `backslash`: whether backslashes escape in literals.
     pub fn of(expression: &str, backslash: bool) -> Self {
         let mut found = Code::default();
         let mut chars = expression.chars().peekable();
@@ -69,7 +69,7 @@ impl Code {
     }
 }
 
-/// `--` begins a comment where a blank or nothing follows.
+/// `--` begins a comment if a blank or nothing follows.
 fn is_line_comment(chars: &Peekable<Chars<'_>>) -> bool {
     let mut next = chars.clone();
     next.next() == Some('-') && next.next().is_none_or(|c| c.is_whitespace() || c.is_control())
@@ -80,7 +80,7 @@ fn line(found: &mut Code, chars: &mut Peekable<Chars<'_>>) {
     chars.by_ref().find(|c| *c == '\n');
 }
 
-/// What is up to the closing quote, which is taken too.
+/// The text up to the closing quote; consumes the quote.
 fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char, backslash: bool) -> String {
     let mut text = String::new();
     while let Some(c) = chars.next() {

@@ -1,4 +1,4 @@
-//! What is known of a table: its key, the column of the vectors, and how its rows are told apart.
+//! A table's layout: key, vector column, digest column, and the expression to embed.
 
 use super::expression::Code;
 use crate::server::meaning::Meaning;
@@ -21,28 +21,28 @@ pub struct Layout {
     pub embedding: String,
     /// The widest vector that fits, in dimensions.
     pub width: usize,
-    /// Where the digest of the embedded text is kept.
+    /// The column with the digest of the embedded text.
     pub hash: Option<HashColumn>,
     /// The text to embed, as SQL.
     pub content: String,
-    /// The columns that the text is made of.
+    /// The columns used in the text.
     pub sources: Vec<SourceColumn>,
     /// Whether the column of the vectors can be NULL.
     pub nullable: bool,
-    /// Columns that the server sets to the time of each UPDATE, unless it says otherwise: a vector is no change of the row.
+    /// ON UPDATE CURRENT_TIMESTAMP columns, which writes of vectors must leave unchanged.
     pub touched: Vec<String>,
-    /// What the expression means.
+    /// Session variables that affect the expression.
     pub meaning: Meaning,
-    /// Whether it is the same for all rows.
+    /// Whether the expression is the same for all rows.
     pub constant: bool,
 }
 
-/// A column that the text is made of, itself no generated one.
+/// A column used in the text; not a generated one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceColumn {
     /// Its name.
     pub name: String,
-    /// Whether its values are text, which compare equal although they differ, as in case.
+    /// Whether its values are text: different texts may compare equal, as by case.
     pub text: bool,
 }
 
@@ -51,11 +51,11 @@ pub struct SourceColumn {
 pub struct KeyColumn {
     /// Its name.
     pub name: String,
-    /// How its values are written.
+    /// The literal form of its values.
     pub kind: KeyKind,
 }
 
-/// How a value becomes a literal that compares with its column as the value itself does.
+/// The literal form of a value that compares with its column like the value itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum KeyKind {
     /// Digits.
@@ -71,7 +71,7 @@ pub enum KeyKind {
     },
     /// Bytes.
     Binary,
-    /// A date or time, by the type that it is cast to.
+    /// A date or time, with the type of its cast.
     Temporal(&'static str),
 }
 
@@ -80,7 +80,7 @@ pub enum KeyKind {
 pub struct HashColumn {
     /// Its name.
     pub name: String,
-    /// Whether it holds 32 bytes and not 64 hexadecimal digits.
+    /// Whether it holds 32 bytes; otherwise 64 hexadecimal digits.
     pub binary: bool,
 }
 
@@ -92,7 +92,7 @@ struct Column {
     charset: Option<String>,
     collation: Option<String>,
     nullable: bool,
-    /// What it is computed from; empty for a column that is not.
+    /// Its generation expression; empty for other columns.
     generation: String,
     column_type: String,
     /// Whether it is ON UPDATE CURRENT_TIMESTAMP.
@@ -173,7 +173,7 @@ impl Layout {
         format!("{}.{}", quoted(&self.schema), quoted(&self.table))
     }
 
-    /// Looks a table up with the rights of the session, and tries the expression, for which the session gets its `meaning`.
+    /// Looks up a table with the session's rights and tries the expression, after setting `meaning` in the session.
     /// `content` is a column or an expression, `filter` a condition.
     pub fn look_up(
         s: &mut Session,
@@ -195,7 +195,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// What the server knows of a table, with the rights of the session. Neither the table nor the expression is touched.
+    /// Reads the server's metadata of a table with the session's rights. Touches neither the table nor the expression.
     pub fn describe(
         s: &mut Session,
         table: &str,
@@ -222,7 +222,7 @@ impl Layout {
                 ),
             ));
         };
-        // As the server writes the names, where it does not tell upper from lower case.
+        // Names as the server spells them, if it ignores case.
         (schema, table) = (row.get(8)?, row.get(9)?);
         let columns: Vec<Column> = rows.iter().map(read_column).collect::<Result<_>>()?;
         let kind = s.query(
@@ -262,14 +262,14 @@ impl Layout {
             Some(column) => quoted(&column.name),
             None => {
                 constant = understand(content, &columns, &mut meaning)?;
-                // On lines of its own, so that a comment in it ends.
+                // On its own line, so that a trailing comment ends.
                 format!("(\n{content}\n)")
             }
         };
         if let Some(filter) = filter {
             understand_condition(filter, &columns, &mut meaning)?;
         }
-        // In a zone where an hour comes twice, two of them can read alike.
+        // In a zone with daylight saving time, two times can have the same text.
         if columns.iter().any(|c| c.data_type == "timestamp" && key.iter().any(|k| k.name == c.name)) {
             meaning.forget_time_zone();
         }
@@ -293,7 +293,7 @@ impl Layout {
         })
     }
 
-    /// Whatever is wrong with the expression is told before anything is sent.
+    /// Tries the expression, so that its errors appear before anything is sent.
     fn probe(&self, s: &mut Session) -> Result<()> {
         let probe = format!("SELECT CAST({} AS CHAR CHARACTER SET utf8mb4) FROM {} LIMIT 0", self.content, self.name());
         s.run(probe.as_bytes()).map(|_| ()).map_err(|e| match e.kind() {
@@ -304,8 +304,8 @@ impl Layout {
         })
     }
 
-    /// The server's refusal where the session may not write vectors; no row is touched. Columns that cannot keep their
-    /// value, because the account may not set them, are told.
+    /// The server's error if the session may not write vectors; no row is touched. Returns a note about columns that
+    /// will change because the account may not set them.
     pub fn must_be_writable(&mut self, s: &mut Session) -> Result<Option<String>> {
         let hash = self.hash.as_ref().map(|hash| hash.name.as_str());
         let written: Vec<&str> = std::iter::once(self.embedding.as_str()).chain(hash).collect();
@@ -323,12 +323,12 @@ impl Layout {
         Ok(Some(format!("{names} is set to the time of the write, because you may not update it")))
     }
 
-    /// Changes of the text that no trigger of the table's notices.
+    /// A note about changes of the text that no trigger on the table sees.
     pub fn unnoticed(&self, s: &mut Session) -> Result<Vec<String>> {
         let mut notes = Vec::new();
         let words = words_of(&self.content);
         let has = |word: &str| words.iter().any(|w| w.eq_ignore_ascii_case(word));
-        // A digest tells whoever goes over the rows.
+        // A digest detects such changes in a run over all rows.
         let noticed = if self.hash.is_some() { "noticed by ai.refresh_embeddings only" } else { "not noticed" };
         if has("SELECT") || has("TABLE") {
             notes.push(format!("content_column reads other rows, whose changes are {noticed}"));
@@ -359,9 +359,9 @@ impl Layout {
                 by_cascade.push(name);
             }
         }
-        // With a digest the event sees them: the table was changed.
+        // With a digest the event finds them: the table has changed.
         if !by_cascade.is_empty() && self.hash.is_none() {
-            // A variable that a server may not have.
+            // Some servers lack this variable.
             let fired = s.query("SHOW GLOBAL VARIABLES LIKE 'enable\\_cascade\\_triggers'", &[])?;
             if fired.rows.first().map_or(Ok(String::new()), |row| row.get::<String>(1))? != "ON" {
                 notes.push(format!(
@@ -374,10 +374,10 @@ impl Layout {
     }
 }
 
-/// What would make other sessions understand an expression otherwise than its author, or is no text of a row, is an error.
+/// Refuses expressions that other sessions would evaluate differently, or that do not depend on the row.
 ///
-/// A stored routine does not know the mode of its caller. So where an expression makes sense in one mode only, that is the
-/// one that is meant: without a column it would be the same for all rows, and `a || b` as OR would be 0 or 1.
+/// A stored routine does not know the sql_mode of its caller. If an expression makes sense in one mode only, that mode
+/// is set: `a || b` as OR would be 0 or 1, and without a column all rows would be equal.
 ///
 /// Returns whether the expression is the same for all rows, unless the server finds it wrong.
 fn understand(content: &str, columns: &[Column], meaning: &mut Meaning) -> Result<bool> {
@@ -391,7 +391,7 @@ fn understand(content: &str, columns: &[Column], meaning: &mut Meaning) -> Resul
     Ok(!names_some && !code.code.contains('('))
 }
 
-/// The same for a condition, in which `a || b` is one as it stands.
+/// The same for a condition, where `a || b` may be OR.
 fn understand_condition(filter: &str, columns: &[Column], meaning: &mut Meaning) -> Result<()> {
     const WHAT: &str = "option where";
     let code = Code::of(filter, !meaning.has_mode("NO_BACKSLASH_ESCAPES"));
@@ -399,7 +399,7 @@ fn understand_condition(filter: &str, columns: &[Column], meaning: &mut Meaning)
     understand_quotes(WHAT, &code, columns, meaning).map(|_| ())
 }
 
-/// Whether what stands in double quotes are names or texts. Returns whether a column is named.
+/// Decides whether double quotes contain names or literals. Returns whether a column is named.
 fn understand_quotes(what: &str, code: &Code, columns: &[Column], meaning: &mut Meaning) -> Result<bool> {
     let has_names = columns.iter().any(|c| mentions(&code.code, &c.name));
     let Some(name) =
@@ -420,7 +420,7 @@ fn understand_quotes(what: &str, code: &Code, columns: &[Column], meaning: &mut 
     Ok(true)
 }
 
-/// A user variable is known to its own session only.
+/// Refuses user variables: they exist in their own session only.
 fn refuse_user_variables(what: &str, code: &Code) -> Result<()> {
     if !code.names_user_variable() {
         return Ok(());
@@ -430,8 +430,8 @@ fn refuse_user_variables(what: &str, code: &Code) -> Result<()> {
     )))
 }
 
-/// The columns that an expression names, those behind generated ones too. One that only seems to be named, as in a text,
-/// is among them.
+/// The columns that an expression names, including those behind generated columns. May include a name that occurs only
+/// in a literal.
 fn sources_of(expression: &str, columns: &[Column]) -> Vec<SourceColumn> {
     let mut named = vec![false; columns.len()];
     let mut expressions = vec![expression];
@@ -448,9 +448,9 @@ fn sources_of(expression: &str, columns: &[Column]) -> Vec<SourceColumn> {
     sources.map(|(column, _)| SourceColumn { name: column.name.clone(), text: text(column) }).collect()
 }
 
-/// Whether the name stands in the expression, and not only as a part of a longer one.
+/// Whether the name occurs in the expression as a whole word.
 fn mentions(expression: &str, name: &str) -> bool {
-    // A backquote of a name is doubled where it stands in SQL.
+    // A backquote in a name is doubled in SQL.
     let (expression, name) = (expression.to_lowercase(), name.to_lowercase().replace('`', "``"));
     let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     expression.match_indices(&name).any(|(at, found)| {
@@ -460,14 +460,14 @@ fn mentions(expression: &str, name: &str) -> bool {
     })
 }
 
-/// Whether an argument names the column: as it is, or in backquotes.
+/// Whether an argument names the column, bare or in backquotes.
 pub fn is_named(column: &str, argument: &str) -> bool {
     let argument = argument.trim();
     let unquoted = argument.strip_prefix('`').and_then(|a| a.strip_suffix('`')).map(|a| a.replace("``", "`"));
     column.eq_ignore_ascii_case(unquoted.as_deref().unwrap_or(argument))
 }
 
-/// The words of an expression outside of its texts and comments; names in backquotes are words too.
+/// The words of an expression outside literals and comments; names in backquotes count as words.
 fn words_of(expression: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut chars = expression.chars().peekable();
@@ -498,7 +498,7 @@ fn words_of(expression: &str) -> Vec<String> {
     words
 }
 
-/// How many dimensions a column takes.
+/// The widest vector of a column, in dimensions.
 fn vector_width(column: &Column, schema: &str, table: &str) -> Result<usize> {
     let bytes = match column.data_type.as_str() {
         "vector" => {
@@ -559,7 +559,7 @@ fn key_of(s: &mut Session, schema: &str, table: &str, columns: &[Column]) -> Res
         let found = column.and_then(|name| columns.iter().find(|c| c.name == name)).filter(|c| !c.nullable);
         match (found.and_then(key_column), part, parts.as_mut()) {
             (Some(column), None, Some(parts)) => parts.push(column),
-            // A key over expressions, prefixes or NULLs does not tell rows apart, or not by its columns.
+            // A key over expressions, prefixes or NULLs does not identify rows by its columns.
             _ => *parts = None,
         }
     }

@@ -1,8 +1,8 @@
-//! How rows whose text changes are marked, and how that is noticed: a trigger takes their vector away, and an event of
-//! the server's scheduler calls the library.
+//! Trigger and event of automatic embeddings: the trigger sets the vector of a changed row to NULL, the event calls the
+//! library.
 //!
-//! Both are in the table's own schema and go with it. The trigger holds plain SQL, so that the table can be written to
-//! whatever becomes of the library, and does nothing once a column that it names is gone.
+//! Both belong to the table's schema. The trigger is plain SQL, so writes work without the library. It does nothing
+//! once a column that it names is gone.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -11,20 +11,20 @@ use super::layout::{quoted, Layout};
 use crate::tables::configs::Place;
 use mysql_ml_base::error::{Error, Result};
 
-/// How often the event looks for rows, unless somebody changed that.
+/// The default interval of the event.
 pub const EVERY: &str = "10 SECOND";
 
-/// How the names of triggers and events begin.
+/// Prefix of the names of triggers and events.
 pub const PREFIX: &str = "ml_embeddings_";
 
-/// A name for a column's trigger and event that nobody can guess: one that could be computed might be taken by another
-/// account, on a table of its own, before it is needed.
+/// A random name for a column's trigger and event. Another account could take a predictable one first, on a table of
+/// its own.
 pub fn new_name() -> String {
     // Keys of the hash are the operating system's random numbers.
     format!("{PREFIX}{:016x}", RandomState::new().hash_one(std::time::SystemTime::now()))
 }
 
-/// A name that no column has: a statement about it ends after the server has looked at the caller's rights.
+/// A name that no column has: a statement about it fails after the server's check of rights.
 pub fn no_column() -> String {
     format!("mysql_ml_none_{:016x}", RandomState::new().hash_one(std::time::SystemTime::now()))
 }
@@ -34,7 +34,7 @@ pub fn qualified(schema: &str, object: &str) -> String {
     format!("{}.{}", quoted(schema), quoted(object))
 }
 
-/// The trigger's body: a row whose text is made of other values than before, and whose vector was not replaced, loses it.
+/// The trigger's body: sets the vector to NULL if a column of the text changes and the vector does not.
 pub fn trigger_body(layout: &Layout) -> Result<String> {
     if !layout.nullable {
         return Err(Error::invalid(format!(
@@ -68,7 +68,7 @@ pub fn trigger_body(layout: &Layout) -> Result<String> {
     ))
 }
 
-/// The statement that makes the trigger.
+/// The CREATE TRIGGER statement.
 pub fn create_trigger(layout: &Layout, object: &str) -> Result<String> {
     Ok(format!(
         "CREATE TRIGGER {} BEFORE UPDATE ON {} FOR EACH ROW {}",
@@ -78,7 +78,7 @@ pub fn create_trigger(layout: &Layout, object: &str) -> Result<String> {
     ))
 }
 
-/// What the event does. Once the library is uninstalled it does nothing.
+/// The event's body. It does nothing once the library is uninstalled.
 pub fn event_body(place: &Place) -> String {
     // Named arguments: the server takes them for loadable functions only. Otherwise somebody's stored function of this
     // name in the schema would run as the event's definer once the library is uninstalled. Prepared, because without the
@@ -94,7 +94,7 @@ pub fn event_body(place: &Place) -> String {
     )
 }
 
-/// The statement that makes the event.
+/// The CREATE EVENT statement.
 pub fn create_event(place: &Place, object: &str, every: &str) -> String {
     format!(
         "CREATE EVENT {} ON SCHEDULE EVERY {every} ON COMPLETION PRESERVE \
@@ -104,15 +104,15 @@ pub fn create_event(place: &Place, object: &str, every: &str) -> String {
     )
 }
 
-/// A body without what the server shows otherwise than it was written: it takes one level of escapes out of literals.
-/// Only bodies of the same definer are compared, who could say what else they do in plainer ways.
+/// A body in comparable form: the server removes one level of escapes from literals when it displays a body. Only
+/// bodies of the same definer are compared.
 fn bare(body: &str) -> String {
     body.trim().chars().filter(|c| !matches!(c, '\'' | '`' | '\\')).collect()
 }
 
-/// Whether the server shows this of a trigger or event that was made with the body `made`.
+/// Whether `shown` is the server's display of a trigger or event created with the body `made`.
 pub fn is_body(shown: &str, made: &str) -> bool {
-    // A name with a backquote is shown garbled (a`b as aa`bb): then what stands around the names has to do.
+    // The server garbles a name with a backquote (a`b as aa`bb): then only the text around names is compared.
     if made.contains("``") {
         let begin = made.split('`').next().unwrap_or_default();
         let end = made.rsplit('`').next().unwrap_or_default();
@@ -121,15 +121,15 @@ pub fn is_body(shown: &str, made: &str) -> bool {
     bare(shown) == bare(made)
 }
 
-/// Whether a trigger is one that [`trigger_body`] may have made, of whatever columns.
+/// Whether a trigger may come from [`trigger_body`], for any columns.
 pub fn looks_like_ours(shown: &str, embedding: &str) -> bool {
     let (shown, v) = (bare(shown), bare(embedding));
     let begin = format!("BEGIN DECLARE EXIT HANDLER FOR 1054 BEGIN END; IF NEW.{v} <=> OLD.{v} AND NOT (");
     shown.starts_with(&begin) && shown.ends_with(&format!(") THEN SET NEW.{v} = NULL; END IF; END"))
 }
 
-/// Whether an event is one that [`event_body`] made for a column of this name in a table of this name, of whatever
-/// schema: a schema that was restored under another name has the events of the first.
+/// Whether an event comes from [`event_body`] for this column and table name, in any schema: a schema restored under
+/// another name keeps the old events.
 pub fn calls_for(shown: &str, place: &Place) -> bool {
     let shown = bare(shown);
     let made = |schema: &str| bare(&event_body(&Place { schema: schema.to_owned(), ..place.clone() }));
@@ -138,7 +138,7 @@ pub fn calls_for(shown: &str, place: &Place) -> bool {
     shown.starts_with(begin.get(..point).unwrap_or_default()) && shown.ends_with(end.get(point..).unwrap_or_default())
 }
 
-/// A name as a literal that people can read. For the fixed `sql_mode` of the library's sessions.
+/// A name as a readable literal, for the fixed `sql_mode` of the library's sessions.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }

@@ -1,5 +1,4 @@
-//! Users' tables: how they are laid out, the SQL that reads rows to embed and writes their vectors, and what marks rows
-//! whose text changed.
+//! SQL on users' tables: layout, reading rows, writing vectors, trigger and event; and the notes of jobs.
 
 pub mod configs;
 pub mod expression;

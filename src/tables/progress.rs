@@ -1,5 +1,5 @@
-//! What bulk embedding leaves for people to look at: progress and failed rows, in tables of the library. They belong to
-//! the account whose job it was, so that nobody's job touches what another's noted.
+//! Progress and failed rows of jobs, in tables of the library. Notes belong to the job's account, so jobs of other
+//! accounts cannot change them.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::server::sql::{with_session, As, Purpose, SQL_TIMEOUT};
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 
-/// How far a table is.
+/// Progress of a table.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
     /// `running`, `finished`, `stopped` or `failed`.
@@ -18,9 +18,9 @@ pub struct Progress {
     pub embedded: u64,
     /// Rows that failed.
     pub failed: u64,
-    /// Rows that changed or went away while they were embedded.
+    /// Rows that changed or were deleted while they were embedded.
     pub skipped: u64,
-    /// Why it ended, if not because it was done.
+    /// The error that ended it, if any.
     pub message: Option<String>,
 }
 
@@ -29,11 +29,11 @@ pub struct Progress {
 pub struct FailedRow {
     /// Its key, as JSON.
     pub key: String,
-    /// Why.
+    /// The error's text.
     pub error: String,
 }
 
-/// Whose notes of which column.
+/// The owner of notes: a column and an account.
 #[derive(Debug, Clone)]
 pub struct Notes {
     /// The column.
@@ -58,7 +58,7 @@ fn library<T: Send + 'static>(
     with_session(&As::Library, Purpose::Own, interrupt, Instant::now() + SQL_TIMEOUT, work)
 }
 
-/// Writes how far a table is; a `start` begins anew.
+/// Writes progress; `start` replaces the notes of an earlier job.
 pub fn write_progress(
     notes: &Notes,
     model_id: &str,
@@ -91,16 +91,16 @@ pub fn write_progress(
 /// The most jobs that [`running`] reads.
 const MOST_RUNNING: &str = " LIMIT 1000";
 
-/// A job that is noted as running.
+/// A job recorded as running.
 #[derive(Debug, Clone)]
 pub struct Running {
-    /// Which.
+    /// Its column and account.
     pub notes: Notes,
-    /// When that was noted, as the server shows it.
+    /// Time of the note, as the server formats it.
     noted_at: String,
 }
 
-/// The jobs that are noted as running.
+/// The jobs recorded as running.
 pub fn running(interrupt: &dyn Interrupt) -> Result<Vec<Running>> {
     library(interrupt, |s| {
         let jobs = [
@@ -116,7 +116,7 @@ pub fn running(interrupt: &dyn Interrupt) -> Result<Vec<Running>> {
     })
 }
 
-/// Notes that jobs are gone, unless they or others on the same columns have noted something since they were read.
+/// Marks jobs as ended, unless a note of the same column was updated since it was read.
 pub fn end_gone(gone: Vec<Running>, interrupt: &dyn Interrupt) -> Result<()> {
     library(interrupt, move |s| {
         for job in &gone {
@@ -159,7 +159,7 @@ pub fn write_failures(notes: &Notes, rows: Vec<FailedRow>, interrupt: &dyn Inter
     })
 }
 
-/// The keys of rows that failed before, as they are shown.
+/// Keys (JSON) of rows that failed before.
 pub fn failed_keys(notes: &Notes, interrupt: &dyn Interrupt) -> Result<Vec<String>> {
     let notes = notes.clone();
     library(interrupt, move |s| {
@@ -171,7 +171,7 @@ pub fn failed_keys(notes: &Notes, interrupt: &dyn Interrupt) -> Result<Vec<Strin
     })
 }
 
-/// Forgets rows that failed before and have their vector now. Returns how many are left.
+/// Removes notes of failed rows that now have a vector. Returns the number left.
 pub fn clear_failures(notes: &Notes, keys: Vec<String>, interrupt: &dyn Interrupt) -> Result<u64> {
     let notes = notes.clone();
     library(interrupt, move |s| {
@@ -190,8 +190,8 @@ pub fn clear_failures(notes: &Notes, keys: Vec<String>, interrupt: &dyn Interrup
     })
 }
 
-/// Forgets rows that failed before the last job began: where it has gone over all rows, they are there no more, or have
-/// their vector from elsewhere.
+/// Removes notes of rows that failed before the last job began. After a complete run such rows are deleted or embedded
+/// otherwise.
 pub fn forget_older_failures(notes: &Notes, interrupt: &dyn Interrupt) -> Result<()> {
     let notes = notes.clone();
     library(interrupt, move |s| {

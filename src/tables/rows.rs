@@ -1,5 +1,5 @@
-//! Reads rows of users' tables and writes their vectors, so that one row that cannot be does not cost the others: what
-//! fails is done again in halves, down to the row.
+//! Reads rows and writes vectors so that one bad row does not fail the others: a failing statement is repeated in
+//! halves, down to single rows.
 
 use std::sync::Arc;
 
@@ -13,24 +13,24 @@ use crate::server::session::Session;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::memory::Reservation;
 
-/// How often a write is tried that the server ended to let another go on.
+/// The most tries of a write after deadlocks.
 const WRITE_TRIES: u32 = 5;
 
-/// Rows that are looked at one by one where a page cannot be read, at most.
+/// The most rows read one by one after a failed page.
 const CAREFUL_PAGE: usize = 256;
 
-/// Rows that were read.
+/// A page of rows.
 #[derive(Default)]
 pub struct Page {
-    /// Those that are to be embedded.
+    /// Rows to embed.
     pub rows: Vec<Found>,
-    /// Those whose text cannot be read, and why.
+    /// Rows whose text cannot be read, with errors.
     pub bad: Vec<(Found, Error)>,
-    /// The key up to which it goes.
+    /// The last key.
     pub last: Option<Key>,
-    /// Whether there may be more.
+    /// Whether more rows may follow.
     pub more: bool,
-    /// Whether GROUP_CONCAT cut a text of theirs.
+    /// Whether GROUP_CONCAT truncated a text.
     pub cut: bool,
 }
 
@@ -40,26 +40,26 @@ pub struct Vector {
     pub found: Found,
     /// Its vector.
     pub bytes: Arc<[u8]>,
-    /// The memory of the vector.
+    /// The reservation of the vector's memory.
     pub share: Reservation,
 }
 
-/// What came of a group of rows.
+/// The result of writing a group of rows.
 #[derive(Default)]
 pub struct Written {
-    /// How many have their vector.
+    /// Number of rows with their vector.
     pub affected: u64,
-    /// The rows that were written, or had changed.
+    /// The rows that were written or had changed.
     pub done: Vec<Found>,
-    /// Those that cannot be written, and why.
+    /// Rows that cannot be written, with errors.
     pub failed: Vec<(Found, Error)>,
-    /// Those that another session has locked.
+    /// Rows locked by another session.
     pub locked: Vec<Vector>,
-    /// Set where it is the whole table that is locked.
+    /// The error if the whole table is locked.
     pub table_locked: Option<Error>,
 }
 
-/// Whether an error of the server may be that of a row.
+/// Whether an error of the server may concern a single row.
 fn may_be_a_rows(error: &Error) -> bool {
     let stopped = matches!(
         error.kind(),
@@ -68,7 +68,7 @@ fn may_be_a_rows(error: &Error) -> bool {
     matches!(error.kind(), Kind::Server(_)) && !stopped && !is_locked(error)
 }
 
-/// The error of a job's statement with what the job is about. The server's number stays.
+/// Adds the job's context to an error; keeps the server's number.
 #[must_use]
 pub fn in_context(error: Error, context: &str) -> Error {
     match error.kind() {
@@ -84,7 +84,7 @@ pub fn in_context(error: Error, context: &str) -> Error {
     }
 }
 
-/// Finds what would make every row fail, before anything is sent: both statements are run for no row.
+/// Runs both statements for no row, to find errors of all rows before anything is sent.
 pub fn prepare(s: &mut Session, layout: &Layout, filter: Option<&str>) -> Result<()> {
     let read = statements::select(layout, filter, Between::default(), 0);
     s.run(read.as_bytes()).map_err(|e| match e.kind() {
@@ -121,7 +121,7 @@ pub fn read_page(
             Ok(Page { rows, bad, last, more, cut })
         }
         Err(error) if may_be_a_rows(&error) => {
-            // Where it fails for no row too, it is not a row's fault.
+            // If it also fails for no row, no row is at fault.
             s.run(statements::select(layout, filter, between, 0).as_bytes())?;
             read_carefully(s, layout, filter, after, limit.min(CAREFUL_PAGE))
         }
@@ -129,7 +129,7 @@ pub fn read_page(
     }
 }
 
-/// Whether GROUP_CONCAT cut a text in the statement before, of which the server only warns.
+/// Whether GROUP_CONCAT truncated a text in the last statement, which is only a warning.
 fn was_cut(s: &mut Session, layout: &Layout) -> Result<bool> {
     if !layout.content.to_ascii_lowercase().contains("group_concat") {
         return Ok(false);
@@ -144,7 +144,7 @@ fn not_readable() -> Error {
     )
 }
 
-/// Reads rows between keys that are known, in halves where that fails.
+/// Reads rows between known keys; in halves after a failure.
 fn read_carefully(
     s: &mut Session,
     layout: &Layout,
@@ -182,7 +182,7 @@ fn read_carefully(
     Ok(page)
 }
 
-/// Writes vectors to rows that still have the text they were made of.
+/// Writes vectors to rows whose text is unchanged.
 pub fn write_group(s: &mut Session, layout: &Layout, group: Vec<Vector>) -> Result<Written> {
     let mut written = Written::default();
     let mut parts = vec![group];
@@ -212,7 +212,7 @@ pub fn write_group(s: &mut Session, layout: &Layout, group: Vec<Vector>) -> Resu
         if !locked && !may_be_a_rows(&error) {
             return Err(error);
         }
-        // Where it fails for no row too, it is not a row's fault.
+        // If it also fails for no row, no row is at fault.
         match s.run(&statements::update_nothing(layout)) {
             Err(e) if is_locked(&e) => {
                 written.locked.append(&mut part);

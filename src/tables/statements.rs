@@ -9,17 +9,17 @@ use crate::server::session::{ResultSet, Row};
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::memory::Reservation;
 
-/// The values of a row's key, each as the literal that stands for it.
+/// A row's key, each value as a SQL literal.
 pub type Key = Vec<String>;
 
-/// A row to be embedded.
+/// A row to embed.
 #[derive(Debug)]
 pub struct Found {
     /// Its key.
     pub key: Key,
     /// Its text.
     pub content: Arc<str>,
-    /// The memory of both.
+    /// The reservation of their memory.
     pub share: Reservation,
 }
 
@@ -29,7 +29,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
 }
 
-/// Rows that lack a vector, or whose vector is that of another text.
+/// The condition of rows without a vector, or with the vector of an older text.
 fn stale(layout: &Layout) -> String {
     let embedding = quoted(&layout.embedding);
     match &layout.hash {
@@ -50,7 +50,7 @@ fn content_of(layout: &Layout) -> String {
     format!("CAST({} AS CHAR CHARACTER SET utf8mb4)", layout.content)
 }
 
-/// The digest of the text that the row has now, as its column keeps it.
+/// The digest of the row's current text, in the form of its column.
 fn digest_of(layout: &Layout) -> String {
     let hex = format!("SHA2({}, 256)", content_of(layout));
     if layout.hash.as_ref().is_some_and(|h| h.binary) {
@@ -60,22 +60,22 @@ fn digest_of(layout: &Layout) -> String {
     }
 }
 
-/// Between which keys rows are read.
+/// A range of keys.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Between<'k> {
-    /// After this one.
+    /// Exclusive start.
     pub after: Option<&'k Key>,
-    /// Up to this one, itself included.
+    /// Inclusive end.
     pub until: Option<&'k Key>,
 }
 
-/// The key columns, as what they are read as: results come as text, in which a number's order is kept.
+/// The key columns as they are selected.
 fn key_values(layout: &Layout) -> String {
     let keys: Vec<String> = layout
         .key
         .iter()
         .map(|k| match k.kind {
-            // As a number, which is what its order goes by; all of them as text, because results come as they are.
+            // As a number, by which it is ordered; all as text, because results are text.
             KeyKind::Number => format!("CAST({} + 0 AS CHAR)", quoted(&k.name)),
             KeyKind::Double => format!("CAST(CAST({} AS DOUBLE) AS CHAR)", quoted(&k.name)),
             KeyKind::Text { .. } => format!("CONVERT({} USING utf8mb4)", quoted(&k.name)),
@@ -91,8 +91,7 @@ fn order(layout: &Layout) -> String {
     order.join(", ")
 }
 
-/// The keys after `after` in their order, of rows that may need a vector, at most `limit`. Nothing of the content is
-/// evaluated.
+/// At most `limit` keys after `after`, in order, of rows that may need a vector. Does not evaluate the content.
 pub fn select_keys(layout: &Layout, after: Option<&Key>, limit: usize) -> String {
     let mut conditions = Vec::new();
     if layout.hash.is_none() {
@@ -126,7 +125,7 @@ fn read_key(layout: &Layout, row: &mut Row) -> Result<Key> {
     columns.map(value).collect()
 }
 
-/// The rows between two keys, in their order, that need a vector, at most `limit`: key columns, then the text.
+/// At most `limit` rows of a key range, in order, that need a vector: key columns, then the text.
 pub fn select(layout: &Layout, filter: Option<&str>, between: Between<'_>, limit: usize) -> String {
     let mut conditions = vec![stale(layout), format!("{} IS NOT NULL", layout.content)];
     if let Some(filter) = filter {
@@ -145,7 +144,7 @@ pub fn select(layout: &Layout, filter: Option<&str>, between: Between<'_>, limit
     )
 }
 
-/// `(a, b) > (x, y)` in a form that the server finds a range for.
+/// `(a, b) > (x, y)` in a form for which the server uses a range scan.
 fn beyond(layout: &Layout, after: &Key) -> String {
     let mut condition = String::new();
     for (column, value) in layout.key.iter().zip(after).rev() {
@@ -159,14 +158,14 @@ fn beyond(layout: &Layout, after: &Key) -> String {
     condition
 }
 
-/// Reads rows of [`select`]: those with a text, those whose text is none, and the last one's key.
+/// Reads rows of [`select`]: rows with a text, rows whose bytes are not text, and the last key.
 #[allow(clippy::type_complexity)]
 pub fn read(layout: &Layout, result: ResultSet) -> Result<(Vec<Found>, Vec<Found>, Option<Key>)> {
     let mut share = result.share;
     let (mut good, mut bad, mut last) = (Vec::new(), Vec::new(), None);
     for mut row in result.rows {
         let key = read_key(layout, &mut row)?;
-        // The server gives NULL for bytes that are no text.
+        // The server returns NULL for bytes that are not text.
         let content = row.take_bytes(layout.key.len())?.and_then(|bytes| String::from_utf8(bytes).ok());
         let bytes = content.as_ref().map_or(0, String::len) + key.iter().map(String::len).sum::<usize>();
         let own = share.split(bytes);
@@ -192,7 +191,7 @@ fn literal(kind: &KeyKind, value: Vec<u8>) -> Result<String> {
     })
 }
 
-/// A row's key as people read it, for the table of failures: a JSON object of literals.
+/// A row's key for the table of failures: a JSON object of literals.
 pub fn shown(layout: &Layout, found: &Found) -> String {
     let values = layout.key.iter().zip(&found.key).map(|(column, literal)| {
         let text = match literal.split_once(" x'").and_then(|(_, hex)| hex.strip_suffix('\'')) {
@@ -210,7 +209,7 @@ fn unhex(text: &str) -> Vec<u8> {
     text.as_bytes().as_chunks::<2>().0.iter().map(|[high, low]| digit(*high) << 4 | digit(*low)).collect()
 }
 
-/// The statement of [`update`] for no row: what is wrong with it whatever the rows are is told by it.
+/// The statement of [`update`] for no row, to find errors that concern all rows.
 pub fn update_nothing(layout: &Layout) -> Vec<u8> {
     let key = layout.key.iter().map(|_| "NULL".to_owned()).collect();
     let nothing = Found { key, content: Arc::from(""), share: Reservation::default() };
@@ -219,22 +218,22 @@ pub fn update_nothing(layout: &Layout) -> Vec<u8> {
     statement
 }
 
-/// The statement that writes vectors to rows which still have the text they were made of. One whose text was edited, or
-/// that somebody else filled meanwhile, is not touched.
+/// The UPDATE that writes vectors to rows whose text is unchanged. Rows edited or filled by others meanwhile are left
+/// alone.
 pub fn update(layout: &Layout, rows: &[(&Found, &[u8])]) -> Vec<u8> {
     let rows: Vec<(&Found, Option<&[u8]>)> = rows.iter().map(|(found, vector)| (*found, Some(*vector))).collect();
     write(layout, &rows, "mysql_ml_new.mysql_ml_vector", "mysql_ml_new.mysql_ml_digest", &stale(layout))
 }
 
-/// The statement that takes from rows the vector of another text than the one for which there is none. `None` where that
-/// cannot be told, or the column must have one.
+/// The UPDATE that removes vectors of an older text from rows whose new text failed. `None` without a digest, or if the
+/// column is NOT NULL.
 pub fn clear(layout: &Layout, rows: &[&Found]) -> Option<Vec<u8>> {
     let other = of_another_text(layout)?;
     let rows: Vec<(&Found, Option<&[u8]>)> = rows.iter().map(|found| (*found, None)).collect();
     Some(write(layout, &rows, "NULL", "NULL", &other))
 }
 
-/// The statement that takes from at most so many rows without a text the vector of the one that they had.
+/// The UPDATE that removes vectors from at most `limit` rows without a text.
 pub fn clear_without_text(layout: &Layout, filter: Option<&str>, limit: usize) -> Option<String> {
     let hash = layout.hash.as_ref().filter(|_| layout.nullable)?;
     let (v, h) = (quoted(&layout.embedding), quoted(&hash.name));
@@ -247,14 +246,14 @@ pub fn clear_without_text(layout: &Layout, filter: Option<&str>, limit: usize) -
     ))
 }
 
-/// Whether a row has the vector of another text, which its digest tells.
+/// The condition of rows whose digest differs from their text.
 fn of_another_text(layout: &Layout) -> Option<String> {
     let hash = layout.hash.as_ref().filter(|_| layout.nullable)?;
     let (v, h) = (quoted(&layout.embedding), quoted(&hash.name));
     Some(format!("{v} IS NOT NULL AND {h} IS NOT NULL AND {h} <> {}", digest_of(layout)))
 }
 
-/// Sets vector and digest of rows that still have their text and for which the condition holds.
+/// Sets vector and digest of rows with unchanged text that meet the condition.
 fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], vector: &str, digest: &str, condition: &str) -> Vec<u8> {
     let size: usize = rows.iter().map(|(_, v)| v.map_or(0, |v| v.len() + v.len() / 32) + 256).sum();
     let mut sql = Vec::with_capacity(size + 1024);
@@ -268,7 +267,7 @@ fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], vector: &str, digest
         }
         sql.extend_from_slice(b"_binary'");
         for byte in vector.unwrap_or_default() {
-            // Doubled, which is right in every mode; a backslash means something in some only.
+            // Doubled quotes are right in every sql_mode; backslashes are not.
             if *byte == b'\'' || (*byte == b'\\' && backslash) {
                 sql.push(*byte);
             }
@@ -309,7 +308,7 @@ fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], vector: &str, digest
         ") AS mysql_ml_new ({}, mysql_ml_vector, mysql_ml_digest) STRAIGHT_JOIN {table} FORCE INDEX ({}) ON {} SET {set} \
          WHERE UNHEX(SHA2({}, 256)) = mysql_ml_new.mysql_ml_digest AND {condition}",
         names.join(", "),
-        // A table without statistics yet would be scanned for each write.
+        // The server would scan a table without statistics for each write.
         quoted(&layout.index),
         matches.join(" AND "),
         content_of(layout)

@@ -1,6 +1,6 @@
-//! Secrets whose value is in the server's keyring: the registration and the key change together.
+//! Secrets in the server's keyring: registration and key change together.
 //!
-//! The value is in no statement. It goes from the function's argument to the keyring by way of memory.
+//! The value appears in no statement. It goes from the function's argument to the keyring in memory.
 
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ use mysql_ml_core::catalog::secret::{check_new_id, keyring_name, SecretPath};
 use mysql_ml_core::credentials;
 use mysql_ml_core::http::leaked_key;
 
-/// How long a change waits for another one, which waits for the keyring.
+/// Wait for another change, which may wait for the keyring.
 const TURN: Duration = Duration::from_secs(10);
 
-/// Changes of keys and of registrations that name them are made one at a time.
+/// Serialises changes of keys and of registrations that name them.
 fn turn() -> Result<MutexGuard<'static, ()>> {
     static CHANGES: Mutex<()> = Mutex::new(());
     let end = Instant::now() + TURN;
@@ -36,7 +36,7 @@ fn turn() -> Result<MutexGuard<'static, ()>> {
     }
 }
 
-/// The path of a registered secret; with `lock` it stays so until the end of the transaction.
+/// The path of a registered secret; `lock` keeps it until the end of the transaction.
 fn stored_path(s: &mut Session, secret_id: &str, lock: bool) -> Result<Option<String>> {
     let lock = if lock { " FOR UPDATE" } else { "" };
     let pieces = ["SELECT secret_path FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?", lock];
@@ -44,8 +44,8 @@ fn stored_path(s: &mut Session, secret_id: &str, lock: bool) -> Result<Option<St
     rows.rows.first().map(|row| row.get(0)).transpose()
 }
 
-/// A secret that is found at `path`, as of now: a transaction that asks keeps others from naming the path until it
-/// ends. Names of keys differ by case, which the column's collation does not.
+/// A secret registered at `path`, read with a lock: no other transaction can register the path until this one ends. Key
+/// names are case-sensitive, the column's collation is not.
 fn user_of(s: &mut Session, path: &str) -> Result<Option<String>> {
     let rows = s.query(
         "SELECT secret_id FROM mysql.cloudsql_ml_secrets WHERE CAST(secret_path AS BINARY) = ? ORDER BY secret_id LIMIT 1 FOR SHARE",
@@ -74,7 +74,7 @@ pub fn create_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) ->
                 format!("the path {path} is that of secret '{user}'; change its value with ml_alter_secret, or choose another id"),
             ));
         }
-        // A key that is left from a registration which is no more is replaced.
+        // A key left from a dropped registration is replaced.
         keyring::replace(s, &name, &value)?;
         let inserted = s.query(
             "INSERT INTO mysql.cloudsql_ml_secrets (secret_id, secret_path, definer) VALUES (?, ?, ?)",
@@ -89,8 +89,8 @@ pub fn create_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) ->
     })
 }
 
-/// Replaces the value of a secret in the keyring. Writes no table, so that it can be done on a replica too, which gets
-/// the registration from its source but not the key.
+/// Replaces the value of a secret in the keyring. Writes no table, so it also works on a replica, which receives the
+/// registration from its source but not the key.
 pub fn alter_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_call("ml_alter_secret", 2, interrupt)?;
     check_id("secret_id", secret_id)?;
@@ -117,10 +117,10 @@ pub fn alter_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) -> 
     })
 }
 
-/// Deletes a registration, and its key where no other registration names it.
+/// Deletes a registration, and its key if no other registration names it.
 pub fn drop_registration(s: &mut Session, secret_id: &str) -> Result<()> {
     let _turn = turn()?;
-    // The key goes before the COMMIT: a keyring that does not let go of it leaves the registration too.
+    // The key is removed before the COMMIT: if that fails, the registration stays too.
     s.query("START TRANSACTION", &[])?;
     let path = stored_path(s, secret_id, true)?.ok_or_else(|| no_such_secret(secret_id))?;
     s.query("DELETE FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?", &[secret_id.into()])?;
