@@ -1,7 +1,7 @@
-//! Safe views of what the server hands to a loadable function.
+//! Safe views of the structures that the server passes to a loadable function.
 //!
-//! The `udf` crate's own argument type panics on attributes that are not UTF-8 and recurses without end when it
-//! is printed; these views read the same structures with every length checked.
+//! The `udf` crate's own argument type panics on attributes that are not UTF-8 and recurses without end when printed.
+//! These views check every length.
 
 use std::cell::OnceCell;
 use std::ffi::{c_char, c_void, CStr};
@@ -13,7 +13,7 @@ use super::service::ServiceRef;
 use super::symbols::{statement_api, UdfMetadata};
 use mysql_ml_base::error::{Error, Result};
 
-/// The SQL type the server sees in an argument.
+/// The SQL type of an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArgKind {
     /// Text, binary, JSON, VECTOR, dates.
@@ -22,20 +22,20 @@ pub enum ArgKind {
     Real,
     /// A 64-bit integer.
     Int,
-    /// A decimal, handed over as text.
+    /// A decimal, passed as text.
     Decimal,
     /// A row; the server refuses these before us.
     Other,
 }
 
-/// The arguments of one call (or, at init, what is known of them).
+/// The arguments of a row; at init, of constants only.
 #[derive(Clone, Copy)]
 pub struct Args<'a> {
     raw: &'a UDF_ARGS,
 }
 
 impl<'a> Args<'a> {
-    /// The arguments at init: constant ones have their value, others none.
+    /// The arguments at init: only constant ones have a value.
     pub fn from_init(list: &'a ArgList<'_, Init>) -> Self {
         // SAFETY: ArgList is a transparent wrapper of UDF_ARGS (the udf crate tests it) and the server keeps
         // the structure alive for the whole call.
@@ -48,7 +48,7 @@ impl<'a> Args<'a> {
         Args { raw: unsafe { &*std::ptr::from_ref(list).cast::<UDF_ARGS>() } }
     }
 
-    /// How many arguments were passed.
+    /// Number of arguments.
     pub fn len(&self) -> usize {
         self.raw.arg_count as usize
     }
@@ -73,8 +73,8 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// The bytes of argument `i`, or `None` for SQL NULL (and, at init, for what is not constant).
-    /// Only for arguments whose type is text (see [`Setup::text`] and [`Setup::binary`]).
+    /// The bytes of argument `i`; `None` for SQL NULL, and at init for arguments that are not constant. Only for
+    /// arguments whose type is text (see [`Setup::text`] and [`Setup::binary`]).
     pub fn bytes(&self, i: usize) -> Option<&'a [u8]> {
         if !matches!(self.kind(i), ArgKind::String | ArgKind::Decimal) || self.raw.args.is_null() {
             return None;
@@ -90,13 +90,13 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// Whether argument `i` has a value: at init that of a constant or a variable which is not NULL.
+    /// Whether argument `i` has a value; at init only constants and variables that are not NULL have one.
     pub fn is_known(&self, i: usize) -> bool {
         // SAFETY: the array has arg_count entries.
         i < self.len() && !self.raw.args.is_null() && !unsafe { self.raw.args.add(i).read() }.is_null()
     }
 
-    /// The text of argument `i`, or `None` for NULL. `name` is used in the error for text that is not UTF-8.
+    /// The text of argument `i`; `None` for NULL. `name` names it in the error for text that is not UTF-8.
     pub fn text(&self, i: usize, name: &str) -> Result<Option<&'a str>> {
         match self.bytes(i) {
             None => Ok(None),
@@ -110,7 +110,7 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// The name of argument `i`: its alias if it was given one, else the text of the expression.
+    /// The name of argument `i`: its alias, else the text of the expression.
     pub fn name(&self, i: usize) -> String {
         if i >= self.len() || self.raw.attributes.is_null() || self.raw.attribute_lengths.is_null() {
             return String::new();
@@ -127,9 +127,9 @@ impl<'a> Args<'a> {
     }
 }
 
-/// What a function decides at init: the types and character sets of its arguments and of its result.
+/// Setup at init: types and character sets of arguments and result.
 pub struct Setup<'a> {
-    /// The arguments as far as they are known.
+    /// The arguments; constants have values.
     pub args: Args<'a>,
     init: *mut UDF_INIT,
     raw_args: *mut UDF_ARGS,
@@ -137,7 +137,7 @@ pub struct Setup<'a> {
 }
 
 impl<'a> Setup<'a> {
-    /// Wraps what the server passed to an init function.
+    /// Wraps the structures passed to an init function.
     pub fn new(cfg: &'a UdfCfg<Init>, list: &'a ArgList<'_, Init>) -> Self {
         Setup {
             args: Args::from_init(list),
@@ -147,7 +147,7 @@ impl<'a> Setup<'a> {
         }
     }
 
-    /// Asks the server for argument `i` as utf8mb4 text, whatever its type and character set.
+    /// Makes the server convert argument `i` to utf8mb4 text, whatever its type and character set.
     pub fn text(&self, i: usize) -> Result<()> {
         match self.args.kind(i) {
             ArgKind::String => self.metadata(|service, args, charset| {
@@ -159,7 +159,7 @@ impl<'a> Setup<'a> {
         }
     }
 
-    /// Takes argument `i` as bytes, as they are; numbers are refused.
+    /// Takes argument `i` as unconverted bytes; an error for numbers.
     pub fn binary(&self, i: usize, name: &str) -> Result<()> {
         match self.args.kind(i) {
             ArgKind::String => Ok(()),
@@ -227,7 +227,7 @@ impl<'a> Setup<'a> {
         let service = self.service.get_or_init(|| unsafe { ServiceRef::acquire(c"mysql_udf_metadata") });
         let Some(service) = service else {
             let in_a_server = statement_api().registry_acquire.is_some();
-            // Outside of one, in the C ABI tests, there are no character sets to set.
+            // Outside a server, in the C ABI tests, character sets do not exist.
             return if in_a_server {
                 Err(Error::internal("the server's service registry is not available"))
             } else {

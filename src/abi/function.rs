@@ -1,11 +1,11 @@
-//! What a loadable function is, to the rest of the library.
+//! Traits of loadable functions.
 
 use super::args::{Args, Setup};
 use mysql_ml_base::error::Result;
 
-/// A loadable function. One value lives from init to deinit: for one occurrence of the function in a statement.
+/// A loadable function. One value exists from init to deinit, for one occurrence in a statement.
 pub trait SqlFunction: Sized {
-    /// The name it is called by, used in its errors.
+    /// Its SQL name, used in errors.
     const NAME: &'static str;
 
     /// Checks the arguments' count and types, declares the result.
@@ -18,7 +18,7 @@ pub trait BytesFunction: SqlFunction {
     fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>>;
 }
 
-/// A function of all rows of a group; its result is that of [`BytesFunction::call`] after the last one.
+/// An aggregate function; [`BytesFunction::call`] returns its result after the last row of a group.
 pub trait AggregateFunction: BytesFunction {
     /// Begins a group.
     fn clear(&mut self) -> Result<()>;

@@ -14,8 +14,7 @@ use crate::server::caller::current_account;
 use crate::server::memory::give_back;
 use crate::server::statement::largest_result;
 
-/// Runs `f`; an error or a panic is raised on the statement in progress and comes back as `Err` with the text
-/// that was raised.
+/// Runs `f`. An error or a panic is raised on the statement in progress and returned as `Err` with its text.
 pub fn entry<T>(function: &'static str, f: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
     install_host();
     match catch(f) {

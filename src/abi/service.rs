@@ -1,17 +1,17 @@
-//! References to the server's component services, found by name and given back.
+//! References to the server's component services, acquired by name and released on drop.
 
 use std::ffi::{c_void, CStr};
 
 use super::symbols::{statement_api, Registry};
 
-/// A reference to a service, given back when it is dropped: one still held at shutdown makes the server log an error.
+/// A reference to a service, released on drop: the server logs an error for one still held at shutdown.
 pub struct ServiceRef<T> {
     registry: *mut Registry,
     service: *mut T,
 }
 
 impl<T> ServiceRef<T> {
-    /// Acquires the service `name`, where there is a server that has it.
+    /// Acquires the service `name`; `None` without a server or service.
     ///
     /// # Safety
     /// `T` must be the layout of that service, as the server's header declares it.

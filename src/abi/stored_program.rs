@@ -1,13 +1,14 @@
-//! Calls by which MySQL 9.7 would end itself, recognised before they do.
+//! Refuses calls that crash MySQL 9.7 itself.
 //!
-//! The server parses an expression of a stored program (RETURN, SET, IF, WHILE, DEFAULT, the SET of a trigger) anew for each
-//! execution if it has a loadable function in it, of whatever library. From the second execution on it then looks into the
-//! expression's subqueries before it has resolved them; an aggregate, a window function or a HAVING in one is a NULL pointer
-//! (`sp_lex_instr::execute_expression` calls `restore_cmd_properties`). docs/server-crash.c shows it without this library.
+//! The server parses an expression of a stored program (RETURN, SET, IF, WHILE, DEFAULT, the SET of a trigger) again
+//! for each execution if it calls a loadable function of any library. From the second execution on it accesses the
+//! expression's subqueries before it has resolved them; an aggregate, a window function or a HAVING in one is a NULL
+//! pointer (`sp_lex_instr::execute_expression` calls `restore_cmd_properties`). docs/server-crash.c shows it without
+//! this library.
 //!
-//! An error while the server resolves the expression keeps it from ever getting there: so such a call is refused by every
-//! function's init. Not to be seen from here are a subquery beside the call, and one behind the alias of an argument. The
-//! expression of a CASE is refused once; the server goes on with NULL in its place, and is not kept from the second time.
+//! An error during resolution prevents that, so every function's init refuses such a call. Undetectable here: a
+//! subquery beside the call, and one behind the alias of an argument. In a CASE the first execution is refused, but the
+//! server continues with NULL, and the second execution is not prevented.
 
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
@@ -18,7 +19,8 @@ use mysql_ml_base::error::{Error, Kind, Result};
 
 /// Refuses a call in an expression of a stored program that has a subquery in an argument, or is itself in one.
 pub fn refuse_subquery(args: &Args<'_>) -> Result<()> {
-    // What has no value yet is a column, NULL, a subquery, or a function of one of them: only then the callers are looked at.
+    // An argument without a value is a column, NULL, a subquery, or a function of one of them: only then the callers
+    // are examined.
     let mut unknown = (0..args.len()).filter(|i| !args.is_known(*i)).peekable();
     if unknown.peek().is_none() {
         return Ok(());
@@ -38,10 +40,10 @@ pub fn refuse_subquery(args: &Args<'_>) -> Result<()> {
     ))
 }
 
-/// Where a call stands.
+/// The place of a call.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
-    /// In a statement, or wherever the server does not tell.
+    /// In a statement, or unknown.
     Statement,
     /// In an expression of a stored program.
     Expression,
@@ -49,7 +51,7 @@ enum Place {
     Subquery,
 }
 
-/// The functions of the server by which a place is known.
+/// Functions of the server that identify a place.
 struct Landmarks {
     execute_statement: usize,
     execute_program: usize,
@@ -74,7 +76,7 @@ impl Landmarks {
     }
 }
 
-/// What was seen of the callers so far.
+/// State of the walk over the callers.
 struct Walk {
     landmarks: &'static Landmarks,
     in_query: bool,
@@ -83,7 +85,7 @@ struct Walk {
 }
 
 unsafe extern "C" {
-    // Of the unwinder that std itself is linked with.
+    // Functions of the unwinder that std is linked with.
     fn _Unwind_Backtrace(each: extern "C" fn(*mut c_void, *mut c_void) -> c_int, walk: *mut c_void) -> c_int;
     fn _Unwind_GetRegionStart(context: *mut c_void) -> usize;
 }
@@ -110,8 +112,8 @@ extern "C" fn look(context: *mut c_void, walk: *mut c_void) -> c_int {
     }
 }
 
-/// Looks at the functions of the server that led here, the nearest first: a statement ends the search before a stored program
-/// does, but for SET, which is an expression there.
+/// Examines the calling functions of the server, innermost first. A statement ends the search before a stored program,
+/// except SET, which is an expression there.
 fn place() -> Place {
     let Some(landmarks) = Landmarks::get() else { return Place::Statement };
     let mut walk = Walk { landmarks, in_query: false, in_set: false, found: None };
@@ -120,7 +122,7 @@ fn place() -> Place {
     walk.found.unwrap_or(Place::Statement)
 }
 
-/// Whether the text of an expression has a subquery in it: an opening parenthesis and, behind it, what begins a query.
+/// Whether the text of an expression contains a subquery: an opening parenthesis followed by the first word of a query.
 fn has_subquery(text: &str) -> bool {
     let mut rest = text.as_bytes();
     let mut opened = false;
@@ -132,7 +134,7 @@ fn has_subquery(text: &str) -> bool {
             }
             b'\'' | b'"' | b'`' => {
                 opened = false;
-                // A doubled quote begins another literal at once, which is as good.
+                // A doubled quote begins another literal at once, with the same effect.
                 after_quote(tail, *first)
             }
             b'/' if tail.starts_with(b"*") => after(tail, b"*/"),
@@ -165,7 +167,7 @@ fn is_word(c: u8) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, b'_' | b'$') || !c.is_ascii()
 }
 
-/// What follows the end of a literal; a backslash takes the next byte's meaning away.
+/// The text after the end of a literal; a backslash escapes the next byte.
 fn after_quote(text: &[u8], quote: u8) -> &[u8] {
     let mut escaped = false;
     let end = text.iter().position(|c| {

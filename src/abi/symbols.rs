@@ -1,9 +1,8 @@
 //! The symbols of mysqld that the library uses, looked up at run time.
 //!
-//! Linking against them would make the server refuse to load the library where one is missing, and no test
-//! program could link it. All are part of the plugin API (`service_srv_session.h`, `service_command.h`,
-//! `service_security_context.h`, `plugin.h`) and are C++ functions, hence the mangled names: the Itanium ABI
-//! gives the same ones on every Linux.
+//! If they were linked, a server without one of them would refuse to load the library, and no test program could link
+//! it. All are part of the plugin API (`service_srv_session.h`, `service_command.h`, `service_security_context.h`,
+//! `plugin.h`) and are C++ functions, hence the mangled names: the Itanium ABI gives the same ones on every Linux.
 
 use std::ffi::{c_char, c_int, c_uint, c_ulong, c_ulonglong, c_void, CStr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +10,7 @@ use std::sync::OnceLock;
 
 use mysql_ml_base::error::{Error, Kind, Result};
 
-/// A type of the server whose inside is not ours to see.
+/// An opaque type of the server.
 macro_rules! opaque {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
@@ -40,7 +39,7 @@ pub struct LexCString {
     pub length: usize,
 }
 
-/// `COM_DATA` as far as `COM_QUERY` uses it (the union's other members are not larger than the padding).
+/// The part of `COM_DATA` that `COM_QUERY` uses (the union's other members are not larger than the padding).
 #[repr(C)]
 pub struct ComQueryData {
     /// The statement.
@@ -90,11 +89,11 @@ type OpenSessionInternal = unsafe extern "C" fn(SessionErrorCallback, *mut c_voi
 /// Defines [`ServerApi`] and its loader from one list of members, symbols and types.
 macro_rules! server_api {
     ($($(#[$doc:meta])* $field:ident = $symbol:literal: $ty:ty;)*) => {
-        /// The server's functions that in-server SQL needs. All are present or there is no value of this type.
+        /// The server's functions for internal sessions. A value of this type has all of them.
         pub struct ServerApi {
             $($(#[$doc])* pub $field: $ty,)*
-            /// `srv_session_open_internal`, where the server has it: opens a session also when
-            /// `max_connections` is used up.
+            /// `srv_session_open_internal`, if the server has it: opens a session even when `max_connections` is used
+            /// up.
             pub srv_session_open_internal: Option<OpenSessionInternal>,
         }
 
@@ -118,7 +117,7 @@ macro_rules! server_api {
 }
 
 server_api! {
-    /// Makes an OS thread of ours able to hold sessions. The argument only needs static life.
+    /// Prepares a thread of the library for sessions. The argument must live forever.
     srv_session_init_thread = "_Z23srv_session_init_threadPKv": unsafe extern "C" fn(*const c_void) -> c_int;
     /// Undoes it at the end of the thread.
     srv_session_deinit_thread = "_Z25srv_session_deinit_threadv": unsafe extern "C" fn();
@@ -136,10 +135,10 @@ server_api! {
         unsafe extern "C" fn(*mut SrvSession) -> u32;
     /// The THD of the calling thread, or NULL.
     thd_get_current_thd = "_Z19thd_get_current_thdv": unsafe extern "C" fn() -> *mut Thd;
-    /// The security context in force in a THD: inside a stored program that of its definer.
+    /// The current security context of a THD: inside a DEFINER stored program that of its definer.
     thd_get_security_context = "_Z24thd_get_security_contextP3THDPP16Security_context":
         unsafe extern "C" fn(*mut Thd, *mut *mut SecurityContext) -> c_char;
-    /// Puts a security context in force.
+    /// Sets the current security context.
     thd_set_security_context = "_Z24thd_set_security_contextP3THDP16Security_context":
         unsafe extern "C" fn(*mut Thd, *mut SecurityContext) -> c_char;
     /// A copy without active roles.
@@ -176,7 +175,7 @@ pub const COM_QUERY: c_int = 3;
 /// `CS_TEXT_REPRESENTATION`.
 pub const CS_TEXT_REPRESENTATION: c_int = 1;
 
-/// The server's functions, or an error that names the one that is missing.
+/// The server's functions, or an error that names a missing one.
 pub fn server_api() -> Result<&'static ServerApi> {
     static API: OnceLock<std::result::Result<ServerApi, &'static str>> = OnceLock::new();
     API.get_or_init(ServerApi::load).as_ref().map_err(|symbol| not_exported(symbol))
@@ -185,12 +184,12 @@ pub fn server_api() -> Result<&'static ServerApi> {
 /// Set by [`run_without_server`].
 static WITHOUT_SERVER: AtomicBool = AtomicBool::new(false);
 
-/// For tests, which call entry points in a process that is no server.
+/// For tests, which call entry points in a process without a server.
 pub fn run_without_server() {
     WITHOUT_SERVER.store(true, Ordering::Relaxed);
 }
 
-/// Refuses to work in a server that lacks something: without these, an error would be a NULL that nobody hears of.
+/// An error if the server lacks a needed symbol. Without these, errors would be silent NULLs.
 pub fn require_server() -> Result<()> {
     if WITHOUT_SERVER.load(Ordering::Relaxed) {
         return Ok(());
@@ -209,7 +208,7 @@ pub fn require_server() -> Result<()> {
     }
 }
 
-/// What is needed comes first: MariaDB shows some 80 bytes of an error of init.
+/// The required server comes first: MariaDB displays some 80 bytes of an init error.
 fn not_exported(symbol: &str) -> Error {
     Error::new(
         Kind::Unsupported,
@@ -219,17 +218,17 @@ fn not_exported(symbol: &str) -> Error {
     )
 }
 
-/// The functions that report to the statement in progress. Each may be missing outside of a server.
+/// Functions on the statement in progress. Each may be missing outside a server.
 pub struct StatementApi {
     /// `my_message(code, text, flags)`: raises an error on the current statement.
     pub my_message: Option<unsafe extern "C" fn(c_uint, *const c_char, c_int)>,
-    /// `thd_killed(NULL)`: 0, or the error number of what stopped the current statement.
+    /// `thd_killed(NULL)`: 0, or the error number of the current statement's KILL or timeout.
     pub thd_killed: Option<unsafe extern "C" fn(*const c_void) -> c_int>,
     /// `set_thd_proc_info`: the state column of `SHOW PROCESSLIST`. Keeps the pointer to the text.
     pub set_thd_proc_info:
         Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char, *const c_char, c_uint) -> *const c_char>,
-    /// `check_routine_access(thd, privileges, schema, routine, kind, no errors)`: true where the account in force, with its
-    /// active roles, lacks them. Not there in releases whose last parameters differ.
+    /// `check_routine_access(thd, privileges, schema, routine, kind, no errors)`: true if the current user, with its
+    /// active roles, lacks them. Absent in releases with other last parameters.
     pub check_routine_access:
         Option<unsafe extern "C" fn(*mut Thd, c_uint, *const c_char, *const c_char, c_int, bool) -> bool>,
     /// `thd_in_active_multi_stmt_transaction`.
@@ -261,11 +260,11 @@ pub struct UdfMetadata {
     pub result_set: unsafe extern "C" fn(*mut c_void, *const c_char, *mut c_void) -> c_int,
 }
 
-/// The service `keyring_component_status` (`keyring_metadata_query.h`): tells whether there is a keyring.
+/// The service `keyring_component_status` (`keyring_metadata_query.h`): reports whether a keyring exists.
 #[repr(C)]
 #[allow(missing_docs)]
 pub struct KeyringStatus {
-    /// Not a status: non-zero where a keyring is loaded and working.
+    /// Not a status: non-zero if a keyring is loaded and working.
     pub is_initialized: unsafe extern "C" fn() -> c_int,
 }
 
@@ -274,7 +273,7 @@ pub struct KeyringStatus {
 #[repr(C)]
 #[allow(missing_docs)]
 pub struct KeyringReader {
-    /// (data id, auth id, object): the object stays NULL where there is no such key.
+    /// (data id, auth id, object): the object stays NULL if the key does not exist.
     pub init: unsafe extern "C" fn(*const c_char, *const c_char, *mut *mut c_void) -> c_int,
     pub deinit: unsafe extern "C" fn(*mut c_void) -> c_int,
     /// (object, bytes of the value, bytes of the type's name)
@@ -355,7 +354,8 @@ pub fn statement_api() -> &'static StatementApi {
     })
 }
 
-/// `MallocExtension_ReleaseFreeMemory` of tcmalloc (`gperftools/malloc_extension_c.h`), where the server is linked with it.
+/// `MallocExtension_ReleaseFreeMemory` of tcmalloc (`gperftools/malloc_extension_c.h`), if the server is linked with
+/// it.
 pub fn tcmalloc_release() -> Option<unsafe extern "C" fn()> {
     let address = lookup("MallocExtension_ReleaseFreeMemory")?;
     // SAFETY: the type repeats the declaration of the symbol.

@@ -1,4 +1,4 @@
-//! The account whose rights count at this moment: inside a stored program that is its definer.
+//! The current user: inside a DEFINER stored program, its definer.
 
 use std::ffi::{c_void, CStr, CString};
 
@@ -10,7 +10,7 @@ use crate::abi::symbols::{
 };
 use mysql_ml_base::error::{Error, Result};
 
-/// The security context in force for the calling thread's statement.
+/// The security context of the calling thread's statement.
 fn current_context() -> Result<*mut SecurityContext> {
     let api = server_api()?;
     let mut context: *mut SecurityContext = std::ptr::null_mut();
@@ -26,14 +26,14 @@ fn current_context() -> Result<*mut SecurityContext> {
     Ok(context)
 }
 
-/// The account whose rights count for the calling thread's statement right now.
+/// The current user of the calling thread's statement.
 pub fn current_account() -> Result<Account> {
     let context = current_context()?;
     account_of(context)
 }
 
-/// Whether the calling thread's session is in a transaction that it began, or that its first statement began without
-/// autocommit: the library's sessions do not see what it did.
+/// Whether the calling thread's session is in a transaction, begun explicitly or without autocommit. The library's
+/// sessions do not see its changes.
 pub fn in_transaction() -> bool {
     let (Ok(api), Some(active)) = (server_api(), statement_api().thd_in_active_multi_stmt_transaction) else {
         return false;
@@ -45,7 +45,7 @@ pub fn in_transaction() -> bool {
     }
 }
 
-/// Reads the account that a context was matched to.
+/// The account of a security context.
 pub(super) fn account_of(context: *mut SecurityContext) -> Result<Account> {
     Ok(Account { user: option(context, c"priv_user")?, host: option(context, c"priv_host")? })
 }
@@ -68,9 +68,8 @@ fn option(context: *mut SecurityContext, name: &CStr) -> Result<String> {
     }
 }
 
-/// Whether the account in force, with the roles that are active, may execute the routine `mysql.<name>`, as the server
-/// itself answers at the begin of a statement; `false` also where it cannot be asked. It looks into its memory only,
-/// raises nothing and leaves the statement as it is.
+/// Whether the current user, with its active roles, may execute the routine `mysql.<name>`. The server checks in
+/// memory, raises no error and leaves the statement unchanged. `false` if it cannot be asked.
 pub fn may_execute_now(name: &CStr, procedure: bool) -> bool {
     let (Ok(api), Some(check)) = (server_api(), statement_api().check_routine_access) else { return false };
     // SAFETY: takes no argument, and is NULL on a thread without a statement.
@@ -78,15 +77,15 @@ pub fn may_execute_now(name: &CStr, procedure: bool) -> bool {
     if thd.is_null() {
         return false;
     }
-    // The server tells the process list that it checks.
+    // The check changes the state in the processlist.
     let _state = ProcessState::set(c"checking permissions");
     let kind = if procedure { ACL_PROCEDURE } else { ACL_FUNCTION };
     // SAFETY: the calling thread's own THD, and NUL-terminated names that outlive the call; told to raise no error.
     !unsafe { check(thd, EXECUTE_ACL, c"mysql".as_ptr(), name.as_ptr(), kind, true) }
 }
 
-/// Whether the calling thread's session has a temporary table of this name, which hides another one from it and which
-/// no other session sees.
+/// Whether the calling thread's session has a temporary table of this name. It hides a base table and is invisible to
+/// other sessions.
 pub fn has_temporary_table(schema: &str, table: &str) -> bool {
     let (Ok(api), Some(find)) = (server_api(), statement_api().find_temporary_table) else { return false };
     let (Ok(schema), Ok(table)) = (CString::new(schema), CString::new(table)) else { return false };
@@ -105,7 +104,7 @@ pub struct CallerContext {
 unsafe impl Send for CallerContext {}
 
 impl CallerContext {
-    /// Copies what is in force on the calling thread.
+    /// Copies the calling thread's security context.
     pub fn copy_current() -> Result<Self> {
         let api = server_api()?;
         let current = current_context()?;

@@ -25,7 +25,7 @@ pub const ER_MUST_CHANGE_PASSWORD: u32 = 1820;
 pub const ER_QUERY_TIMEOUT: u32 = 3024;
 pub const ER_LOCK_NOWAIT: u32 = 3572;
 
-/// Whether a statement waited for a lock of others for too long.
+/// Whether a statement failed because of a lock of another session.
 pub fn is_locked(error: &Error) -> bool {
     matches!(error.kind(), Kind::Server(ER_LOCK_WAIT_TIMEOUT | ER_LOCK_NOWAIT | ER_LOCK_DEADLOCK))
 }

@@ -1,11 +1,10 @@
-//! The server's keyring: keys that the library itself stored, and no others.
+//! The server's keyring: only keys that the library stored.
 //!
-//! Every key of a keyring has an owner, the "auth id". Ours is fixed and no account's name (`user@host`), so that
-//! neither InnoDB's keys, which have none, nor those that accounts store with the keyring functions can be reached
-//! from here, nor ours from there.
+//! Every key of a keyring has an owner, the "auth id". Ours is fixed and not an account (`user@host`). InnoDB's keys,
+//! without an owner, and keys of accounts are therefore out of reach, and ours are for them.
 //!
-//! All functions want a [`Session`]: proof that they run on a thread the server knows, and what makes a shutdown wait
-//! until the component is left.
+//! All functions take a [`Session`]: it proves that they run on a thread known to the server, and makes a shutdown wait
+//! for the call.
 
 use std::ffi::{c_char, c_void, CStr, CString};
 
@@ -17,24 +16,24 @@ use crate::abi::service::ServiceRef;
 use crate::abi::symbols::{KeyringReader, KeyringStatus, KeyringWriter};
 use mysql_ml_base::error::{Error, Kind, Result};
 
-/// The largest value that is stored or read.
+/// The largest value, bytes.
 pub const MAX_VALUE_BYTES: usize = 64 * 1024;
 
 /// The owner of the library's keys.
 const OWNER: &CStr = c"mysql_ml";
 
-/// What every keyring must be able to hold: bytes that are no encryption key.
+/// The type of values that every keyring supports: plain bytes.
 const VALUE_TYPE: &CStr = c"SECRET";
 
-/// The longest name of a type that is made room for; the names in use have less than ten bytes.
+/// Buffer for the name of a type, bytes; names in use have less than ten.
 const MAX_TYPE_BYTES: usize = 1024;
 
-/// The name of the copy that exists while a value is replaced. `~` is in no name that users choose.
+/// The name of the copy during a replacement. User-chosen names cannot contain `~`.
 fn successor(name: &str) -> String {
     format!("{name}~new")
 }
 
-/// Whether the server has a keyring that works.
+/// Whether the server has a working keyring.
 pub fn available(_: &Session) -> bool {
     // SAFETY: the type is the layout of this service.
     let status = unsafe { ServiceRef::<KeyringStatus>::acquire(c"keyring_component_status") };
@@ -42,7 +41,7 @@ pub fn available(_: &Session) -> bool {
     status.is_some_and(|status| unsafe { (status.get().is_initialized)() } != 0)
 }
 
-/// An error where the server has no keyring.
+/// An error if the server has no keyring.
 pub fn require(session: &Session) -> Result<()> {
     match available(session) {
         true => Ok(()),
@@ -57,11 +56,11 @@ fn no_keyring() -> Error {
     )
 }
 
-/// The value of the library's key `name`, or `None` where there is no such key.
+/// The value of the library's key `name`; `None` if it does not exist.
 pub fn read(session: &Session, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>> {
     require(session)?;
-    // Whoever replaces a value takes the old one away before the new one has its name, and after a copy of it has
-    // the other name. Then the first is looked for again: the copy may have gone in between, its work done.
+    // A replacement removes the old value after storing a copy of the new one under the other name. If both look
+    // missing, read the first name again: the replacement may have finished in between.
     for name in [name, &successor(name), name] {
         if let Some(key) = Key::find(name)? {
             return key.value().map(Some);
@@ -70,13 +69,13 @@ pub fn read(session: &Session, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>>
     Ok(None)
 }
 
-/// Stores `value` under `name`, in place of what is there. A reader finds the old value or the new one at any time,
-/// also if the server dies midway. Not for two threads at once.
+/// Stores or replaces `value` under `name`. Readers find the old or the new value at any time, even after a crash
+/// midway. Callers must serialise it.
 pub fn replace(session: &Session, name: &str, value: &SecretString) -> Result<()> {
     require(session)?;
     let next = successor(name);
     if Key::exists(name)? {
-        // A keyring refuses to store what it has, so the old value must go first; the copy stands in for it.
+        // A keyring cannot overwrite, so the old value is removed first; the copy replaces it meanwhile.
         remove_if_there(&next)?;
         store_one(&next, value)?;
         if let Err(error) = remove_one(name) {
@@ -89,12 +88,12 @@ pub fn replace(session: &Session, name: &str, value: &SecretString) -> Result<()
     } else {
         store_one(name, value)?;
     }
-    // One that stays is not read either, and goes with the next change.
+    // A leftover copy is not read; the next change removes it.
     let _ = remove_if_there(&next);
     Ok(())
 }
 
-/// Removes the library's key `name`, if there is one.
+/// Removes the library's key `name`, if it exists.
 pub fn remove(session: &Session, name: &str) -> Result<()> {
     require(session)?;
     remove_if_there(name)?;
@@ -153,7 +152,7 @@ fn remove_one(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A key that was found. The server locks its keyring against changes as long as this lives.
+/// A found key. The server locks its keyring against changes until it is dropped.
 struct Key {
     object: *mut c_void,
     // After the object's own end in Drop.
@@ -190,7 +189,7 @@ impl Key {
                 format!("the keyring's value has {length} bytes, more than 64 KiB; store the key alone"),
             ));
         }
-        // One byte more each: no buffer is empty, and the name of the type has its end.
+        // One byte more each: no buffer is empty, and the type's name is NUL-terminated.
         let mut value = Zeroizing::new(vec![0_u8; length + 1]);
         let mut value_type = vec![0_u8; type_length + 1];
         let (mut got, mut type_got) = (0_usize, 0_usize);

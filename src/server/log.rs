@@ -1,7 +1,7 @@
 //! The server's error log.
 //!
-//! What is written there may quote names that an account chose, and whoever reads or parses the log trusts it. So a line
-//! is one line, bounded, without control characters, and no name fills the log.
+//! Messages may quote names chosen by accounts, while readers and parsers trust the log. A message is therefore one
+//! bounded line without control characters, and no name can fill the log.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -23,7 +23,7 @@ const NOTE: i32 = 3;
 /// The longest line, bytes.
 const LONGEST: usize = 400;
 
-/// For so long one name has one line, and all names together [`LINES`].
+/// Period in which one name gets one line, and all names together [`LINES`].
 const PERIOD: Duration = Duration::from_secs(60);
 
 /// The lines of all names together.
@@ -31,7 +31,7 @@ const LINES: usize = 30;
 
 static WRITTEN: Lazy<Mutex<Written>> = Lazy::new(Mutex::default);
 
-/// What was written of late.
+/// Lines written in the current period.
 #[derive(Default)]
 struct Written {
     names: HashMap<String, Instant>,
@@ -39,7 +39,7 @@ struct Written {
 }
 
 impl Written {
-    /// Whether a line about `name` may be written now, and how many others were left out since the last one.
+    /// Whether a line about `name` may be written now: the number of lines omitted since the last one, or `None`.
     fn may(&mut self, name: &str, now: Instant) -> Option<usize> {
         self.names.retain(|_, at| now.saturating_duration_since(*at) < PERIOD);
         if self.names.len() >= LINES || self.names.contains_key(name) {
@@ -61,8 +61,8 @@ fn line(text: &str) -> String {
     clean
 }
 
-/// Writes a line about `name`, as a warning or a note: one a name and minute, and `LINES` of all names. For the
-/// threads of statements: while one runs, the log is there.
+/// Writes a warning or a note about `name`: at most one a minute for a name, and `LINES` for all names. Only on threads
+/// of statements: the log service exists while one runs.
 pub fn write(warning: bool, name: &str, text: &str) {
     let may = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).may(cut(name, LONGEST).as_ref(), Instant::now());
     let Some(left_out) = may else { return };
@@ -73,7 +73,7 @@ pub fn write(warning: bool, name: &str, text: &str) {
     let Ok(message) = CString::new(line) else { return };
     // SAFETY: the type is the layout of this service.
     let Some(service) = (unsafe { ServiceRef::<ErrorLog>::acquire(c"mysql_simple_error_log") }) else {
-        // Not a server, or one without the service: its standard error is the log, or beside it.
+        // Not a server, or one without the service: write to standard error.
         let kind = if warning { "Warning" } else { "Note" };
         eprintln!("[{kind}] [mysql_ml] {}", message.to_string_lossy());
         return;

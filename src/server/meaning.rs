@@ -1,4 +1,4 @@
-//! What SQL text of a caller means: the variables of its session that decide it, read there and set in one of ours.
+//! The caller's session variables that affect the meaning of SQL text: read in its session, set in ours.
 
 use std::collections::BTreeMap;
 use std::ffi::{c_void, CStr};
@@ -22,19 +22,19 @@ const VARIABLES: [(&CStr, &str); 8] = [
     (c"group_concat_max_len", "SESSION group_concat_max_len = ?"),
 ];
 
-/// Modes that refuse data instead of meaning something. Vectors are written to the rows that were read without them.
+/// Modes that only refuse data. They are dropped, so that rows which were read can also be written.
 const REFUSING: [&str; 3] = ["STRICT_TRANS_TABLES", "STRICT_ALL_TABLES", "TRADITIONAL"];
 
-/// What reads has this one: without it, bytes that are no text become question marks without an error.
+/// The mode of reading sessions: without it, bytes that are not text become question marks without an error.
 const STRICT: &str = "STRICT_TRANS_TABLES";
 
-/// Values of `VARIABLES` by name. Those that are not there are as in every session of ours.
+/// Values of `VARIABLES` by name. Missing ones keep the value of the library's sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Meaning(BTreeMap<String, String>);
 
 impl Meaning {
-    /// Of the statement that the calling thread executes. Inside a stored routine `sql_mode` and `collation_connection` are
-    /// those that it was created with.
+    /// Reads the variables of the calling thread's session. Inside a stored routine, `sql_mode` and
+    /// `collation_connection` are those of its creation.
     pub fn of_caller() -> Self {
         let mut values = BTreeMap::new();
         for (name, _) in VARIABLES {
@@ -47,14 +47,14 @@ impl Meaning {
         meaning
     }
 
-    /// As it was written with [`Meaning::to_json`]; what is not known is left out.
+    /// Reads the JSON of [`Meaning::to_json`]; unknown members are ignored.
     pub fn from_json(text: &str) -> Self {
         let values: BTreeMap<String, String> = serde_json::from_str(text).unwrap_or_default();
         let known = |name: &str| VARIABLES.iter().any(|(n, _)| n.to_str() == Ok(name));
         Meaning(values.into_iter().filter(|(name, _)| known(name)).collect())
     }
 
-    /// To be kept with what runs later.
+    /// As a JSON object, to store for later runs.
     pub fn to_json(&self) -> String {
         serde_json::to_string(&self.0).unwrap_or_default()
     }
@@ -78,7 +78,7 @@ impl Meaning {
         self.0.get(SQL_MODE).is_some_and(|modes| modes.split(',').any(|m| m.eq_ignore_ascii_case(mode)))
     }
 
-    /// With the time zone of every session of ours.
+    /// Resets the time zone to that of the library's sessions.
     pub fn forget_time_zone(&mut self) {
         self.0.remove("time_zone");
     }
@@ -92,7 +92,7 @@ impl Meaning {
         modes.push_str(mode);
     }
 
-    /// Lets the session's statements from now on mean what they mean there.
+    /// Sets the variables in `session`.
     pub fn set_in(&self, session: &mut Session) -> Result<()> {
         let (mut pieces, mut params) = (Vec::new(), Vec::new());
         for (name, assignment) in VARIABLES {
@@ -108,7 +108,7 @@ impl Meaning {
     }
 }
 
-/// The value of a variable in the session of the calling thread's statement; `None` where the server does not tell.
+/// The value of a variable in the session of the calling thread's statement; `None` if unavailable.
 fn session_value(name: &CStr) -> Option<String> {
     let api = server_api().ok()?;
     // SAFETY: takes no argument, and is NULL on a thread without a statement.

@@ -1,7 +1,7 @@
-//! Memory that is given back to the system.
+//! Returning memory to the system.
 
-/// Gives what the allocator keeps for later back to the system, after something large was freed. Without it the C library
-/// and tcmalloc, with which Debian links the server, keep a model's memory as the process's own.
+/// Makes the allocator return free memory to the system, after something large was freed. Otherwise the C library, and
+/// tcmalloc in Debian's server, keep a model's memory in the process.
 pub fn give_back() {
     if let Some(release) = crate::abi::symbols::tcmalloc_release() {
         // SAFETY: it takes nothing and locks itself.

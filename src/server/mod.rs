@@ -1,4 +1,4 @@
-//! Safe wrappers over mysqld: who calls, whether the statement was stopped, SQL inside the server, the keyring, the error log.
+//! Safe wrappers over mysqld: current user, statement, internal sessions, keyring, error log.
 
 #![allow(unsafe_code)]
 

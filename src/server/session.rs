@@ -18,11 +18,11 @@ use crate::abi::symbols::{
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::memory::{self, Reservation};
 
-/// A result set larger than this is refused.
+/// The largest result set, bytes.
 const MAX_RESULT_BYTES: usize = 256 << 20;
 
-/// What brings a session into a known state: a new one has the server's GLOBAL values, and some of them change what
-/// statements mean or return. No variable of these needs a privilege.
+/// The statement that brings a session into a known state. A new session has the server's GLOBAL values, some of which
+/// change the meaning or results of statements. None of these variables needs a privilege.
 ///
 /// - Lock waits are short: nothing here may hold up the waiting statement for long.
 /// - The mode decides what a literal means.
@@ -43,10 +43,10 @@ const KNOWN_STATE: &str = "SET NAMES utf8mb4 COLLATE utf8mb4_0900_ai_ci, \
      SESSION information_schema_stats_expiry = 86400, \
      SESSION show_gipk_in_create_table_and_information_schema = 1, \
      SESSION terminology_use_previous = 'NONE', SESSION updatable_views_with_limit = 'YES', SESSION block_encryption_mode = 'aes-128-ecb', SESSION use_secondary_engine = 'ON'";
-/// What a cell of a result takes besides its bytes, with its part of the lists of rows.
+/// Overhead of a cell besides its bytes, with its part of the lists of rows.
 const BESIDE_A_CELL: usize = 64;
 
-/// Whose rights a session has.
+/// The account of a session.
 pub enum RunAs {
     /// The library's own locked account.
     Library,
@@ -54,11 +54,11 @@ pub enum RunAs {
     Account(Account),
     /// Another account, with all roles that were granted to it, as a caller has them.
     Owner(Account),
-    /// Whoever's rights counted where the copy was made.
+    /// The current user at the time of the copy.
     Caller(CallerContext),
 }
 
-/// A value to put into a statement in place of a `?`.
+/// A value for a `?` in a statement.
 #[derive(Debug, Clone, Copy)]
 pub enum Param<'a> {
     /// SQL NULL.
@@ -132,16 +132,16 @@ fn push_hex(out: &mut String, bytes: &[u8]) {
     out.push('\'');
 }
 
-/// What a statement returned.
+/// The result of a statement.
 #[derive(Debug, Default)]
 pub struct ResultSet {
     /// The rows; a cell is `NULL` or bytes.
     pub rows: Vec<Row>,
     /// Rows changed.
     pub affected: u64,
-    /// How many warnings the statement left.
+    /// Number of warnings of the statement.
     pub warnings: u32,
-    /// The memory of the rows.
+    /// The reservation of the rows' memory.
     pub share: Reservation,
 }
 
@@ -183,8 +183,8 @@ pub struct Session {
 struct SessionFailure(Option<(u32, String)>);
 
 impl Session {
-    /// Opens a session with the rights of `run_as` and brings it into a known state.
-    /// `announce` is told the connection id first, so that the session can be killed while it is being opened.
+    /// Opens a session with the rights of `run_as` and brings it into a known state. `announce` receives the connection
+    /// id first, so that the session can be killed while it is being opened.
     pub(super) fn open(run_as: RunAs, announce: impl FnOnce(u32)) -> Result<Self> {
         let api = server_api()?;
         let mut failure = Box::<SessionFailure>::default();
@@ -246,8 +246,8 @@ impl Session {
         }
         self.run(KNOWN_STATE.as_bytes())?;
         if all_roles {
-            // The server does not copy active roles, nor tells which they are. The account may activate every
-            // role that was granted to it, so all of them count.
+            // The server does not copy active roles and does not report them. The account may activate all granted
+            // roles, so the session activates all.
             self.query("SET ROLE ALL", &[])?;
         }
         Ok(())
@@ -271,7 +271,7 @@ impl Session {
                 c"".as_ptr(),
             )
         };
-        // A login matches the most specific host; ours must be exactly the one that is meant.
+        // A login matches the most specific host; the session must be exactly the given account.
         let matched = account_of(self.own_context)?;
         if failed != 0 || matched != account {
             return Err(Error::new(Kind::NotFound, format!("the account {account} does not exist; {hint}")));
@@ -285,8 +285,8 @@ impl Session {
         unsafe { (self.api.srv_session_info_get_session_id)(self.raw) }
     }
 
-    /// Runs one statement, in which each `?` is replaced by a parameter (see `bind`). It is text of the library's, so
-    /// that no `?` of a user's can be taken for a placeholder.
+    /// Runs one statement with parameters for each `?` (see `bind`). Its text is a constant of the library, so no `?`
+    /// of a user can become a placeholder.
     pub fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<ResultSet> {
         self.run(bind(sql, params)?.as_bytes())
     }
@@ -296,8 +296,8 @@ impl Session {
         self.run(bind(&pieces.concat(), params)?.as_bytes())
     }
 
-    /// Runs one statement as it is, without placeholders: what is made of users' names and expressions. It may hold bytes
-    /// that are no text, in literals with the introducer `_binary`.
+    /// Runs one statement without placeholders, made of users' names and expressions. It may contain arbitrary bytes in
+    /// literals with the introducer `_binary`.
     pub fn run(&mut self, statement: &[u8]) -> Result<ResultSet> {
         let length = c_uint::try_from(statement.len())
             .map_err(|_| Error::new(Kind::TooLarge, "a statement of more than 4 GiB cannot be run"))?;
@@ -379,7 +379,7 @@ fn c_text(text: *const c_char) -> String {
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
-/// Gathers what the callbacks bring.
+/// Collects the values from the callbacks.
 #[derive(Default)]
 struct Collector {
     rows: Vec<Row>,
@@ -402,7 +402,7 @@ impl Collector {
         0
     }
 
-    /// Whether there is room for a cell of so many bytes.
+    /// Reserves a cell of `bytes`; `false` if the result becomes too large.
     fn has_room(&mut self, bytes: usize) -> bool {
         let size = bytes.saturating_add(BESIDE_A_CELL);
         self.bytes = self.bytes.saturating_add(size);

@@ -1,7 +1,7 @@
-//! Runs SQL inside the server while the statement's own thread waits and listens for KILL.
+//! Runs SQL inside the server while the statement's own thread waits and checks for KILL.
 //!
-//! The session lives on a thread of ours: on the caller's thread it would disturb the caller's statement, and
-//! for X Protocol clients, whose thread holds a session already, it would be refused.
+//! The session lives on a thread of the library. On the caller's thread it would disturb the caller's statement. For X
+//! Protocol clients, whose thread already holds a session, the server would refuse it.
 
 use std::cell::Cell;
 use std::ffi::CString;
@@ -20,19 +20,19 @@ use mysql_ml_base::interrupt::{CancelToken, Interrupt};
 use mysql_ml_base::shares::{Share, Turn, Turns};
 use mysql_ml_base::workers::{Config, Pending, Workers};
 
-/// How long internal statements may take together, unless the caller sets a shorter deadline.
+/// Time limit of internal statements together, unless the caller sets a shorter deadline.
 pub const SQL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which account an internal session belongs to, as the statement's thread says it.
+/// The account of an internal session, as chosen on the statement's thread.
 #[derive(Debug, Clone)]
 pub enum As {
     /// The library's own locked account.
     Library,
-    /// Whoever's rights count on the calling thread.
+    /// The current user of the calling thread.
     Caller,
     /// Another account, with its default roles.
     Account(Account),
-    /// The account that stored what is run, with all roles that were granted to it, as a caller has them.
+    /// The account that stored the text to run, with all roles granted to it, as a caller has them.
     Owner(Account),
 }
 
@@ -47,23 +47,22 @@ impl As {
     }
 }
 
-/// What an internal session is for: decides which pool it runs in, and what functions of ours may do when a statement
-/// in it calls them.
+/// The kind of an internal session. It selects the pool, and restricts the library's functions in its statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Not inside an internal session.
     None,
-    /// A short statement on tables of ours.
+    /// A short statement on the library's tables.
     Own,
-    /// A short statement that holds text of the caller's, or reads what others may lock.
+    /// A short statement with text of the caller's, or on tables that others may lock.
     Caller,
-    /// A job that was admitted ([`job_turn`]) holds the session until its end.
+    /// A session of an admitted job ([`job_turn`]), until the job's end.
     Job,
-    /// Asks the keyring, which may be a service on the network.
+    /// A call of the keyring, which may be a service on the network.
     Keyring,
-    /// Calls functions that users wrote, which may take their time.
+    /// Calls of users' functions, which may be slow.
     UserFunctions,
-    /// Only asks whether the account may call a routine: the function must do nothing.
+    /// A privilege probe: the library's functions must do nothing.
     PrivilegeProbe,
 }
 
@@ -71,7 +70,7 @@ thread_local! {
     static PURPOSE: Cell<Purpose> = const { Cell::new(Purpose::None) };
 }
 
-/// What the calling thread's internal session is for.
+/// The kind of the calling thread's internal session.
 pub fn purpose() -> Purpose {
     PURPOSE.with(Cell::get)
 }
@@ -86,16 +85,17 @@ pub fn refuse_inside_user_functions() -> Result<()> {
     ))
 }
 
-/// Jobs under way at once. One account has at most half of them, and for one model half of that.
+/// The most concurrent jobs. One account has at most half of them, and half of that for one model.
 pub const MAX_JOBS: usize = 128;
 
-/// Sessions that a job may need at once, with those of an ended one that are still being closed.
+/// Sessions for a job, including those of an ended job that are still closing.
 const SESSIONS_OF_JOB: usize = 6;
 
-/// How long a job waits for its turn.
+/// The longest wait of a job for admission.
 const TURN_WITHIN: Duration = Duration::from_secs(60);
 
-/// Waits for the turn of a job, which then has its sessions at once; without `patience` it only looks whether it is.
+/// Waits for the admission of a job, which then gets its sessions at once; without `patience` it fails instead of
+/// waiting.
 pub fn job_turn(share: Share, patience: bool, interrupt: &dyn Interrupt) -> Result<Turn<'static>> {
     static TURNS: OnceLock<Turns> = OnceLock::new();
     let turns = TURNS.get_or_init(|| Turns::new(MAX_JOBS));
@@ -111,8 +111,8 @@ pub fn job_turn(share: Share, patience: bool, interrupt: &dyn Interrupt) -> Resu
     })
 }
 
-/// The threads for a purpose. What holds a place, and what its holders wait for, never share a pool: jobs, users' text
-/// and functions, and a keyring that is slow keep nobody from the registry, nor from stopping them.
+/// The pool for a purpose. Work that holds a place and work that its holders wait for never share a pool. Slow jobs,
+/// users' text and functions, and a slow keyring block neither the registry nor KILL.
 fn workers(purpose: Purpose) -> &'static Workers {
     static POOLS: OnceLock<[Workers; 5]> = OnceLock::new();
     let pool = |name, max_threads| {
@@ -145,7 +145,7 @@ fn workers(purpose: Purpose) -> &'static Workers {
     }
 }
 
-/// The threads that stop statements nobody waits for any more.
+/// The pool for KILL of abandoned statements.
 fn stoppers() -> &'static Workers {
     static STOPPERS: OnceLock<Workers> = OnceLock::new();
     STOPPERS.get_or_init(|| {
@@ -183,12 +183,12 @@ fn end_thread() {
     }
 }
 
-/// The last thread of ours to end closes every session under our name that the server still knows. A thread that
-/// began between the server's count of threads and that sweep would lose its session under its feet, and the
-/// server with it; so threads begin and end one at a time.
+/// When the last of the library's threads ends, the server closes every session under the library's name. A thread that
+/// began between its count and that sweep would lose its session and crash the server. Threads therefore begin and end
+/// one at a time.
 static THREAD_CHANGES: Mutex<()> = Mutex::new(());
 
-/// The name under which the server counts our sessions: `{const char*, size_t}`.
+/// The name under which the server counts the library's sessions: `{const char*, size_t}`.
 #[repr(C)]
 struct ThreadName(*const std::ffi::c_char, usize);
 // SAFETY: points to static, immutable bytes.
@@ -197,8 +197,7 @@ static THREAD_NAME: ThreadName = ThreadName(c"mysql_ml".as_ptr(), 8);
 
 /// Opens a session as `account`, runs `work` in it on another thread and returns what it returns.
 ///
-/// The calling thread waits, at most until `deadline`, and stops waiting when `interrupt` says so; a statement
-/// still running then is killed.
+/// The calling thread waits until `deadline` or an interrupt; a statement still running then is killed.
 pub fn with_session<T: Send + 'static>(
     account: &As,
     purpose: Purpose,
@@ -210,7 +209,7 @@ pub fn with_session<T: Send + 'static>(
     job.wait(interrupt, deadline)
 }
 
-/// A session at work on another thread. Dropped before its end, what it runs is killed.
+/// A session at work on another thread. Dropping it early kills its statement.
 pub struct SessionJob<T> {
     pending: Pending<T>,
     account: As,
@@ -253,7 +252,7 @@ pub fn start_session<T: Send + 'static>(
         // Admitted as a whole.
         (Purpose::Job, _) => Share::default(),
         (_, account) => Share {
-            // Threads of ours that ask for something have none.
+            // Threads of the library have no security context.
             account: current_account().ok().map(|a| a.to_string().into()),
             source: match account {
                 As::Account(other) | As::Owner(other) => Some(format!("what {other} stored").into()),
@@ -265,7 +264,7 @@ pub fn start_session<T: Send + 'static>(
         if cancelled.is_cancelled() {
             return Err(Error::interrupted(1317)); // it was queued, and nobody waits any more
         }
-        // Known from the start: already becoming the account may have to wait for a lock.
+        // Known from the start: becoming the account may already wait for a lock.
         let mut session = Session::open(run_as, |id| session_id.store(id, Ordering::Release))?;
         if cancelled.is_cancelled() {
             return Err(Error::interrupted(1317)); // a KILL that came between its first statements stopped none
@@ -280,7 +279,7 @@ pub fn start_session<T: Send + 'static>(
     Ok(SessionJob { pending, account: account.clone(), id, abandoned, ended: Cell::new(false) })
 }
 
-/// Stops the statement that the session `id` is running. Not waited for: the caller was told to stop already.
+/// Kills the statement of the session `id`, without waiting: the caller has already been stopped.
 fn kill(account: &As, id: u32) {
     if id == 0 {
         return;
@@ -295,8 +294,8 @@ fn kill(account: &As, id: u32) {
     drop(killing);
 }
 
-/// Whether the account in force may execute the stored procedure `mysql.<name>` with `parameters` parameters:
-/// the server's own error 1370 where it may not.
+/// The server's own error 1370 if the current user may not execute the stored procedure `mysql.<name>` with
+/// `parameters` parameters.
 pub fn check_may_call(name: &'static str, parameters: usize, interrupt: &dyn Interrupt) -> Result<()> {
     check_right(name, parameters, true, interrupt)
 }
@@ -316,8 +315,8 @@ pub fn check_may_execute(name: &'static str, parameters: usize, interrupt: &dyn 
     check_right(name, parameters, false, interrupt)
 }
 
-/// The answer is never kept: a REVOKE is in force with the next call. Active roles are looked at in memory; where they do
-/// not have it, the server is asked for all roles that are granted to the account.
+/// The answer is never cached: a REVOKE takes effect with the next call. Active roles are checked in memory; after a
+/// refusal the server is asked with all granted roles.
 fn check_right(name: &'static str, parameters: usize, procedure: bool, interrupt: &dyn Interrupt) -> Result<()> {
     let c_name = CString::new(name).map_err(|_| Error::internal("a routine's name has a NUL"))?;
     if purpose() == Purpose::None && may_execute_now(&c_name, procedure) {

@@ -1,4 +1,4 @@
-//! The statement in progress: whether it was stopped, and what it shows in the processlist.
+//! The statement in progress: KILL, and its state in the processlist.
 
 use std::cell::RefCell;
 use std::ffi::{c_void, CStr};
@@ -11,7 +11,7 @@ use crate::abi::symbols::{server_api, statement_api, SystemVariables};
 use mysql_ml_base::error::{cut, Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 
-/// `KILL`, `max_execution_time` and shutdown, as the server tells them to the statement's own thread.
+/// `KILL`, `max_execution_time` and shutdown, as the server reports them on the statement's own thread.
 pub struct StatementInterrupt {
     // The server keeps the statement in a thread-local: the value must stay on its thread.
     _not_send: PhantomData<*const ()>,
@@ -20,7 +20,7 @@ pub struct StatementInterrupt {
 }
 
 impl StatementInterrupt {
-    /// For the statement that the calling thread executes.
+    /// The interrupt of the calling thread's statement.
     pub fn current() -> Self {
         StatementInterrupt { _not_send: PhantomData, progress: RefCell::new(None) }
     }
@@ -32,7 +32,7 @@ impl Interrupt for StatementInterrupt {
         // SAFETY: NULL means the calling thread's own statement; without one the server answers 0.
         match unsafe { thd_killed(std::ptr::null()) } {
             0 => Ok(()),
-            // Also the number of a connection that is to end, of which only clients hear that are still there (X Protocol).
+            // Also the number of a killed connection; only clients that are still connected receive it (X Protocol).
             ER_SERVER_SHUTDOWN if is_running() => Err(Error::interrupted(1317)),
             code => Err(Error::interrupted(u32::try_from(code).unwrap_or(1317))),
         }
@@ -45,7 +45,7 @@ impl Interrupt for StatementInterrupt {
 
 const ER_SERVER_SHUTDOWN: std::ffi::c_int = 1053;
 
-/// Whether the server is neither starting nor stopping.
+/// Whether the server is neither starting nor shutting down.
 fn is_running() -> bool {
     // SAFETY: takes nothing and only reads a state of the server.
     server_api().is_ok_and(|api| unsafe { (api.srv_session_server_is_available)() } != 0)
@@ -79,18 +79,18 @@ pub fn session_variable(name: &CStr) -> Option<String> {
     Some(String::from_utf8_lossy(buffer.get(..length)?).into_owned())
 }
 
-/// What a row and its packet take besides one large value.
+/// Bytes of a row and its packet besides one large value.
 const BESIDE_A_VALUE: usize = 64;
 
-/// The largest result that the session's client can be sent, in bytes.
+/// The largest result for the session's client, bytes.
 pub fn largest_result() -> usize {
     let packet = session_variable(c"max_allowed_packet").and_then(|value| value.parse::<usize>().ok());
     packet.map_or(usize::MAX, |packet| packet.saturating_sub(BESIDE_A_VALUE))
 }
 
-/// An error for a result that could not be handed over.
+/// An error for a result that the client cannot receive.
 pub fn check_result(bytes: usize) -> Result<()> {
-    // The smallest value that the variable can have.
+    // The smallest value of the variable.
     if bytes <= 1024 - BESIDE_A_VALUE {
         return Ok(());
     }
@@ -101,7 +101,7 @@ pub fn check_result(bytes: usize) -> Result<()> {
     Err(Error::result_too_large(&format!("the result has {bytes} bytes"), largest))
 }
 
-/// Shows `state` in the processlist while it lives, then what was there before.
+/// Sets the state in the processlist; restores the previous one on drop.
 pub struct ProcessState {
     previous: *const std::ffi::c_char,
 }
@@ -119,14 +119,14 @@ impl Drop for ProcessState {
     }
 }
 
-/// The bytes of a state that changes. They are never freed: another session may be reading them for its own
-/// SHOW PROCESSLIST at any moment. At worst it reads half of an old and half of a new text.
+/// The buffer of a changing state. It is never freed: another session may read it for its SHOW PROCESSLIST at any
+/// moment. At worst it reads a mixture of the old and the new text.
 type Slot = [AtomicU8; 96];
 
-/// Slots that no statement uses at the moment.
+/// Free slots.
 static FREE: Mutex<Vec<&'static [Slot; 2]>> = Mutex::new(Vec::new());
 
-/// Shows how far the statement is, while it lives.
+/// Displays the statement's progress in the processlist, until it is dropped.
 pub struct ProgressState {
     previous: *const std::ffi::c_char,
     slots: &'static [Slot; 2],
@@ -134,7 +134,7 @@ pub struct ProgressState {
 }
 
 impl ProgressState {
-    /// For the calling thread's statement.
+    /// The progress of the calling thread's statement.
     pub fn begin() -> Self {
         let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let slots = free
@@ -144,13 +144,13 @@ impl ProgressState {
         state
     }
 
-    /// Shows `text`, cut to what fits.
+    /// Displays `text`, truncated to the buffer.
     pub fn show(&mut self, text: &str) {
         self.swap(text);
     }
 
     fn swap(&mut self, text: &str) -> *const std::ffi::c_char {
-        // The other slot, so that the text that is shown stays whole.
+        // The other slot, so that the displayed text stays whole.
         self.shown ^= 1;
         let Some(slot) = self.slots.get(self.shown) else { return std::ptr::null() };
         let text = cut(text, slot.len() - 1);
