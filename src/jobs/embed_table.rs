@@ -81,7 +81,7 @@ pub(super) struct Summary {
     pub failed: u64,
     pub skipped: u64,
     pub seconds: f64,
-    /// What else there is to tell.
+    /// Notes for the caller.
     pub notes: Vec<String>,
 }
 
@@ -233,7 +233,7 @@ struct Job<'e> {
     layout: Arc<Layout>,
     notes: Notes,
     account: As,
-    /// What else there is to tell.
+    /// Notes for the caller.
     remarks: Vec<String>,
     /// Rows whose text has no vector; they may still have a vector of an older text.
     refused: Vec<Found>,

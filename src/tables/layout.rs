@@ -251,7 +251,7 @@ impl Layout {
         let hash = hash.map(hash_kind).transpose()?;
         if !target.nullable && hash.is_none() {
             return Err(Error::invalid(format!(
-                "column {} is NOT NULL, so which rows lack a vector cannot be told; allow NULL, or name a hash_column",
+                "column {} is NOT NULL, so rows without a vector cannot be found; allow NULL, or name a hash_column",
                 target.name
             )));
         }

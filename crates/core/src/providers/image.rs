@@ -37,7 +37,7 @@ impl Image {
             let kind = name.strip_prefix("image/").filter(|kind| !kind.is_empty() && kind.len() <= 40);
             if !kind.is_some_and(|kind| kind.chars().all(plain)) {
                 return Err(Error::invalid(format!(
-                    "mime_type '{}' is not that of an image; give e.g. image/jpeg, or NULL to have it told from the image",
+                    "mime_type '{}' is not that of an image; give e.g. image/jpeg, or NULL to detect it from the image",
                     cut(name, 60)
                 )));
             }
@@ -121,7 +121,7 @@ fn google_storage(uri: &[u8], named: Option<String>) -> Result<Image> {
         _ => None,
     };
     let mime_type = named.or_else(|| by_name().map(str::to_owned)).ok_or_else(|| {
-        Error::invalid("the name in the image's gs:// URI does not tell what it is; name its mime_type")
+        Error::invalid("the name in the image's gs:// URI does not show its type; name its mime_type")
     })?;
     Ok(Image { source: Source::GoogleStorage(format!("gs://{uri}")), mime_type })
 }
