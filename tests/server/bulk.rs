@@ -92,7 +92,8 @@ fn kill_stops_it_within_a_second_and_keeps_what_is_done() {
     let status: String = conn.query_first("SELECT status FROM mysql.cloudsql_ml_embed_progress").unwrap().unwrap();
     assert_eq!(status, "stopped");
     let (more, failed, _) = embed(&mut conn, "{}").unwrap();
-    assert_eq!((more, failed), (20_000 - kept, 0));
+    // Less what was being written at the KILL and came after it was counted.
+    assert!(more <= 20_000 - kept && failed == 0, "{kept} kept, {more} more, {failed} failed");
     assert_eq!(check(&mut conn), 20_000);
 }
 
