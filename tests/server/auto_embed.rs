@@ -252,6 +252,90 @@ fn a_replica_takes_over() {
     replica.server.restart().unwrap();
 }
 
+/// A member of a group in single-primary mode, which has not joined it yet.
+fn member(number: usize, ports: &[u16; 2]) -> Running {
+    let seeds = ports.map(|port| format!("127.0.0.1:{port}"));
+    let loose = |name: &str, value: &str| format!("--loose-group-replication-{name}={value}");
+    let options = [
+        "--log-bin=binlog".to_owned(),
+        "--gtid-mode=ON".to_owned(),
+        "--enforce-gtid-consistency=ON".to_owned(),
+        "--relay-log=relay".to_owned(),
+        "--report-host=127.0.0.1".to_owned(),
+        "--plugin-load-add=group_replication.so".to_owned(),
+        format!("--server-id={}", number + 1),
+        loose("group-name", "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"),
+        loose("start-on-boot", "OFF"),
+        loose("local-address", &seeds[number]),
+        loose("group-seeds", &seeds.join(",")),
+        loose("recovery-get-public-key", "ON"),
+    ];
+    start_bare(&options.each_ref().map(String::as_str), &[])
+}
+
+#[test]
+fn the_next_primary_of_a_group_takes_over() {
+    let sockets = [(); 2].map(|()| std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap());
+    let ports = sockets.each_ref().map(|socket| socket.local_addr().unwrap().port());
+    drop(sockets);
+    let mut first = member(0, &ports);
+    if !first.server.plugin_dir().join("group_replication.so").exists() {
+        return common::site::skip("the test with Group Replication: the server has not got it");
+    }
+    let second = member(1, &ports);
+    let (mut primary, mut other) = (first.root(), second.root());
+    let channel = "CHANGE REPLICATION SOURCE TO SOURCE_USER = 'repl' FOR CHANNEL 'group_replication_recovery'";
+    for statement in [
+        "SET GLOBAL group_replication_bootstrap_group = ON",
+        "CREATE USER repl@'%'",
+        "GRANT REPLICATION SLAVE, CONNECTION_ADMIN, BACKUP_ADMIN, GROUP_REPLICATION_STREAM ON *.* TO repl@'%'",
+        channel,
+        "START GROUP_REPLICATION",
+        "SET GLOBAL group_replication_bootstrap_group = OFF",
+    ] {
+        primary.query_drop(statement).unwrap_or_else(|e| panic!("{statement}: {e}"));
+    }
+    first.install();
+    for statement in ["RESET BINARY LOGS AND GTIDS", channel, "START GROUP_REPLICATION"] {
+        other.query_drop(statement).unwrap_or_else(|e| panic!("{statement}: {e}"));
+    }
+    for statement in [
+        "CALL mysql.ml_create_model_registration('words', NULL, 'dummy', 'text_embedding', NULL, NULL, NULL, NULL, NULL, NULL)",
+        "CREATE DATABASE e",
+        "CREATE TABLE e.t (id INT PRIMARY KEY AUTO_INCREMENT, body TEXT, v VECTOR(384))",
+        "INSERT INTO e.t (body) VALUES ('one'), ('two')",
+        "CALL ai.initialize_embeddings('words', 'e.t', 'body', 'v', NULL, 'transactional')",
+        "INSERT INTO e.t (body) VALUES ('three')",
+        "CALL ai.refresh_embeddings(NULL, NULL, NULL)",
+    ] {
+        primary.query_drop(statement).unwrap_or_else(|e| panic!("{statement}: {e}"));
+    }
+    let lacking = |conn: &mut Conn| count(conn, "SELECT COUNT(*) FROM e.t WHERE v IS NULL");
+    assert_eq!(lacking(&mut primary), 0);
+    let rows = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'e'";
+    wait_until("the second member has the table", || count(&mut other, rows) == 1);
+    wait_until("and its rows", || count(&mut other, "SELECT COUNT(v) FROM e.t") == 3);
+    assert!(told(&mut other).1.contains("came by replication"));
+
+    drop(primary);
+    first.server.shutdown().unwrap();
+    wait_until("the second member is the primary", || count(&mut other, "SELECT @@GLOBAL.super_read_only") == 0);
+    other.query_drop("INSERT INTO e.t (body) VALUES ('four')").unwrap();
+    let event = event(&mut other).expect("the event came too");
+    // Any call finds that this server is the primary now.
+    wait_until("the event runs on this server", || {
+        other.query_drop("DO mysql.ml_embedding('words', 'a call')").unwrap();
+        let on = format!(
+            "SELECT COUNT(*) FROM information_schema.EVENTS WHERE EVENT_NAME = '{event}' AND STATUS = 'ENABLED'"
+        );
+        count(&mut other, &on) == 1
+    });
+    other.query_drop(format!("ALTER EVENT e.`{event}` ON SCHEDULE EVERY 1 SECOND")).unwrap();
+    wait_until("the event fills the row", || lacking(&mut other) == 0);
+    assert_eq!(told(&mut other), ("finished".to_owned(), String::new()));
+    assert!(second.server.error_log().contains("runs on this server now"));
+}
+
 #[test]
 fn a_vector_does_not_outlive_its_text_and_is_no_change_of_the_row() {
     let running = start();
@@ -338,6 +422,23 @@ fn what_changes_a_text_unnoticed_is_told() {
     )
     .unwrap();
     assert_eq!(told(&mut conn), ("finished".to_owned(), String::new()));
+    conn.query_drop("CALL ai.drop_embedding_config('e.t', 'v')").unwrap();
+    // Where the server runs triggers for a cascade there is nothing to tell: in sessions that begin from then on.
+    conn.query_drop("SET GLOBAL enable_cascade_triggers = ON").unwrap();
+    let mut conn = running.root();
+    let by_cascade =
+        "SELECT ml_initialize_embeddings('m', 'e.t', 'CONCAT_WS('' '', title, author_id)', 'v', NULL, 'transactional')";
+    conn.query_drop(by_cascade).unwrap();
+    assert_eq!(told(&mut conn), ("finished".to_owned(), String::new()));
+    conn.query_drop("UPDATE e.author SET id = 7").unwrap();
+    let right = "SELECT COUNT(*) FROM e.t WHERE v = mysql.ml_embedding('m', 'Sea 7')";
+    conn.query_drop("CALL ai.refresh_embeddings('e.t', 'v', NULL)").unwrap();
+    assert_eq!(count(&mut conn, right), 1, "the cascade is noticed");
+    // Without it the vector would stay, which is what the note says where it is OFF.
+    conn.query_drop("SET SESSION enable_cascade_triggers = OFF").unwrap();
+    conn.query_drop("UPDATE e.author SET id = 8").unwrap();
+    conn.query_drop("CALL ai.refresh_embeddings('e.t', 'v', NULL)").unwrap();
+    assert_eq!(count(&mut conn, right), 1);
 }
 
 #[test]

@@ -589,6 +589,17 @@ fn a_models_embeddings_are_cleared_and_no_others() {
     });
     embed(&mut root, "m", "slow");
     assert_eq!(running.endpoint.count(), 2);
+    // Nor does who asks after it get what is under way since before.
+    running.endpoint.clear();
+    std::thread::scope(|scope| {
+        let mut conn = running.root();
+        let slow = scope.spawn(move || embed(&mut conn, "m", "slower"));
+        assert!(running.endpoint.wait_for("/v1/embeddings", 1, Duration::from_secs(10)));
+        clear(&mut root, Some("m"));
+        embed(&mut root, "m", "slower");
+        slow.join().unwrap();
+    });
+    assert_eq!(running.endpoint.count(), 2);
     // Who may.
     root.query_drop("CREATE USER app@localhost, admin@localhost").unwrap();
     root.query_drop("GRANT EXECUTE ON FUNCTION mysql.ml_embedding TO app@localhost").unwrap();

@@ -400,4 +400,93 @@ mod tests {
         assert!(error.message().contains("does not give"), "{error}");
         set_limit(DEFAULT);
     }
+
+    #[test]
+    fn what_is_not_used_any_more_is_free_for_others() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let holder = Arc::<Holder>::default();
+        let held = || holder.bytes.load(Ordering::Relaxed);
+        working_for(Arc::clone(&holder), || {
+            let mut share = Reservation::take(20 << 10, "x").unwrap();
+            assert_eq!(held(), 20 << 10, "what is asked for first, and no more");
+            share.spend(1, "x").unwrap();
+            assert_eq!(held(), (20 << 10) + STEP as u64, "then some more at a time");
+            share.shrink_to(100);
+            assert_eq!(held(), 100);
+            share.spend(10 * STEP, "x").unwrap();
+            let most = held();
+            share.unspend(4 * STEP);
+            assert_eq!(held(), most, "kept for what comes next");
+            share.unspend(2 * STEP);
+            assert_eq!(held(), (4 * STEP + 100 + STEP) as u64, "but not more than a step");
+            drop(share);
+            assert_eq!(held(), 0);
+        });
+    }
+
+    #[test]
+    fn a_share_takes_over_another_one_also_from_another_account() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let (first, second) = (Arc::<Holder>::default(), Arc::<Holder>::default());
+        let held = |holder: &Holder| holder.bytes.load(Ordering::Relaxed);
+        let used = ACCOUNTS.used.load(Ordering::Relaxed);
+        let take = |holder: &Arc<Holder>| working_for(Arc::clone(holder), || Reservation::take(1 << 20, "x")).unwrap();
+        let mut share = Reservation::default();
+        share.absorb(take(&first));
+        share.absorb(take(&first));
+        assert_eq!((held(&first), held(&second)), (2 << 20, 0));
+        share.absorb(take(&second));
+        assert_eq!((held(&first), held(&second)), (3 << 20, 0), "counted for its new holder");
+        assert_eq!(ACCOUNTS.used.load(Ordering::Relaxed) - used, 3 << 20);
+        working_for(Arc::clone(&first), || share.spend(0, "x")).unwrap();
+        assert_eq!(held(&first), 3 << 20, "what was used is in use");
+        share.shrink_to(3 << 20);
+        assert_eq!(held(&first), 3 << 20);
+        drop(share);
+        assert_eq!((held(&first), ACCOUNTS.used.load(Ordering::Relaxed)), (0, used));
+    }
+
+    #[test]
+    fn what_is_held_is_told_and_much_of_it_makes_jobs_wait() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let holder = Arc::<Holder>::default();
+        let used = ACCOUNTS.used.load(Ordering::Relaxed);
+        set_limit(used + (80 << 20));
+        reset_status();
+        let told = |name: &str| status()[name].as_u64().unwrap();
+        let take = |bytes| working_for(Arc::clone(&holder), || Reservation::take(bytes, "a call"));
+        let half = take((40 << 20) - (used / 2) as usize).unwrap();
+        assert!(!is_tight(), "half is not more than half");
+        let more = take(2 << 20).unwrap();
+        assert!(is_tight());
+        assert_eq!((told("max_bytes"), told("refused")), (used + (80 << 20), 0));
+        assert_eq!((told("bytes"), told("highest_bytes")), (told("bytes"), told("bytes")));
+        let most = told("bytes");
+        let error = take(60 << 20).unwrap_err();
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let fact = format!("60 MiB more, but calls hold {} MiB, {} of them", mib(most), mib(most - used));
+        assert!(error.message().contains(&fact), "{error}; not: {fact}");
+        drop((half, more));
+        assert_eq!((told("bytes"), told("highest_bytes"), told("refused")), (used, most, 1));
+        reset_status();
+        assert_eq!((told("highest_bytes"), told("refused")), (used, 0));
+        set_limit(DEFAULT);
+    }
+
+    #[test]
+    fn a_thread_works_for_whom_it_did_before() {
+        let (outer, inner) = (Arc::<Holder>::default(), Arc::<Holder>::default());
+        working_for(Arc::clone(&outer), || {
+            working_for(Arc::clone(&inner), || assert!(Arc::ptr_eq(&holder(), &inner)));
+            assert!(Arc::ptr_eq(&holder(), &outer));
+        });
+        assert!(Arc::ptr_eq(&holder(), &ACCOUNTS.nobody));
+    }
+
+    #[test]
+    fn copies_are_what_was_copied() {
+        assert_eq!(copied(b"abc", "x").unwrap(), b"abc");
+        let text = text_of(100, "x").unwrap();
+        assert!(text.is_empty() && text.capacity() >= 100);
+    }
 }

@@ -170,4 +170,48 @@ mod tests {
         cache.remove(None, &Never).unwrap();
         assert!(inner.get(&key("c")).is_none());
     }
+
+    #[test]
+    fn another_size_starts_anew_and_what_is_kept_is_told() {
+        let cache = MemoryCache::default();
+        assert_eq!(cache.size(), (0, 0));
+        let first = cache.sized(1 << 20).unwrap();
+        first.insert(key("a"), kept("m", &[0; 4]));
+        first.insert(key("b"), kept("m", &[0; 400]));
+        first.run_pending_tasks();
+        assert_eq!(cache.size(), (2, 404 + 2 * ENTRY_OVERHEAD as u64));
+        let second = cache.sized(2 << 20).unwrap();
+        assert_eq!((cache.size(), second.policy().max_capacity()), ((0, 0), Some(2 << 20)));
+        assert!(second.get(&key("a")).is_none());
+    }
+
+    /// Tells to stop when it is asked for the second time.
+    struct StopsSoon(std::cell::Cell<u32>);
+
+    impl Interrupt for StopsSoon {
+        fn check(&self) -> Result<()> {
+            self.0.set(self.0.get() + 1);
+            if self.0.get() > 1 {
+                return Err(crate::error::Error::interrupted(1317));
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_look_at_very_many_hears_kill_now_and_then() {
+        let cache = MemoryCache::default();
+        let inner = cache.sized(64 << 20).unwrap();
+        for i in 0..5000 {
+            inner.insert(key(&i.to_string()), kept("m", &[0; 4]));
+        }
+        let interrupt = StopsSoon(std::cell::Cell::new(0));
+        assert!(cache.remove(None, &interrupt).is_err());
+        assert!(inner.get(&key("1")).is_some(), "nothing of it is done");
+        for i in 2000..5000 {
+            inner.invalidate(&key(&i.to_string()));
+        }
+        cache.remove(None, &StopsSoon(std::cell::Cell::new(0))).unwrap();
+        assert!(inner.get(&key("1")).is_none());
+    }
 }

@@ -574,4 +574,99 @@ mod tests {
         }
         assert!(gate.paused() <= Duration::from_millis(500), "{:?}", gate.paused());
     }
+
+    #[test]
+    fn a_budget_holds_also_where_all_of_it_was_sent_in_one_second() {
+        let mut minute = Minute::default();
+        minute.add(100, 10);
+        assert_eq!(minute.fits_at(100, 1, 10), 161);
+        minute.add(161, 4);
+        minute.take_back(100, 10);
+        assert_eq!(
+            minute.sum(),
+            4,
+            "what was sent in a second that is over counts no more, and is not taken from another one"
+        );
+    }
+
+    #[test]
+    fn a_budget_comes_back_as_time_goes_by() {
+        let gate = Gate::default();
+        let seconds = |s| gate.second(gate.began + Duration::from_secs(s));
+        assert_eq!((seconds(0), seconds(1), seconds(90)), (0, 1, 90));
+        let mut state = gate.lock();
+        let budget = Budget { requests: Some(1), ..Budget::default() };
+        let at = |s| gate.began + Duration::from_secs(s);
+        assert!(gate.try_enter(&mut state, budget, 1, at(5)).is_ok());
+        assert!(gate.try_enter(&mut state, budget, 1, at(65)).is_err());
+        assert!(gate.try_enter(&mut state, budget, 1, at(66)).is_ok());
+    }
+
+    #[test]
+    fn options_are_budgets_and_each_of_them_holds() {
+        let options = ModelOptions {
+            requests_per_minute: Some(7),
+            tokens_per_minute: Some(15),
+            max_in_flight: Some(3),
+            ..ModelOptions::default()
+        };
+        let budget = Budget::of(&options);
+        assert_eq!((budget.requests, budget.tokens, budget.in_flight), (Some(7), Some(15), Some(3)));
+        let gate = Arc::new(Gate::default());
+        let first = enter(&gate, budget, soon()).unwrap();
+        let error = enter(&gate, budget, soon()).err().unwrap();
+        assert!(error.message().contains("tokens_per_minute"), "{error}");
+        assert_eq!(gate.in_flight(), 1);
+        drop(first);
+    }
+
+    #[test]
+    fn who_comes_while_enough_are_under_way_waits_for_one_to_end() {
+        let gate = Arc::new(Gate::default());
+        let budget = Budget { in_flight: Some(1), ..Budget::default() };
+        let first = enter(&gate, budget, soon()).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| enter(&gate, budget, soon()).is_ok());
+            // Where it did not wait, it would have failed by then.
+            std::thread::sleep(Duration::from_millis(50));
+            drop(first);
+            assert!(second.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn a_refusal_of_long_ago_is_forgotten() {
+        let gate = Gate::default();
+        let mut state = gate.lock();
+        let now = gate.began + Duration::from_secs(1000);
+        (state.window, state.in_flight, state.refused_at) = (Some(1), 1, Some(now));
+        assert!(gate.try_enter(&mut state, Budget::default(), 1, now + FORGOTTEN).is_err());
+        assert!(gate.try_enter(&mut state, Budget::default(), 1, now + FORGOTTEN + POLL).is_ok());
+        assert_eq!(state.window, None);
+    }
+
+    #[test]
+    fn a_limit_that_was_learnt_is_kept_and_only_ever_falls() {
+        let gate = Gate::default();
+        gate.learn(Learnt { texts: Some(32), tokens: None });
+        gate.learn(Learnt { texts: Some(64), tokens: Some(1000) });
+        assert_eq!(gate.learnt(), Learnt { texts: Some(32), tokens: Some(1000) });
+    }
+
+    #[test]
+    fn a_gate_that_knows_something_is_not_forgotten() {
+        assert!(!Gate::default().remembers());
+        let knows = |what: fn(&mut State)| {
+            let gate = Gate::default();
+            what(&mut gate.lock());
+            gate.remembers()
+        };
+        assert!(knows(|state| state.in_flight = 1), "a request is under way");
+        assert!(knows(|state| state.window = Some(1)), "it was refused");
+        assert!(knows(|state| state.paused_until = Some(Instant::now())), "it was told to wait");
+        assert!(knows(|state| state.requests.add(0, 1)), "its budget is used");
+        let gate = Gate::default();
+        gate.learn(Learnt { texts: Some(32), tokens: None });
+        assert!(gate.remembers(), "it learnt a limit");
+    }
 }
