@@ -112,9 +112,12 @@ fn what_is_on_disk_outlives_the_server_and_holds_no_texts_and_no_schema_is_seen(
     set(&mut root, "cache_disk_mb", "64");
     assert!(file(&running).exists(), "at once");
     let text = |i: u32| format!("a confidential sentence, number {i}");
-    for i in 0..50 {
+    for i in 0..40 {
         embed(&mut root, "m", &text(i));
     }
+    // What comes in a batch is kept as well.
+    let batch = serde_json::json!((40..50).map(text).collect::<Vec<_>>()).to_string();
+    root.exec_drop("DO mysql.ml_embedding_batch('m', ?)", (batch,)).unwrap();
     on_disk(&mut root, 50);
     assert_eq!(threads(&running), 1);
     let schemas: Vec<String> = root.query("SHOW DATABASES").unwrap();

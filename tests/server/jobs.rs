@@ -126,27 +126,126 @@ fn known_bad_rows_cost_a_request_each_at_the_next_call() {
 }
 
 #[test]
+fn a_row_that_failed_before_does_not_hang_a_model_that_takes_one_text_at_a_time() {
+    let running = start();
+    let mut conn = running.root();
+    for statement in [
+        "CALL mysql.ml_create_model_registration('m', NULL, 'dummy', 'text_embedding', NULL, NULL, NULL, NULL, NULL, NULL)",
+        "CREATE DATABASE e",
+        "CREATE TABLE e.t (id INT PRIMARY KEY, body TEXT, v VECTOR(384))",
+        "INSERT INTO e.t (id, body) VALUES (1, 'one'), (2, ''), (3, 'three')",
+    ] {
+        conn.query_drop(statement).unwrap();
+    }
+    assert_eq!(embed(&mut conn).unwrap(), (2, 1, 0));
+    let (told, hears) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let again = embed(&mut conn).unwrap();
+        conn.query_drop("UPDATE e.t SET body = 'two' WHERE id = 2").unwrap();
+        let _ = told.send([again, embed(&mut conn).unwrap()]);
+    });
+    let done = hears.recv_timeout(Duration::from_secs(30)).expect("the job ends");
+    assert_eq!(done, [(0, 1, 0), (1, 0, 0)]);
+}
+
+#[test]
+fn rows_that_were_edited_or_filled_while_their_texts_were_away_are_left_alone() {
+    let running = start();
+    let open = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let opened = Arc::clone(&open);
+    running.endpoint.on("/held", move |request| {
+        while !opened.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        vectors(&texts(request))
+    });
+    let mut conn = prepare(&running, "/held", 4);
+    for digest in [false, true] {
+        open.store(false, Ordering::SeqCst);
+        running.endpoint.clear();
+        if digest {
+            conn.query_drop("ALTER TABLE e.t ADD v_hash BINARY(32)").unwrap();
+            conn.query_drop("UPDATE e.t SET v = NULL, body = CONCAT('another text ', id)").unwrap();
+        }
+        let mut worker = running.root();
+        let job = std::thread::spawn(move || embed(&mut worker).unwrap());
+        wait_until("the texts are away", || running.endpoint.count() == 1);
+        conn.query_drop("UPDATE e.t SET body = 'edited' WHERE id = 1").unwrap();
+        let own = if digest { ", v_hash = UNHEX(SHA2(body, 256))" } else { "" };
+        conn.query_drop(format!("UPDATE e.t SET v = STRING_TO_VECTOR('[9,9,9,9,9,9,9,9]'){own} WHERE id = 2")).unwrap();
+        conn.query_drop("DELETE FROM e.t WHERE id = 3").unwrap();
+        open.store(true, Ordering::SeqCst);
+        let (embedded, failed, skipped) = job.join().unwrap();
+        // The edited row is embedded in the next pass.
+        assert_eq!((embedded, failed, skipped), (2, 0, if digest { 2 } else { 3 }), "{digest}");
+        let wrong = "SELECT GROUP_CONCAT(id) FROM e.t WHERE NOT v <=> IF(id = 2, STRING_TO_VECTOR('[9,9,9,9,9,9,9,9]'), mysql.ml_embedding('m', body))";
+        assert_eq!(conn.query_first::<Option<String>, _>(wrong).unwrap().unwrap(), None, "{digest}");
+        if digest {
+            let stale = "SELECT COUNT(*) FROM e.t WHERE NOT v_hash <=> UNHEX(SHA2(body, 256))";
+            assert_eq!(conn.query_first::<u64, _>(stale).unwrap(), Some(0));
+        }
+    }
+}
+
+#[test]
+fn a_vector_of_another_width_than_those_before_is_not_written() {
+    let running = start();
+    running.endpoint.on("/widths", |request| {
+        let width = |text: &String| if text.contains("bad") { 4 } else { 8 };
+        let texts = texts(request);
+        let data: Vec<_> = texts
+            .iter()
+            .enumerate()
+            .map(|(i, text)| serde_json::json!({"index": i, "embedding": embedding_for(text, width(text))}))
+            .collect();
+        Answer::json(200, &serde_json::json!({"data": data}))
+    });
+    let mut conn = prepare(&running, "/widths", 100);
+    conn.query_drop("UPDATE e.t SET body = 'bad' WHERE id = 50").unwrap();
+    let options = r#"{"concurrency": 1, "batch_size": 10}"#;
+    assert_eq!(embed_from(&mut conn, "e.t", "body", options).unwrap(), (99, 1, 0));
+    let noted = failures(&mut conn);
+    assert!(noted.len() == 1 && noted[0].1.contains("4 dimensions after 8 before"), "{noted:?}");
+    let written: Option<u64> = conn.query_first("SELECT SUM(VECTOR_DIM(v) = 8) FROM e.t WHERE id <> 50").unwrap();
+    assert_eq!(written, Some(99));
+}
+
+/// What the endpoints of the next test refuse: more than 16 texts, or more than 90 tokens of three letters.
+fn is_too_much(path: &str, texts: &[String]) -> bool {
+    match path {
+        "/tokens" => texts.iter().map(|text| text.len() / 3 + 1).sum::<usize>() > 90,
+        _ => texts.len() > 16,
+    }
+}
+
+#[test]
 fn a_limit_that_a_refusal_names_is_kept_for_the_next_call() {
     let running = start();
-    for (path, words) in [("/named", "batch size exceeds maximum allowed batch size 16"), ("/unnamed", "too many")] {
+    for (path, words) in [
+        ("/named", "batch size exceeds maximum allowed batch size 16"),
+        ("/tokens", "Requested 600 tokens, max 90 tokens per request"),
+        ("/unnamed", "too many"),
+    ] {
         running.endpoint.on(path, move |request| {
             let texts = texts(request);
-            if texts.len() > 16 {
+            if is_too_much(path, &texts) {
                 return Answer::error(422, words, "validation", None);
             }
             vectors(&texts)
         });
     }
     let mut conn = prepare(&running, "/named", 2000);
-    for path in ["/named", "/unnamed"] {
+    for path in ["/named", "/tokens", "/unnamed"] {
         conn.query_drop("CALL mysql.ml_drop_model_registration('m')").unwrap();
         running.embedding_model(&mut conn, "m", path);
         conn.query_drop("UPDATE e.t SET v = NULL").unwrap();
         running.endpoint.clear();
         let options = r#"{"batch_size": 100}"#;
         assert_eq!(embed_from(&mut conn, "e.t", "body", options).unwrap(), (2000, 0, 0));
-        let refused = |running: &Running| running.endpoint.requests().iter().filter(|r| texts(r).len() > 16).count();
-        assert!(refused(&running) <= if path == "/named" { 9 } else { 60 }, "{path}: {}", refused(&running));
+        let refused = |running: &Running| {
+            running.endpoint.requests().iter().filter(|request| is_too_much(path, &texts(request))).count()
+        };
+        assert!(refused(&running) <= if path == "/unnamed" { 60 } else { 9 }, "{path}: {}", refused(&running));
         running.endpoint.clear();
         conn.query_drop("UPDATE e.t SET v = NULL").unwrap();
         conn.query_drop("CALL mysql.ml_cache_clear(NULL)").unwrap();
@@ -348,4 +447,24 @@ fn fewer_requests_are_under_way_while_they_take_most_of_their_time() {
     assert_eq!(embed_from(&mut conn, "e.t", "body", r#"{"batch_size": 20}"#).unwrap(), (800, 0, 0));
     assert!(most.load(Ordering::SeqCst) > 1);
     assert!(running.endpoint.count() < 120, "{} requests for 40 batches", running.endpoint.count());
+}
+
+#[test]
+fn one_request_is_under_way_where_each_takes_most_of_its_time() {
+    let running = start();
+    let now = Arc::new(AtomicU64::new(0));
+    let beside = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (under_way, seen) = (Arc::clone(&now), Arc::clone(&beside));
+    running.endpoint.on("/slow", move |request| {
+        seen.lock().unwrap().push(under_way.fetch_add(1, Ordering::SeqCst));
+        std::thread::sleep(Duration::from_millis(1100));
+        under_way.fetch_sub(1, Ordering::SeqCst);
+        vectors(&texts(request))
+    });
+    let mut conn = prepare(&running, "/slow", 120);
+    conn.query_drop(r#"CALL mysql.ml_set_model_options('m', '{"timeout_ms": 2000}')"#).unwrap();
+    assert_eq!(embed_from(&mut conn, "e.t", "body", r#"{"batch_size": 10}"#).unwrap(), (120, 0, 0));
+    let beside = beside.lock().unwrap();
+    assert!(beside.iter().max() > Some(&1), "many at first: {beside:?}");
+    assert!(beside.ends_with(&[0, 0, 0]), "and then one: {beside:?}");
 }

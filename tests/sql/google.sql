@@ -93,6 +93,13 @@ CALL mysql.ml_set_setting('google_project', 'other-project');
 CALL mysql.ml_set_setting('google_location', 'europe-west1');
 SELECT VECTOR_DIM(mysql.ml_embedding('text-embedding-005', 'elsewhere')) AS dimensions;
 --@ last PATH
+-- The same text is asked for anew in another location, and in another project.
+CALL mysql.ml_set_setting('google_location', 'us-central1');
+SELECT VECTOR_DIM(mysql.ml_embedding('text-embedding-005', 'elsewhere')) AS dimensions;
+--@ last PATH
+CALL mysql.ml_set_setting('google_project', 'my-project');
+SELECT VECTOR_DIM(mysql.ml_embedding('text-embedding-005', 'elsewhere')) AS dimensions;
+--@ last PATH
 CALL mysql.ml_set_setting('google_project', 'a/b');
 CALL mysql.ml_set_setting('google_project', NULL);
 CALL mysql.ml_set_setting('google_location', NULL);

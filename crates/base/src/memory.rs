@@ -82,7 +82,13 @@ pub fn holder() -> Arc<Holder> {
     if let Some(holder) = WORKS_FOR.with_borrow(Clone::clone) {
         return holder;
     }
-    let Some(account) = host::current_account() else { return Arc::clone(&ACCOUNTS.nobody) };
+    match host::current_account() {
+        Some(account) => holder_of(account),
+        None => Arc::clone(&ACCOUNTS.nobody),
+    }
+}
+
+fn holder_of(account: Account) -> Arc<Holder> {
     let mut holders = ACCOUNTS.holders.lock().unwrap_or_else(PoisonError::into_inner);
     if holders.len() >= MAX_ACCOUNTS {
         holders.retain(|_, holder| Arc::strong_count(holder) > 1);
@@ -444,6 +450,17 @@ mod tests {
         assert_eq!(held(&first), 3 << 20);
         drop(share);
         assert_eq!((held(&first), ACCOUNTS.used.load(Ordering::Relaxed)), (0, used));
+    }
+
+    #[test]
+    fn an_account_that_holds_something_is_not_forgotten_and_others_are() {
+        let account = |n: usize| Account { user: format!("user {n}"), host: "localhost".into() };
+        let first = holder_of(account(0));
+        for n in 1..=MAX_ACCOUNTS * 2 {
+            holder_of(account(n));
+        }
+        assert!(Arc::ptr_eq(&holder_of(account(0)), &first));
+        assert!(ACCOUNTS.holders.lock().unwrap().len() <= MAX_ACCOUNTS);
     }
 
     #[test]

@@ -192,7 +192,7 @@ mod tests {
         fn check(&self) -> Result<()> {
             self.0.set(self.0.get() + 1);
             if self.0.get() > 1 {
-                return Err(crate::error::Error::interrupted(1317));
+                return Err(mysql_ml_base::error::Error::interrupted(1317));
             }
             Ok(())
         }

@@ -292,7 +292,8 @@ impl<'e> Pipeline<'e> {
         let wanted = self.engine.wanted(&self.call, Input::Text(&text), self.role)?;
         match self.engine.embeddings.get_kept(&wanted, &self.call, interrupt)? {
             Some(hit) => self.ready.push_back(Done { id, vector: Ok(hit), share: Reservation::default() }),
-            None if alone => {
+            // Where each text is a call of its own there is nothing to keep apart.
+            None if alone && !self.one_by_one() => {
                 let batch = self.batch(vec![Item { id, text, wanted: Some(wanted) }]);
                 self.again.push_back(Batch { known_bad: true, ..batch });
             }
