@@ -591,7 +591,7 @@ mod tests {
 
     #[test]
     fn a_budget_comes_back_as_time_goes_by() {
-        let gate = Gate::default();
+        let gate = RateLimiter::default();
         let seconds = |s| gate.second(gate.began + Duration::from_secs(s));
         assert_eq!((seconds(0), seconds(1), seconds(90)), (0, 1, 90));
         let mut state = gate.lock();
@@ -612,7 +612,7 @@ mod tests {
         };
         let budget = Budget::of(&options);
         assert_eq!((budget.requests, budget.tokens, budget.in_flight), (Some(7), Some(15), Some(3)));
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(RateLimiter::default());
         let first = enter(&gate, budget, soon()).unwrap();
         let error = enter(&gate, budget, soon()).err().unwrap();
         assert!(error.message().contains("tokens_per_minute"), "{error}");
@@ -622,7 +622,7 @@ mod tests {
 
     #[test]
     fn who_comes_while_enough_are_under_way_waits_for_one_to_end() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(RateLimiter::default());
         let budget = Budget { in_flight: Some(1), ..Budget::default() };
         let first = enter(&gate, budget, soon()).unwrap();
         std::thread::scope(|scope| {
@@ -636,7 +636,7 @@ mod tests {
 
     #[test]
     fn a_refusal_of_long_ago_is_forgotten() {
-        let gate = Gate::default();
+        let gate = RateLimiter::default();
         let mut state = gate.lock();
         let now = gate.began + Duration::from_secs(1000);
         (state.window, state.in_flight, state.refused_at) = (Some(1), 1, Some(now));
@@ -647,7 +647,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_was_learnt_is_kept_and_only_ever_falls() {
-        let gate = Gate::default();
+        let gate = RateLimiter::default();
         gate.learn(Learnt { texts: Some(32), tokens: None });
         gate.learn(Learnt { texts: Some(64), tokens: Some(1000) });
         assert_eq!(gate.learnt(), Learnt { texts: Some(32), tokens: Some(1000) });
@@ -655,9 +655,9 @@ mod tests {
 
     #[test]
     fn a_gate_that_knows_something_is_not_forgotten() {
-        assert!(!Gate::default().remembers());
+        assert!(!RateLimiter::default().remembers());
         let knows = |what: fn(&mut State)| {
-            let gate = Gate::default();
+            let gate = RateLimiter::default();
             what(&mut gate.lock());
             gate.remembers()
         };
@@ -665,7 +665,7 @@ mod tests {
         assert!(knows(|state| state.window = Some(1)), "it was refused");
         assert!(knows(|state| state.paused_until = Some(Instant::now())), "it was told to wait");
         assert!(knows(|state| state.requests.add(0, 1)), "its budget is used");
-        let gate = Gate::default();
+        let gate = RateLimiter::default();
         gate.learn(Learnt { texts: Some(32), tokens: None });
         assert!(gate.remembers(), "it learnt a limit");
     }
