@@ -185,10 +185,10 @@ impl Workers {
         results: Sender<Result<T>>,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<()> {
-        let owed = Owed::new(results);
+        let reply = Reply::new(results);
         // Its memory is charged to the account that submits it.
         let holder = memory::holder();
-        let work = Box::new(move || memory::working_for(holder, || owed.tell(panics::catch(work))));
+        let work = Box::new(move || memory::working_for(holder, || reply.send(panics::catch(work))));
         let job = Job { share: share.clone(), cancel: cancel.clone(), work };
         let spawn = {
             let mut state = self.shared.lock();
@@ -283,22 +283,22 @@ fn serve(shared: &Arc<Shared>) {
 }
 
 /// A reply that is always sent: an error if the job is dropped.
-pub struct Owed<T>(Option<Sender<Result<T>>>);
+pub struct Reply<T>(Option<Sender<Result<T>>>);
 
-impl<T> Owed<T> {
-    /// A reply to `sender`.
+impl<T> Reply<T> {
+    /// A reply to `results`.
     pub fn new(results: Sender<Result<T>>) -> Self {
-        Owed(Some(results))
+        Reply(Some(results))
     }
 
     /// Sends the reply.
-    pub fn tell(mut self, result: Result<T>) {
+    pub fn send(mut self, result: Result<T>) {
         // A receiver that is gone is not a failure.
         let _ = self.0.take().map(|results| results.send(result));
     }
 }
 
-impl<T> Drop for Owed<T> {
+impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
         let _ = self.0.take().map(|results| results.send(Err(not_done())));
     }

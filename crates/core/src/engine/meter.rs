@@ -142,7 +142,7 @@ impl Meter {
             Some(h) if !h.is_empty() => json!(h.value_at_quantile(q) as f64 / 1000.0),
             _ => Value::Null,
         };
-        let gate = self.current_limiter();
+        let limiter = self.current_limiter();
         json!({
             "calls": self.calls.load(Ordering::Relaxed),
             "cache_hits": self.cache_hits.load(Ordering::Relaxed),
@@ -156,8 +156,8 @@ impl Meter {
             "errors": c.errors,
             "latency_p50_ms": ms(0.5),
             "latency_p99_ms": ms(0.99),
-            "in_flight": gate.in_flight(),
-            "paused_ms": u64::try_from(gate.paused().as_millis()).unwrap_or(u64::MAX),
+            "in_flight": limiter.in_flight(),
+            "paused_ms": u64::try_from(limiter.paused().as_millis()).unwrap_or(u64::MAX),
         })
     }
 }

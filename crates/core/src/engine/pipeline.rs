@@ -29,7 +29,7 @@ use mysql_ml_base::interrupt::{CancelToken, Interrupt, POLL};
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::role::Role;
 use mysql_ml_base::shares::Share;
-use mysql_ml_base::workers::Owed;
+use mysql_ml_base::workers::Reply;
 
 /// How long a job waits for an endpoint that answered before and now fails or limits the rate; and its pauses, which
 /// double.
@@ -527,14 +527,14 @@ impl<'e> Pipeline<'e> {
     /// Gives a batch to a local model.
     fn compute(&mut self, batch: Batch, permit: Permit, interrupt: &dyn Interrupt) -> Result<()> {
         self.call.meter.requested(false);
-        let (owed, began) = (Owed::new(self.sender.clone()), Instant::now());
+        let (reply, began) = (Reply::new(self.sender.clone()), Instant::now());
         let (resolved, texts) = (Arc::clone(&self.call.resolved), batch.texts());
         let done = move |vectors: Vec<Result<Vec<f32>>>| {
             let encode = |vector: Result<Vec<f32>>| vector.and_then(|v| encoded(&resolved.model, v));
             let vectors = vectors.into_iter().map(encode).collect();
             let outcome = Outcome::Answered { tokens: None, pause: None };
             let came = Came::Vectors(vectors, Reservation::default(), outcome, began.elapsed(), Usage::default());
-            owed.tell(Ok(Returned { batch, permit, came }));
+            reply.send(Ok(Returned { batch, permit, came }));
         };
         self.engine.local.embed_batch(&self.call, texts, self.role, &self.cancel, done, interrupt)?;
         self.under_way += 1;

@@ -49,17 +49,17 @@ pub struct RateLimiters {
 }
 
 /// With more limiters than this, those without a limit in force are dropped.
-const MAX_GATES: usize = 4096;
+const MAX_LIMITERS: usize = 4096;
 
 impl RateLimiters {
     /// The limiter of a registration.
     pub fn of(&self, fingerprint: &[u8; 32]) -> Arc<RateLimiter> {
-        if let Some(gate) = self.all.read().unwrap_or_else(PoisonError::into_inner).get(fingerprint) {
-            return Arc::clone(gate);
+        if let Some(limiter) = self.all.read().unwrap_or_else(PoisonError::into_inner).get(fingerprint) {
+            return Arc::clone(limiter);
         }
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= MAX_GATES {
-            all.retain(|_, gate| Arc::strong_count(gate) > 1 || gate.remembers());
+        if all.len() >= MAX_LIMITERS {
+            all.retain(|_, limiter| Arc::strong_count(limiter) > 1 || limiter.remembers());
         }
         Arc::clone(all.entry(*fingerprint).or_default())
     }
@@ -225,7 +225,7 @@ impl Outcome {
 
 /// A permit for one request. Dropping it without an outcome counts as a failure.
 pub struct Permit {
-    gate: Arc<RateLimiter>,
+    limiter: Arc<RateLimiter>,
     epoch: u64,
     /// The second in which it was given.
     second: u64,
@@ -323,7 +323,7 @@ impl RateLimiter {
     }
 
     fn permit(self: &Arc<Self>, state: &State, tokens: u64, now: Instant) -> Permit {
-        Permit { gate: Arc::clone(self), epoch: state.epoch, second: self.second(now), tokens, done: false }
+        Permit { limiter: Arc::clone(self), epoch: state.epoch, second: self.second(now), tokens, done: false }
     }
 
     fn second(&self, at: Instant) -> u64 {
@@ -396,8 +396,8 @@ impl Permit {
     pub fn finish(mut self, outcome: &Outcome) {
         self.done = true;
         let now = Instant::now();
-        let second = self.gate.second(now);
-        let mut state = self.gate.lock();
+        let second = self.limiter.second(now);
+        let mut state = self.limiter.lock();
         state.in_flight = state.in_flight.saturating_sub(1);
         match outcome {
             Outcome::Answered { tokens, pause } => {
@@ -426,17 +426,17 @@ impl Permit {
             Outcome::Failed => {}
         }
         drop(state);
-        self.gate.changed.notify_all();
+        self.limiter.changed.notify_all();
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if !self.done {
-            let mut state = self.gate.lock();
+            let mut state = self.limiter.lock();
             state.in_flight = state.in_flight.saturating_sub(1);
             drop(state);
-            self.gate.changed.notify_all();
+            self.limiter.changed.notify_all();
         }
     }
 }
@@ -455,8 +455,8 @@ mod tests {
         Instant::now() + Duration::from_secs(20)
     }
 
-    fn enter(gate: &Arc<RateLimiter>, budget: Budget, deadline: Instant) -> Result<Permit> {
-        gate.enter(budget, 10, deadline, &Never)
+    fn enter(limiter: &Arc<RateLimiter>, budget: Budget, deadline: Instant) -> Result<Permit> {
+        limiter.enter(budget, 10, deadline, &Never)
     }
 
     #[test]
@@ -476,103 +476,103 @@ mod tests {
 
     #[test]
     fn a_used_up_budget_is_told_at_once() {
-        let gate = Arc::new(RateLimiter::default());
+        let limiter = Arc::new(RateLimiter::default());
         let budget = Budget { requests: Some(2), ..Budget::default() };
-        let _two = [enter(&gate, budget, soon()).unwrap(), enter(&gate, budget, soon()).unwrap()];
-        let error = enter(&gate, budget, soon()).err().unwrap();
+        let _two = [enter(&limiter, budget, soon()).unwrap(), enter(&limiter, budget, soon()).unwrap()];
+        let error = enter(&limiter, budget, soon()).err().unwrap();
         assert!(error.message().contains("requests_per_minute"), "{error}");
     }
 
     #[test]
     fn what_was_not_sent_does_not_count() {
-        let gate = Arc::new(RateLimiter::default());
+        let limiter = Arc::new(RateLimiter::default());
         let budget = Budget { requests: Some(1), tokens: Some(10), ..Budget::default() };
         for _ in 0..3 {
-            enter(&gate, budget, soon()).unwrap().finish(&Outcome::NotSent);
+            enter(&limiter, budget, soon()).unwrap().finish(&Outcome::NotSent);
         }
-        enter(&gate, budget, soon()).unwrap().finish(&Outcome::Failed);
-        assert!(enter(&gate, budget, soon()).is_err());
+        enter(&limiter, budget, soon()).unwrap().finish(&Outcome::Failed);
+        assert!(enter(&limiter, budget, soon()).is_err());
     }
 
     #[test]
     fn a_limit_that_an_answer_says_is_used_up_holds_everybody_back() {
-        let gate = Arc::new(RateLimiter::default());
+        let limiter = Arc::new(RateLimiter::default());
         let pause = Some(Duration::from_millis(400));
-        enter(&gate, Budget::default(), soon()).unwrap().finish(&Outcome::Answered { tokens: None, pause });
+        enter(&limiter, Budget::default(), soon()).unwrap().finish(&Outcome::Answered { tokens: None, pause });
         let answered = Instant::now();
-        let refused = enter(&gate, Budget::default(), answered + Duration::from_millis(10));
+        let refused = enter(&limiter, Budget::default(), answered + Duration::from_millis(10));
         assert!(refused.err().unwrap().message().contains("limits the rate"));
-        enter(&gate, Budget::default(), soon()).unwrap();
+        enter(&limiter, Budget::default(), soon()).unwrap();
         assert!(answered.elapsed() >= Duration::from_millis(390), "{:?}", answered.elapsed());
     }
 
     #[test]
     fn as_many_as_allowed_are_in_flight() {
-        let gate = Arc::new(RateLimiter::default());
+        let limiter = Arc::new(RateLimiter::default());
         let budget = Budget { in_flight: Some(1), ..Budget::default() };
-        let first = enter(&gate, budget, soon()).unwrap();
+        let first = enter(&limiter, budget, soon()).unwrap();
         let late = Instant::now() + Duration::from_millis(30);
-        assert_eq!(enter(&gate, budget, late).err().unwrap().kind(), Kind::Timeout);
+        assert_eq!(enter(&limiter, budget, late).err().unwrap().kind(), Kind::Timeout);
         drop(first);
-        assert!(enter(&gate, budget, soon()).is_ok());
-        assert_eq!(gate.in_flight(), 0);
+        assert!(enter(&limiter, budget, soon()).is_ok());
+        assert_eq!(limiter.in_flight(), 0);
     }
 
     #[test]
     fn a_refusal_holds_everybody_back_and_then_one_tries() {
-        let gate = Arc::new(RateLimiter::default());
+        let limiter = Arc::new(RateLimiter::default());
         let any = Budget::default();
-        let five: Vec<Permit> = (0..5).map(|_| enter(&gate, any, soon()).unwrap()).collect();
+        let five: Vec<Permit> = (0..5).map(|_| enter(&limiter, any, soon()).unwrap()).collect();
         for permit in five {
             permit.finish(&Outcome::Refused(Some(Duration::from_millis(40))));
         }
-        let refused = enter(&gate, any, Instant::now() + Duration::from_millis(5));
+        let refused = enter(&limiter, any, Instant::now() + Duration::from_millis(5));
         assert!(refused.err().unwrap().message().contains("limits the rate"));
-        let probe = enter(&gate, any, soon()).unwrap();
-        assert!(enter(&gate, any, Instant::now() + Duration::from_millis(20)).is_err(), "one tries first");
+        let probe = enter(&limiter, any, soon()).unwrap();
+        assert!(enter(&limiter, any, Instant::now() + Duration::from_millis(20)).is_err(), "one tries first");
         probe.finish(&Outcome::Answered { tokens: None, pause: None });
-        let two = [enter(&gate, any, soon()).unwrap(), enter(&gate, any, soon()).unwrap()];
-        assert!(enter(&gate, any, Instant::now() + Duration::from_millis(20)).is_err(), "then two");
+        let two = [enter(&limiter, any, soon()).unwrap(), enter(&limiter, any, soon()).unwrap()];
+        assert!(enter(&limiter, any, Instant::now() + Duration::from_millis(20)).is_err(), "then two");
         drop(two);
     }
 
     #[test]
     fn an_answer_of_any_kind_opens_the_gate_again() {
-        let gate = Arc::new(RateLimiter::default());
-        enter(&gate, Budget::default(), soon()).unwrap().finish(&Outcome::Refused(Some(Duration::from_millis(1))));
+        let limiter = Arc::new(RateLimiter::default());
+        enter(&limiter, Budget::default(), soon()).unwrap().finish(&Outcome::Refused(Some(Duration::from_millis(1))));
         for _ in 0..3 {
-            enter(&gate, Budget::default(), soon()).unwrap().finish(&Outcome::Declined);
+            enter(&limiter, Budget::default(), soon()).unwrap().finish(&Outcome::Declined);
         }
-        let _eight: Vec<Permit> = (0..8).map(|_| enter(&gate, Budget::default(), soon()).unwrap()).collect();
-        assert!(enter(&gate, Budget::default(), Instant::now() + Duration::from_millis(10)).is_err());
+        let _eight: Vec<Permit> = (0..8).map(|_| enter(&limiter, Budget::default(), soon()).unwrap()).collect();
+        assert!(enter(&limiter, Budget::default(), Instant::now() + Duration::from_millis(10)).is_err());
     }
 
     #[test]
     fn gates_that_hold_nothing_back_are_forgotten_and_others_are_not() {
-        let gates = RateLimiters::default();
+        let limiters = RateLimiters::default();
         let print = |i: u32| {
             let mut f = [0; 32];
             f[..4].copy_from_slice(&i.to_le_bytes());
             f
         };
-        let paused = gates.of(&print(0));
+        let paused = limiters.of(&print(0));
         enter(&paused, Budget::default(), soon()).unwrap().finish(&Outcome::Refused(Some(Duration::from_secs(30))));
         drop(paused);
-        for i in 1..=MAX_GATES as u32 + 10 {
-            gates.of(&print(i));
+        for i in 1..=MAX_LIMITERS as u32 + 10 {
+            limiters.of(&print(i));
         }
-        assert!(gates.all.read().unwrap().len() <= MAX_GATES);
-        assert!(gates.of(&print(0)).paused() > Duration::from_secs(20));
+        assert!(limiters.all.read().unwrap().len() <= MAX_LIMITERS);
+        assert!(limiters.of(&print(0)).paused() > Duration::from_secs(20));
     }
 
     #[test]
     fn many_refusals_of_one_burst_count_once() {
-        let gate = Arc::new(RateLimiter::default());
-        let burst: Vec<Permit> = (0..50).map(|_| enter(&gate, Budget::default(), soon()).unwrap()).collect();
+        let limiter = Arc::new(RateLimiter::default());
+        let burst: Vec<Permit> = (0..50).map(|_| enter(&limiter, Budget::default(), soon()).unwrap()).collect();
         for permit in burst {
             permit.finish(&Outcome::Refused(None));
         }
-        assert!(gate.paused() <= Duration::from_millis(500), "{:?}", gate.paused());
+        assert!(limiter.paused() <= Duration::from_millis(500), "{:?}", limiter.paused());
     }
 
     #[test]

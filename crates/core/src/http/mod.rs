@@ -465,7 +465,7 @@ fn exchange(
     let mut share = Reservation::default();
     let mut body = read_bounded(&mut response, call.max_response, &mut share);
     if let Ok(body) = &mut body {
-        redactor.blot_out(body);
+        redactor.redact(body);
     }
     let location = get("location").map(|location| redactor.text(location).into_owned());
     match (status, body) {

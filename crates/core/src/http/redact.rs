@@ -123,7 +123,7 @@ impl Redactor {
     }
 
     /// Overwrites each occurrence of a secret with `*` of the same length.
-    pub fn blot_out(&self, body: &mut [u8]) {
+    pub fn redact(&self, body: &mut [u8]) {
         if self.needles.is_empty() {
             return;
         }
@@ -155,7 +155,7 @@ impl Redactor {
     /// A text without secrets.
     pub fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut bytes = text.as_bytes().to_vec();
-        self.blot_out(&mut bytes);
+        self.redact(&mut bytes);
         if bytes == text.as_bytes() {
             return Cow::Borrowed(text);
         }
@@ -549,7 +549,7 @@ mod tests {
         Redactor::new(&secrets.iter().map(|s| SecretString::from(*s)).collect::<Vec<_>>())
     }
 
-    fn blotted(secret: &str, body: &str) -> String {
+    fn redacted(secret: &str, body: &str) -> String {
         redactor(&[secret]).text(body).into_owned()
     }
 
@@ -626,7 +626,7 @@ mod tests {
     #[test]
     fn a_key_is_found_however_it_is_written() {
         for disguise in disguises() {
-            let text = blotted(&format!("Bearer {KEY}"), &format!("you sent {disguise} to us"));
+            let text = redacted(&format!("Bearer {KEY}"), &format!("you sent {disguise} to us"));
             assert!(text.starts_with("you sent ") && text.ends_with(" to us"), "{disguise}: {text}");
             assert!(is_clean(&text), "{disguise}: {text}");
             assert!(text.contains("*****") && text.len() == disguise.len() + "you sent  to us".len(), "{text}");
@@ -643,7 +643,7 @@ mod tests {
                 documents.push(format!(r#"{{"\"":"x\"{disguise}\"y"}}"#));
             }
             for document in documents {
-                let after = blotted(KEY, &document);
+                let after = redacted(KEY, &document);
                 let value: serde_json::Value = serde_json::from_str(&after).expect(&after);
                 assert!(after.contains("****"), "{document}: {after}");
                 let decoded = value.as_object().unwrap().iter().map(|(k, v)| format!("{k} {v}")).collect::<String>();
@@ -665,26 +665,26 @@ mod tests {
                 r"-----BEGIN KEY-----\nAbCd\nEfGh\n-----END KEY-----",
             ),
         ] {
-            assert!(blotted(&secret, body).contains("********"), "{body}");
+            assert!(redacted(&secret, body).contains("********"), "{body}");
         }
     }
 
     #[test]
     fn words_and_numbers_are_left_alone() {
-        assert_eq!(blotted("none", "none of the above"), "none of the above");
-        assert_eq!(blotted("my-Model", "MY-MODEL, my-model"), "MY-MODEL, my-model", "a short one may be a word");
+        assert_eq!(redacted("none", "none of the above"), "none of the above");
+        assert_eq!(redacted("my-Model", "MY-MODEL, my-model"), "MY-MODEL, my-model", "a short one may be a word");
         let vector = "[0.12345678,-12345678.5,1e12345678,123456789]";
-        assert_eq!(blotted("12345678", vector), vector);
-        assert_eq!(blotted("12345678", r#"{"you":"12345678","n":12345678}"#), r#"{"you":"99999999","n":99999999}"#);
+        assert_eq!(redacted("12345678", vector), vector);
+        assert_eq!(redacted("12345678", r#"{"you":"12345678","n":12345678}"#), r#"{"you":"99999999","n":99999999}"#);
         let text = r#"{"a":"100% &co; \q %zz &#; &#xg; \u12 é"}"#;
-        assert_eq!(blotted(KEY, text), text);
+        assert_eq!(redacted(KEY, text), text);
     }
 
     #[test]
     fn a_key_that_looks_escaped_is_found_too() {
         for key in ["a%2Fb\\ncdefgh&amp;", "%41%42%43%44%45%46%47%48%49", "\\u0041bcdefgh\\\\n"] {
             for text in [key.to_owned(), serde_json::Value::from(key).to_string()] {
-                let after = blotted(key, &text);
+                let after = redacted(key, &text);
                 assert!(after.contains("********") && !after.contains("cdefgh"), "{text}: {after}");
             }
         }
@@ -722,7 +722,7 @@ mod tests {
         for _ in 0..20_000 {
             let mut body: Vec<u8> = (0..rng.usize(..60)).map(|_| alphabet[rng.usize(..alphabet.len())]).collect();
             let before = body.clone();
-            redactor.blot_out(&mut body);
+            redactor.redact(&mut body);
             assert_eq!(body, before);
         }
     }
@@ -755,7 +755,7 @@ mod tests {
         ];
         for (name, mut body) in bodies {
             let began = std::time::Instant::now();
-            redactor.blot_out(&mut body);
+            redactor.redact(&mut body);
             println!("{name}: {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
         }
     }
