@@ -19,13 +19,13 @@ command! {
         let all: Vec<Value> = ProviderId::ALL
             .iter()
             .map(|id| {
-                let abilities = provider(*id).abilities();
+                let capabilities = provider(*id).capabilities();
                 json!({
                     "provider": id.as_str(),
-                    "embedding": abilities.embedding,
-                    "generate": abilities.generate,
-                    "rerank": abilities.rerank,
-                    "image": abilities.image,
+                    "embedding": capabilities.embedding,
+                    "generate": capabilities.generate,
+                    "rerank": capabilities.rerank,
+                    "image": capabilities.image,
                     "options": provider(*id).options().join(", "),
                 })
             })

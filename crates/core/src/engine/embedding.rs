@@ -97,7 +97,7 @@ pub(super) fn of_text(error: Error, text: &str) -> Error {
 /// An error for a model that embeds no images.
 fn must_embed_images(model: &Model) -> Result<()> {
     let custom = model.speaks == ProviderId::Custom && model.model_type.embeds();
-    if custom || (model.model_type == ModelType::MultimodalEmbedding && provider(model.speaks).abilities().image) {
+    if custom || (model.model_type == ModelType::MultimodalEmbedding && provider(model.speaks).capabilities().image) {
         return Ok(());
     }
     Err(Error::invalid(format!(

@@ -116,14 +116,14 @@ impl Batch {
     }
 }
 
-/// A batch that came back from a worker.
+/// A batch returned by a worker.
 struct Returned {
     batch: Batch,
     permit: Permit,
-    came: Came,
+    result: BatchResult,
 }
 
-enum Came {
+enum BatchResult {
     /// A vector or an error for each text, and the reservation of the vectors' memory.
     Vectors(Vec<Result<Vec<u8>>>, Reservation, Outcome, Duration, Usage),
     /// An answer that could not be read.
@@ -176,7 +176,7 @@ pub struct Pipeline<'e> {
     asks_first: bool,
     /// Time since which memory for the next request is missing.
     short_since: Option<Instant>,
-    /// Whether a vector came back.
+    /// Whether a vector was returned.
     answered: bool,
     /// Single texts refused before the first answer.
     refused: u32,
@@ -533,8 +533,9 @@ impl<'e> Pipeline<'e> {
             let encode = |vector: Result<Vec<f32>>| vector.and_then(|v| encoded(&resolved.model, v));
             let vectors = vectors.into_iter().map(encode).collect();
             let outcome = Outcome::Answered { tokens: None, pause: None };
-            let came = Came::Vectors(vectors, Reservation::default(), outcome, began.elapsed(), Usage::default());
-            reply.send(Ok(Returned { batch, permit, came }));
+            let result =
+                BatchResult::Vectors(vectors, Reservation::default(), outcome, began.elapsed(), Usage::default());
+            reply.send(Ok(Returned { batch, permit, result }));
         };
         self.engine.local.embed_batch(&self.call, texts, self.role, &self.cancel, done, interrupt)?;
         self.under_way += 1;
@@ -549,8 +550,8 @@ impl<'e> Pipeline<'e> {
         let requester = &self.engine.remote.requester;
         let (outside, cancel, sender) = (Arc::clone(&requester.outside), self.cancel.clone(), self.sender.clone());
         requester.workers.run_to(&self.share, &self.cancel, sender, move || {
-            let came = one_try(&outside, &request, &batch, &cancel)?;
-            Ok(Returned { batch, permit, came })
+            let result = one_try(&outside, &request, &batch, &cancel)?;
+            Ok(Returned { batch, permit, result })
         })?;
         self.under_way += 1;
         Ok(())
@@ -569,9 +570,9 @@ impl<'e> Pipeline<'e> {
 
     fn take_back(&mut self, returned: Result<Returned>) -> Result<()> {
         self.under_way = self.under_way.saturating_sub(1);
-        let Returned { mut batch, permit, came } = returned?;
-        match came {
-            Came::Vectors(vectors, mut share, outcome, latency, usage) => {
+        let Returned { mut batch, permit, result } = returned?;
+        match result {
+            BatchResult::Vectors(vectors, mut share, outcome, latency, usage) => {
                 permit.finish(&outcome);
                 self.short_since = None;
                 self.limited_since = None;
@@ -591,7 +592,7 @@ impl<'e> Pipeline<'e> {
                     }
                 }
             }
-            Came::Unreadable(error, latency) => {
+            BatchResult::Unreadable(error, latency) => {
                 permit.finish(&Outcome::Answered { tokens: None, pause: None });
                 self.call.meter.answered(latency);
                 if batch.is_probe() && self.trouble.is_some() {
@@ -599,9 +600,9 @@ impl<'e> Pipeline<'e> {
                 }
                 self.split_or_fail(batch, error, false)?;
             }
-            Came::Unsent(error) => return Err(settle_unsent(error, permit, &self.call, batch.is_again())),
-            Came::SameKey => return Err(settle_same_key(permit, &self.call, batch.rejected)),
-            Came::Failed(failure, key) => {
+            BatchResult::Unsent(error) => return Err(settle_unsent(error, permit, &self.call, batch.is_again())),
+            BatchResult::SameKey => return Err(settle_same_key(permit, &self.call, batch.rejected)),
+            BatchResult::Failed(failure, key) => {
                 let limited = failure.is_rate_limit();
                 let before = (batch.tries.made(), batch.is_again());
                 let failure = match settle(failure, key, permit, &self.call, before, batch.rejected.as_ref()) {
@@ -1015,31 +1016,31 @@ fn memory_to_read(body: &[u8], cancel: &CancelToken) -> Result<Reservation> {
 }
 
 /// Sends a batch once and decodes the answer, on a worker.
-fn one_try(outside: &Outside, request: &Request, batch: &Batch, cancel: &CancelToken) -> Result<Came> {
+fn one_try(outside: &Outside, request: &Request, batch: &Batch, cancel: &CancelToken) -> Result<BatchResult> {
     let rejected = batch.rejected.as_ref().map(|rejected| &rejected.key);
     let (answer, latency) = match exchange(outside, request, rejected, cancel)? {
         Tried::Answered(answer, latency) => (answer, latency),
-        Tried::Failed(failure, key) => return Ok(Came::Failed(failure.within(request.call.time()), key)),
-        Tried::SameKey => return Ok(Came::SameKey),
-        Tried::Unsent(error) => return Ok(Came::Unsent(error)),
+        Tried::Failed(failure, key) => return Ok(BatchResult::Failed(failure.within(request.call.time()), key)),
+        Tried::SameKey => return Ok(BatchResult::SameKey),
+        Tried::Unsent(error) => return Ok(BatchResult::Unsent(error)),
     };
     let model = request.call.model();
     let mut share = match memory_to_read(&answer.body, cancel) {
         Ok(share) => share,
-        Err(e) => return Ok(Came::Failed(e.into(), None)),
+        Err(e) => return Ok(BatchResult::Failed(e.into(), None)),
     };
     let read = match api_of(model).read_embeddings(model, &answer.body, batch.items.len()) {
         Ok(read) if read.vectors.len() == batch.items.len() => read,
         Ok(_) => {
-            return Ok(Came::Unreadable(
+            return Ok(BatchResult::Unreadable(
                 Error::response("the endpoint answered with another number of vectors"),
                 latency,
             ))
         }
         Err(e) => {
             return Ok(match failure_in(&answer, &e) {
-                Some(failure) => Came::Failed(failure, None),
-                None => Came::Unreadable(e, latency),
+                Some(failure) => BatchResult::Failed(failure, None),
+                None => BatchResult::Unreadable(e, latency),
             })
         }
     };
@@ -1047,7 +1048,13 @@ fn one_try(outside: &Outside, request: &Request, batch: &Batch, cancel: &CancelT
     let vectors: Vec<Result<Vec<u8>>> = read.vectors.into_iter().map(encode).collect();
     let usage = Usage { input: read.tokens, output: None };
     share.shrink_to(vectors.iter().flatten().map(Vec::len).sum());
-    Ok(Came::Vectors(vectors, share, Outcome::Answered { tokens: read.tokens, pause: answer.pause }, latency, usage))
+    Ok(BatchResult::Vectors(
+        vectors,
+        share,
+        Outcome::Answered { tokens: read.tokens, pause: answer.pause },
+        latency,
+        usage,
+    ))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use url::Url;
 
 use super::chat::Chat;
-use super::{body, complete, probe_of, require_ability, Abilities, Cloud, Embeddings, KeyHeader, Provider, Role};
+use super::{body, complete, probe_of, require_capability, Capabilities, Cloud, Embeddings, KeyHeader, Provider, Role};
 use crate::catalog::model::Model;
 use mysql_ml_base::error::{Error, Result};
 
@@ -22,8 +22,8 @@ pub const VERSION_HEADER: &str = "anthropic-version";
 pub const VERSION: &str = "2023-06-01";
 
 impl Provider for Anthropic {
-    fn abilities(&self) -> Abilities {
-        Abilities { generate: true, ..Abilities::default() }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { generate: true, ..Capabilities::default() }
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -47,7 +47,7 @@ impl Provider for Anthropic {
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        require_ability(model, self.abilities())
+        require_capability(model, self.capabilities())
     }
 
     fn embedding_request(&self, _model: &Model, _texts: &[&str], _role: Role) -> Result<Vec<u8>> {

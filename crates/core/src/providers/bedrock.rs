@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::chat::Chat;
 use super::cohere::truncate;
 use super::usage::count;
-use super::{body, input_type, name_of, require_ability, require_name};
-use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
+use super::{body, input_type, name_of, require_capability, require_name};
+use super::{BatchLimits, Capabilities, Cloud, Embeddings, Provider, Role};
 use crate::catalog::model::Model;
 use crate::json::numbers::{parse, Numbers};
 use mysql_ml_base::error::{Error, Result};
@@ -79,8 +79,8 @@ enum Many {
 }
 
 impl Provider for Bedrock {
-    fn abilities(&self) -> Abilities {
-        Abilities { embedding: true, generate: true, ..Abilities::default() }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { embedding: true, generate: true, ..Capabilities::default() }
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -112,7 +112,7 @@ impl Provider for Bedrock {
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        require_ability(model, self.abilities())?;
+        require_capability(model, self.capabilities())?;
         require_name(model, "amazon.titan-embed-text-v2:0")?;
         if model.model_type.embeds() {
             family(model)?;

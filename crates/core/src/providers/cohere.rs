@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::chat::Chat;
 use super::open_ai::CHAT_PROBE;
 use super::usage::EmbeddingUsage;
-use super::{body, complete, input_type, name_of, probe_of, require_ability, require_name};
-use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
+use super::{body, complete, input_type, name_of, probe_of, require_capability, require_name};
+use super::{BatchLimits, Capabilities, Cloud, Embeddings, Provider, Role};
 use crate::catalog::model::{Model, ModelType};
 use crate::json::numbers::{parse, Numbers};
 use mysql_ml_base::error::{Error, Result};
@@ -51,8 +51,8 @@ pub fn truncate(model: &Model) -> &'static str {
 }
 
 impl Provider for Cohere {
-    fn abilities(&self) -> Abilities {
-        Abilities { embedding: true, generate: true, rerank: true, image: false }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { embedding: true, generate: true, rerank: true, image: false }
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -69,7 +69,7 @@ impl Provider for Cohere {
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        require_ability(model, self.abilities())?;
+        require_capability(model, self.capabilities())?;
         if model.model_type.embeds() {
             require_name(model, "embed-v4.0")?;
         }

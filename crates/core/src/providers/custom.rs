@@ -1,7 +1,7 @@
 //! Any JSON service. Templates are applied here; transform functions are called by the engine.
 
 use super::usage::of_answer;
-use super::{Abilities, Cloud, Embeddings, Provider, Role};
+use super::{Capabilities, Cloud, Embeddings, Provider, Role};
 use crate::catalog::model::{InputTransform, Model, OutputTransform};
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::memory::Reservation;
@@ -10,8 +10,8 @@ use mysql_ml_base::memory::Reservation;
 pub struct Custom;
 
 impl Provider for Custom {
-    fn abilities(&self) -> Abilities {
-        Abilities { embedding: true, generate: true, rerank: true, image: true }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { embedding: true, generate: true, rerank: true, image: true }
     }
 
     fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {

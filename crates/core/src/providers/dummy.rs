@@ -3,7 +3,7 @@
 //! Lexical: texts that share words or word parts come close, synonyms do not. For tests, demos and offline use.
 //! The vectors are part of the contract of a version: the same text gives the same bytes on every machine.
 
-use super::{require_ability, Abilities, Cloud, Embeddings, Provider, Role};
+use super::{require_capability, Capabilities, Cloud, Embeddings, Provider, Role};
 use crate::catalog::model::{Model, ModelType};
 use mysql_ml_base::error::{Error, Kind, Result};
 
@@ -27,8 +27,8 @@ const STOP_WORDS: [&str; 40] = [
 ];
 
 impl Provider for Dummy {
-    fn abilities(&self) -> Abilities {
-        Abilities { embedding: true, ..Abilities::default() }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { embedding: true, ..Capabilities::default() }
     }
 
     fn endpoint(&self, _model: &Model, _cloud: &Cloud) -> Result<String> {
@@ -39,7 +39,7 @@ impl Provider for Dummy {
         if model.model_type != ModelType::TextEmbedding {
             return Err(Error::invalid("provider dummy only embeds text; use model_type text_embedding"));
         }
-        require_ability(model, self.abilities())?;
+        require_capability(model, self.capabilities())?;
         if model.request_url.is_some() || model.input.is_some() || model.output.is_some() || model.header_fn.is_some() {
             return Err(Error::invalid("provider dummy calls no endpoint; leave the URL and the functions NULL"));
         }

@@ -10,8 +10,8 @@ use super::body::{self, Input};
 use super::chat::Chat;
 use super::open_ai::CHAT_PROBE;
 use super::{
-    complete, is_base, name_of, probe_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings,
-    Provider, Role,
+    complete, is_base, name_of, probe_of, require_capability, require_name, BatchLimits, Capabilities, Cloud,
+    Embeddings, Provider, Role,
 };
 use crate::catalog::model::{Model, ModelType};
 use crate::json::numbers::{parse, Numbers};
@@ -47,8 +47,8 @@ fn is_dedicated(url: &str) -> bool {
 }
 
 impl Provider for HuggingFace {
-    fn abilities(&self) -> Abilities {
-        Abilities { embedding: true, generate: true, rerank: true, image: false }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { embedding: true, generate: true, rerank: true, image: false }
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -74,7 +74,7 @@ impl Provider for HuggingFace {
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        require_ability(model, self.abilities())?;
+        require_capability(model, self.capabilities())?;
         let url = model.request_url.as_deref().and_then(|url| Url::parse(url).ok());
         match (model.model_type, &url) {
             (ModelType::Reranking, None) => Err(Error::invalid(

@@ -1,28 +1,28 @@
 //! Models that run inside the server: `bert_local`, `clip_local`, `t5_local`, `static_local`. This file checks their
 //! registrations; `mysql_ml_local` computes them, and nothing is sent.
 
-use super::{require_ability, Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
+use super::{require_capability, BatchLimits, Capabilities, Cloud, Embeddings, Provider, Role};
 use crate::catalog::local_place::Place;
 use crate::catalog::model::{Model, ModelType, ProviderId};
 use mysql_ml_base::error::{Error, Kind, Result};
 
 /// One of the providers.
 pub struct Local {
-    abilities: Abilities,
+    capabilities: Capabilities,
     options: &'static [&'static str],
 }
 
-const TEXTS: Abilities = Abilities { embedding: true, generate: false, rerank: false, image: false };
+const TEXTS: Capabilities = Capabilities { embedding: true, generate: false, rerank: false, image: false };
 
 /// Encoders of the BERT family.
-pub static BERT: Local = Local { abilities: TEXTS, options: &["truncate"] };
+pub static BERT: Local = Local { capabilities: TEXTS, options: &["truncate"] };
 /// CLIP.
-pub static CLIP: Local = Local { abilities: Abilities { image: true, ..TEXTS }, options: &["truncate"] };
+pub static CLIP: Local = Local { capabilities: Capabilities { image: true, ..TEXTS }, options: &["truncate"] };
 /// T5.
 pub static T5: Local =
-    Local { abilities: Abilities { generate: true, embedding: false, ..TEXTS }, options: &["truncate"] };
+    Local { capabilities: Capabilities { generate: true, embedding: false, ..TEXTS }, options: &["truncate"] };
 /// Static embeddings, as Model2Vec makes them.
-pub static STATIC: Local = Local { abilities: TEXTS, options: &["truncate"] };
+pub static STATIC: Local = Local { capabilities: TEXTS, options: &["truncate"] };
 
 /// The default model type.
 pub fn default_type(provider: ProviderId) -> Option<ModelType> {
@@ -43,8 +43,8 @@ pub fn no_local_models() -> Error {
 }
 
 impl Provider for Local {
-    fn abilities(&self) -> Abilities {
-        self.abilities
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -71,7 +71,7 @@ impl Provider for Local {
                 "provider {provider} has models of model_type {wanted}; use that, or NULL"
             )));
         }
-        require_ability(model, self.abilities)?;
+        require_capability(model, self.capabilities)?;
         if model.input.is_some() || model.output.is_some() || model.header_fn.is_some() {
             return Err(Error::invalid(format!("provider {provider} calls no endpoint; leave the functions NULL")));
         }
@@ -98,7 +98,7 @@ impl Provider for Local {
         Err(Error::invalid(format!(
             "provider {} takes no JSON; call {}",
             model.provider.as_str(),
-            if self.abilities.generate { "ml_generate" } else { "ml_embedding" }
+            if self.capabilities.generate { "ml_generate" } else { "ml_embedding" }
         )))
     }
 }

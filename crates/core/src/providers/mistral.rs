@@ -9,8 +9,8 @@ use super::chat::Chat;
 use super::encoding_format::encoding_format;
 use super::open_ai::{path, read_list, CHAT_PROBE};
 use super::{
-    complete, name_of, probe_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider,
-    Role,
+    complete, name_of, probe_of, require_capability, require_name, BatchLimits, Capabilities, Cloud, Embeddings,
+    Provider, Role,
 };
 use crate::catalog::model::Model;
 use mysql_ml_base::error::Result;
@@ -31,8 +31,8 @@ struct EmbeddingRequest<'a> {
 }
 
 impl Provider for Mistral {
-    fn abilities(&self) -> Abilities {
-        Abilities { embedding: true, generate: true, ..Abilities::default() }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { embedding: true, generate: true, ..Capabilities::default() }
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -44,7 +44,7 @@ impl Provider for Mistral {
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        require_ability(model, self.abilities())?;
+        require_capability(model, self.capabilities())?;
         if model.model_type.embeds() {
             require_name(model, "mistral-embed")?;
         }

@@ -30,7 +30,7 @@ use crate::credentials::google::cloud::Cloud;
 
 /// Capabilities of a provider's models.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Abilities {
+pub struct Capabilities {
     /// Embed texts.
     pub embedding: bool,
     /// Generate text.
@@ -78,7 +78,7 @@ impl BatchLimits {
 /// A provider's API: pure functions from models and inputs to requests, and from answers to outputs.
 pub trait Provider: Sync {
     /// Capabilities of its models.
-    fn abilities(&self) -> Abilities;
+    fn capabilities(&self) -> Capabilities;
 
     /// Options it accepts besides the common ones.
     fn options(&self) -> &'static [&'static str] {
@@ -182,12 +182,12 @@ fn require_name(model: &Model, example: &str) -> Result<()> {
 }
 
 /// An error if the provider lacks the capability of the registered type.
-fn require_ability(model: &Model, abilities: Abilities) -> Result<()> {
+fn require_capability(model: &Model, capabilities: Capabilities) -> Result<()> {
     let fits = match model.model_type {
-        ModelType::TextEmbedding => abilities.embedding,
-        ModelType::MultimodalEmbedding => abilities.image,
-        ModelType::Reranking => abilities.rerank,
-        ModelType::Llm => abilities.generate,
+        ModelType::TextEmbedding => capabilities.embedding,
+        ModelType::MultimodalEmbedding => capabilities.image,
+        ModelType::Reranking => capabilities.rerank,
+        ModelType::Llm => capabilities.generate,
         ModelType::Generic => true,
     };
     if fits {
@@ -318,7 +318,7 @@ pub(crate) mod tests {
 
     #[test]
     fn what_a_provider_cannot_do_is_told() {
-        let e = require_ability(&model("anthropic", "text_embedding"), Abilities::default()).unwrap_err();
+        let e = require_capability(&model("anthropic", "text_embedding"), Capabilities::default()).unwrap_err();
         assert!(e.message().contains("provider anthropic has no models of model_type text_embedding"), "{e}");
     }
 }

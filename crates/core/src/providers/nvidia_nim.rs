@@ -11,8 +11,8 @@ use super::cohere::truncate;
 use super::encoding_format::encoding_format;
 use super::image::Image;
 use super::open_ai::{read_list, CHAT_PROBE};
-use super::{complete, input_type, name_of, probe_of, require_ability, require_name};
-use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
+use super::{complete, input_type, name_of, probe_of, require_capability, require_name};
+use super::{BatchLimits, Capabilities, Cloud, Embeddings, Provider, Role};
 use crate::catalog::model::{Model, ModelType};
 use mysql_ml_base::error::Result;
 
@@ -43,8 +43,8 @@ fn is_clip(model: &Model) -> bool {
 }
 
 impl Provider for NvidiaNim {
-    fn abilities(&self) -> Abilities {
-        Abilities { embedding: true, generate: true, rerank: true, image: true }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { embedding: true, generate: true, rerank: true, image: true }
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -67,7 +67,7 @@ impl Provider for NvidiaNim {
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        require_ability(model, self.abilities())?;
+        require_capability(model, self.capabilities())?;
         match model.model_type {
             ModelType::TextEmbedding => require_name(model, "nvidia/nv-embedqa-e5-v5"),
             ModelType::MultimodalEmbedding => require_name(model, "nvidia/nvclip"),

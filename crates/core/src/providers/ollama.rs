@@ -9,7 +9,7 @@ use super::body::{self, Input};
 use super::chat::Chat;
 use super::usage::count;
 use super::{
-    complete, name_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, Provider, Role,
+    complete, name_of, require_capability, require_name, BatchLimits, Capabilities, Cloud, Embeddings, Provider, Role,
 };
 use crate::catalog::model::Model;
 use crate::json::numbers::{parse, Numbers};
@@ -51,8 +51,8 @@ fn scan_answer(scan: &mut Scan<'_>) -> Option<EmbedAnswer> {
 }
 
 impl Provider for Ollama {
-    fn abilities(&self) -> Abilities {
-        Abilities { embedding: true, generate: true, ..Abilities::default() }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { embedding: true, generate: true, ..Capabilities::default() }
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -68,7 +68,7 @@ impl Provider for Ollama {
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        require_ability(model, self.abilities())?;
+        require_capability(model, self.capabilities())?;
         require_name(model, "nomic-embed-text")?;
         if model.request_url.as_deref().and_then(|u| url::Url::parse(u).ok()).is_some_and(|u| u.path().contains("/v1"))
         {

@@ -10,8 +10,8 @@ use super::chat::Chat;
 use super::encoding_format::encoding_format;
 use super::usage::{count, EmbeddingUsage};
 use super::{
-    complete, name_of, probe_of, require_ability, require_name, Abilities, BatchLimits, Cloud, Embeddings, KeyHeader,
-    Provider, Role,
+    complete, name_of, probe_of, require_capability, require_name, BatchLimits, Capabilities, Cloud, Embeddings,
+    KeyHeader, Provider, Role,
 };
 use crate::catalog::model::{Model, ModelType};
 use crate::json::numbers::{parse, Numbers};
@@ -185,8 +185,8 @@ fn azure_endpoint(mut url: Url, model: &Model) -> String {
 }
 
 impl Provider for OpenAi {
-    fn abilities(&self) -> Abilities {
-        Abilities { embedding: true, generate: true, ..Abilities::default() }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { embedding: true, generate: true, ..Capabilities::default() }
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -211,7 +211,7 @@ impl Provider for OpenAi {
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        require_ability(model, self.abilities())?;
+        require_capability(model, self.capabilities())?;
         if model.model_type.embeds() {
             require_name(model, "text-embedding-3-small")?;
         }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::body::{self, Input};
 use super::encoding_format::encoding_format;
 use super::open_ai::read_list;
-use super::{complete, input_type, name_of, probe_of, require_ability, require_name};
-use super::{Abilities, BatchLimits, Cloud, Embeddings, Provider, Role};
+use super::{complete, input_type, name_of, probe_of, require_capability, require_name};
+use super::{BatchLimits, Capabilities, Cloud, Embeddings, Provider, Role};
 use crate::catalog::model::Model;
 use mysql_ml_base::error::Result;
 
@@ -31,8 +31,8 @@ struct EmbeddingRequest<'a> {
 }
 
 impl Provider for Voyage {
-    fn abilities(&self) -> Abilities {
-        Abilities { embedding: true, rerank: true, ..Abilities::default() }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { embedding: true, rerank: true, ..Capabilities::default() }
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -45,7 +45,7 @@ impl Provider for Voyage {
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        require_ability(model, self.abilities())?;
+        require_capability(model, self.capabilities())?;
         if model.model_type.embeds() {
             require_name(model, "voyage-3.5")?;
         }

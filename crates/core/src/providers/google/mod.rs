@@ -13,7 +13,7 @@ use self::target::{api, model_name, Api};
 use super::chat::Chat;
 use super::image::{Image, Source};
 use super::usage::{self, count, Usage};
-use super::{body, require_ability, Abilities, BatchLimits, Cloud, Embeddings, KeyHeader, Provider, Role};
+use super::{body, require_capability, BatchLimits, Capabilities, Cloud, Embeddings, KeyHeader, Provider, Role};
 use crate::catalog::model::{AuthType, Model};
 use crate::json::numbers::{parse, Numbers};
 use mysql_ml_base::error::{Error, Result};
@@ -179,8 +179,8 @@ fn task_type(model: &Model, role: Role) -> Option<&str> {
 }
 
 impl Provider for Google {
-    fn abilities(&self) -> Abilities {
-        Abilities { embedding: true, generate: true, rerank: true, image: true }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { embedding: true, generate: true, rerank: true, image: true }
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -206,7 +206,7 @@ impl Provider for Google {
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        require_ability(model, self.abilities())?;
+        require_capability(model, self.capabilities())?;
         let options = &model.options;
         for task in [&options.task_type, &options.query_input_type].into_iter().flatten() {
             if !TASK_TYPES.contains(&task.as_str()) {
