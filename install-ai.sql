@@ -1,7 +1,7 @@
 -- Adds the schema ai with AlloyDB's automatic embeddings. Run as an administrator, after install.sql, as often as you like:
 --   mysql < install-ai.sql
 
--- Never wait long for a call that is in progress: everybody else would wait behind this.
+-- Do not wait long for a call in progress: all others would wait behind this.
 SET SESSION lock_wait_timeout = 10;
 
 -- "FUNCTION ml_version does not exist" here means that install.sql was not run.
@@ -9,20 +9,82 @@ DO ml_version();
 
 CREATE SCHEMA IF NOT EXISTS ai DEFAULT CHARACTER SET utf8mb4;
 
-SET @mysql_ml_sql_mode = @@SESSION.sql_mode, SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO';
+SET
+  @mysql_ml_sql_mode = @@SESSION.sql_mode,
+  SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO';
 
--- As the caller, whose rights on the table count; the library asks the server whether the caller may embed tables.
-CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.initialize_embeddings(model_id TEXT CHARACTER SET utf8mb4, table_name TEXT CHARACTER SET utf8mb4, content_column TEXT CHARACTER SET utf8mb4, embedding_column TEXT CHARACTER SET utf8mb4, batch_size INT, incremental_refresh_mode TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: embeds a column and keeps it so' SELECT r.* FROM JSON_TABLE(CAST(ml_initialize_embeddings(model_id, table_name, content_column, embedding_column, batch_size, incremental_refresh_mode) AS JSON), '$' COLUMNS (embedded BIGINT UNSIGNED PATH '$.embedded', failed BIGINT UNSIGNED PATH '$.failed', skipped BIGINT UNSIGNED PATH '$.skipped', seconds DOUBLE PATH '$.seconds', note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r;
-CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.refresh_embeddings(table_name TEXT CHARACTER SET utf8mb4, embedding_column TEXT CHARACTER SET utf8mb4, batch_size INT) SQL SECURITY INVOKER COMMENT 'mysql-ml: embeds what lacks a vector; NULL: of all columns, of all tables that the caller initialized' SELECT r.* FROM JSON_TABLE(CAST(ml_refresh_embeddings(table_name, embedding_column, batch_size) AS JSON), '$' COLUMNS (embedded BIGINT UNSIGNED PATH '$.embedded', failed BIGINT UNSIGNED PATH '$.failed', skipped BIGINT UNSIGNED PATH '$.skipped', seconds DOUBLE PATH '$.seconds', note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r;
-CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.drop_embedding_config(table_name TEXT CHARACTER SET utf8mb4, embedding_column TEXT CHARACTER SET utf8mb4) SQL SECURITY INVOKER COMMENT 'mysql-ml: forgets a column; its vectors stay' DO ml_drop_embedding_config(table_name, embedding_column);
--- Shows the tables that whoever asks can see.
-CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY INVOKER VIEW ai.embedding_progress_view AS SELECT p.table_name, p.content_column, p.embedding_column, p.model_id, p.percent_progress, p.status, SEC_TO_TIME(p.seconds) AS elapsed_time, p.rows_processed, CAST(NULL AS CHAR(64)) AS partition_root, p.incremental_refresh_mode, p.last_error, p.note FROM JSON_TABLE(CAST(ml_embedding_progress() AS JSON), '$[*]' COLUMNS (table_name VARCHAR(300) CHARACTER SET utf8mb4 PATH '$.table_name', content_column TEXT CHARACTER SET utf8mb4 PATH '$.content_column', embedding_column VARCHAR(64) CHARACTER SET utf8mb4 PATH '$.embedding_column', model_id VARCHAR(100) CHARACTER SET utf8mb4 PATH '$.model_id', percent_progress DECIMAL(4, 1) PATH '$.percent_progress', status VARCHAR(16) CHARACTER SET utf8mb4 PATH '$.status', seconds DOUBLE PATH '$.elapsed_time', rows_processed BIGINT UNSIGNED PATH '$.rows_processed', incremental_refresh_mode VARCHAR(16) CHARACTER SET utf8mb4 PATH '$.incremental_refresh_mode', last_error TEXT CHARACTER SET utf8mb4 PATH '$.last_error', note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS p;
+-- They run as the caller, whose rights on the table count. The library asks the server whether the caller may embed tables.
+-- Generated: routines of schema ai
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.initialize_embeddings(
+    model_id TEXT CHARACTER SET utf8mb4,
+    table_name TEXT CHARACTER SET utf8mb4,
+    content_column TEXT CHARACTER SET utf8mb4,
+    embedding_column TEXT CHARACTER SET utf8mb4,
+    batch_size INT,
+    incremental_refresh_mode TEXT CHARACTER SET utf8mb4)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: embeds a column and keeps it so'
+  SELECT r.* FROM JSON_TABLE(
+    CAST(ml_initialize_embeddings(
+    model_id, table_name,
+    content_column, embedding_column,
+    batch_size, incremental_refresh_mode) AS JSON),
+    '$' COLUMNS (
+      embedded BIGINT UNSIGNED PATH '$.embedded',
+      failed BIGINT UNSIGNED PATH '$.failed',
+      skipped BIGINT UNSIGNED PATH '$.skipped',
+      seconds DOUBLE PATH '$.seconds',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r;
+
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.refresh_embeddings(
+    table_name TEXT CHARACTER SET utf8mb4,
+    embedding_column TEXT CHARACTER SET utf8mb4,
+    batch_size INT)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: embeds what lacks a vector; NULL: of all columns, of all tables that the caller initialized'
+  SELECT r.* FROM JSON_TABLE(
+    CAST(ml_refresh_embeddings(table_name, embedding_column, batch_size) AS JSON),
+    '$' COLUMNS (
+      embedded BIGINT UNSIGNED PATH '$.embedded',
+      failed BIGINT UNSIGNED PATH '$.failed',
+      skipped BIGINT UNSIGNED PATH '$.skipped',
+      seconds DOUBLE PATH '$.seconds',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r;
+
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.drop_embedding_config(
+    table_name TEXT CHARACTER SET utf8mb4,
+    embedding_column TEXT CHARACTER SET utf8mb4)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: forgets a column; its vectors stay'
+  DO ml_drop_embedding_config(table_name, embedding_column);
+-- End of routines of schema ai
+
+-- The columns of tables that the session's account can see.
+CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY INVOKER VIEW ai.embedding_progress_view AS
+  SELECT
+    p.table_name, p.content_column, p.embedding_column, p.model_id, p.percent_progress, p.status,
+    SEC_TO_TIME(p.seconds) AS elapsed_time, p.rows_processed, CAST(NULL AS CHAR(64)) AS partition_root,
+    p.incremental_refresh_mode, p.last_error, p.note
+  FROM JSON_TABLE(CAST(ml_embedding_progress() AS JSON), '$[*]' COLUMNS (
+    table_name VARCHAR(300) CHARACTER SET utf8mb4 PATH '$.table_name',
+    content_column TEXT CHARACTER SET utf8mb4 PATH '$.content_column',
+    embedding_column VARCHAR(64) CHARACTER SET utf8mb4 PATH '$.embedding_column',
+    model_id VARCHAR(100) CHARACTER SET utf8mb4 PATH '$.model_id',
+    percent_progress DECIMAL(4, 1) PATH '$.percent_progress',
+    status VARCHAR(16) CHARACTER SET utf8mb4 PATH '$.status',
+    seconds DOUBLE PATH '$.elapsed_time',
+    rows_processed BIGINT UNSIGNED PATH '$.rows_processed',
+    incremental_refresh_mode VARCHAR(16) CHARACTER SET utf8mb4 PATH '$.incremental_refresh_mode',
+    last_error TEXT CHARACTER SET utf8mb4 PATH '$.last_error',
+    note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS p;
 
 SET SESSION sql_mode = @mysql_ml_sql_mode;
 
+-- Generated: rights of ml_user in schema ai
 GRANT EXECUTE ON PROCEDURE ai.initialize_embeddings TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.refresh_embeddings TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.drop_embedding_config TO `ml_user`;
+-- End of rights of ml_user in schema ai
 GRANT SELECT ON ai.embedding_progress_view TO `ml_user`;
 
 SELECT 'the schema ai is installed' AS message;

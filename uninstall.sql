@@ -5,48 +5,63 @@
 
 -- The roles and all privileges granted on the routines go too: to upgrade, run install.sql alone.
 
--- Never wait long for a call that is in progress: everybody else would wait behind this.
+-- Do not wait long for a call in progress: all others would wait behind this.
 SET SESSION lock_wait_timeout = 10;
 
 -- Where the registrations go, the columns that are kept embedded lose their triggers and events. Otherwise those stay: the
 -- triggers take the vector of a changed row away, and the events do nothing until install.sql is run again.
-SET @mysql_ml_drop = IF(@mysql_ml_drop_registrations AND EXISTS (SELECT * FROM mysql.func WHERE name = 'ml_drop_embedding_config') AND EXISTS (SELECT * FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'cloudsql_ml_embed_configs'), 'SELECT ml_drop_embedding_config(CONCAT(''`'', REPLACE(table_schema, ''`'', ''``''), ''`.`'', REPLACE(table_name, ''`'', ''``''), ''`''), embedding_column) AS dropped FROM mysql.cloudsql_ml_embed_configs', 'DO 0');
+SET @mysql_ml_drop = IF(
+  @mysql_ml_drop_registrations
+    AND EXISTS (SELECT * FROM mysql.func WHERE name = 'ml_drop_embedding_config')
+    AND EXISTS (
+      SELECT * FROM information_schema.TABLES
+      WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'cloudsql_ml_embed_configs'),
+  'SELECT ml_drop_embedding_config(
+     CONCAT(''`'', REPLACE(table_schema, ''`'', ''``''), ''`.`'', REPLACE(table_name, ''`'', ''``''), ''`''),
+     embedding_column) AS dropped
+   FROM mysql.cloudsql_ml_embed_configs',
+  'DO 0');
 PREPARE mysql_ml_drop FROM @mysql_ml_drop;
 EXECUTE mysql_ml_drop;
 
+-- Generated: drops of routines of schema ai
 DROP PROCEDURE IF EXISTS ai.initialize_embeddings;
 DROP PROCEDURE IF EXISTS ai.refresh_embeddings;
 DROP PROCEDURE IF EXISTS ai.drop_embedding_config;
+-- End of drops of routines of schema ai
 DROP VIEW IF EXISTS ai.embedding_progress_view;
 -- The schema goes too, unless somebody else keeps something in it.
-SET @mysql_ml_drop = IF(EXISTS (SELECT * FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'ai') AND NOT EXISTS (SELECT * FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'ai') AND NOT EXISTS (SELECT * FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'ai') AND NOT EXISTS (SELECT * FROM information_schema.EVENTS WHERE EVENT_SCHEMA = 'ai'), 'DROP SCHEMA ai', 'DO 0');
+SET @mysql_ml_drop = IF(
+  EXISTS (SELECT * FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'ai')
+    AND NOT EXISTS (SELECT * FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'ai')
+    AND NOT EXISTS (SELECT * FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'ai')
+    AND NOT EXISTS (SELECT * FROM information_schema.EVENTS WHERE EVENT_SCHEMA = 'ai'),
+  'DROP SCHEMA ai',
+  'DO 0');
 PREPARE mysql_ml_drop FROM @mysql_ml_drop;
 EXECUTE mysql_ml_drop;
 
+-- Generated: drops of routines of schema mysql
 DROP FUNCTION IF EXISTS mysql.ml_version;
 DROP FUNCTION IF EXISTS mysql.ml_embedding;
 DROP FUNCTION IF EXISTS mysql.ml_query_embedding;
 DROP FUNCTION IF EXISTS mysql.ml_embedding_batch;
-DROP PROCEDURE IF EXISTS mysql.ml_embed_table;
 DROP FUNCTION IF EXISTS mysql.ml_image_embedding;
 DROP FUNCTION IF EXISTS mysql.ml_generate;
 DROP FUNCTION IF EXISTS mysql.ml_predict_row;
 DROP FUNCTION IF EXISTS mysql.ml_list_registered_model;
 DROP FUNCTION IF EXISTS mysql.ml_list_settings;
+DROP PROCEDURE IF EXISTS mysql.ml_embed_table;
 DROP FUNCTION IF EXISTS mysql.ml_model_qualified_name_of;
 DROP FUNCTION IF EXISTS mysql.ml_generate_model_request_url;
 DROP FUNCTION IF EXISTS mysql.ml_validate_model;
 DROP FUNCTION IF EXISTS mysql.ml_status;
-DROP FUNCTION IF EXISTS mysql.ml_audit_secrets;
-DROP FUNCTION IF EXISTS mysql.cloudsql_ml_text_embedding_input_transform;
-DROP FUNCTION IF EXISTS mysql.cloudsql_ml_text_embedding_output_transform;
-DROP FUNCTION IF EXISTS mysql.ml_anthropic_claude_header_gen_fn;
 DROP PROCEDURE IF EXISTS mysql.ml_reset_status;
 DROP PROCEDURE IF EXISTS mysql.ml_cache_clear;
 DROP PROCEDURE IF EXISTS mysql.ml_load_model;
 DROP PROCEDURE IF EXISTS mysql.ml_unload_model;
 DROP PROCEDURE IF EXISTS mysql.ml_fetch_model;
-DROP VIEW IF EXISTS mysql.ml_model_providers;
+DROP FUNCTION IF EXISTS mysql.ml_audit_secrets;
 DROP PROCEDURE IF EXISTS mysql.ml_create_model_registration;
 DROP PROCEDURE IF EXISTS mysql.ml_alter_model_registration;
 DROP PROCEDURE IF EXISTS mysql.ml_drop_model_registration;
@@ -58,19 +73,27 @@ DROP PROCEDURE IF EXISTS mysql.ml_create_secret;
 DROP PROCEDURE IF EXISTS mysql.ml_alter_secret;
 DROP PROCEDURE IF EXISTS mysql.ml_set_secret_options;
 DROP PROCEDURE IF EXISTS mysql.ml_set_setting;
+DROP FUNCTION IF EXISTS mysql.cloudsql_ml_text_embedding_input_transform;
+DROP FUNCTION IF EXISTS mysql.cloudsql_ml_text_embedding_output_transform;
+DROP FUNCTION IF EXISTS mysql.ml_anthropic_claude_header_gen_fn;
+-- End of drops of routines of schema mysql
+DROP VIEW IF EXISTS mysql.ml_model_providers;
 DROP PROCEDURE IF EXISTS mysql.ml_install_refuse_server;
 
 -- MySQL 9.7 may end, or lose track of its functions (errors 1305 and 1026 until a restart), where a loadable function of any
--- library is dropped while a session calls it. So calls under way are waited for. That none begins just then, only you
--- can see to: stop what calls the functions.
+-- library is dropped while a session calls it. So this waits for calls in progress. It cannot keep new ones from beginning:
+-- stop what calls the functions.
 DROP PROCEDURE IF EXISTS mysql.ml_uninstall_wait;
 DELIMITER //
 CREATE PROCEDURE mysql.ml_uninstall_wait()
 BEGIN
   DECLARE waits INT DEFAULT 0;
-  WHILE EXISTS (SELECT * FROM performance_schema.user_defined_functions WHERE UDF_LIBRARY = 'mysql_ml.so' AND UDF_USAGE_COUNT > 1) DO
+  WHILE EXISTS (
+    SELECT * FROM performance_schema.user_defined_functions
+    WHERE UDF_LIBRARY = 'mysql_ml.so' AND UDF_USAGE_COUNT > 1) DO
     IF waits = 600 THEN
-      SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'mysql-ml: sessions have been calling its functions for a minute; end them (SHOW PROCESSLIST, KILL), then run this again';
+      SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT =
+        'mysql-ml: sessions have been calling its functions for a minute; end them (SHOW PROCESSLIST, KILL), then run this again';
     END IF;
     SET waits = waits + 1;
     DO SLEEP(0.1);
@@ -80,6 +103,7 @@ DELIMITER ;
 CALL mysql.ml_uninstall_wait();
 DROP PROCEDURE mysql.ml_uninstall_wait;
 
+-- Generated: drops of loadable functions
 DROP FUNCTION IF EXISTS ml_version;
 DROP FUNCTION IF EXISTS mysql_ml_so_ml_version;
 DROP FUNCTION IF EXISTS ml_embedding;
@@ -89,22 +113,40 @@ DROP FUNCTION IF EXISTS mysql_ml_so_ml_query_embedding;
 DROP FUNCTION IF EXISTS ml_embedding_batch;
 DROP FUNCTION IF EXISTS mysql_ml_so_ml_embedding_batch;
 DROP FUNCTION IF EXISTS ml_embedding_agg;
-DROP FUNCTION IF EXISTS ml_embed_table;
-DROP FUNCTION IF EXISTS ml_initialize_embeddings;
-DROP FUNCTION IF EXISTS ml_refresh_embeddings;
-DROP FUNCTION IF EXISTS ml_drop_embedding_config;
-DROP FUNCTION IF EXISTS ml_embedding_progress;
 DROP FUNCTION IF EXISTS ml_image_embedding;
 DROP FUNCTION IF EXISTS mysql_ml_so_ml_image_embedding;
 DROP FUNCTION IF EXISTS ml_generate;
 DROP FUNCTION IF EXISTS mysql_ml_so_ml_generate;
 DROP FUNCTION IF EXISTS ml_predict_row;
 DROP FUNCTION IF EXISTS mysql_ml_so_ml_predict_row;
+DROP FUNCTION IF EXISTS ml_list_registered_model;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_list_registered_model;
+DROP FUNCTION IF EXISTS ml_list_settings;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_list_settings;
+DROP FUNCTION IF EXISTS ml_embed_table;
+DROP FUNCTION IF EXISTS ml_initialize_embeddings;
+DROP FUNCTION IF EXISTS ml_refresh_embeddings;
+DROP FUNCTION IF EXISTS ml_drop_embedding_config;
+DROP FUNCTION IF EXISTS ml_embedding_progress;
+DROP FUNCTION IF EXISTS ml_model_qualified_name_of;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_model_qualified_name_of;
+DROP FUNCTION IF EXISTS ml_generate_model_request_url;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_generate_model_request_url;
+DROP FUNCTION IF EXISTS ml_validate_model;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_validate_model;
+DROP FUNCTION IF EXISTS ml_status;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_status;
+DROP FUNCTION IF EXISTS ml_reset_status;
+DROP FUNCTION IF EXISTS ml_cache_clear;
+DROP FUNCTION IF EXISTS ml_load_model;
+DROP FUNCTION IF EXISTS ml_unload_model;
+DROP FUNCTION IF EXISTS ml_fetch_model;
+DROP FUNCTION IF EXISTS ml_audit_secrets;
+DROP FUNCTION IF EXISTS mysql_ml_so_ml_audit_secrets;
+DROP FUNCTION IF EXISTS ml_list_model_providers;
 DROP FUNCTION IF EXISTS ml_create_model_registration;
 DROP FUNCTION IF EXISTS ml_alter_model_registration;
 DROP FUNCTION IF EXISTS ml_drop_model_registration;
-DROP FUNCTION IF EXISTS ml_list_registered_model;
-DROP FUNCTION IF EXISTS mysql_ml_so_ml_list_registered_model;
 DROP FUNCTION IF EXISTS ml_set_model_options;
 DROP FUNCTION IF EXISTS ml_create_sm_secret_registration;
 DROP FUNCTION IF EXISTS ml_alter_sm_secret_registration;
@@ -113,35 +155,23 @@ DROP FUNCTION IF EXISTS ml_create_secret;
 DROP FUNCTION IF EXISTS ml_alter_secret;
 DROP FUNCTION IF EXISTS ml_set_secret_options;
 DROP FUNCTION IF EXISTS ml_set_setting;
-DROP FUNCTION IF EXISTS ml_list_settings;
-DROP FUNCTION IF EXISTS mysql_ml_so_ml_list_settings;
-DROP FUNCTION IF EXISTS ml_list_model_providers;
-DROP FUNCTION IF EXISTS ml_generate_model_request_url;
-DROP FUNCTION IF EXISTS mysql_ml_so_ml_generate_model_request_url;
-DROP FUNCTION IF EXISTS ml_model_qualified_name_of;
-DROP FUNCTION IF EXISTS mysql_ml_so_ml_model_qualified_name_of;
-DROP FUNCTION IF EXISTS ml_validate_model;
-DROP FUNCTION IF EXISTS mysql_ml_so_ml_validate_model;
-DROP FUNCTION IF EXISTS ml_load_model;
-DROP FUNCTION IF EXISTS ml_unload_model;
-DROP FUNCTION IF EXISTS ml_fetch_model;
-DROP FUNCTION IF EXISTS ml_status;
-DROP FUNCTION IF EXISTS mysql_ml_so_ml_status;
-DROP FUNCTION IF EXISTS ml_reset_status;
-DROP FUNCTION IF EXISTS ml_cache_clear;
-DROP FUNCTION IF EXISTS ml_audit_secrets;
-DROP FUNCTION IF EXISTS mysql_ml_so_ml_audit_secrets;
 DROP FUNCTION IF EXISTS cosine_distance;
 DROP FUNCTION IF EXISTS l2_squared_distance;
 DROP FUNCTION IF EXISTS dot_product;
 DROP FUNCTION IF EXISTS vector_distance;
 DROP FUNCTION IF EXISTS distance;
 DROP FUNCTION IF EXISTS mysql_ml_so_create_function;
+-- End of drops of loadable functions
 
 DROP ROLE IF EXISTS `ml_user`, `ml_admin`;
 DROP USER IF EXISTS `mysql_ml`@`localhost`;
 
-SET @mysql_ml_drop = IF(@mysql_ml_drop_registrations, 'DROP TABLE IF EXISTS mysql.cloudsql_ml_models, mysql.cloudsql_ml_secrets, mysql.cloudsql_ml_settings, mysql.cloudsql_ml_embed_configs, mysql.cloudsql_ml_embed_progress, mysql.cloudsql_ml_embed_failures', 'DO 0');
+SET @mysql_ml_drop = IF(
+  @mysql_ml_drop_registrations,
+  'DROP TABLE IF EXISTS
+     mysql.cloudsql_ml_models, mysql.cloudsql_ml_secrets, mysql.cloudsql_ml_settings,
+     mysql.cloudsql_ml_embed_configs, mysql.cloudsql_ml_embed_progress, mysql.cloudsql_ml_embed_failures',
+  'DO 0');
 PREPARE mysql_ml_drop FROM @mysql_ml_drop;
 EXECUTE mysql_ml_drop;
 DEALLOCATE PREPARE mysql_ml_drop;

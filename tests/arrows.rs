@@ -25,7 +25,7 @@ const HOUSES: [House; 2] = [
 ];
 
 /// The crates of the product.
-const CRATES: [&str; 4] = ["src", "crates/core/src", "crates/local/src", "crates/base/src"];
+const CRATES: [&str; 5] = ["src", "crates/core/src", "crates/local/src", "crates/base/src", "crates/surface/src"];
 
 #[test]
 fn a_room_imports_only_rooms_below_it() {

@@ -1,12 +1,14 @@
 //! Traits of loadable functions.
 
+use surface::Function;
+
 use super::args::{Args, Setup};
 use mysql_ml_base::error::Result;
 
 /// A loadable function. One value exists from init to deinit, for one occurrence in a statement.
 pub trait SqlFunction: Sized {
-    /// Its SQL name, used in errors.
-    const NAME: &'static str;
+    /// Its row in the table of functions.
+    const FUNCTION: &'static Function;
 
     /// Checks the arguments' count and types, declares the result.
     fn prepare(setup: &Setup<'_>) -> Result<Self>;

@@ -1,12 +1,10 @@
-//! The C ABI between mysqld and the library: entry points, raw server symbols, the panic guard.
+//! The C ABI between mysqld and the library: what an entry point is, raw server symbols, the panic guard.
 //!
-//! Unsafe code lives here and in [`crate::server`], nowhere else.
+//! Unsafe code lives here and in [`crate::server`], and in what the macro of [`crate::functions::exports`] writes.
 
 #![allow(unsafe_code)]
 
 pub mod args;
-#[allow(missing_docs, reason = "the `register` macro makes functions without docs")]
-pub mod exports;
 pub mod function;
 pub mod guard;
 pub mod service;

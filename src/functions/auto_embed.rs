@@ -1,7 +1,7 @@
 //! `ml_initialize_embeddings`, `ml_refresh_embeddings`, `ml_drop_embedding_config`, `ml_embedding_progress`: what the
 //! routines of the schema `ai` call. Names and arguments are those of AlloyDB's automatic embeddings.
 
-use super::command::{command, required};
+use super::command::command;
 use crate::jobs::Jobs;
 use mysql_ml_base::error::Error;
 
@@ -9,23 +9,14 @@ command! {
     /// `ml_initialize_embeddings(model_id, table_name, content_column, embedding_column, batch_size,
     /// incremental_refresh_mode)`: remembers a column and embeds its rows. Returns a JSON object with `embedded`,
     /// `failed`, `skipped`, `seconds` and perhaps `note`.
-    InitializeEmbeddings = "ml_initialize_embeddings",
-    &[
-        &["model_id"],
-        &["table_name"],
-        &["content_column"],
-        &["embedding_column"],
-        &["batch_size"],
-        &["incremental_refresh_mode"],
-    ], 4,
-    |v, _, interrupt| {
+    InitializeEmbeddings = ml_initialize_embeddings, |v, interrupt| {
         let arguments = [
-            required(v, 0, "model_id")?,
-            required(v, 1, "table_name")?,
-            required(v, 2, "content_column")?,
-            required(v, 3, "embedding_column")?,
+            v.required(0)?,
+            v.required(1)?,
+            v.required(2)?,
+            v.required(3)?,
         ];
-        let [batch_size, mode] = [4, 5].map(|i| v.get(i).copied().flatten());
+        let [batch_size, mode] = [4, 5].map(|i| v.text(i));
         Jobs::global().initialize_embeddings(arguments, batch_size, mode, interrupt)
     }
 }
@@ -33,10 +24,8 @@ command! {
     /// `ml_refresh_embeddings(table_name, embedding_column, batch_size)`: embeds what lacks a vector, of all columns of
     /// the table where none is named, and of all tables where none is. The result is that of `ml_initialize_embeddings`.
     /// With a fourth argument `'event'` it is what the event of a column calls.
-    RefreshEmbeddings = "ml_refresh_embeddings",
-    &[&["table_name"], &["embedding_column"], &["batch_size"], &["caller"]], 1,
-    |v, _, interrupt| {
-        let [table, embedding, batch_size, caller] = [0, 1, 2, 3].map(|i| v.get(i).copied().flatten());
+    RefreshEmbeddings = ml_refresh_embeddings, |v, interrupt| {
+        let [table, embedding, batch_size, caller] = [0, 1, 2, 3].map(|i| v.text(i));
         match (caller, table, embedding) {
             (None, ..) => Jobs::global().refresh_embeddings(table, embedding, batch_size, interrupt),
             (Some("event"), Some(table), Some(embedding)) => {
@@ -49,14 +38,12 @@ command! {
 command! {
     /// `ml_drop_embedding_config(table_name, embedding_column)`: forgets a column, all of a table, or all; vectors stay.
     /// Returns how many there were.
-    DropEmbeddingConfig = "ml_drop_embedding_config", &[&["table_name"], &["embedding_column"]], 1,
-    |v, _, interrupt| {
-        let [table, embedding] = [0, 1].map(|i| v.get(i).copied().flatten());
+    DropEmbeddingConfig = ml_drop_embedding_config, |v, interrupt| {
+        let [table, embedding] = [0, 1].map(|i| v.text(i));
         Jobs::global().drop_embedding_config(table, embedding, interrupt).map(|n| n.to_string())
     }
 }
 command! {
     /// `ml_embedding_progress()`: a JSON array of the columns that are kept embedded, of tables that the caller can see.
-    EmbeddingProgress = "ml_embedding_progress", &[], 0,
-    |_, _, interrupt| Jobs::global().embedding_progress(interrupt)
+    EmbeddingProgress = ml_embedding_progress, |_, interrupt| Jobs::global().embedding_progress(interrupt)
 }

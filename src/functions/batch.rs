@@ -2,12 +2,13 @@
 
 use std::ffi::CStr;
 
+use surface::{functions, Function};
+
 use super::model_call::ModelCall;
 use crate::abi::args::Setup;
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Held;
-use mysql_ml_core::engine::store::Routine;
 use mysql_ml_core::engine::Engine;
 
 /// `ml_embedding_batch(model_id, contents)`: the embeddings of the texts in a JSON array, as utf8mb4 JSON text: an
@@ -17,9 +18,7 @@ use mysql_ml_core::engine::Engine;
 pub struct EmbeddingBatch;
 
 impl ModelCall for EmbeddingBatch {
-    const NAME: &'static str = "ml_embedding_batch";
-    const ROUTINE: Routine = Routine::EMBEDDING_BATCH;
-    const PARAMETERS: &'static [&'static [&'static str]] = &[&["model_id"], &["contents", "content"]];
+    const FUNCTION: &'static Function = functions::ml_embedding_batch;
     const STATE: &'static CStr = c"waiting for a model: ml_embedding_batch";
     const REPEATABLE: bool = true;
     type Output = Held<String>;

@@ -2,55 +2,72 @@
 
 use std::marker::PhantomData;
 
+use surface::Function;
+
 use super::named::{bind, Bound};
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::jobs::Jobs;
-use crate::server::sql::{purpose, Purpose};
 use crate::server::statement::{check_result, StatementInterrupt};
-use mysql_ml_base::error::Result;
+use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{Held, Reservation};
 
 /// One registry function.
 pub trait Command {
-    /// Its name.
-    const NAME: &'static str;
-    /// Its parameters, each with the names it goes by.
-    const PARAMETERS: &'static [&'static [&'static str]];
-    /// How many a positional call must give.
-    const REQUIRED: usize;
-    /// Whether an argument holds a key, so that errors must not quote arguments.
-    const CONFIDENTIAL: bool = false;
+    /// Its row in the table of functions.
+    const FUNCTION: &'static Function;
 
-    /// Does it. `values` has one entry a parameter. `None` is SQL NULL.
-    fn run(values: &[Option<&str>], by_name: bool, interrupt: &dyn Interrupt) -> Result<Option<String>>;
+    /// Does it; `None` is SQL NULL.
+    fn run(values: &Values<'_>, interrupt: &dyn Interrupt) -> Result<Option<String>>;
 }
 
-/// Declares a [`Command`] type.
+/// The arguments of a call, one for each parameter of the function; `None` is SQL NULL or not given.
+pub struct Values<'a> {
+    function: &'static Function,
+    /// The texts.
+    pub texts: Vec<Option<&'a str>>,
+    /// Whether the arguments were named.
+    pub by_name: bool,
+}
+
+impl<'a> Values<'a> {
+    /// The value of parameter `p`.
+    pub fn text(&self, p: usize) -> Option<&'a str> {
+        self.texts.get(p).copied().flatten()
+    }
+
+    /// The value of parameter `p`, which must not be NULL.
+    pub fn required(&self, p: usize) -> Result<&'a str> {
+        self.text(p)
+            .ok_or_else(|| Error::invalid(format!("argument {} is NULL; give a value", self.function.parameter(p))))
+    }
+}
+
+/// Declares [`Command`] types: the type, its row in the table of functions, and what it does.
 macro_rules! command {
-    ($(#[$doc:meta])* $type:ident = $name:literal, $parameters:expr, $required:expr, $run:expr) => {
-        command! { $(#[$doc])* $type = $name, $parameters, $required, $run, false }
+    ($(#[$doc:meta])* $type:ident = $function:ident, $run:expr) => {
+        command! { $(#[$doc])* $type = $function, or_null |values, interrupt| {
+            type Run = fn(
+                &$crate::functions::command::Values<'_>,
+                &dyn mysql_ml_base::interrupt::Interrupt,
+            ) -> mysql_ml_base::error::Result<String>;
+            let run: Run = $run;
+            run(values, interrupt).map(Some)
+        } }
     };
-    ($(#[$doc:meta])* $type:ident = $name:literal, $parameters:expr, $required:expr, $run:expr, $confidential:expr) => {
+    ($(#[$doc:meta])* $type:ident = $function:ident, or_null |$values:ident, $interrupt:ident| $run:expr) => {
         $(#[$doc])*
         pub struct $type;
 
         impl $crate::functions::command::Command for $type {
-            const NAME: &'static str = $name;
-            const PARAMETERS: &'static [&'static [&'static str]] = $parameters;
-            const REQUIRED: usize = $required;
-            const CONFIDENTIAL: bool = $confidential;
+            const FUNCTION: &'static surface::Function = surface::functions::$function;
 
             fn run(
-                values: &[Option<&str>],
-                by_name: bool,
-                interrupt: &dyn mysql_ml_base::interrupt::Interrupt,
+                $values: &$crate::functions::command::Values<'_>,
+                $interrupt: &dyn mysql_ml_base::interrupt::Interrupt,
             ) -> mysql_ml_base::error::Result<Option<String>> {
-                type Run =
-                    fn(&[Option<&str>], bool, &dyn mysql_ml_base::interrupt::Interrupt) -> mysql_ml_base::error::Result<String>;
-                let run: Run = $run;
-                run(values, by_name, interrupt).map(Some)
+                $run
             }
         }
     };
@@ -66,10 +83,10 @@ pub struct CommandFunction<C> {
 }
 
 impl<C: Command> SqlFunction for CommandFunction<C> {
-    const NAME: &'static str = C::NAME;
+    const FUNCTION: &'static Function = C::FUNCTION;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
-        let bound = bind(setup, C::PARAMETERS, C::REQUIRED, C::CONFIDENTIAL)?;
+        let bound = bind(setup, C::FUNCTION)?;
         setup.returns_text(0x00ff_ffff)?;
         Ok(CommandFunction { bound, result: None, command: PhantomData })
     }
@@ -77,14 +94,11 @@ impl<C: Command> SqlFunction for CommandFunction<C> {
 
 impl<C: Command> BytesFunction for CommandFunction<C> {
     fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>> {
-        if purpose() == Purpose::PrivilegeProbe {
-            return Ok(None); // that the server let the call through is the answer
-        }
-        let values =
-            (0..C::PARAMETERS.len()).map(|p| self.bound.text(args, p, C::PARAMETERS)).collect::<Result<Vec<_>>>()?;
+        let texts = (0..C::FUNCTION.parameters.len()).map(|p| self.bound.text(args, p)).collect::<Result<_>>()?;
+        let values = Values { function: C::FUNCTION, texts, by_name: self.bound.by_name };
         let interrupt = StatementInterrupt::current();
         Jobs::global().look_after_jobs(&interrupt);
-        self.result = match C::run(&values, self.bound.by_name, &interrupt)? {
+        self.result = match C::run(&values, &interrupt)? {
             Some(result) => {
                 check_result(result.len())?;
                 let share = Reservation::take(result.len(), "the result")?;
@@ -94,13 +108,4 @@ impl<C: Command> BytesFunction for CommandFunction<C> {
         };
         Ok(self.result.as_ref().map(AsRef::as_ref))
     }
-}
-
-/// The value of parameter `p`, which must not be NULL.
-pub fn required<'a>(values: &[Option<&'a str>], p: usize, name: &str) -> Result<&'a str> {
-    values
-        .get(p)
-        .copied()
-        .flatten()
-        .ok_or_else(|| mysql_ml_base::error::Error::invalid(format!("argument {name} is NULL; give a value")))
 }

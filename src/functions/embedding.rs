@@ -3,13 +3,14 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
+use surface::{functions, Function};
+
 use super::model_call::ModelCall;
 use crate::abi::args::Setup;
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::role::Role;
 use mysql_ml_base::vector::MAX_DIMENSIONS;
-use mysql_ml_core::engine::store::Routine;
 use mysql_ml_core::engine::Engine;
 
 /// `ml_embedding(model_id, content)`: the embedding of a text as VECTOR bytes (little-endian 32-bit floats), at
@@ -17,9 +18,7 @@ use mysql_ml_core::engine::Engine;
 pub struct Embedding;
 
 impl ModelCall for Embedding {
-    const NAME: &'static str = "ml_embedding";
-    const ROUTINE: Routine = Routine::EMBEDDING;
-    const PARAMETERS: &'static [&'static [&'static str]] = &[&["model_id"], &["content", "contents"]];
+    const FUNCTION: &'static Function = functions::ml_embedding;
     const STATE: &'static CStr = c"waiting for a model: ml_embedding";
     const REPEATABLE: bool = true;
     type Output = Arc<[u8]>;
@@ -30,7 +29,7 @@ impl ModelCall for Embedding {
     }
 
     fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
-        engine.embedding(Routine::EMBEDDING, model_id, input, Role::Document, interrupt)
+        engine.embedding(Self::FUNCTION, model_id, input, Role::Document, interrupt)
     }
 }
 
@@ -39,9 +38,7 @@ impl ModelCall for Embedding {
 pub struct QueryEmbedding;
 
 impl ModelCall for QueryEmbedding {
-    const NAME: &'static str = "ml_query_embedding";
-    const ROUTINE: Routine = Routine::QUERY_EMBEDDING;
-    const PARAMETERS: &'static [&'static [&'static str]] = Embedding::PARAMETERS;
+    const FUNCTION: &'static Function = functions::ml_query_embedding;
     const STATE: &'static CStr = c"waiting for a model: ml_query_embedding";
     const REPEATABLE: bool = true;
     type Output = Arc<[u8]>;
@@ -51,6 +48,6 @@ impl ModelCall for QueryEmbedding {
     }
 
     fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
-        engine.embedding(Routine::QUERY_EMBEDDING, model_id, input, Role::Query, interrupt)
+        engine.embedding(Self::FUNCTION, model_id, input, Role::Query, interrupt)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 
 use serde_json::Value;
+use surface::{functions, Function};
 
 use super::named::{bind, Bound};
 use crate::abi::args::{Args, Setup};
@@ -16,7 +17,6 @@ use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::memory::Held;
 use mysql_ml_core::engine::ordered::{OrderedBatch, MAX_TEXTS};
 
-const PARAMETERS: &[&[&str]] = &[&["model_id"], &["key"], &["content", "contents"]];
 /// What a key takes besides its bytes, in the list of rows and the order of the result.
 const BESIDE_A_KEY: usize = 160;
 const STATE: &CStr = c"waiting for a model: ml_embedding_agg";
@@ -53,10 +53,10 @@ struct Group {
 }
 
 impl SqlFunction for EmbeddingAgg {
-    const NAME: &'static str = "ml_embedding_agg";
+    const FUNCTION: &'static Function = functions::ml_embedding_agg;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
-        let bound = bind(setup, PARAMETERS, 3, false)?;
+        let bound = bind(setup, Self::FUNCTION)?;
         setup.returns_text(0x3fff_ffff)?;
         Ok(EmbeddingAgg { bound, group: None, result: None, abandoned: None })
     }
@@ -70,12 +70,12 @@ impl AggregateFunction for EmbeddingAgg {
     }
 
     fn add(&mut self, args: &Args<'_>) -> Result<()> {
-        let Some(model_id) = self.bound.text(args, 0, PARAMETERS)? else { return Ok(()) };
+        let Some(model_id) = self.bound.text(args, 0)? else { return Ok(()) };
         refuse_inside_user_functions()?;
-        let Some(key) = self.bound.text(args, 1, PARAMETERS)? else {
+        let Some(key) = self.bound.text(args, 1)? else {
             return Err(Error::invalid("a key is NULL; a member of a JSON object needs a name"));
         };
-        let content = self.bound.text(args, 2, PARAMETERS)?;
+        let content = self.bound.text(args, 2)?;
         let interrupt = StatementInterrupt::current();
         let group = match &mut self.group {
             Some(group) if group.model_id == model_id => group,

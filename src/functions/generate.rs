@@ -1,17 +1,17 @@
 //! `ml_generate(model_id, prompt [, options])`.
 
+use surface::{functions, Function};
+
 use super::named::{bind, Bound};
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::jobs::Jobs;
 use crate::registry::engine::engine;
-use crate::server::sql::{purpose, refuse_inside_user_functions, Purpose};
+use crate::server::sql::refuse_inside_user_functions;
 use crate::server::statement::{check_result, ProcessState, StatementInterrupt};
 use mysql_ml_base::error::Result;
 use mysql_ml_base::memory::Held;
 use mysql_ml_core::providers::chat::GenerateOptions;
-
-const PARAMETERS: &[&[&str]] = &[&["model_id"], &["prompt"], &["options"]];
 
 /// `ml_generate(model_id, prompt [, options])`: a model's answer to a prompt, as utf8mb4 text. `options` is a JSON
 /// object with `max_tokens`, `temperature`, `top_p`, `seed`, `system`. NULL for a NULL model or prompt, without a call.
@@ -22,10 +22,10 @@ pub struct Generate {
 }
 
 impl SqlFunction for Generate {
-    const NAME: &'static str = "ml_generate";
+    const FUNCTION: &'static Function = functions::ml_generate;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
-        let bound = bind(setup, PARAMETERS, 2, false)?;
+        let bound = bind(setup, Self::FUNCTION)?;
         setup.returns_text(0x3fff_ffff)?;
         Ok(Generate { bound, answer: Held::default() })
     }
@@ -33,12 +33,9 @@ impl SqlFunction for Generate {
 
 impl BytesFunction for Generate {
     fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>> {
-        if purpose() == Purpose::PrivilegeProbe {
-            return Ok(None); // that the server let the call through is the answer
-        }
-        let model_id = self.bound.text(args, 0, PARAMETERS)?;
-        let prompt = self.bound.text(args, 1, PARAMETERS)?;
-        let options = self.bound.text(args, 2, PARAMETERS)?;
+        let model_id = self.bound.text(args, 0)?;
+        let prompt = self.bound.text(args, 1)?;
+        let options = self.bound.text(args, 2)?;
         let (Some(model_id), Some(prompt)) = (model_id, prompt) else { return Ok(None) };
         refuse_inside_user_functions()?;
         let options = options.map(GenerateOptions::parse).transpose()?.unwrap_or_default();

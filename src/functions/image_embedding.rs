@@ -3,22 +3,21 @@
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use surface::{functions, Function};
 
-use super::model_call::Right;
-use super::named::{bind_with_bytes, Bound};
+use super::model_call::LastCall;
+use super::named::{bind, Bound};
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::jobs::Jobs;
 use crate::registry::engine::engine;
-use crate::server::sql::{purpose, refuse_inside_user_functions, Purpose};
+use crate::server::sql::refuse_inside_user_functions;
 use crate::server::statement::{ProcessState, StatementInterrupt};
 use mysql_ml_base::error::Result;
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::vector::MAX_DIMENSIONS;
-use mysql_ml_core::engine::store::Routine;
 use mysql_ml_core::providers::image::Image;
 
-const PARAMETERS: &[&[&str]] = &[&["model_id"], &["image"], &["mime_type", "mimetype"]];
 /// The place of the image.
 const IMAGE: usize = 1;
 
@@ -27,9 +26,7 @@ const IMAGE: usize = 1;
 /// `mime_type` is NULL. NULL for a NULL model or image, without a call. After AlloyDB's `google_ml.image_embedding`.
 pub struct ImageEmbedding {
     bound: Bound,
-    /// The statement's last call: a constant one is evaluated for each row.
-    last: Option<Done>,
-    right: Right,
+    last: LastCall<Done>,
 }
 
 struct Done {
@@ -41,43 +38,34 @@ struct Done {
 }
 
 impl SqlFunction for ImageEmbedding {
-    const NAME: &'static str = "ml_image_embedding";
+    const FUNCTION: &'static Function = functions::ml_image_embedding;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
-        let bound = bind_with_bytes(setup, PARAMETERS, 2, IMAGE)?;
+        let bound = bind(setup, Self::FUNCTION)?;
         setup.returns_binary((MAX_DIMENSIONS * 4) as u32);
-        Ok(ImageEmbedding { bound, last: None, right: Right::default() })
+        Ok(ImageEmbedding { bound, last: LastCall::default() })
     }
 }
 
 impl BytesFunction for ImageEmbedding {
     fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>> {
-        if purpose() == Purpose::PrivilegeProbe {
-            return Ok(None); // that the server let the call through is the answer
-        }
-        let model_id = self.bound.text(args, 0, PARAMETERS)?;
-        let mime_type = self.bound.text(args, 2, PARAMETERS)?;
+        let model_id = self.bound.text(args, 0)?;
+        let mime_type = self.bound.text(args, 2)?;
         let (Some(model_id), Some(image)) = (model_id, self.bound.bytes(args, IMAGE)) else { return Ok(None) };
         refuse_inside_user_functions()?;
         let digest: [u8; 32] = Sha256::digest(image).into();
         let same = |l: &Done| l.model_id == model_id && l.mime_type.as_deref() == mime_type && l.image == digest;
-        let done = match self.last.take().filter(same) {
-            Some(done) => {
-                self.right.ask(Routine::IMAGE_EMBEDDING, &StatementInterrupt::current())?;
-                done
-            }
-            None => {
-                let _state = ProcessState::set(c"waiting for a model: ml_image_embedding");
-                // Decoded, without white space, as base64, in a request, and copied out of the buffer of that.
-                let _copies = Reservation::take(image.len().saturating_mul(6), "the image")?;
-                let read = Image::read(image, mime_type)?;
-                let interrupt = StatementInterrupt::current();
-                Jobs::global().look_after_jobs(&interrupt);
-                let vector = engine().image_embedding(model_id, &read, &interrupt)?;
-                let (model_id, mime_type) = (model_id.to_owned(), mime_type.map(str::to_owned));
-                Done { model_id, image: digest, mime_type, vector }
-            }
-        };
-        Ok(Some(self.last.insert(done).vector.as_ref()))
+        let done = self.last.or_call(Self::FUNCTION, same, || {
+            let _state = ProcessState::set(c"waiting for a model: ml_image_embedding");
+            // Decoded, without white space, as base64, in a request, and copied out of the buffer of that.
+            let _copies = Reservation::take(image.len().saturating_mul(6), "the image")?;
+            let read = Image::read(image, mime_type)?;
+            let interrupt = StatementInterrupt::current();
+            Jobs::global().look_after_jobs(&interrupt);
+            let vector = engine().image_embedding(model_id, &read, &interrupt)?;
+            let (model_id, mime_type) = (model_id.to_owned(), mime_type.map(str::to_owned));
+            Ok(Done { model_id, image: digest, mime_type, vector })
+        })?;
+        Ok(Some(done.vector.as_ref()))
     }
 }

@@ -1,13 +1,12 @@
 //! What tells about models without changing them: providers, URLs, names, a trial call, counters, leaked keys.
 
 use serde_json::{json, Value};
+use surface::functions;
 
-use super::command::{command, required, Command};
+use super::command::command;
 use crate::registry::engine::engine;
 use crate::registry::sql_store;
 use crate::server::sql::check_may_execute;
-use mysql_ml_base::error::Result;
-use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_core::catalog::model::ProviderId;
 use mysql_ml_core::providers::table::provider;
 use mysql_ml_core::registration::Registration;
@@ -15,7 +14,7 @@ use mysql_ml_core::registration::Registration;
 command! {
     /// `ml_list_model_providers()`: a JSON array with an object a provider: its name, what its models can do, and the
     /// options it understands besides those that all do. The view `mysql.ml_model_providers` shows it as a table.
-    ListProviders = "ml_list_model_providers", &[], 0, |_, _, _| {
+    ListProviders = ml_list_model_providers, |_, _| {
         let all: Vec<Value> = ProviderId::ALL
             .iter()
             .map(|id| {
@@ -36,14 +35,12 @@ command! {
 command! {
     /// `ml_generate_model_request_url(provider, type, qualified_name, region)`: the URL that a model registered without
     /// one is called at. Follows AlloyDB's `google_ml.generate_model_request_url`.
-    GenerateRequestUrl = "ml_generate_model_request_url",
-    &[&["model_provider", "provider"], &["model_type"], &["model_qualified_name"], &["model_region", "region"]], 3,
-    |v, _, interrupt| {
-        check_may_execute("ml_generate_model_request_url", 4, interrupt)?;
-        let text = |p: usize| v.get(p).copied().flatten().filter(|t| !t.is_empty()).map(str::to_owned);
+    GenerateRequestUrl = ml_generate_model_request_url, |v, interrupt| {
+        check_may_execute(functions::ml_generate_model_request_url, interrupt)?;
+        let text = |p: usize| v.text(p).filter(|t| !t.is_empty()).map(str::to_owned);
         let registration = Registration {
-            model_id: required(v, 2, "model_qualified_name")?.to_owned(),
-            provider: Some(required(v, 0, "model_provider")?.to_owned()),
+            model_id: v.required(2)?.to_owned(),
+            provider: Some(v.required(0)?.to_owned()),
             model_type: text(1),
             qualified_name: text(2),
             ..Registration::default()
@@ -52,58 +49,43 @@ command! {
     }
 }
 
-/// `ml_model_qualified_name_of(model_id)`: the provider's name of a model; NULL where it was registered without.
-/// Follows AlloyDB's `google_ml.model_qualified_name_of`; may be called in transform functions.
-pub struct QualifiedNameOf;
-
-impl Command for QualifiedNameOf {
-    const NAME: &'static str = "ml_model_qualified_name_of";
-    const PARAMETERS: &'static [&'static [&'static str]] = &[&["model_id"]];
-    const REQUIRED: usize = 1;
-
-    fn run(values: &[Option<&str>], _by_name: bool, interrupt: &dyn Interrupt) -> Result<Option<String>> {
-        sql_store::qualified_name_of(required(values, 0, "model_id")?, interrupt)
+command! {
+    /// `ml_model_qualified_name_of(model_id)`: the provider's name of a model; NULL where it was registered without.
+    /// Follows AlloyDB's `google_ml.model_qualified_name_of`; may be called in transform functions.
+    QualifiedNameOf = ml_model_qualified_name_of, or_null |v, interrupt| {
+        sql_store::qualified_name_of(v.required(0)?, interrupt)
     }
 }
-
 command! {
     /// `ml_validate_model(model_id)`: makes one small call and tells what came of it, as JSON.
-    ValidateModel = "ml_validate_model", &[&["model_id"]], 1, |v, _, interrupt| {
-        engine().validate(required(v, 0, "model_id")?, interrupt)
+    ValidateModel = ml_validate_model, |v, interrupt| {
+        engine().validate(v.required(0)?, interrupt)
     }
 }
 command! {
     /// `ml_status()`: what each model was asked, what it cost and how it answered, as JSON.
-    Status = "ml_status", &[], 0, |_, _, interrupt| {
-        check_may_execute("ml_status", 0, interrupt)?;
+    Status = ml_status, |_, interrupt| {
+        check_may_execute(functions::ml_status, interrupt)?;
         Ok(engine().status_json())
     }
 }
 command! {
     /// `ml_reset_status()`: counts from zero.
-    ResetStatus = "ml_reset_status", &[], 0, |_, _, interrupt| {
-        crate::server::sql::check_may_call("ml_reset_status", 0, interrupt)?;
+    ResetStatus = ml_reset_status, |_, interrupt| {
+        check_may_execute(functions::ml_reset_status, interrupt)?;
         engine().reset_status();
         Ok("reset".to_owned())
     }
 }
-/// `ml_cache_clear(model_id)`: removes a model's embeddings from memory and disk, with NULL those of all models; returns
-/// how many there were.
-pub struct CacheClear;
-
-impl Command for CacheClear {
-    const NAME: &'static str = "ml_cache_clear";
-    const PARAMETERS: &'static [&'static [&'static str]] = &[&["model_id"]];
-    const REQUIRED: usize = 1;
-
-    fn run(values: &[Option<&str>], _by_name: bool, interrupt: &dyn Interrupt) -> Result<Option<String>> {
-        crate::server::sql::check_may_call("ml_cache_clear", 1, interrupt)?;
-        let removed = engine().clear_cache(values.first().copied().flatten(), interrupt)?;
-        Ok(Some(removed.to_string()))
+command! {
+    /// `ml_cache_clear(model_id)`: removes a model's embeddings from memory and disk, with NULL those of all models;
+    /// returns how many there were.
+    CacheClear = ml_cache_clear, |v, interrupt| {
+        check_may_execute(functions::ml_cache_clear, interrupt)?;
+        engine().clear_cache(v.text(0), interrupt).map(|removed| removed.to_string())
     }
 }
-
 command! {
     /// `ml_audit_secrets()`: where registrations hold what looks like a key, as a JSON array.
-    AuditSecrets = "ml_audit_secrets", &[], 0, |_, _, interrupt| sql_store::audit_secrets(interrupt)
+    AuditSecrets = ml_audit_secrets, |_, interrupt| sql_store::audit_secrets(interrupt)
 }

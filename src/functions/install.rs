@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::command::{command, required};
+use super::command::command;
 use crate::server::sql::{with_session, As, Purpose};
 use mysql_ml_base::error::{Error, Kind, Result};
 
@@ -21,8 +21,8 @@ command! {
     /// `mysql_ml_so_create_function(name)`: creates this library's function `name`, which returns a double, as the caller, and
     /// returns `created`; `native` where the server has a function of its own by that name. The server finds such a name
     /// while it parses, so that no script can pass over the error.
-    CreateFunction = "mysql_ml_so_create_function", &[&["name"]], 1, |v, _, interrupt| {
-        let statement = create(required(v, 0, "name")?)?;
+    CreateFunction = mysql_ml_so_create_function, |v, interrupt| {
+        let statement = create(v.required(0)?)?;
         let until = Instant::now() + TIMEOUT;
         let created = with_session(&As::Caller, Purpose::Own, interrupt, until, move |session| {
             session.run(statement.as_bytes())?;

@@ -3,10 +3,12 @@
 pub mod auto_embed;
 pub mod batch;
 pub mod command;
-pub mod distance;
+pub mod distances;
 pub mod embed_table;
 pub mod embedding;
 pub mod embedding_agg;
+#[allow(unsafe_code, missing_docs, reason = "the `register` macro makes `extern` functions, without docs")]
+pub mod exports;
 pub mod generate;
 pub mod image_embedding;
 pub mod inspect;

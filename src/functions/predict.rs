@@ -2,12 +2,13 @@
 
 use std::ffi::CStr;
 
+use surface::{functions, Function};
+
 use super::model_call::ModelCall;
 use crate::abi::args::Setup;
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Held;
-use mysql_ml_core::engine::store::Routine;
 use mysql_ml_core::engine::Engine;
 
 /// `ml_predict_row(model_id, request_body)`: sends a JSON document to a model and returns its answer as utf8mb4
@@ -15,9 +16,7 @@ use mysql_ml_core::engine::Engine;
 pub struct PredictRow;
 
 impl ModelCall for PredictRow {
-    const NAME: &'static str = "ml_predict_row";
-    const ROUTINE: Routine = Routine::PREDICT_ROW;
-    const PARAMETERS: &'static [&'static [&'static str]] = &[&["model_id"], &["request_body"]];
+    const FUNCTION: &'static Function = functions::ml_predict_row;
     const STATE: &'static CStr = c"waiting for a model: ml_predict_row";
     const REPEATABLE: bool = false; // a language model may answer differently each time
     type Output = Held<String>;

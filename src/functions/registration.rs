@@ -2,16 +2,16 @@
 //!
 //! Who may call them is decided by EXECUTE on the stored procedure of the same name, also for a bare call.
 
-use super::command::{command, required};
+use super::command::{command, Values};
 use crate::registry::engine::engine;
 use crate::registry::sql_store;
 use crate::server::error_numbers::ER_PROCACCESS_DENIED;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_core::engine::Engine;
-use mysql_ml_core::registration::{Registration, PARAMETERS};
+use mysql_ml_core::registration::Registration;
 
-fn registration(values: &[Option<&str>]) -> Result<Registration> {
-    let owned: Vec<Option<String>> = values.iter().map(|v| v.map(str::to_owned)).collect();
+fn registration(values: &Values<'_>) -> Result<Registration> {
+    let owned: Vec<Option<String>> = values.texts.iter().map(|v| v.map(str::to_owned)).collect();
     let ten = <[Option<String>; 10]>::try_from(owned).map_err(|_| Error::internal("not ten arguments"))?;
     Registration::from_arguments(ten)
 }
@@ -29,53 +29,51 @@ fn changing(change: impl FnOnce(&Engine) -> Result<()>) -> Result<()> {
 }
 
 /// The value of a secret, which people read from a file.
-fn key<'a>(values: &[Option<&'a str>]) -> Result<&'a str> {
-    values.get(1).copied().flatten().ok_or_else(|| {
+fn key<'a>(values: &Values<'a>) -> Result<&'a str> {
+    values.text(1).ok_or_else(|| {
         Error::invalid(
             "argument value is NULL; give the key. LOAD_FILE() gives NULL for a file that the account or the server may not read",
         )
     })
 }
 
-const SECRET: &[&[&str]] = &[&["secret_id"], &["secret_path"]];
-
 command! {
     /// `ml_create_model_registration(model_id, url, provider, type, name, auth type, auth id, header, input, output)`.
-    CreateModel = "ml_create_model_registration", &PARAMETERS, 1, |v, by_name, interrupt| {
+    CreateModel = ml_create_model_registration, |v, interrupt| {
         let r = registration(v)?;
         let id = r.model_id.clone();
-        changing(|engine| sql_store::create_model(r, by_name, engine.settings(interrupt)?.as_ref(), interrupt))?;
+        changing(|engine| sql_store::create_model(r, v.by_name, engine.settings(interrupt)?.as_ref(), interrupt))?;
         Ok(id)
     }
 }
 command! {
     /// `ml_alter_model_registration(...)`: the same ten; NULL keeps a value, '' clears it.
-    AlterModel = "ml_alter_model_registration", &PARAMETERS, 1, |v, by_name, interrupt| {
+    AlterModel = ml_alter_model_registration, |v, interrupt| {
         let r = registration(v)?;
         let id = r.model_id.clone();
-        changing(|engine| sql_store::alter_model(r, by_name, engine.settings(interrupt)?.as_ref(), interrupt))?;
+        changing(|engine| sql_store::alter_model(r, v.by_name, engine.settings(interrupt)?.as_ref(), interrupt))?;
         Ok(id)
     }
 }
 command! {
     /// `ml_drop_model_registration(model_id)`.
-    DropModel = "ml_drop_model_registration", &[&["model_id"]], 1, |v, _, interrupt| {
-        let id = required(v, 0, "model_id")?;
+    DropModel = ml_drop_model_registration, |v, interrupt| {
+        let id = v.required(0)?;
         changing(|_| sql_store::drop_model(id, interrupt))?;
         Ok(id.to_owned())
     }
 }
 command! {
     /// `ml_list_registered_model(model_id)`: the registration as JSON, keys = the table's columns.
-    ListModel = "ml_list_registered_model", &[&["model_id"]], 1, |v, _, interrupt| {
-        sql_store::list_model(required(v, 0, "model_id")?, interrupt)
+    ListModel = ml_list_registered_model, |v, interrupt| {
+        sql_store::list_model(v.required(0)?, interrupt)
     }
 }
 command! {
     /// `ml_set_model_options(model_id, options)`: a JSON merge patch on the model's options.
-    SetModelOptions = "ml_set_model_options", &[&["model_id"], &["options"]], 2, |v, _, interrupt| {
-        let id = required(v, 0, "model_id")?;
-        let value = required(v, 1, "options")?;
+    SetModelOptions = ml_set_model_options, |v, interrupt| {
+        let id = v.required(0)?;
+        let value = v.required(1)?;
         changing(|engine| {
             sql_store::set_model_options(id, value, engine.settings(interrupt)?.as_ref(), interrupt)
         })?;
@@ -84,51 +82,51 @@ command! {
 }
 command! {
     /// `ml_create_sm_secret_registration(secret_id, secret_path)`.
-    CreateSecret = "ml_create_sm_secret_registration", SECRET, 2, |v, _, interrupt| {
-        let id = required(v, 0, "secret_id")?;
-        let value = required(v, 1, "secret_path")?;
+    CreateSecret = ml_create_sm_secret_registration, |v, interrupt| {
+        let id = v.required(0)?;
+        let value = v.required(1)?;
         changing(|_| sql_store::create_secret(id, value, interrupt))?;
         Ok(id.to_owned())
     }
 }
 command! {
     /// `ml_alter_sm_secret_registration(secret_id, secret_path)`.
-    AlterSecret = "ml_alter_sm_secret_registration", SECRET, 2, |v, _, interrupt| {
-        let id = required(v, 0, "secret_id")?;
-        let value = required(v, 1, "secret_path")?;
+    AlterSecret = ml_alter_sm_secret_registration, |v, interrupt| {
+        let id = v.required(0)?;
+        let value = v.required(1)?;
         changing(|_| sql_store::alter_secret(id, value, interrupt))?;
         Ok(id.to_owned())
     }
 }
 command! {
     /// `ml_drop_sm_secret_registration(secret_id)`.
-    DropSecret = "ml_drop_sm_secret_registration", &[&["secret_id"]], 1, |v, _, interrupt| {
-        let id = required(v, 0, "secret_id")?;
+    DropSecret = ml_drop_sm_secret_registration, |v, interrupt| {
+        let id = v.required(0)?;
         changing(|_| sql_store::drop_secret(id, interrupt))?;
         Ok(id.to_owned())
     }
 }
 command! {
     /// `ml_create_secret(secret_id, value)`: stores the value in the server's keyring and registers it.
-    CreateKeyringSecret = "ml_create_secret", &[&["secret_id"], &["value"]], 2, |v, _, interrupt| {
-        let id = required(v, 0, "secret_id")?;
+    CreateKeyringSecret = ml_create_secret, |v, interrupt| {
+        let id = v.required(0)?;
         changing(|_| sql_store::keyring::create_secret(id, key(v)?, interrupt))?;
         Ok(id.to_owned())
-    }, true
+    }
 }
 command! {
     /// `ml_alter_secret(secret_id, value)`: replaces the value in the keyring.
-    AlterKeyringSecret = "ml_alter_secret", &[&["secret_id"], &["value"]], 2, |v, _, interrupt| {
-        let id = required(v, 0, "secret_id")?;
+    AlterKeyringSecret = ml_alter_secret, |v, interrupt| {
+        let id = v.required(0)?;
         sql_store::keyring::alter_secret(id, key(v)?, interrupt)?;
         Ok(id.to_owned())
-    }, true
+    }
 }
 command! {
     /// `ml_set_secret_options(secret_id, options)`: a JSON merge patch on the secret's options.
-    SetSecretOptions = "ml_set_secret_options", &[&["secret_id"], &["options"]], 2, |v, _, interrupt| {
-        let id = required(v, 0, "secret_id")?;
-        let value = required(v, 1, "options")?;
+    SetSecretOptions = ml_set_secret_options, |v, interrupt| {
+        let id = v.required(0)?;
+        let value = v.required(1)?;
         changing(|engine| {
             sql_store::set_secret_options(id, value, engine.settings(interrupt)?.as_ref(), interrupt)
         })?;
@@ -137,9 +135,9 @@ command! {
 }
 command! {
     /// `ml_set_setting(name, value)`: NULL puts the setting back to its default.
-    SetSetting = "ml_set_setting", &[&["name"], &["value"]], 2, |v, _, interrupt| {
-        let name = required(v, 0, "name")?;
-        let value = v.get(1).copied().flatten();
+    SetSetting = ml_set_setting, |v, interrupt| {
+        let name = v.required(0)?;
+        let value = v.text(1);
         changing(|_| sql_store::set_setting(name, value, interrupt))?;
         if name == "cache_disk_mb" {
             engine().settle_disk(interrupt)?;
@@ -149,5 +147,5 @@ command! {
 }
 command! {
     /// `ml_list_settings()`: every setting with its value in force, as JSON.
-    ListSettings = "ml_list_settings", &[], 0, |_, _, interrupt| sql_store::list_settings(interrupt)
+    ListSettings = ml_list_settings, |_, interrupt| sql_store::list_settings(interrupt)
 }

@@ -1,5 +1,7 @@
 //! `ml_version()`.
 
+use surface::{functions, Function};
+
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{BytesFunction, SqlFunction};
 use mysql_ml_base::error::{Error, Result};
@@ -10,7 +12,7 @@ use mysql_ml_base::error::{Error, Result};
 pub struct Version;
 
 impl SqlFunction for Version {
-    const NAME: &'static str = "ml_version";
+    const FUNCTION: &'static Function = functions::ml_version;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         if !setup.args.is_empty() {

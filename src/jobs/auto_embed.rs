@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use serde_json::{json, Value};
+use surface::functions;
 
 use super::embed_table::{must_fit, refuse_temporary_table, Options, Summary};
 use super::watches::COLUMNS_A_LOOK;
@@ -20,14 +21,13 @@ use crate::server::error_numbers::{
 use crate::server::log;
 use crate::server::meaning::Meaning;
 use crate::server::session::{Row, Session};
-use crate::server::sql::{check_may_call, with_session, As, Purpose, SQL_TIMEOUT};
+use crate::server::sql::{check_may_execute, with_session, As, Purpose, SQL_TIMEOUT};
 use crate::tables::configs::{self as store, EmbedConfig, EmbedState, Mode, Place};
 use crate::tables::layout::{is_named, parse_table, quoted, Layout};
 use crate::tables::{marking, statements};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
-use mysql_ml_core::engine::store::Routine;
 
 /// A configured column's table, as the caller sees it.
 enum Found {
@@ -420,7 +420,7 @@ impl Jobs {
         let batch_size = batch_size.map(read_batch_size).transpose()?;
         refuse_temporary_table(table)?;
         let (schema, table) = parse_table(table)?;
-        let call = self.engine.call(Routine::EMBED_TABLE, model_id, interrupt)?;
+        let call = self.engine.call(functions::ml_embed_table, model_id, interrupt)?;
         call.model().must_embed()?;
         let mut config = EmbedConfig {
             place: Place { schema, table, embedding: embedding.to_owned() },
@@ -526,7 +526,7 @@ impl Jobs {
         interrupt: &dyn Interrupt,
     ) -> Result<String> {
         let batch_size = batch_size.map(read_batch_size).transpose()?;
-        check_may_call(Routine::EMBED_TABLE.name, Routine::EMBED_TABLE.parameters, interrupt)?;
+        check_may_execute(functions::ml_embed_table, interrupt)?;
         let chosen = self.chosen(table, embedding, interrupt)?;
         let (mut sum, mut failure) = (Summary::default(), None);
         for config in chosen {
@@ -606,7 +606,7 @@ impl Jobs {
         };
         let Some(config) = all.into_iter().map(|s| s.config).find(|c| c.place == place) else {
             // An account without the right to embed tables has no event of ours; it could only write names to the log.
-            check_may_call(Routine::EMBED_TABLE.name, Routine::EMBED_TABLE.parameters, interrupt)?;
+            check_may_execute(functions::ml_embed_table, interrupt)?;
             let orphan = place.clone();
             let removed = as_account(&As::Caller, interrupt, move |s| take_down_orphans(s, &orphan, &account))?;
             if removed {

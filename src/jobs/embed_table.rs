@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{json, Map, Value};
+use surface::functions;
 
 use super::at_work::Held;
 use super::Jobs;
@@ -17,7 +18,7 @@ use crate::server::caller::{current_account, has_temporary_table, in_transaction
 use crate::server::meaning::Meaning;
 use crate::server::session::Session;
 use crate::server::sql::{
-    check_account_may_call, job_turn, start_session, with_session, As, Purpose, SessionJob, SQL_TIMEOUT,
+    check_account_may_execute, job_turn, start_session, with_session, As, Purpose, SessionJob, SQL_TIMEOUT,
 };
 use crate::server::statement::ProgressState;
 use crate::tables::configs::{is_source, Place, Source};
@@ -32,7 +33,6 @@ use mysql_ml_base::role::Role;
 use mysql_ml_base::shares::Turn;
 use mysql_ml_core::catalog::options::parse_object;
 use mysql_ml_core::engine::pipeline::{Done, Pipeline};
-use mysql_ml_core::engine::store::Routine;
 
 /// Target size of a page of rows, bytes of text.
 const PAGE_BYTES: usize = 4 << 20;
@@ -299,7 +299,7 @@ impl Jobs {
         interrupt: &dyn Interrupt,
     ) -> Result<Summary> {
         let [model_id, table, content, embedding] = arguments;
-        let call = self.engine.call(Routine::EMBED_TABLE, model_id, interrupt)?;
+        let call = self.engine.call(functions::ml_embed_table, model_id, interrupt)?;
         call.model().must_embed()?;
         let caller = current_account()?;
         let owner = match &account {
@@ -307,8 +307,7 @@ impl Jobs {
             _ => caller.to_string(),
         };
         if owner != caller.to_string() {
-            let Routine { name, parameters, .. } = Routine::EMBED_TABLE;
-            check_account_may_call(&account, name, parameters, interrupt)?;
+            check_account_may_execute(&account, functions::ml_embed_table, interrupt)?;
         }
         refuse_temporary_table(table)?;
         let started = Instant::now();

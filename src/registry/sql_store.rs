@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use surface::{functions, SETTINGS};
+
 use super::called;
 use mysql_ml_core::catalog::function_name::FunctionName;
 use mysql_ml_core::catalog::model::{check_id, Model};
 use mysql_ml_core::catalog::options;
 use mysql_ml_core::catalog::secret::{self, Secret};
-use mysql_ml_core::catalog::settings::{self, Settings, SETTINGS};
+use mysql_ml_core::catalog::settings::{self, Settings};
 use mysql_ml_core::engine::store::{no_such_model, ResolvedModel, Routine, Store};
 use mysql_ml_core::http::leaked_key;
 use mysql_ml_core::registration::{self, built_in, google_presets, local_presets, FunctionInfo, Registration};
@@ -21,7 +23,7 @@ use crate::server::caller::current_account;
 use crate::server::error_numbers::{ER_DUP_ENTRY, ER_MUST_CHANGE_PASSWORD, ER_NO_SUCH_TABLE, ER_WRONG_ARGUMENTS};
 use crate::server::log;
 use crate::server::session::{Param, Row, Session};
-use crate::server::sql::{check_may_call, check_may_execute, purpose, with_session, As, Purpose, SQL_TIMEOUT};
+use crate::server::sql::{check_may_execute, purpose, with_session, As, Purpose, SQL_TIMEOUT};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
@@ -115,8 +117,7 @@ impl Store for SqlStore {
     }
 
     fn check(&self, routine: Routine, interrupt: &dyn Interrupt) -> Result<()> {
-        let check = if routine.procedure { check_may_call } else { check_may_execute };
-        check(routine.name, routine.parameters, interrupt)
+        check_may_execute(routine, interrupt)
     }
 
     fn load(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel> {
@@ -272,7 +273,7 @@ pub fn qualified_name_of(model_id: &str, interrupt: &dyn Interrupt) -> Result<Op
             Error::invalid("inside a transform or header function only the model that is being called can be asked for")
         });
     }
-    check_may_execute("ml_model_qualified_name_of", 1, interrupt)?;
+    check_may_execute(functions::ml_model_qualified_name_of, interrupt)?;
     check_id("model_id", model_id)?;
     let id = model_id.to_owned();
     session(&As::Library, interrupt, move |s| {
@@ -289,7 +290,7 @@ pub fn qualified_name_of(model_id: &str, interrupt: &dyn Interrupt) -> Result<Op
 /// Likely keys in texts that readers of the registry or the routines can see: a JSON array of objects with `model_id`,
 /// `place` and `finding`. Findings do not contain the text.
 pub fn audit_secrets(interrupt: &dyn Interrupt) -> Result<String> {
-    check_may_execute("ml_audit_secrets", 0, interrupt)?;
+    check_may_execute(functions::ml_audit_secrets, interrupt)?;
     let models = session(&As::Library, interrupt, |s| {
         s.query_pieces(&[SELECT_MODEL, " FROM mysql.cloudsql_ml_models m ORDER BY m.model_id"], &[])?
             .rows
@@ -399,7 +400,7 @@ pub fn list_settings(interrupt: &dyn Interrupt) -> Result<String> {
 
 /// Sets a setting; `None` resets it to its default.
 pub fn set_setting(name: &str, value: Option<&str>, interrupt: &dyn Interrupt) -> Result<()> {
-    check_may_call("ml_set_setting", 2, interrupt)?;
+    check_may_execute(functions::ml_set_setting, interrupt)?;
     let default = SETTINGS.iter().find(|s| s.name == name).map_or("", |s| s.default);
     settings::check(name, value.unwrap_or(default))?;
     if let Some(path) = value.map(str::trim).filter(|v| name == "ca_file" && !v.is_empty()) {
@@ -541,7 +542,7 @@ pub fn create_model(
     settings: &Settings,
     interrupt: &dyn Interrupt,
 ) -> Result<()> {
-    check_may_call("ml_create_model_registration", 10, interrupt)?;
+    check_may_execute(functions::ml_create_model_registration, interrupt)?;
     let mut r = registration.without_blanks();
     r.check_for_keys()?;
     let (definer, url) = complete(&mut r, by_name, None, settings, interrupt)?;
@@ -586,7 +587,7 @@ pub fn alter_model(
     settings: &Settings,
     interrupt: &dyn Interrupt,
 ) -> Result<()> {
-    check_may_call("ml_alter_model_registration", 10, interrupt)?;
+    check_may_execute(functions::ml_alter_model_registration, interrupt)?;
     // Stored texts may stay: ml_audit_secrets reports them.
     change.check_for_keys()?;
     if !by_name {
@@ -641,7 +642,7 @@ pub fn alter_model(
 
 /// Deletes a registration.
 pub fn drop_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
-    check_may_call("ml_drop_model_registration", 1, interrupt)?;
+    check_may_execute(functions::ml_drop_model_registration, interrupt)?;
     check_id("model_id", model_id)?;
     let id = model_id.to_owned();
     session(&As::Library, interrupt, move |s| {
@@ -695,12 +696,12 @@ fn listed_as_json(r: &Registration) -> String {
 
 /// Patches a model's options; the result must be a valid registration.
 pub fn set_model_options(model_id: &str, patch: &str, settings: &Settings, interrupt: &dyn Interrupt) -> Result<()> {
-    check_may_call("ml_set_model_options", 2, interrupt)?;
+    check_may_execute(functions::ml_set_model_options, interrupt)?;
     check_id("model_id", model_id)?;
     // Proxy and certificate authorities belong to the network policy, so they need the right to set settings.
     let patched = options::parse_object(patch)?;
     if ["proxy", "ca_file"].iter().any(|name| patched.get(*name).is_some_and(|value| !value.is_null())) {
-        check_may_call("ml_set_setting", 2, interrupt)?;
+        check_may_execute(functions::ml_set_setting, interrupt)?;
     }
     if let Some(path) = patched.get("ca_file").and_then(|value| value.as_str()).filter(|path| path.starts_with('/')) {
         check_ca_file(path)?;
@@ -725,7 +726,7 @@ pub fn set_model_options(model_id: &str, patch: &str, settings: &Settings, inter
 
 /// Registers the place of a secret.
 pub fn create_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> Result<()> {
-    check_may_call("ml_create_sm_secret_registration", 2, interrupt)?;
+    check_may_execute(functions::ml_create_sm_secret_registration, interrupt)?;
     secret::check_new_id(secret_id)?;
     secret::check_new_path(path)?;
     let definer = current_account()?.to_string();
@@ -752,7 +753,7 @@ fn no_such_secret(id: &str) -> Error {
 
 /// Changes the place of a secret.
 pub fn alter_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> Result<()> {
-    check_may_call("ml_alter_sm_secret_registration", 2, interrupt)?;
+    check_may_execute(functions::ml_alter_sm_secret_registration, interrupt)?;
     check_id("secret_id", secret_id)?;
     secret::check_new_path(path)?;
     let definer = current_account()?.to_string();
@@ -773,7 +774,7 @@ pub fn alter_secret(secret_id: &str, path: &str, interrupt: &dyn Interrupt) -> R
 /// Patches a secret's options. A URL prefix that a registered model violates is refused: its calls would fail from now
 /// on.
 pub fn set_secret_options(secret_id: &str, patch: &str, settings: &Settings, interrupt: &dyn Interrupt) -> Result<()> {
-    check_may_call("ml_set_secret_options", 2, interrupt)?;
+    check_may_execute(functions::ml_set_secret_options, interrupt)?;
     check_id("secret_id", secret_id)?;
     let (id, patch, settings) = (secret_id.to_owned(), patch.to_owned(), settings.clone());
     session(&As::Library, interrupt, move |s| {
@@ -830,7 +831,7 @@ fn check_users(s: &mut Session, secret_id: &str, prefix: &Url, settings: &Settin
 
 /// Deletes a secret's registration and its key in the keyring; an error if a model uses it.
 pub fn drop_secret(secret_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
-    check_may_call("ml_drop_sm_secret_registration", 1, interrupt)?;
+    check_may_execute(functions::ml_drop_sm_secret_registration, interrupt)?;
     check_id("secret_id", secret_id)?;
     let id = secret_id.to_owned();
     session_for(Purpose::Keyring, &As::Library, interrupt, move |s| {

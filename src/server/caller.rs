@@ -68,9 +68,9 @@ fn option(context: *mut SecurityContext, name: &CStr) -> Result<String> {
     }
 }
 
-/// Whether the current user, with its active roles, may execute the routine `mysql.<name>`. The server checks in
+/// Whether the current user, with its active roles, may execute the routine `<schema>.<name>`. The server checks in
 /// memory, raises no error and leaves the statement unchanged. `false` if it cannot be asked.
-pub fn may_execute_now(name: &CStr, procedure: bool) -> bool {
+pub fn may_execute_now(schema: &CStr, name: &CStr, procedure: bool) -> bool {
     let (Ok(api), Some(check)) = (server_api(), statement_api().check_routine_access) else { return false };
     // SAFETY: takes no argument, and is NULL on a thread without a statement.
     let thd = unsafe { (api.thd_get_current_thd)() };
@@ -81,7 +81,7 @@ pub fn may_execute_now(name: &CStr, procedure: bool) -> bool {
     let _state = ProcessState::set(c"checking permissions");
     let kind = if procedure { ACL_PROCEDURE } else { ACL_FUNCTION };
     // SAFETY: the calling thread's own THD, and NUL-terminated names that outlive the call; told to raise no error.
-    !unsafe { check(thd, EXECUTE_ACL, c"mysql".as_ptr(), name.as_ptr(), kind, true) }
+    !unsafe { check(thd, EXECUTE_ACL, schema.as_ptr(), name.as_ptr(), kind, true) }
 }
 
 /// Whether the calling thread's session has a temporary table of this name. It hides a base table and is invisible to

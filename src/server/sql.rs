@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use mysql_ml_base::account::Account;
+use surface::Function;
 
 use super::caller::{current_account, may_execute_now, CallerContext};
 use super::session::{Param, RunAs, Session};
@@ -294,47 +295,30 @@ fn kill(account: &As, id: u32) {
     drop(killing);
 }
 
-/// The server's own error 1370 if the current user may not execute the stored procedure `mysql.<name>` with
-/// `parameters` parameters.
-pub fn check_may_call(name: &'static str, parameters: usize, interrupt: &dyn Interrupt) -> Result<()> {
-    check_right(name, parameters, true, interrupt)
+fn routine(function: &'static Function) -> Result<(&'static str, &'static str)> {
+    function.routine_name().ok_or_else(|| Error::internal(format!("{} has no routine", function.name)))
 }
 
-/// The same for another account.
-pub fn check_account_may_call(
-    account: &As,
-    name: &'static str,
-    parameters: usize,
-    interrupt: &dyn Interrupt,
-) -> Result<()> {
-    probe(account, name, parameters, true, interrupt)
-}
-
-/// The same for the stored function `mysql.<name>`.
-pub fn check_may_execute(name: &'static str, parameters: usize, interrupt: &dyn Interrupt) -> Result<()> {
-    check_right(name, parameters, false, interrupt)
-}
-
-/// The answer is never cached: a REVOKE takes effect with the next call. Active roles are checked in memory; after a
-/// refusal the server is asked with all granted roles.
-fn check_right(name: &'static str, parameters: usize, procedure: bool, interrupt: &dyn Interrupt) -> Result<()> {
-    let c_name = CString::new(name).map_err(|_| Error::internal("a routine's name has a NUL"))?;
-    if purpose() == Purpose::None && may_execute_now(&c_name, procedure) {
+/// Whether the account in force may execute the routine of a function: the server's own error 1370 where it may not.
+///
+/// The answer is never kept: a REVOKE is in force with the next call. Active roles are looked at in memory; where they do
+/// not have it, the server is asked for all roles that are granted to the account.
+pub fn check_may_execute(function: &'static Function, interrupt: &dyn Interrupt) -> Result<()> {
+    let (schema, name) = routine(function)?;
+    let text = |text: &str| CString::new(text).map_err(|_| Error::internal("a routine's name has a NUL"));
+    if purpose() == Purpose::None && may_execute_now(&text(schema)?, &text(name)?, function.is_procedure()) {
         return Ok(());
     }
-    probe(&As::Caller, name, parameters, procedure, interrupt)
+    check_account_may_execute(&As::Caller, function, interrupt)
 }
 
-/// Asks the server by calling the routine with NULLs in an internal session, where the library's functions do nothing.
-fn probe(
-    account: &As,
-    name: &'static str,
-    parameters: usize,
-    procedure: bool,
-    interrupt: &dyn Interrupt,
-) -> Result<()> {
-    let statement = if procedure { "CALL" } else { "DO" };
-    let statement = format!("{statement} mysql.{name}({})", vec!["NULL"; parameters].join(", "));
+/// The same for another account. Asks the server by calling the routine with NULLs in an internal session, where the
+/// library's functions do nothing.
+pub fn check_account_may_execute(account: &As, function: &'static Function, interrupt: &dyn Interrupt) -> Result<()> {
+    let statement = if function.is_procedure() { "CALL" } else { "DO" };
+    let nulls = vec!["NULL"; function.declared().count()].join(", ");
+    let (schema, name) = routine(function)?;
+    let statement = format!("{statement} {schema}.{name}({nulls})");
     let deadline = Instant::now() + SQL_TIMEOUT;
     with_session(account, Purpose::PrivilegeProbe, interrupt, deadline, move |session| {
         session.run(statement.as_bytes()).map(|_| ())

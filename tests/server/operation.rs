@@ -7,55 +7,14 @@ use crate::common::{self, holds, script, server_error, start, start_bare, wait_u
 use fake_providers::{Certificate, Endpoint};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
+use surface::functions::{all, exported};
 use testkit::sqlscript;
 use testkit::xprotocol::XSession;
 
-/// Every function with arguments that reach its call.
-const EVERY_FUNCTION: [&str; 43] = [
-    "ml_version()",
-    "ml_embedding('d', 'x')",
-    "ml_predict_row('d', '{}')",
-    "ml_image_embedding('d', x'ffd8ff')",
-    "ml_generate('d', 'x')",
-    "ml_create_model_registration('n', NULL, 'dummy')",
-    "ml_alter_model_registration('n', NULL, 'dummy')",
-    "ml_drop_model_registration('n')",
-    "ml_list_registered_model('d')",
-    "ml_set_model_options('d', '{}')",
-    "ml_create_sm_secret_registration('s', 'env:OPENAI_API_KEY')",
-    "ml_alter_sm_secret_registration('s', 'env:OPENAI_API_KEY')",
-    "ml_drop_sm_secret_registration('s')",
-    "ml_create_secret('s', 'key')",
-    "ml_alter_secret('s', 'key')",
-    "ml_set_secret_options('s', '{}')",
-    "ml_set_setting('timeout_ms', NULL)",
-    "ml_list_settings()",
-    "ml_query_embedding('d', 'x')",
-    "ml_embedding_batch('d', '[]')",
-    "ml_embedding_agg('d', 'k', 't')",
-    "ml_embed_table('d', 's.t', 'c', 'v')",
-    "ml_initialize_embeddings('d', 's.t', 'c', 'v')",
-    "ml_refresh_embeddings('s.t')",
-    "ml_drop_embedding_config('s.t')",
-    "ml_embedding_progress()",
-    "ml_list_model_providers()",
-    "ml_generate_model_request_url('open_ai', NULL, 'x')",
-    "ml_model_qualified_name_of('d')",
-    "ml_validate_model('d')",
-    "ml_status()",
-    "ml_reset_status()",
-    "ml_cache_clear('d')",
-    "ml_load_model('d')",
-    "ml_unload_model('d')",
-    "ml_fetch_model('d')",
-    "ml_audit_secrets()",
-    "cosine_distance(x'00000000', x'00000000')",
-    "l2_squared_distance(x'00000000', x'00000000')",
-    "dot_product(x'00000000', x'00000000')",
-    "vector_distance(x'00000000', x'00000000')",
-    "distance(x'00000000', x'00000000', 'COSINE')",
-    "mysql_ml_so_create_function('distance')",
-];
+/// Every loadable function with arguments that reach its call.
+fn every_function() -> impl Iterator<Item = String> {
+    exported().map(|f| format!("{}({})", f.name, f.sample))
+}
 
 fn id(conn: &mut Conn) -> u64 {
     conn.query_first("SELECT CONNECTION_ID()").unwrap().unwrap()
@@ -92,36 +51,32 @@ fn loadable(script: &str) -> impl Iterator<Item = &str> {
         .filter_map(|l| l.find("CREATE ").and_then(|at| l.get(at..)))
 }
 
+/// What the scripts drop before a restore is what a dump would drop in place of a stored function; and what they make, they
+/// drop.
 #[test]
-fn the_exports_and_the_scripts_name_the_same_functions() {
-    let install = script("install.sql");
-    let uninstall = script("uninstall.sql");
-    for call in EVERY_FUNCTION {
-        let name = call.split('(').next().unwrap();
-        assert!(install.contains(&format!(" FUNCTION IF NOT EXISTS {name} RETURNS")), "install.sql lacks {name}");
-        assert!(uninstall.contains(&format!("DROP FUNCTION IF EXISTS {name};")), "uninstall.sql lacks {name}");
+fn the_scripts_drop_what_they_make() {
+    let (install, uninstall) = (script("install.sql") + &script("install-ai.sql"), script("uninstall.sql"));
+    let statements = |script: &str| sqlscript::split(script).into_iter().map(|s| s.text).collect::<Vec<_>>();
+    let drops = statements(&uninstall);
+    let made = loadable(&install).map(|line| line.trim_end_matches(';').to_owned()).chain(statements(&install));
+    let mut count = 0;
+    for statement in made.filter(|statement| statement.contains(" IF NOT EXISTS ")) {
+        let (what, rest) = statement.split_once(" IF NOT EXISTS ").unwrap();
+        let name = rest.split([' ', '(']).next().unwrap();
+        let kind = match what.rsplit(' ').next().unwrap() {
+            kind @ ("FUNCTION" | "PROCEDURE") => kind,
+            _ => continue,
+        };
+        count += 1;
+        assert!(drops.contains(&format!("DROP {kind} IF EXISTS {name}")), "uninstall.sql does not drop {kind} {name}");
     }
-    // Those that a stored function has the name of, by the name that it calls; and before a dump is restored they go.
-    let before_restore = script("before-restore.sql");
-    let (wrapped, own): (Vec<&str>, Vec<&str>) = loadable(&install).partition(|line| line.contains(" mysql_ml_so_ml_"));
-    assert_eq!(own.len(), EVERY_FUNCTION.len());
-    for line in &wrapped {
-        let second = line.split(" EXISTS ").nth(1).unwrap().split(' ').next().unwrap();
-        let name = second.trim_start_matches("mysql_ml_so_");
-        assert!(install.contains(&format!(" FUNCTION IF NOT EXISTS mysql.{name}(")), "{name} has no stored function");
-        assert!(install.contains(&format!(" RETURN {second}(")), "mysql.{name} does not call {second}");
-        assert!(!install.contains(&format!(" RETURN {name}(")), "mysql.{name} calls its own name");
-        for (file, name) in [(&uninstall, second), (&before_restore, name)] {
-            assert!(file.contains(&format!("DROP FUNCTION IF EXISTS {name};")), "{name} is not dropped");
-        }
-    }
-    let stored = install.lines().filter(|line| line.contains(" FUNCTION IF NOT EXISTS mysql.ml_")).count();
-    // ml_anthropic_claude_header_gen_fn wraps nothing.
-    assert_eq!(wrapped.len(), stored - 1);
-    assert_eq!(before_restore.matches("DROP FUNCTION").count() - 1, wrapped.len());
-    for setting in &mysql_ml_core::catalog::settings::SETTINGS {
-        assert!(install.contains(&format!("'{}'", setting.name)), "install.sql lacks the setting {}", setting.name);
-    }
+    assert!(count > 100, "{count}");
+    let before_restore = statements(&script("before-restore.sql"));
+    let stored: Vec<String> = all()
+        .filter(|f| f.exported.is_some() && f.routine.is_some() && !f.is_procedure())
+        .map(|f| format!("DROP FUNCTION IF EXISTS {}", f.name))
+        .collect();
+    assert!(stored.len() > 10 && stored.iter().all(|drop| before_restore.contains(drop)), "{before_restore:?}");
 }
 
 #[test]
@@ -132,7 +87,7 @@ fn a_panic_anywhere_is_an_error_and_the_server_lives() {
         for line in loadable(&script("install.sql")) {
             conn.query_drop(line.trim_end_matches(';')).unwrap();
         }
-        for call in EVERY_FUNCTION {
+        for call in every_function() {
             let (code, message) = server_error(conn.query::<Row, _>(format!("SELECT {call}")));
             assert_eq!(code, 3200, "{call}: {message}");
             assert!(message.contains("internal error: panic at crates/base/src/panics.rs"), "{call}: {message}");

@@ -95,7 +95,7 @@ fn make(
     let name = release.name();
     progress(&format!("building {name}"));
     let built = build::library(release, toolchain)?;
-    elf::check(&built.stripped, &elf::exported_by_the_scripts()?)
+    elf::check(&built.stripped, &elf::exported_by_the_scripts())
         .with_context(|| format!("{name}: the library cannot be released"))?;
     let shipped = package.shipped(release)?;
     let contents = contents::Contents {

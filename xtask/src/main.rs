@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask demo`, `server`, `install`, `dist`, `container`, `endpoint`, `fuzz`, `bench`.
+//! Developer commands: `cargo xtask demo`, `server`, `install`, `sql`, `dist`, `container`, `endpoint`, `fuzz`, `bench`.
 
 mod bench;
 mod container;
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::{bail, Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use mysql::Conn;
+use surface::scripts;
 use testkit::mysqld::{Distribution, Server, ServerOptions};
 use testkit::{demo, fuzz, library, sqlscript, weights};
 
@@ -39,6 +40,12 @@ enum Command {
         /// The server: mysql://user:password@host:port or mysql://user@localhost?socket=/path
         #[arg(long, env = "MYSQL_ML_URL", hide_env_values = true)]
         url: String,
+    },
+    /// Writes the sections of the SQL scripts that the tables in crates/surface decide
+    Sql {
+        /// Writes nothing, and fails if a script differs
+        #[arg(long)]
+        check: bool,
     },
     /// Makes the files of a release: archives, debug symbols, Debian packages, checksums
     Dist {
@@ -149,6 +156,23 @@ fn main() -> Result<()> {
             let mut conn = Conn::new(opts).context("cannot connect to the server")?;
             library::install(&mut conn, &built, &library::workspace_root())?;
             println!("installed; try: SELECT mysql.ml_version();");
+            Ok(())
+        }
+        Command::Sql { check } => {
+            let folder = library::workspace_root();
+            match check {
+                true => {
+                    let differing = scripts::check(&folder)?;
+                    if !differing.is_empty() {
+                        bail!("{} differ from the tables; run: cargo xtask sql", differing.join(", "));
+                    }
+                }
+                false => {
+                    for name in scripts::write(&folder)? {
+                        progress(&format!("written: {name}"));
+                    }
+                }
+            }
             Ok(())
         }
         Command::Dist { arch, out, follow } => {

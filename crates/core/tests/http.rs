@@ -15,7 +15,7 @@ use mysql_ml_base::role::Role;
 use mysql_ml_core::catalog::function_name::FunctionName;
 use mysql_ml_core::catalog::settings::Settings;
 use mysql_ml_core::credentials::keyring::NoKeyring;
-use mysql_ml_core::engine::store::{ResolvedModel, Routine, Store};
+use mysql_ml_core::engine::store::{ResolvedModel, Store};
 use mysql_ml_core::engine::Engine;
 use mysql_ml_core::http::policy::NetworkPolicy;
 use mysql_ml_core::http::{Call, Client, Method};
@@ -415,7 +415,7 @@ fn shelf(models: &[(&str, String)]) -> (Shelf, Engine) {
 }
 
 fn embed(engine: &Engine, model: &str, text: &str, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
-    engine.embedding(Routine::EMBEDDING, model, text, Role::Document, interrupt)
+    engine.embedding(surface::functions::ml_embedding, model, text, Role::Document, interrupt)
 }
 
 #[test]

@@ -5,11 +5,13 @@
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
+use surface::functions;
+
 use super::{duplicate, no_such_secret, session_for, Param, ER_DUP_ENTRY};
 use crate::server::caller::current_account;
 use crate::server::keyring;
 use crate::server::session::Session;
-use crate::server::sql::{check_may_call, As, Purpose};
+use crate::server::sql::{check_may_execute, As, Purpose};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_core::catalog::model::check_id;
@@ -56,7 +58,7 @@ fn user_of(s: &mut Session, path: &str) -> Result<Option<String>> {
 
 /// Stores `value` in the keyring and registers it as `secret_id`.
 pub fn create_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) -> Result<()> {
-    check_may_call("ml_create_secret", 2, interrupt)?;
+    check_may_execute(functions::ml_create_secret, interrupt)?;
     check_new_id(secret_id)?;
     let value = credentials::value::given(value)?;
     let definer = current_account()?.to_string();
@@ -92,7 +94,7 @@ pub fn create_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) ->
 /// Replaces the value of a secret in the keyring. Writes no table, so it also works on a replica, which receives the
 /// registration from its source but not the key.
 pub fn alter_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) -> Result<()> {
-    check_may_call("ml_alter_secret", 2, interrupt)?;
+    check_may_execute(functions::ml_alter_secret, interrupt)?;
     check_id("secret_id", secret_id)?;
     let value = credentials::value::given(value)?;
     let id = secret_id.to_owned();

@@ -1,13 +1,11 @@
 //! What a released library needs and exports, read from the file itself.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use anyhow::{bail, Context as _};
 use goblin::elf::Elf;
 
 use super::GLIBC;
-use testkit::library::{workspace_root, SONAME};
 
 /// The libraries that may be needed: the parts of the GNU C library, which every server has loaded.
 const MAY_NEED: [&str; 7] = [
@@ -50,21 +48,17 @@ pub(super) fn glibc(library: &[u8]) -> anyhow::Result<String> {
     Ok(format!("{major}.{minor}"))
 }
 
-/// The symbols that install.sql makes functions of, with those that the server looks for beside each.
-pub(super) fn exported_by_the_scripts() -> anyhow::Result<BTreeSet<String>> {
-    let script = fs::read_to_string(workspace_root().join("install.sql")).context("cannot read install.sql")?;
+/// The symbols that the scripts make functions of, with those that the server looks for beside each.
+pub(super) fn exported_by_the_scripts() -> BTreeSet<String> {
     let mut symbols = BTreeSet::new();
-    for line in script.lines().filter(|line| line.contains(&format!("SONAME '{SONAME}'"))) {
-        let name = line
-            .split_once("FUNCTION IF NOT EXISTS ")
-            .and_then(|(_, rest)| rest.split_whitespace().next())
-            .with_context(|| format!("install.sql: no function in: {line}"))?;
-        let aggregate: &[&str] = if line.contains("AGGREGATE") { &["_add", "_clear"] } else { &[] };
-        for suffix in ["", "_init", "_deinit"].iter().chain(aggregate) {
-            symbols.insert(format!("{name}{suffix}"));
+    for function in surface::functions::exported() {
+        let aggregate: &[&str] =
+            if function.exported == Some(surface::Exported::Aggregate) { &["_add", "_clear"] } else { &[] };
+        for name in function.symbols() {
+            symbols.extend(["", "_init", "_deinit"].iter().chain(aggregate).map(|suffix| format!("{name}{suffix}")));
         }
     }
-    Ok(symbols)
+    symbols
 }
 
 fn read(library: &[u8]) -> anyhow::Result<Facts> {
@@ -163,20 +157,19 @@ mod tests {
     }
 
     #[test]
-    fn the_scripts_name_what_the_server_looks_for() -> anyhow::Result<()> {
-        let symbols = exported_by_the_scripts()?;
+    fn the_scripts_name_what_the_server_looks_for() {
+        let symbols = exported_by_the_scripts();
         for symbol in
             ["ml_embedding", "ml_embedding_init", "ml_embedding_deinit", "ml_embedding_agg_add", "cosine_distance"]
         {
             assert!(symbols.contains(symbol), "{symbol}");
         }
         assert!(!symbols.contains("ml_embedding_add"));
-        Ok(())
     }
 
     #[test]
     fn reads_a_real_program() -> anyhow::Result<()> {
-        let facts = read(&fs::read(std::env::current_exe()?)?)?;
+        let facts = read(&std::fs::read(std::env::current_exe()?)?)?;
         assert!(facts.libraries.contains("libc.so.6"), "{facts:?}");
         assert!(facts.versions.iter().any(|version| glibc_version(version).is_some()), "{facts:?}");
         Ok(())

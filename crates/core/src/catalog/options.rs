@@ -8,57 +8,117 @@ use ureq::http::{HeaderName, HeaderValue};
 use crate::http::leaked_key;
 use crate::json::check_document;
 use mysql_ml_base::error::{cut, Error, Result};
-use mysql_ml_base::vector::MAX_DIMENSIONS;
 
-/// The checked options of one model.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ModelOptions {
+/// Declares the options, one row each: the field, its type, who understands it (`every` provider or `some`), and how a value
+/// is read, with the words for it in errors.
+macro_rules! options {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $who:ident, $how:ident $arguments:tt;)+) => {
+        /// The checked options of one model.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct ModelOptions {
+            $($(#[$doc])* pub $field: $type,)+
+        }
+
+        /// All options, in the order of error messages.
+        const OPTIONS: &[ModelOption] = &[$(ModelOption {
+            name: stringify!($field),
+            special: options!(@special $who),
+            takes: options!(@takes $how $arguments),
+            read: |options, value| {
+                let read: fn(&Value, &mut $type) -> Option<()> = options!(@read $how $arguments);
+                read(value, &mut options.$field)
+            },
+            is_set: |options| options.$field != <$type>::default(),
+        }),+];
+    };
+    (@special every) => { false };
+    (@special some) => { true };
+    (@takes number($min:literal, $max:literal)) => { concat!("a whole number from ", $min, " to ", $max) };
+    (@takes flag()) => { "true or false" };
+    (@takes $how:ident($takes:literal $($rest:tt)*)) => { $takes };
+    (@read number($min:literal, $max:literal)) => { |value, place| number(value, $min, $max, place) };
+    (@read flag()) => { flag };
+    (@read word($takes:literal)) => { word };
+    (@read read($takes:literal, $read:expr)) => { $read };
+}
+
+/// An option, as [`options!`] declares it.
+struct ModelOption {
+    name: &'static str,
+    /// Whether not every provider understands it.
+    special: bool,
+    /// The values that it takes, for errors.
+    takes: &'static str,
+    /// Reads a value; `None` where it is not taken.
+    read: fn(&mut ModelOptions, &Value) -> Option<()>,
+    is_set: fn(&ModelOptions) -> bool,
+}
+
+options! {
     /// Time limit of a call in ms, all tries together.
-    pub timeout_ms: Option<u64>,
+    timeout_ms: Option<u64> = every, number(1, 3_600_000);
     /// How often a failed request is sent again.
-    pub max_retries: Option<u64>,
+    max_retries: Option<u64> = every, number(0, 10);
     /// The width of the vectors: requested from providers that can shorten, checked for all.
-    pub dimensions: Option<u64>,
+    dimensions: Option<u64> = every, number(1, 16_383);
     /// The purpose of a vector, in Google's terms (`RETRIEVAL_DOCUMENT`).
-    pub task_type: Option<String>,
+    task_type: Option<String> = some, word("a text such as RETRIEVAL_DOCUMENT");
     /// The title of the texts, for Google's task type `RETRIEVAL_DOCUMENT`.
-    pub title: Option<String>,
+    title: Option<String> = some, read("a text of at most 1000 bytes", |v, o| text(v, 1000, o));
     /// The purpose of a vector, in the terms of Cohere, Voyage and NVIDIA (`search_document`).
-    pub input_type: Option<String>,
+    input_type: Option<String> = some, word("a text such as search_document");
     /// The same for `ml_query_embedding`; for Google a task type.
-    pub query_input_type: Option<String>,
+    query_input_type: Option<String> = some, word("a text such as search_query");
     /// Whether vectors are scaled to length 1 here, whatever the provider does.
-    pub normalize: Option<bool>,
+    normalize: Option<bool> = every, flag();
     /// Whether a too long text may be truncated; otherwise it is an error.
-    pub truncate: Option<bool>,
+    truncate: Option<bool> = some, flag();
     /// The requested encoding of vectors.
-    pub encoding_format: Option<EncodingFormat>,
+    encoding_format: Option<EncodingFormat> = some, read("'auto', 'float' or 'base64'", |v, o| {
+        use EncodingFormat::{Auto, Base64, Float};
+        one_of(v, o, &[("auto", Auto), ("float", Float), ("base64", Base64)])
+    });
     /// Headers to send besides the provider's own.
-    pub headers: BTreeMap<String, String>,
+    headers: BTreeMap<String, String> = every, read(
+        "an object of at most 20 header names with text values; never a key, which belongs into a secret",
+        |v, o| texts(v, o, header_is_allowed)
+    );
     /// Parameters to add to the URL's query.
-    pub query_parameters: BTreeMap<String, String>,
+    query_parameters: BTreeMap<String, String> = every, read(
+        "an object of at most 20 parameter names with text values; never a key, which belongs into a secret",
+        |v, o| texts(v, o, parameter_is_allowed)
+    );
     /// A PEM file of certificate authorities to trust besides the system's; over the setting of that name.
-    pub ca_file: Option<String>,
+    ca_file: Option<String> = every, read("the absolute path of a PEM file", |v, o| {
+        text(v, 1000, o)?;
+        o.as_ref().is_some_and(|path| path.starts_with('/')).then_some(())
+    });
     /// The URL of a proxy, or `none`; over the setting of that name.
-    pub proxy: Option<String>,
+    proxy: Option<String> = every, read("the URL of an HTTP proxy, or 'none'", |v, o| {
+        text(v, 1000, o)?;
+        let value = o.as_deref().filter(|value| !value.is_empty())?;
+        crate::http::proxy::check_setting(value).is_ok().then_some(())
+    });
     /// The version of the provider's API.
-    pub api_version: Option<String>,
+    api_version: Option<String> = some, word("a text such as 2024-10-21");
     /// The cloud's location (region).
-    pub location: Option<String>,
+    location: Option<String> = some, word("a text such as us-central1");
     /// The cloud project.
-    pub project: Option<String>,
+    project: Option<String> = some, word("the id of a cloud project");
     /// The most requests of this server to the model within any minute.
-    pub requests_per_minute: Option<u64>,
+    requests_per_minute: Option<u64> = every, number(1, 1_000_000_000);
     /// The most tokens, as estimated before sending, of this server to the model within any minute.
-    pub tokens_per_minute: Option<u64>,
+    tokens_per_minute: Option<u64> = every, number(1, 1_000_000_000_000);
     /// The most concurrent requests of this server to the model.
-    pub max_in_flight: Option<u64>,
+    max_in_flight: Option<u64> = every, number(1, 10_000);
     /// Texts in one request of a bulk call.
-    pub batch_size: Option<u64>,
+    batch_size: Option<u64> = every, number(1, 10_000);
     /// The most concurrent requests of one bulk call.
-    pub concurrency: Option<u64>,
+    concurrency: Option<u64> = every, number(1, 64);
     /// Handling of a text that fails in a bulk call.
-    pub on_error: Option<OnError>,
+    on_error: Option<OnError> = every, read("'fail' or 'inline'", |v, o| {
+        one_of(v, o, &[("fail", OnError::Fail), ("inline", OnError::Inline)])
+    });
 }
 
 /// Handling of a text that fails in `ml_embedding_batch`.
@@ -81,97 +141,14 @@ pub enum EncodingFormat {
     Base64,
 }
 
-/// An option: name, description of accepted values, reader. `read` returns `None` for a value that is not accepted.
-struct Spec {
-    name: &'static str,
-    takes: &'static str,
-    read: fn(&mut ModelOptions, &Value) -> Option<()>,
-}
-
-/// Options that every provider understands or that concern the call only.
-const COMMON: [&str; 14] = [
-    "timeout_ms",
-    "max_retries",
-    "dimensions",
-    "normalize",
-    "headers",
-    "query_parameters",
-    "ca_file",
-    "proxy",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "max_in_flight",
-    "batch_size",
-    "concurrency",
-    "on_error",
-];
-
-const SPECS: [Spec; 23] = [
-    spec("timeout_ms", "a whole number from 1 to 3600000", |o, v| number(v, 1, 3_600_000, &mut o.timeout_ms)),
-    spec("max_retries", "a whole number from 0 to 10", |o, v| number(v, 0, 10, &mut o.max_retries)),
-    spec("dimensions", "a whole number from 1 to 16383", |o, v| number(v, 1, MAX_DIMENSIONS as u64, &mut o.dimensions)),
-    spec("task_type", "a text such as RETRIEVAL_DOCUMENT", |o, v| word(v, &mut o.task_type)),
-    spec("title", "a text of at most 1000 bytes", |o, v| text(v, 1000, &mut o.title)),
-    spec("input_type", "a text such as search_document", |o, v| word(v, &mut o.input_type)),
-    spec("query_input_type", "a text such as search_query", |o, v| word(v, &mut o.query_input_type)),
-    spec("normalize", "true or false", |o, v| flag(v, &mut o.normalize)),
-    spec("truncate", "true or false", |o, v| flag(v, &mut o.truncate)),
-    spec("encoding_format", "'auto', 'float' or 'base64'", |o, v| {
-        o.encoding_format = Some(match v.as_str()? {
-            "auto" => EncodingFormat::Auto,
-            "float" => EncodingFormat::Float,
-            "base64" => EncodingFormat::Base64,
-            _ => return None,
-        });
-        Some(())
-    }),
-    spec(
-        "headers",
-        "an object of at most 20 header names with text values; never a key, which belongs into a secret",
-        |o, v| texts(v, &mut o.headers, header_is_allowed),
-    ),
-    spec(
-        "query_parameters",
-        "an object of at most 20 parameter names with text values; never a key, which belongs into a secret",
-        |o, v| texts(v, &mut o.query_parameters, parameter_is_allowed),
-    ),
-    spec("ca_file", "the absolute path of a PEM file", |o, v| {
-        text(v, 1000, &mut o.ca_file)?;
-        o.ca_file.as_ref().is_some_and(|path| path.starts_with('/')).then_some(())
-    }),
-    spec("proxy", "the URL of an HTTP proxy, or 'none'", |o, v| {
-        text(v, 1000, &mut o.proxy)?;
-        let value = o.proxy.as_deref().filter(|value| !value.is_empty())?;
-        crate::http::proxy::check_setting(value).is_ok().then_some(())
-    }),
-    spec("api_version", "a text such as 2024-10-21", |o, v| word(v, &mut o.api_version)),
-    spec("location", "a text such as us-central1", |o, v| word(v, &mut o.location)),
-    spec("project", "the id of a cloud project", |o, v| word(v, &mut o.project)),
-    spec("requests_per_minute", "a whole number from 1 to 1000000000", |o, v| {
-        number(v, 1, 1_000_000_000, &mut o.requests_per_minute)
-    }),
-    spec("tokens_per_minute", "a whole number from 1 to 1000000000000", |o, v| {
-        number(v, 1, 1_000_000_000_000, &mut o.tokens_per_minute)
-    }),
-    spec("max_in_flight", "a whole number from 1 to 10000", |o, v| number(v, 1, 10_000, &mut o.max_in_flight)),
-    spec("batch_size", "a whole number from 1 to 10000", |o, v| number(v, 1, 10_000, &mut o.batch_size)),
-    spec("concurrency", "a whole number from 1 to 64", |o, v| number(v, 1, 64, &mut o.concurrency)),
-    spec("on_error", "'fail' or 'inline'", |o, v| {
-        o.on_error = Some(match v.as_str()? {
-            "fail" => OnError::Fail,
-            "inline" => OnError::Inline,
-            _ => return None,
-        });
-        Some(())
-    }),
-];
-
-const fn spec(name: &'static str, takes: &'static str, read: fn(&mut ModelOptions, &Value) -> Option<()>) -> Spec {
-    Spec { name, takes, read }
-}
-
 fn number(value: &Value, min: u64, max: u64, place: &mut Option<u64>) -> Option<()> {
     *place = Some(value.as_u64().filter(|n| (min..=max).contains(n))?);
+    Some(())
+}
+
+fn one_of<T: Copy>(value: &Value, place: &mut Option<T>, names: &[(&str, T)]) -> Option<()> {
+    let text = value.as_str()?;
+    *place = Some(names.iter().find(|(name, _)| *name == text)?.1);
     Some(())
 }
 
@@ -245,11 +222,11 @@ impl ModelOptions {
     pub fn from_map(map: &Map<String, Value>) -> Result<Self> {
         let mut options = Self::default();
         for (name, value) in map {
-            let spec = SPECS.iter().find(|s| s.name == name).ok_or_else(|| {
+            let spec = OPTIONS.iter().find(|s| s.name == name).ok_or_else(|| {
                 Error::invalid(format!(
                     "option '{}' is not known; accepted: {}",
                     cut(name, 60),
-                    SPECS.iter().map(|s| s.name).collect::<Vec<_>>().join(", ")
+                    OPTIONS.iter().map(|s| s.name).collect::<Vec<_>>().join(", ")
                 ))
             })?;
             // The value is not repeated: it may be a key.
@@ -268,21 +245,9 @@ impl ModelOptions {
         Ok(options)
     }
 
-    /// The names of set options that only some providers understand.
+    /// The names of the options that are set and that not every provider understands.
     pub fn special(&self) -> impl Iterator<Item = &'static str> + '_ {
-        let set = |name: &str| match name {
-            "task_type" => self.task_type.is_some(),
-            "title" => self.title.is_some(),
-            "input_type" => self.input_type.is_some(),
-            "query_input_type" => self.query_input_type.is_some(),
-            "truncate" => self.truncate.is_some(),
-            "encoding_format" => self.encoding_format.is_some(),
-            "api_version" => self.api_version.is_some(),
-            "location" => self.location.is_some(),
-            "project" => self.project.is_some(),
-            _ => false,
-        };
-        SPECS.iter().map(|s| s.name).filter(move |name| !COMMON.contains(name) && set(name))
+        OPTIONS.iter().filter(|s| s.special && (s.is_set)(self)).map(|s| s.name)
     }
 }
 
@@ -416,6 +381,7 @@ mod tests {
             "project",
         ];
         assert_eq!(special, wanted);
-        assert_eq!(SPECS.len(), COMMON.len() + wanted.len());
+        assert!(OPTIONS.iter().all(|option| (option.is_set)(&options)));
+        assert_eq!(mysql_ml_base::vector::MAX_DIMENSIONS, 16_383);
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use surface::functions;
+
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Reservation;
@@ -33,7 +35,7 @@ impl Engine {
 
     /// The vector of an image, as the bytes of a VECTOR.
     pub fn image_embedding(&self, model_id: &str, image: &Image, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
-        let call = self.call(Routine::IMAGE_EMBEDDING, model_id, interrupt)?;
+        let call = self.call(functions::ml_image_embedding, model_id, interrupt)?;
         must_embed_images(call.model())?;
         self.embedded(&call, Input::Image(image), Role::Document, interrupt)
     }

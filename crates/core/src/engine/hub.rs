@@ -24,10 +24,11 @@ use ureq::http::{header, HeaderName};
 use url::Url;
 
 use self::placing::{Manifest, Target};
+use surface::functions;
+
 use super::Engine;
 use crate::catalog::local_place::{Place, Repository};
 use crate::catalog::settings::Settings;
-use crate::engine::store::Routine;
 use crate::http::{Answer, Call, Client, Method};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::{CancelToken, Interrupt};
@@ -93,7 +94,7 @@ impl Engine {
     /// Fetches a model's files; returns a summary as a JSON object. A model in memory stays unchanged until it is
     /// unloaded.
     pub fn fetch_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        let (call, place) = self.local_call(Routine::FETCH_MODEL, model_id, interrupt)?;
+        let (call, place) = self.local_call(functions::ml_fetch_model, model_id, interrupt)?;
         let share = self.share(call.model())?;
         let Place::Repository(repository) = place else {
             return Err(Error::invalid(format!(

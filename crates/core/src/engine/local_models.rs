@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use surface::functions;
 
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
@@ -37,7 +38,7 @@ impl Engine {
 
     /// Loads a model; returns its description as a JSON object.
     pub fn load_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        let (call, place) = self.local_call(Routine::LOAD_MODEL, model_id, interrupt)?;
+        let (call, place) = self.local_call(functions::ml_load_model, model_id, interrupt)?;
         let began = Instant::now();
         let entry = self
             .local
@@ -56,7 +57,7 @@ impl Engine {
 
     /// Unloads a model; returns 1 if it was in memory, else 0.
     pub fn unload_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        let (call, _) = self.local_call(Routine::UNLOAD_MODEL, model_id, interrupt)?;
+        let (call, _) = self.local_call(functions::ml_unload_model, model_id, interrupt)?;
         let was_there = self.local.unload(call.model(), interrupt)?;
         Ok(u8::from(was_there).to_string())
     }

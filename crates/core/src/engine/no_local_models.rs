@@ -1,5 +1,7 @@
 //! Functions of local models in a build without the feature `local`: each returns an error.
 
+use surface::functions;
+
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 
@@ -15,16 +17,16 @@ impl Engine {
 
     /// Refuses.
     pub fn load_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        self.refuse(Routine::LOAD_MODEL, model_id, interrupt)
+        self.refuse(functions::ml_load_model, model_id, interrupt)
     }
 
     /// Refuses.
     pub fn unload_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        self.refuse(Routine::UNLOAD_MODEL, model_id, interrupt)
+        self.refuse(functions::ml_unload_model, model_id, interrupt)
     }
 
     /// Refuses.
     pub fn fetch_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        self.refuse(Routine::FETCH_MODEL, model_id, interrupt)
+        self.refuse(functions::ml_fetch_model, model_id, interrupt)
     }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use base64::prelude::{Engine as _, BASE64_STANDARD};
 use serde_json::json;
+use surface::functions;
 
 use super::pipeline::Pipeline;
 use super::Engine;
 use crate::catalog::options::OnError;
-use crate::engine::store::Routine;
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{self, Held, Reservation};
@@ -107,7 +107,7 @@ fn too_large(bytes: usize, largest: usize) -> Error {
 impl<'e> OrderedBatch<'e> {
     /// A batch for a model that the caller may use.
     pub fn new(engine: &'e Engine, model_id: &str, interrupt: &dyn Interrupt) -> Result<Self> {
-        let call = engine.call(Routine::EMBEDDING_BATCH, model_id, interrupt)?;
+        let call = engine.call(functions::ml_embedding_batch, model_id, interrupt)?;
         call.model().must_embed()?;
         let on_error = call.model().options.on_error.unwrap_or(OnError::Fail);
         let patience = call.time();

@@ -1,11 +1,12 @@
 //! `ml_predict_row`: the model's own JSON in, its own JSON out.
 
+use surface::functions;
+
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{Held, Reservation};
 
-use super::store::Routine;
 use super::Engine;
 use crate::catalog::model::ProviderId;
 use crate::providers::google::target;
@@ -16,7 +17,7 @@ impl Engine {
     /// The model's answer to `body`, a JSON document.
     pub fn predict(&self, model_id: &str, body: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
         let _body = Reservation::take(body.len().saturating_mul(2), "request_body")?;
-        let call = self.call_beside(Routine::PREDICT_ROW, model_id, body, interrupt)?;
+        let call = self.call_beside(functions::ml_predict_row, model_id, body, interrupt)?;
         call.meter.called();
         call.counted(self.remote.predict(&call, body, interrupt)).map_err(|e| e.context(&format!("model '{model_id}'")))
     }

@@ -12,41 +12,8 @@ use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 
-/// A stored routine of the schema `mysql` on which a caller needs EXECUTE.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Routine {
-    /// Its name.
-    pub name: &'static str,
-    /// Number of its parameters.
-    pub parameters: usize,
-    /// Whether it is called with CALL.
-    pub procedure: bool,
-}
-
-impl Routine {
-    /// `ml_embedding(model_id, content)`.
-    pub const EMBEDDING: Routine = Routine { name: "ml_embedding", parameters: 2, procedure: false };
-    /// `ml_query_embedding(model_id, content)`.
-    pub const QUERY_EMBEDDING: Routine = Routine { name: "ml_query_embedding", parameters: 2, procedure: false };
-    /// `ml_embedding_batch(model_id, contents)`.
-    pub const EMBEDDING_BATCH: Routine = Routine { name: "ml_embedding_batch", parameters: 2, procedure: false };
-    /// `ml_embed_table(model_id, table, content_column, embedding_column, options)`.
-    pub const EMBED_TABLE: Routine = Routine { name: "ml_embed_table", parameters: 5, procedure: true };
-    /// `ml_predict_row(model_id, request_body)`.
-    pub const PREDICT_ROW: Routine = Routine { name: "ml_predict_row", parameters: 2, procedure: false };
-    /// `ml_image_embedding(model_id, image, mime_type)`.
-    pub const IMAGE_EMBEDDING: Routine = Routine { name: "ml_image_embedding", parameters: 3, procedure: false };
-    /// `ml_generate(model_id, prompt, options)`.
-    pub const GENERATE: Routine = Routine { name: "ml_generate", parameters: 3, procedure: false };
-    /// `ml_load_model(model_id)`.
-    pub const LOAD_MODEL: Routine = Routine { name: "ml_load_model", parameters: 1, procedure: true };
-    /// `ml_unload_model(model_id)`.
-    pub const UNLOAD_MODEL: Routine = Routine { name: "ml_unload_model", parameters: 1, procedure: true };
-    /// `ml_fetch_model(model_id)`.
-    pub const FETCH_MODEL: Routine = Routine { name: "ml_fetch_model", parameters: 1, procedure: true };
-    /// `ml_validate_model(model_id)`.
-    pub const VALIDATE_MODEL: Routine = Routine { name: "ml_validate_model", parameters: 1, procedure: false };
-}
+/// A SQL function, on whose stored routine a caller needs EXECUTE.
+pub type Routine = &'static surface::Function;
 
 /// A model and its secret.
 #[derive(Debug, Clone)]

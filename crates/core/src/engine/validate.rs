@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use serde_json::{json, Value};
+use surface::functions;
 
 use super::call::Input;
 use super::Engine;
 use crate::catalog::model::{Backend, ModelType};
-use crate::engine::store::Routine;
 use crate::providers::chat::GenerateOptions;
 use crate::providers::table::provider;
 use mysql_ml_base::error::{Kind, Result};
@@ -24,7 +24,7 @@ impl Engine {
     /// Makes one uncached call and returns its result as a JSON object. A failing model is not an error of this
     /// function; KILL, an unknown model and a missing privilege are.
     pub fn validate(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        let call = self.call(Routine::VALIDATE_MODEL, model_id, interrupt)?;
+        let call = self.call(functions::ml_validate_model, model_id, interrupt)?;
         let model = call.model();
         let started = Instant::now();
         let (capability, found) = if model.backend() == Backend::Local && !model.model_type.embeds() {

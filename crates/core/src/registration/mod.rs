@@ -22,21 +22,6 @@ use crate::providers::table::provider;
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 
-/// The parameters of `ml_create_model_registration` and `ml_alter_model_registration`, in their order, with the
-/// names that named arguments go by. The last three are accepted under the table's column names too.
-pub const PARAMETERS: [&[&str]; 10] = [
-    &["model_id"],
-    &["model_request_url"],
-    &["model_provider"],
-    &["model_type"],
-    &["model_qualified_name"],
-    &["model_auth_type"],
-    &["model_auth_id"],
-    &["generate_headers_fn", "header_gen_fn"],
-    &["model_in_transform_fn", "input_transform_fn"],
-    &["model_out_transform_fn", "output_transform_fn"],
-];
-
 /// The texts of a registration; `None` is SQL NULL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registration {

@@ -3,6 +3,8 @@
 //! Names and meanings follow Cloud SQL for MySQL, those of `distance` MySQL HeatWave. Arguments are VECTORs or any binary strings of 4n bytes; NULL
 //! gives NULL; vectors of unequal width are an error.
 
+use surface::{functions, Function};
+
 use crate::abi::args::{Args, Setup};
 use crate::abi::function::{RealFunction, SqlFunction};
 use mysql_ml_base::error::{Error, Result};
@@ -10,12 +12,12 @@ use mysql_ml_base::vector::Measure;
 
 /// Declares a function of two vectors with a fixed measure.
 macro_rules! fixed {
-    ($(#[$doc:meta])* $type:ident = $name:literal, $measure:expr) => {
+    ($(#[$doc:meta])* $type:ident = $name:ident, $measure:expr) => {
         $(#[$doc])*
         pub struct $type(Vectors);
 
         impl SqlFunction for $type {
-            const NAME: &'static str = $name;
+            const FUNCTION: &'static Function = functions::$name;
 
             fn prepare(setup: &Setup<'_>) -> Result<Self> {
                 Vectors::prepare(setup, 2).map($type)
@@ -32,15 +34,15 @@ macro_rules! fixed {
 
 fixed! {
     /// `cosine_distance(a, b)`: 1 - cosine similarity, from 0 to 2; 1 where a vector is all zero.
-    CosineDistance = "cosine_distance", Measure::Cosine
+    CosineDistance = cosine_distance, Measure::Cosine
 }
 fixed! {
     /// `l2_squared_distance(a, b)`: the squared Euclidean distance.
-    L2SquaredDistance = "l2_squared_distance", Measure::L2Squared
+    L2SquaredDistance = l2_squared_distance, Measure::L2Squared
 }
 fixed! {
     /// `dot_product(a, b)`: the inner product; larger is closer.
-    DotProduct = "dot_product", Measure::DotProduct
+    DotProduct = dot_product, Measure::DotProduct
 }
 
 /// The two vectors, as far as they are known before the first row.
@@ -97,7 +99,7 @@ pub struct VectorDistance {
 }
 
 impl SqlFunction for VectorDistance {
-    const NAME: &'static str = "vector_distance";
+    const FUNCTION: &'static Function = functions::vector_distance;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         let vectors = Vectors::prepare(setup, 3)?;
@@ -130,7 +132,7 @@ impl RealFunction for VectorDistance {
 pub struct Distance(VectorDistance);
 
 impl SqlFunction for Distance {
-    const NAME: &'static str = "distance";
+    const FUNCTION: &'static Function = functions::distance;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         match setup.args.len() {

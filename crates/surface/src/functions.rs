@@ -1,0 +1,685 @@
+//! The table of SQL functions. Constants are called as the functions are: [`ml_embedding`].
+
+use Role::{Admin, User};
+
+/// A loadable function, a stored routine, or the two together.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Function {
+    /// The name of the loadable function; without one, that of the stored function.
+    pub name: &'static str,
+    /// What the library exports; `None`: the routine stands alone.
+    pub exported: Option<Exported>,
+    /// The symbol that the stored function calls, where that has the loadable function's name. With one name for both, the
+    /// stored function would call itself where the library is missing.
+    pub second_name: Option<&'static str>,
+    /// Its parameters, in the order of positional calls.
+    pub parameters: &'static [Parameter],
+    /// The routine that EXECUTE is granted on.
+    pub routine: Option<Routine>,
+    /// Whether an argument holds a key. Errors then quote no argument.
+    pub confidential: bool,
+    /// Whether a server may have a function of its own by this name, which is then used.
+    pub maybe_native: bool,
+    /// Arguments with which tests reach its call.
+    pub sample: &'static str,
+}
+
+/// The result of an exported function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exported {
+    /// Text or bytes.
+    Bytes,
+    /// A double.
+    Real,
+    /// Text, of all rows of a group.
+    Aggregate,
+}
+
+/// A parameter. In a call with named arguments it goes by `name` and by `aliases`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name, also in errors.
+    pub name: &'static str,
+    /// Other names for it.
+    pub aliases: &'static [&'static str],
+    /// Its name in the stored routine; `None`: the routine lacks it.
+    pub declared: Option<&'static str>,
+    /// Its type in the stored routine.
+    pub sql_type: &'static str,
+    /// Whether positional calls of the loadable function may leave it out.
+    pub optional: bool,
+    /// Whether the loadable function takes its bytes as they are, whatever the character set.
+    pub binary: bool,
+}
+
+/// A stored routine.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Routine {
+    /// Function or procedure.
+    pub kind: Kind,
+    /// Its schema.
+    pub schema: &'static str,
+    /// Its name; empty: that of the loadable function.
+    pub name: &'static str,
+    /// The type and volatility of a function; empty for procedures.
+    pub returns: (&'static str, &'static str),
+    /// Whose rights count inside. A DEFINER routine that calls a model could not be killed by its caller.
+    pub security: Security,
+    /// What it does.
+    pub body: Body,
+    /// The role that gets EXECUTE.
+    pub execute: Role,
+    /// Its COMMENT.
+    pub comment: &'static str,
+    /// What the script says above it, line by line.
+    pub note: &'static [&'static str],
+}
+
+/// The kind of a stored routine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It stands in expressions.
+    Function,
+    /// It is called with CALL.
+    Procedure,
+}
+
+/// Whose rights count inside a stored routine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// The caller's.
+    Invoker,
+    /// Those of the account `mysql_ml`, which then needs EXECUTE on the routine itself.
+    Definer,
+}
+
+/// What a stored routine does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// `RETURN` the call of the loadable function, or `DO` it in a procedure.
+    Call,
+    /// A statement in which `{call}` stands for the call.
+    Around(&'static str),
+}
+
+/// A role of the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Calls models.
+    User,
+    /// Registers them. It has what `ml_user` has.
+    Admin,
+}
+
+impl Function {
+    /// What a row leaves out.
+    pub const DEFAULT: Function = Function {
+        name: "",
+        exported: None,
+        second_name: None,
+        parameters: &[],
+        routine: None,
+        confidential: false,
+        maybe_native: false,
+        sample: "",
+    };
+
+    /// How many arguments a positional call must give.
+    pub fn required(&self) -> usize {
+        self.parameters.iter().take_while(|p| !p.optional).count()
+    }
+
+    /// The name of parameter `p`; empty where there is none.
+    pub fn parameter(&self, p: usize) -> &'static str {
+        self.parameters.get(p).map_or("", |p| p.name)
+    }
+
+    /// The schema and name of the routine; `None`: there is none.
+    pub fn routine_name(&self) -> Option<(&'static str, &'static str)> {
+        self.routine.as_ref().map(|r| (r.schema, if r.name.is_empty() { self.name } else { r.name }))
+    }
+
+    /// Whether the routine is called with CALL.
+    pub fn is_procedure(&self) -> bool {
+        self.routine.as_ref().is_some_and(|r| r.kind == Kind::Procedure)
+    }
+
+    /// The parameters that the routine has.
+    pub fn declared(&self) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
+        self.parameters.iter().filter_map(|p| Some((p.declared?, p.sql_type)))
+    }
+
+    /// The exported symbols of which `CREATE FUNCTION` makes functions.
+    pub fn symbols(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.exported.iter().flat_map(|_| [Some(self.name), self.second_name]).flatten()
+    }
+}
+
+impl Parameter {
+    const fn aliases(self, aliases: &'static [&'static str]) -> Parameter {
+        Parameter { aliases, ..self }
+    }
+
+    const fn declared(self, name: &'static str) -> Parameter {
+        Parameter { declared: Some(name), ..self }
+    }
+
+    const fn undeclared(self) -> Parameter {
+        Parameter { declared: None, ..self }
+    }
+
+    const fn optional(self) -> Parameter {
+        Parameter { optional: true, ..self }
+    }
+
+    const fn binary(self) -> Parameter {
+        Parameter { binary: true, ..self }
+    }
+}
+
+const TEXT: &str = "TEXT CHARACTER SET utf8mb4";
+const LONG_TEXT: &str = "LONGTEXT CHARACTER SET utf8mb4";
+const BYTES: &str = "LONGBLOB";
+const JSON: &str = "JSON";
+const VECTOR: &str = "VECTOR(16383)";
+
+/// As the binary log wants it of functions in statements that write.
+const CALL: &str = "DETERMINISTIC NO SQL";
+const READ: &str = "NOT DETERMINISTIC READS SQL DATA";
+const STATE: &str = "NOT DETERMINISTIC NO SQL";
+
+const fn parameter(name: &'static str, sql_type: &'static str) -> Parameter {
+    Parameter { name, aliases: &[], declared: Some(name), sql_type, optional: false, binary: false }
+}
+
+const MODEL_ID: Parameter = parameter("model_id", TEXT);
+const SECRET_ID: Parameter = parameter("secret_id", TEXT);
+const TABLE_NAME: Parameter = parameter("table_name", TEXT);
+const OPTIONS: Parameter = parameter("options", LONG_TEXT);
+const CONTENT: Parameter = parameter("content", LONG_TEXT).aliases(&["contents"]);
+const CONTENT_COLUMN: Parameter = parameter("content_column", TEXT);
+const EMBEDDING_COLUMN: Parameter = parameter("embedding_column", TEXT);
+const BATCH_SIZE: Parameter = parameter("batch_size", "INT").optional();
+const A_TEXT_OF_MODELS: [Parameter; 2] =
+    [parameter("model_id", "VARCHAR(100) CHARACTER SET utf8mb4"), parameter("input_text", LONG_TEXT)];
+const VECTORS: [Parameter; 2] = [parameter("a", BYTES), parameter("b", BYTES)];
+const VECTORS_AND_MEASURE: [Parameter; 3] =
+    [parameter("a", BYTES), parameter("b", BYTES), parameter("distance_measure", TEXT)];
+const SECRET_PATH: [Parameter; 2] = [SECRET_ID, parameter("secret_path", TEXT)];
+const SECRET_VALUE: [Parameter; 2] = [SECRET_ID, parameter("value", BYTES)];
+
+/// Cloud SQL names the last three otherwise than AlloyDB and in another order, which the call decides.
+const REGISTRATION: [Parameter; 10] = [
+    MODEL_ID,
+    parameter("model_request_url", TEXT).optional(),
+    parameter("model_provider", TEXT).optional(),
+    parameter("model_type", TEXT).optional(),
+    parameter("model_qualified_name", TEXT).optional(),
+    parameter("model_auth_type", TEXT).optional(),
+    parameter("model_auth_id", TEXT).optional(),
+    parameter("generate_headers_fn", TEXT).aliases(&["header_gen_fn"]).declared("header_or_input_fn").optional(),
+    parameter("model_in_transform_fn", TEXT).aliases(&["input_transform_fn"]).declared("input_or_output_fn").optional(),
+    parameter("model_out_transform_fn", TEXT)
+        .aliases(&["output_transform_fn"])
+        .declared("output_or_header_fn")
+        .optional(),
+];
+
+/// The row that a job on a table returns.
+const JOB: Body = Body::Around(
+    "SELECT r.* FROM JSON_TABLE(
+    CAST({call} AS JSON),
+    '$' COLUMNS (
+      embedded BIGINT UNSIGNED PATH '$.embedded',
+      failed BIGINT UNSIGNED PATH '$.failed',
+      skipped BIGINT UNSIGNED PATH '$.skipped',
+      seconds DOUBLE PATH '$.seconds',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r",
+);
+
+const fn routine(kind: Kind, returns: (&'static str, &'static str), execute: Role, comment: &'static str) -> Routine {
+    Routine {
+        kind,
+        schema: "mysql",
+        name: "",
+        returns,
+        security: Security::Invoker,
+        body: Body::Call,
+        execute,
+        comment,
+        note: &[],
+    }
+}
+
+/// A stored function: its type, its volatility, who may execute it, its comment.
+const fn function(returns: &'static str, volatility: &'static str, execute: Role, comment: &'static str) -> Routine {
+    routine(Kind::Function, (returns, volatility), execute, comment)
+}
+
+/// A stored procedure: who may execute it, its comment.
+const fn procedure(execute: Role, comment: &'static str) -> Routine {
+    routine(Kind::Procedure, ("", ""), execute, comment)
+}
+
+impl Routine {
+    const fn definer(self) -> Routine {
+        Routine { security: Security::Definer, ..self }
+    }
+
+    const fn body(self, body: Body) -> Routine {
+        Routine { body, ..self }
+    }
+
+    const fn around(self, statement: &'static str) -> Routine {
+        Routine { body: Body::Around(statement), ..self }
+    }
+
+    const fn note(self, note: &'static [&'static str]) -> Routine {
+        Routine { note, ..self }
+    }
+
+    const fn called(self, schema: &'static str, name: &'static str) -> Routine {
+        Routine { schema, name, ..self }
+    }
+}
+
+/// The functions that the library exports, one row each: `$then!` is called with all of them.
+///
+/// A row has the kind of the result, the function's name, the second name that its stored function calls, the Rust type (as
+/// `src/functions/exports.rs` sees it, the only place that reads it), and the fields of its [`Function`].
+#[macro_export]
+macro_rules! exported_functions {
+    ($then:ident) => {
+        $then! {
+            bytes ml_version as "mysql_ml_so_ml_version" = version::Version {
+                routine: Some(
+                    function("VARCHAR(32) CHARACTER SET utf8mb4", CALL, User, "version of the library").definer(),
+                ),
+            }
+            bytes ml_embedding as "mysql_ml_so_ml_embedding" = ModelFunction<embedding::Embedding> {
+                parameters: &[MODEL_ID, CONTENT],
+                routine: Some(function(VECTOR, CALL, User, "the embedding of a text as a VECTOR")),
+                sample: "'d', 'x'",
+            }
+            bytes ml_query_embedding as "mysql_ml_so_ml_query_embedding" = ModelFunction<embedding::QueryEmbedding> {
+                parameters: &[MODEL_ID, CONTENT],
+                routine: Some(
+                    function(VECTOR, CALL, User, "the embedding of a text that is searched for, as a VECTOR"),
+                ),
+                sample: "'d', 'x'",
+            }
+            bytes ml_embedding_batch as "mysql_ml_so_ml_embedding_batch" = ModelFunction<batch::EmbeddingBatch> {
+                parameters: &[MODEL_ID, parameter("contents", JSON).aliases(&["content"])],
+                routine: Some(
+                    function(JSON, CALL, User, "the embeddings of an array of texts, as an array of base64 strings"),
+                ),
+                sample: "'d', '[]'",
+            }
+            aggregate ml_embedding_agg = embedding_agg::EmbeddingAgg {
+                parameters: &[MODEL_ID, parameter("key", TEXT), CONTENT],
+                sample: "'d', 'k', 't'",
+            }
+            bytes ml_image_embedding as "mysql_ml_so_ml_image_embedding" = image_embedding::ImageEmbedding {
+                parameters: &[
+                    MODEL_ID,
+                    parameter("image", BYTES).binary(),
+                    parameter("mime_type", TEXT).aliases(&["mimetype"]).optional(),
+                ],
+                routine: Some(function(VECTOR, CALL, User, "the embedding of an image as a VECTOR")),
+                sample: "'d', x'ffd8ff'",
+            }
+            bytes ml_generate as "mysql_ml_so_ml_generate" = generate::Generate {
+                parameters: &[MODEL_ID, parameter("prompt", LONG_TEXT), parameter("options", JSON).optional()],
+                routine: Some(function(LONG_TEXT, CALL, User, "the answer of a model to a prompt")),
+                sample: "'d', 'x'",
+            }
+            bytes ml_predict_row as "mysql_ml_so_ml_predict_row" = ModelFunction<predict::PredictRow> {
+                parameters: &[MODEL_ID, parameter("request_body", JSON)],
+                routine: Some(function(JSON, CALL, User, "the answer of a model to a JSON request")),
+                sample: "'d', '{}'",
+            }
+            bytes ml_list_registered_model as "mysql_ml_so_ml_list_registered_model" =
+                CommandFunction<registration::ListModel> {
+                parameters: &[MODEL_ID],
+                routine: Some(function(JSON, READ, User, "a registration as JSON").definer()),
+                sample: "'d'",
+            }
+            bytes ml_list_settings as "mysql_ml_so_ml_list_settings" = CommandFunction<registration::ListSettings> {
+                routine: Some(function(JSON, READ, Admin, "all settings as JSON").definer()),
+            }
+            bytes ml_embed_table = CommandFunction<embed_table::EmbedTable> {
+                parameters: &[
+                    MODEL_ID,
+                    parameter("table", TEXT).aliases(&["table_name"]).declared("table_name"),
+                    CONTENT_COLUMN,
+                    EMBEDDING_COLUMN,
+                    parameter("options", JSON).optional(),
+                ],
+                routine: Some(
+                    procedure(User, "embeds the rows of a table that lack a vector")
+                        .body(JOB)
+                        .note(&["Embeds a table, with the caller's rights on it."]),
+                ),
+                sample: "'d', 's.t', 'c', 'v'",
+            }
+            bytes ml_initialize_embeddings = CommandFunction<auto_embed::InitializeEmbeddings> {
+                parameters: &[
+                    MODEL_ID,
+                    TABLE_NAME,
+                    CONTENT_COLUMN,
+                    EMBEDDING_COLUMN,
+                    BATCH_SIZE,
+                    parameter("incremental_refresh_mode", TEXT).optional(),
+                ],
+                routine: Some(
+                    procedure(User, "embeds a column and keeps it so").called("ai", "initialize_embeddings").body(JOB),
+                ),
+                sample: "'d', 's.t', 'c', 'v'",
+            }
+            bytes ml_refresh_embeddings = CommandFunction<auto_embed::RefreshEmbeddings> {
+                parameters: &[
+                    TABLE_NAME,
+                    EMBEDDING_COLUMN.optional(),
+                    BATCH_SIZE,
+                    parameter("caller", TEXT).undeclared().optional(),
+                ],
+                routine: Some(
+                    procedure(
+                        User,
+                        "embeds what lacks a vector; NULL: of all columns, of all tables that the caller initialized",
+                    )
+                    .called("ai", "refresh_embeddings")
+                    .body(JOB),
+                ),
+                sample: "'s.t'",
+            }
+            bytes ml_drop_embedding_config = CommandFunction<auto_embed::DropEmbeddingConfig> {
+                parameters: &[TABLE_NAME, EMBEDDING_COLUMN.optional()],
+                routine: Some(
+                    procedure(User, "forgets a column; its vectors stay").called("ai", "drop_embedding_config"),
+                ),
+                sample: "'s.t'",
+            }
+            bytes ml_embedding_progress = CommandFunction<auto_embed::EmbeddingProgress> {}
+            bytes ml_model_qualified_name_of as "mysql_ml_so_ml_model_qualified_name_of" =
+                CommandFunction<inspect::QualifiedNameOf> {
+                parameters: &[MODEL_ID],
+                routine: Some(
+                    function(
+                        "VARCHAR(255) CHARACTER SET utf8mb4",
+                        READ,
+                        User,
+                        "the name the provider knows a model by",
+                    )
+                    .note(&["Information about models: as the caller too, whose rights the library asks for."]),
+                ),
+                sample: "'d'",
+            }
+            bytes ml_generate_model_request_url as "mysql_ml_so_ml_generate_model_request_url" =
+                CommandFunction<inspect::GenerateRequestUrl> {
+                parameters: &[
+                    parameter("model_provider", TEXT).aliases(&["provider"]),
+                    parameter("model_type", TEXT),
+                    parameter("model_qualified_name", TEXT),
+                    parameter("model_region", TEXT).aliases(&["region"]).optional(),
+                ],
+                routine: Some(function(TEXT, READ, Admin, "the URL of a model that is registered without one")),
+                sample: "'open_ai', NULL, 'x'",
+            }
+            bytes ml_validate_model as "mysql_ml_so_ml_validate_model" = CommandFunction<inspect::ValidateModel> {
+                parameters: &[MODEL_ID],
+                routine: Some(function(JSON, STATE, Admin, "makes one small call and tells what came of it")),
+                sample: "'d'",
+            }
+            bytes ml_status as "mysql_ml_so_ml_status" = CommandFunction<inspect::Status> {
+                routine: Some(function(JSON, STATE, Admin, "counters of each model")),
+            }
+            bytes ml_reset_status = CommandFunction<inspect::ResetStatus> {
+                routine: Some(procedure(Admin, "counts from zero")),
+            }
+            bytes ml_cache_clear = CommandFunction<inspect::CacheClear> {
+                parameters: &[MODEL_ID],
+                routine: Some(
+                    procedure(Admin, "removes the embeddings of a model from the caches; NULL: of all")
+                        .around("SELECT CAST({call} AS UNSIGNED) AS removed"),
+                ),
+                sample: "'d'",
+            }
+            bytes ml_load_model = CommandFunction<local_models::LoadModel> {
+                parameters: &[MODEL_ID],
+                routine: Some(
+                    procedure(Admin, "loads a model inside the server").around("SELECT CAST({call} AS JSON) AS loaded"),
+                ),
+                sample: "'d'",
+            }
+            bytes ml_unload_model = CommandFunction<local_models::UnloadModel> {
+                parameters: &[MODEL_ID],
+                routine: Some(
+                    procedure(Admin, "takes a model inside the server out of memory")
+                        .around("SELECT CAST({call} AS UNSIGNED) AS unloaded"),
+                ),
+                sample: "'d'",
+            }
+            bytes ml_fetch_model = CommandFunction<local_models::FetchModel> {
+                parameters: &[MODEL_ID],
+                routine: Some(
+                    procedure(Admin, "fetches the files of a model inside the server")
+                        .around("SELECT CAST({call} AS JSON) AS fetched"),
+                ),
+                sample: "'d'",
+            }
+            bytes ml_audit_secrets as "mysql_ml_so_ml_audit_secrets" = CommandFunction<inspect::AuditSecrets> {
+                routine: Some(function(JSON, READ, Admin, "where registrations hold what looks like a key")),
+            }
+            bytes ml_list_model_providers = CommandFunction<inspect::ListProviders> {}
+            bytes ml_create_model_registration = CommandFunction<registration::CreateModel> {
+                parameters: &REGISTRATION,
+                routine: Some(procedure(Admin, "registers a model").note(&[
+                    "Registration runs as the caller, so that the library knows whose functions a model may use. The library",
+                    "asks the server whether the caller may execute the procedure, also when the loadable function is called.",
+                ])),
+                sample: "'n', NULL, 'dummy'",
+            }
+            bytes ml_alter_model_registration = CommandFunction<registration::AlterModel> {
+                parameters: &REGISTRATION,
+                routine: Some(procedure(Admin, "changes a model; NULL keeps, an empty text clears")),
+                sample: "'n', NULL, 'dummy'",
+            }
+            bytes ml_drop_model_registration = CommandFunction<registration::DropModel> {
+                parameters: &[MODEL_ID],
+                routine: Some(procedure(Admin, "deletes a model registration")),
+                sample: "'n'",
+            }
+            bytes ml_set_model_options = CommandFunction<registration::SetModelOptions> {
+                parameters: &[MODEL_ID, OPTIONS],
+                routine: Some(procedure(Admin, "patches the options of a model")),
+                sample: "'d', '{}'",
+            }
+            bytes ml_create_sm_secret_registration = CommandFunction<registration::CreateSecret> {
+                parameters: &SECRET_PATH,
+                routine: Some(procedure(Admin, "registers where a secret is found")),
+                sample: "'s', 'env:OPENAI_API_KEY'",
+            }
+            bytes ml_alter_sm_secret_registration = CommandFunction<registration::AlterSecret> {
+                parameters: &SECRET_PATH,
+                routine: Some(procedure(Admin, "changes where a secret is found")),
+                sample: "'s', 'env:OPENAI_API_KEY'",
+            }
+            bytes ml_drop_sm_secret_registration = CommandFunction<registration::DropSecret> {
+                parameters: &[SECRET_ID],
+                routine: Some(procedure(Admin, "deletes a secret registration")),
+                sample: "'s'",
+            }
+            bytes ml_create_secret = CommandFunction<registration::CreateKeyringSecret> {
+                parameters: &SECRET_VALUE,
+                routine: Some(
+                    procedure(Admin, "stores a key in the keyring and registers it")
+                        .around("SET secret_id = {call}")
+                        .note(&[
+                            "SET of a parameter and not DO, which would be a statement of its own, one more that could be recorded",
+                            "with the key in it. The parameter is binary: the server's error for invalid UTF-8 quotes the text.",
+                        ]),
+                ),
+                confidential: true,
+                sample: "'s', 'key'",
+            }
+            bytes ml_alter_secret = CommandFunction<registration::AlterKeyringSecret> {
+                parameters: &SECRET_VALUE,
+                routine: Some(procedure(Admin, "replaces a key in the keyring").around("SET secret_id = {call}")),
+                confidential: true,
+                sample: "'s', 'key'",
+            }
+            bytes ml_set_secret_options = CommandFunction<registration::SetSecretOptions> {
+                parameters: &[SECRET_ID, OPTIONS],
+                routine: Some(procedure(Admin, "patches the options of a secret")),
+                sample: "'s', '{}'",
+            }
+            bytes ml_set_setting = CommandFunction<registration::SetSetting> {
+                parameters: &[parameter("name", TEXT), parameter("value", TEXT)],
+                routine: Some(procedure(Admin, "sets a setting; NULL restores the default")),
+                sample: "'timeout_ms', NULL",
+            }
+            real cosine_distance = distances::CosineDistance {
+                parameters: &VECTORS,
+                sample: "x'00000000', x'00000000'",
+            }
+            real l2_squared_distance = distances::L2SquaredDistance {
+                parameters: &VECTORS,
+                sample: "x'00000000', x'00000000'",
+            }
+            real dot_product = distances::DotProduct {
+                parameters: &VECTORS,
+                sample: "x'00000000', x'00000000'",
+            }
+            real vector_distance = distances::VectorDistance {
+                parameters: &VECTORS_AND_MEASURE,
+                maybe_native: true,
+                sample: "x'00000000', x'00000000'",
+            }
+            real distance = distances::Distance {
+                parameters: &VECTORS_AND_MEASURE,
+                maybe_native: true,
+                sample: "x'00000000', x'00000000', 'COSINE'",
+            }
+            bytes mysql_ml_so_create_function = CommandFunction<install::CreateFunction> {
+                parameters: &[parameter("name", TEXT)],
+                sample: "'distance'",
+            }
+        }
+    };
+}
+
+macro_rules! constants {
+    ($($kind:ident $name:ident $(as $second:literal)? = $type:ty { $($fields:tt)* })+) => {
+        $(
+            #[doc = concat!("`", stringify!($name), "`")]
+            #[allow(non_upper_case_globals)]
+            pub const $name: &Function = {
+                #[allow(clippy::needless_update)]
+                &Function {
+                    $($fields)*
+                    name: stringify!($name),
+                    exported: Some(constants!(@ $kind)),
+                    $(second_name: Some($second),)?
+                    ..Function::DEFAULT
+                }
+            };
+        )+
+        const EXPORTED: &[&Function] = &[$($name),+];
+    };
+    (@ bytes) => { Exported::Bytes };
+    (@ real) => { Exported::Real };
+    (@ aggregate) => { Exported::Aggregate };
+}
+
+exported_functions!(constants);
+
+/// Stored functions without a loadable one: the built-in transforms of Cloud SQL and the header function of AlloyDB.
+const STORED: [&Function; 3] = [
+    &Function {
+        name: "cloudsql_ml_text_embedding_input_transform",
+        parameters: &A_TEXT_OF_MODELS,
+        routine: Some(
+            function(JSON, CALL, User, "the request of a Vertex AI text embedding")
+                .around("RETURN JSON_OBJECT('instances', JSON_ARRAY(JSON_OBJECT('content', input_text)))")
+                .note(&[
+                    "The built-in transforms of Cloud SQL and the header function of AlloyDB. A registration that names them",
+                    "does not call them: the library speaks those APIs itself. They are here to be read, called and copied.",
+                ]),
+        ),
+        ..Function::DEFAULT
+    },
+    &Function {
+        name: "cloudsql_ml_text_embedding_output_transform",
+        parameters: &[parameter("model_id", "VARCHAR(100) CHARACTER SET utf8mb4"), parameter("response_json", JSON)],
+        routine: Some(
+            function("BLOB", CALL, User, "the vector in the answer of a Vertex AI text embedding").around(
+                "RETURN STRING_TO_VECTOR(CAST(JSON_EXTRACT(response_json, '$.predictions[0].embeddings.values') AS CHAR))",
+            ),
+        ),
+        ..Function::DEFAULT
+    },
+    &Function {
+        name: "ml_anthropic_claude_header_gen_fn",
+        parameters: &A_TEXT_OF_MODELS,
+        routine: Some(
+            function(JSON, CALL, User, "the headers of the Anthropic API besides the key, which the library adds")
+                .around("RETURN JSON_OBJECT('anthropic-version', '2023-06-01')"),
+        ),
+        ..Function::DEFAULT
+    },
+];
+
+/// The functions that the library exports, in the order of the scripts.
+pub fn exported() -> impl Iterator<Item = &'static Function> {
+    EXPORTED.iter().copied()
+}
+
+/// All functions and routines, in the order of the scripts.
+pub fn all() -> impl Iterator<Item = &'static Function> {
+    exported().chain(STORED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_function_calls_the_second_name_of_the_loadable_one() {
+        for f in exported() {
+            let wrapped = f.routine.as_ref().is_some_and(|r| r.kind == Kind::Function);
+            let second = wrapped.then(|| format!("mysql_ml_so_{}", f.name));
+            assert_eq!(f.second_name.map(str::to_owned), second, "{}", f.name);
+        }
+    }
+
+    #[test]
+    fn what_calls_a_model_runs_as_its_caller_who_can_kill_it() {
+        let definers = all().filter(|f| f.routine.as_ref().is_some_and(|r| r.security == Security::Definer));
+        let names: Vec<&str> = definers.map(|f| f.name).collect();
+        assert_eq!(names, ["ml_version", "ml_list_registered_model", "ml_list_settings"]);
+    }
+
+    #[test]
+    fn names_are_unique_and_optional_parameters_last() {
+        let mut names: Vec<&str> = all().map(|f| f.name).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for f in all() {
+            let optional = f.parameters.iter().filter(|p| p.optional).count();
+            assert_eq!(f.required() + optional, f.parameters.len(), "{}", f.name);
+        }
+    }
+
+    #[test]
+    fn the_reference_describes_every_function() {
+        let text = include_str!("../../../docs/functions.md");
+        // Texts without a routine are for the scripts and views alone.
+        for f in exported().filter(|f| f.routine.is_some() || f.exported != Some(Exported::Bytes)) {
+            let name = f.routine_name().map_or(f.name, |(_, name)| name);
+            assert!(text.contains(name), "docs/functions.md lacks {name}");
+        }
+    }
+}
