@@ -1,4 +1,11 @@
-//! The product of two matrices that were packed for it.
+//! The arithmetic of encoders on the processor, single-threaded: products with weights that were packed when the model was
+//! loaded, and what stands between them.
+//!
+//! Plain Rust that the compiler vectorises, compiled for several processors; which one this is, is asked at run time. A
+//! row's result does not depend on the rows beside it: a text gives the same vector in every batch.
+
+pub mod functions;
+pub mod linear;
 
 /// Rows of the left factor that are multiplied at once.
 pub const ROWS: usize = 6;
@@ -61,17 +68,17 @@ fn half<const N: usize, const FUSED: bool>(a: &[Left], b: &[Right], part: usize)
     tile
 }
 
-/// The first rows of a tile, in the way that suits the processor a function was compiled for. For the files beside this one.
+/// The first rows of a tile, in the way that suits the processor a function was compiled for.
 macro_rules! tile {
     ($rows:literal, $a:expr, $b:expr) => {
         multiversion::target::match_target! {
-            "x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma" => super::kernel::tile_at_once::<$rows>($a, $b),
-            "x86_64+avx2+fma" => super::kernel::tile_by_halves::<$rows, true>($a, $b),
-            _ => super::kernel::tile_by_halves::<$rows, { cfg!(target_arch = "aarch64") }>($a, $b),
+            "x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma" => $crate::compute::tile_at_once::<$rows>($a, $b),
+            "x86_64+avx2+fma" => $crate::compute::tile_by_halves::<$rows, true>($a, $b),
+            _ => $crate::compute::tile_by_halves::<$rows, { cfg!(target_arch = "aarch64") }>($a, $b),
         }
     };
 }
-pub(super) use tile;
+pub(crate) use tile;
 
 /// Writes the product of one block of rows with all panels to `out`, whose rows are `width` apart. What of a panel is beyond a
 /// row's end is left out.

@@ -1,12 +1,10 @@
-//! A layer that multiplies rows by a matrix and adds a bias: `y = activation(x Wᵀ + b)`.
+//! A layer that multiplies rows by a matrix and adds a bias: `y = x Wᵀ + b`.
 
 use multiversion::multiversion;
 
-use super::kernel::{tile, Left, Packed, Right, COLUMNS, ROWS};
-use super::Activation;
+use super::functions::Activation;
+use super::{tile, Left, Packed, Right, COLUMNS, ROWS};
 use crate::turn::Turn;
-use crate::weights::Weights;
-use mysql_ml_base::error::{Error, Result};
 
 /// Blocks of rows that are multiplied with all columns before the next: what stays in a core's cache.
 const BLOCKS: usize = 16;
@@ -14,7 +12,7 @@ const BLOCKS: usize = 16;
 /// Products of single numbers between two looks at whether anybody still waits: some milliseconds.
 const PRODUCTS: usize = 1 << 29;
 
-/// The weights, `[outputs, inputs]`, packed when the model is loaded.
+/// A layer's weights, packed.
 pub struct Linear {
     /// Panel after panel of [`COLUMNS`] outputs, each with the columns side by side for every input.
     panels: Vec<Right>,
@@ -24,37 +22,9 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Reads `NAME.weight`, `[outputs, inputs]`, and where there is to be a bias `NAME.bias`, `[outputs]`.
-    pub fn load(weights: &Weights, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Self> {
-        Self::load_joined(weights, &[name], inputs, outputs, bias)
-    }
-
-    /// Layers of the same input as one, whose outputs stand side by side; `outputs` are those of each.
-    pub fn load_joined(
-        weights: &Weights,
-        names: &[impl AsRef<str>],
-        inputs: usize,
-        outputs: usize,
-        bias: bool,
-    ) -> Result<Self> {
-        let read = |name: &str| {
-            let weight = weights.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
-            let bias = bias.then(|| weights.tensor(&format!("{name}.bias"), &[outputs])).transpose()?;
-            Ok((weight, bias.unwrap_or_else(|| vec![0.0; outputs])))
-        };
-        let parts = names.iter().map(|name| read(name.as_ref())).collect::<Result<Vec<_>>>()?;
-        let parts: Vec<(&[f32], &[f32])> = parts.iter().map(|(w, b)| (w.as_slice(), b.as_slice())).collect();
-        Ok(Self::pack(&parts, inputs))
-    }
-
-    /// A layer of these weights, `[outputs, inputs]`, without a bias.
-    pub fn new(weight: &[f32], inputs: usize) -> Self {
-        Self::pack(&[(weight, &vec![0.0; weight.len() / inputs.max(1)])], inputs)
-    }
-
     /// Packs the weights of layers with the same inputs as one that has the outputs of all. Each is given as `weight`, row
     /// after row one row an output, and `bias`.
-    fn pack(parts: &[(&[f32], &[f32])], inputs: usize) -> Self {
+    pub fn pack(parts: &[(&[f32], &[f32])], inputs: usize) -> Self {
         let inputs = inputs.max(1);
         let outputs: usize = parts.iter().map(|(_, bias)| bias.len()).sum();
         let count = outputs.div_ceil(COLUMNS);
@@ -86,35 +56,21 @@ impl Linear {
         ((self.panels.len() + self.bias.len()) * size_of::<Right>()) as u64
     }
 
-    /// Writes what comes of `x`, `[tokens, inputs]`, to `out`, `[tokens, outputs]`. `packed` is memory that is used again.
-    pub fn apply(
-        &self,
-        x: &[f32],
-        activation: Activation,
-        out: &mut [f32],
-        packed: &mut Packed,
-        turn: &Turn,
-    ) -> Result<()> {
-        let tokens = x.len() / self.inputs;
-        if x.len() != tokens * self.inputs || out.len() != tokens * self.outputs {
-            return Err(Error::internal("rows of another width than a layer's"));
+    /// Writes the product of `rows` to `out`, row after row. Ends early once `turn` does; whoever calls looks at it.
+    pub fn apply(&self, rows: &Packed, activation: Activation, out: &mut [f32], turn: &Turn) {
+        if rows.inner() != self.inputs || self.outputs == 0 {
+            return;
         }
-        packed.fill(x, self.inputs);
+        let sizes = (self.inputs, self.outputs);
         let block = ROWS.saturating_mul(self.inputs).saturating_mul(self.outputs);
         let blocks = (PRODUCTS / block.max(1)).clamp(1, BLOCKS);
-        let groups = packed.blocks().chunks(self.inputs * blocks);
-        for (left, out) in groups.zip(out.chunks_mut((self.outputs * ROWS * blocks).max(1))) {
-            turn.check()?;
-            multiply(left, &self.panels, &self.bias, (self.inputs, self.outputs), activation, out);
+        let groups = rows.blocks().chunks(self.inputs * blocks).zip(out.chunks_mut(self.outputs * ROWS * blocks));
+        for (left, out) in groups {
+            if turn.check().is_err() {
+                return;
+            }
+            multiply(left, &self.panels, &self.bias, sizes, activation, out);
         }
-        Ok(())
-    }
-
-    /// The same, as rows of its own.
-    pub fn output(&self, x: &[f32], activation: Activation, turn: &Turn) -> Result<Vec<f32>> {
-        let mut out = vec![0.0; x.len() / self.inputs * self.outputs];
-        self.apply(x, activation, &mut out, &mut Packed::default(), turn)?;
-        Ok(out)
     }
 }
 
@@ -165,7 +121,10 @@ mod tests {
             let split = outputs / 2;
             let parts = [(&w[..split * inputs], &b[..split]), (&w[split * inputs..], &b[split..])];
             let layer = Linear::pack(&parts, inputs);
-            let out = layer.output(&x, Activation::Relu, &Turn::default()).unwrap();
+            let mut packed = Packed::default();
+            packed.fill(&x, inputs);
+            let mut out = vec![f32::NAN; rows * outputs];
+            layer.apply(&packed, Activation::Relu, &mut out, &Turn::default());
             for r in 0..rows {
                 for c in 0..outputs {
                     let sum: f32 = (0..inputs).map(|k| x[r * inputs + k] * w[c * inputs + k]).sum::<f32>() + b[c];
@@ -174,17 +133,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn rows_of_another_width_are_refused() {
-        let (layer, turn) = (Linear::new(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2), Turn::default());
-        assert_eq!(
-            layer.output(&[1.0, 1.0, 0.0, 2.0], Activation::Identity, &turn).unwrap(),
-            [3.0, 7.0, 11.0, 4.0, 8.0, 12.0]
-        );
-        assert!(layer.output(&[1.0], Activation::Identity, &turn).is_err());
-        let mut packed = Packed::default();
-        assert!(layer.apply(&[1.0, 1.0], Activation::Identity, &mut [0.0; 4], &mut packed, &turn).is_err());
     }
 }
