@@ -4,14 +4,13 @@
 //! SQL surface follows Cloud SQL for MySQL's model endpoint management.
 //!
 //! Here is what needs mysqld; what a call does is in the crate `mysql-ml-core`. Rooms import only those below them:
-//! [`functions`] -> [`jobs`] -> [`registry`] -> [`tables`] -> [`server`] -> [`abi`]. ARCHITECTURE.md has the picture.
+//! [`sql`] -> [`jobs`] -> [`registry`] -> [`tables`] -> [`mysql`]. ARCHITECTURE.md has the picture.
 
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
-pub mod abi;
-pub mod functions;
 pub mod jobs;
+pub mod mysql;
 pub mod registry;
-pub mod server;
+pub mod sql;
 pub mod tables;

@@ -103,7 +103,7 @@ struct Call {
 
 impl Call {
     fn new(values: &[Option<&[u8]>]) -> Box<Self> {
-        mysql_ml::abi::symbols::run_without_server();
+        mysql_ml::mysql::ffi::symbols::run_without_server();
         Call::anywhere(values)
     }
 

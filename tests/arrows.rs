@@ -21,7 +21,7 @@ const HOUSES: [House; 2] = [
         rooms: &["engine", "registration", "providers", "credentials", "catalog", "json", "http"],
         beside: &["cache"],
     },
-    House { sources: "src", rooms: &["functions", "jobs", "registry", "tables", "server", "abi"], beside: &[] },
+    House { sources: "src", rooms: &["sql", "jobs", "registry", "tables", "mysql"], beside: &[] },
 ];
 
 /// The crates of the product.

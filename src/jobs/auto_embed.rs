@@ -13,15 +13,15 @@ use surface::functions;
 use super::embed_table::{must_fit, refuse_temporary_table, Options, Summary};
 use super::watches::COLUMNS_A_LOOK;
 use super::Jobs;
-use crate::server::caller::current_account;
-use crate::server::error_numbers::{
+use crate::mysql::caller::current_account;
+use crate::mysql::error_numbers::{
     ER_BAD_DB, ER_BAD_FIELD, ER_CANT_DROP_FIELD, ER_EVENT_EXISTS, ER_LOCK_WAIT_TIMEOUT, ER_NO_SUCH_TABLE,
     ER_TRIGGER_EXISTS, ER_TRIGGER_NEEDS_SUPER, ER_WRONG_OBJECT,
 };
-use crate::server::log;
-use crate::server::meaning::Meaning;
-use crate::server::session::{Row, Session};
-use crate::server::sql::{check_may_execute, with_session, As, Purpose, SQL_TIMEOUT};
+use crate::mysql::log;
+use crate::mysql::meaning::Meaning;
+use crate::mysql::session::{Row, Session};
+use crate::mysql::sql::{check_may_execute, with_session, As, Purpose, SQL_TIMEOUT};
 use crate::tables::configs::{self as store, EmbedConfig, EmbedState, Mode, Place};
 use crate::tables::layout::{is_named, parse_table, quoted, Layout};
 use crate::tables::{marking, statements};

@@ -14,13 +14,13 @@ use surface::functions;
 
 use super::at_work::Held;
 use super::Jobs;
-use crate::server::caller::{current_account, has_temporary_table, in_transaction};
-use crate::server::meaning::Meaning;
-use crate::server::session::Session;
-use crate::server::sql::{
+use crate::mysql::caller::{current_account, has_temporary_table, in_transaction};
+use crate::mysql::meaning::Meaning;
+use crate::mysql::session::Session;
+use crate::mysql::sql::{
     check_account_may_execute, job_turn, start_session, with_session, As, Purpose, SessionJob, SQL_TIMEOUT,
 };
-use crate::server::statement::ProgressState;
+use crate::mysql::statement::ProgressState;
 use crate::tables::configs::{is_source, Place, Source};
 use crate::tables::layout::{parse_table, quoted, Layout};
 use crate::tables::progress::{self, FailedRow, Notes, Progress};
@@ -578,7 +578,7 @@ impl Job<'_> {
     fn read(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         while let Some(page) = self.reader.answer(interrupt)? {
             let page = match page {
-                Err(e) if crate::server::error_numbers::is_locked(&e) => {
+                Err(e) if crate::mysql::error_numbers::is_locked(&e) => {
                     let since = *self.table_locked.get_or_insert_with(Instant::now);
                     if since.elapsed() > LOCKS_OUTWAITED {
                         return Err(e);
@@ -876,7 +876,7 @@ impl Job<'_> {
             .and_then(|()| progress::write_progress(&self.notes, &self.model_id, &self.progress, false, interrupt));
         match noted {
             // Locked, for example by FLUSH TABLES WITH READ LOCK: progress waits as the rows do.
-            Err(e) if !now && crate::server::error_numbers::is_locked(&e) => Ok(()),
+            Err(e) if !now && crate::mysql::error_numbers::is_locked(&e) => Ok(()),
             noted => noted,
         }
     }

@@ -8,8 +8,8 @@ use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Never;
 use mysql_ml_core::credentials::keyring::Keyring;
 
-use crate::server::keyring;
-use crate::server::sql::{with_session, As, Purpose};
+use crate::mysql::keyring;
+use crate::mysql::sql::{with_session, As, Purpose};
 
 /// Time limit of a keyring; some are services on the network.
 const TIMEOUT: Duration = Duration::from_secs(5);

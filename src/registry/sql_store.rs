@@ -19,11 +19,11 @@ use mysql_ml_core::http::leaked_key;
 use mysql_ml_core::registration::{self, built_in, google_presets, local_presets, FunctionInfo, Registration};
 use url::Url;
 
-use crate::server::caller::current_account;
-use crate::server::error_numbers::{ER_DUP_ENTRY, ER_MUST_CHANGE_PASSWORD, ER_NO_SUCH_TABLE, ER_WRONG_ARGUMENTS};
-use crate::server::log;
-use crate::server::session::{Param, Row, Session};
-use crate::server::sql::{check_may_execute, purpose, with_session, As, Purpose, SQL_TIMEOUT};
+use crate::mysql::caller::current_account;
+use crate::mysql::error_numbers::{ER_DUP_ENTRY, ER_MUST_CHANGE_PASSWORD, ER_NO_SUCH_TABLE, ER_WRONG_ARGUMENTS};
+use crate::mysql::log;
+use crate::mysql::session::{Param, Row, Session};
+use crate::mysql::sql::{check_may_execute, purpose, with_session, As, Purpose, SQL_TIMEOUT};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use crate::server::error_numbers::{ER_DUP_ENTRY, ER_NO_SUCH_TABLE};
-use crate::server::meaning::Meaning;
-use crate::server::session::{Param, Row, Session};
-use crate::server::sql::{with_session, As, Purpose, SQL_TIMEOUT};
+use crate::mysql::error_numbers::{ER_DUP_ENTRY, ER_NO_SUCH_TABLE};
+use crate::mysql::meaning::Meaning;
+use crate::mysql::session::{Param, Row, Session};
+use crate::mysql::sql::{with_session, As, Purpose, SQL_TIMEOUT};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;

@@ -1,8 +1,8 @@
 //! A table's layout: key, vector column, digest column, and the expression to embed.
 
 use super::expression::Code;
-use crate::server::meaning::Meaning;
-use crate::server::session::{Row, Session};
+use crate::mysql::meaning::Meaning;
+use crate::mysql::session::{Row, Session};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::vector::MAX_DIMENSIONS;
 
@@ -297,7 +297,7 @@ impl Layout {
     fn probe(&self, s: &mut Session) -> Result<()> {
         let probe = format!("SELECT CAST({} AS CHAR CHARACTER SET utf8mb4) FROM {} LIMIT 0", self.content, self.name());
         s.run(probe.as_bytes()).map(|_| ()).map_err(|e| match e.kind() {
-            Kind::Server(_) if !crate::server::error_numbers::is_locked(&e) => {
+            Kind::Server(_) if !crate::mysql::error_numbers::is_locked(&e) => {
                 Error::invalid(format!("content_column: {}; give a column or an expression", e.message()))
             }
             _ => e,

@@ -161,7 +161,7 @@ mod tests {
             sources,
             nullable: true,
             touched: Vec::new(),
-            meaning: crate::server::meaning::Meaning::default(),
+            meaning: crate::mysql::meaning::Meaning::default(),
             constant: false,
         }
     }

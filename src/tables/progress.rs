@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use super::configs::Place;
-use crate::server::session::{Param, Row, Session};
-use crate::server::sql::{with_session, As, Purpose, SQL_TIMEOUT};
+use crate::mysql::session::{Param, Row, Session};
+use crate::mysql::sql::{with_session, As, Purpose, SQL_TIMEOUT};
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::layout::Layout;
 use super::statements::{self, Between, Found, Key};
-use crate::server::error_numbers::{
+use crate::mysql::error_numbers::{
     is_locked, ER_CUT_VALUE_GROUP_CONCAT, ER_LOCK_DEADLOCK, ER_LOCK_WAIT_TIMEOUT, ER_QUERY_INTERRUPTED,
     ER_QUERY_TIMEOUT, ER_SERVER_SHUTDOWN, ER_UPDATE_TABLE_USED,
 };
-use crate::server::session::Session;
+use crate::mysql::session::Session;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::memory::Reservation;
 

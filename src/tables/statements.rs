@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::layout::{quoted, KeyKind, Layout};
-use crate::server::session::{ResultSet, Row};
+use crate::mysql::session::{ResultSet, Row};
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::memory::Reservation;
 
@@ -341,7 +341,7 @@ mod tests {
             sources: Vec::new(),
             nullable: true,
             touched: Vec::new(),
-            meaning: crate::server::meaning::Meaning::default(),
+            meaning: crate::mysql::meaning::Meaning::default(),
             constant: false,
         }
     }

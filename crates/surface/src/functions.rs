@@ -286,7 +286,7 @@ impl Routine {
 /// The functions that the library exports, one row each: `$then!` is called with all of them.
 ///
 /// A row has the kind of the result, the function's name, the second name that its stored function calls, the Rust type (as
-/// `src/functions/exports.rs` sees it, the only place that reads it), and the fields of its [`Function`].
+/// `src/sql/exports.rs` sees it, the only place that reads it), and the fields of its [`Function`].
 #[macro_export]
 macro_rules! exported_functions {
     ($then:ident) => {

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use surface::functions;
 
 use super::{duplicate, no_such_secret, session_for, Param, ER_DUP_ENTRY};
-use crate::server::caller::current_account;
-use crate::server::keyring;
-use crate::server::session::Session;
-use crate::server::sql::{check_may_execute, As, Purpose};
+use crate::mysql::caller::current_account;
+use crate::mysql::keyring;
+use crate::mysql::session::Session;
+use crate::mysql::sql::{check_may_execute, As, Purpose};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_core::catalog::model::check_id;

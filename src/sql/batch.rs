@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use surface::{functions, Function};
 
 use super::model_call::ModelCall;
-use crate::abi::args::Setup;
+use crate::mysql::ffi::args::Setup;
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Held;

@@ -5,8 +5,8 @@
 
 use surface::{functions, Function};
 
-use crate::abi::args::{Args, Setup};
-use crate::abi::function::{RealFunction, SqlFunction};
+use crate::mysql::ffi::args::{Args, Setup};
+use crate::mysql::ffi::function::{RealFunction, SqlFunction};
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::vector::Measure;
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use once_cell::sync::Lazy;
 
-use crate::abi::service::ServiceRef;
-use crate::abi::symbols::ErrorLog;
+use crate::mysql::ffi::service::ServiceRef;
+use crate::mysql::ffi::symbols::ErrorLog;
 use mysql_ml_base::error::cut;
 
 /// `ER_LOG_PRINTF_MSG`: a message of any text.

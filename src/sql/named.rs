@@ -5,7 +5,7 @@
 
 use surface::{Function, Parameter};
 
-use crate::abi::args::{ArgKind, Args, Setup};
+use crate::mysql::ffi::args::{ArgKind, Args, Setup};
 use mysql_ml_base::error::{cut, Error, Result};
 
 /// Which argument holds which parameter.

@@ -7,12 +7,12 @@ use serde_json::Value;
 use surface::{functions, Function};
 
 use super::named::{bind, Bound};
-use crate::abi::args::{Args, Setup};
-use crate::abi::function::{AggregateFunction, BytesFunction, SqlFunction};
 use crate::jobs::Jobs;
+use crate::mysql::ffi::args::{Args, Setup};
+use crate::mysql::ffi::function::{AggregateFunction, BytesFunction, SqlFunction};
+use crate::mysql::sql::refuse_inside_user_functions;
+use crate::mysql::statement::{ProcessState, StatementInterrupt};
 use crate::registry::engine::engine;
-use crate::server::sql::refuse_inside_user_functions;
-use crate::server::statement::{ProcessState, StatementInterrupt};
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::memory::Held;
 use mysql_ml_core::engine::ordered::{OrderedBatch, MAX_TEXTS};

@@ -15,7 +15,7 @@ use surface::Function;
 use super::caller::{current_account, may_execute_now, CallerContext};
 use super::session::{Param, RunAs, Session};
 use super::statement::ProcessState;
-use crate::abi::symbols::server_api;
+use crate::mysql::ffi::symbols::server_api;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::{CancelToken, Interrupt};
 use mysql_ml_base::shares::{Share, Turn, Turns};

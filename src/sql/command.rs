@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 use surface::Function;
 
 use super::named::{bind, Bound};
-use crate::abi::args::{Args, Setup};
-use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::jobs::Jobs;
-use crate::server::statement::{check_result, StatementInterrupt};
+use crate::mysql::ffi::args::{Args, Setup};
+use crate::mysql::ffi::function::{BytesFunction, SqlFunction};
+use crate::mysql::statement::{check_result, StatementInterrupt};
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{Held, Reservation};
@@ -49,7 +49,7 @@ macro_rules! command {
     ($(#[$doc:meta])* $type:ident = $function:ident, $run:expr) => {
         command! { $(#[$doc])* $type = $function, or_null |values, interrupt| {
             type Run = fn(
-                &$crate::functions::command::Values<'_>,
+                &$crate::sql::command::Values<'_>,
                 &dyn mysql_ml_base::interrupt::Interrupt,
             ) -> mysql_ml_base::error::Result<String>;
             let run: Run = $run;
@@ -60,11 +60,11 @@ macro_rules! command {
         $(#[$doc])*
         pub struct $type;
 
-        impl $crate::functions::command::Command for $type {
+        impl $crate::sql::command::Command for $type {
             const FUNCTION: &'static surface::Function = surface::functions::$function;
 
             fn run(
-                $values: &$crate::functions::command::Values<'_>,
+                $values: &$crate::sql::command::Values<'_>,
                 $interrupt: &dyn mysql_ml_base::interrupt::Interrupt,
             ) -> mysql_ml_base::error::Result<Option<String>> {
                 $run

@@ -9,10 +9,10 @@ use mysql_ml_base::error::Result;
 use mysql_ml_base::host::{self, Host};
 use mysql_ml_base::panics::catch;
 
-use super::symbols::statement_api;
-use crate::server::caller::current_account;
-use crate::server::memory::give_back;
-use crate::server::statement::largest_result;
+use super::ffi::symbols::statement_api;
+use crate::mysql::caller::current_account;
+use crate::mysql::memory::give_back;
+use crate::mysql::statement::largest_result;
 
 /// Runs `f`. An error or a panic is raised on the statement in progress and returned as `Err` with its text.
 pub fn entry<T>(function: &'static str, f: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {

@@ -12,8 +12,8 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::session::Session;
-use crate::abi::service::ServiceRef;
-use crate::abi::symbols::{KeyringReader, KeyringStatus, KeyringWriter};
+use crate::mysql::ffi::service::ServiceRef;
+use crate::mysql::ffi::symbols::{KeyringReader, KeyringStatus, KeyringWriter};
 use mysql_ml_base::error::{Error, Kind, Result};
 
 /// The largest value, bytes.

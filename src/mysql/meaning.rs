@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::{c_void, CStr};
 
 use super::session::{Param, Session};
-use crate::abi::service::ServiceRef;
-use crate::abi::symbols::{server_api, SystemVariableReader};
+use crate::mysql::ffi::service::ServiceRef;
+use crate::mysql::ffi::symbols::{server_api, SystemVariableReader};
 use mysql_ml_base::error::Result;
 
 const SQL_MODE: &str = "sql_mode";

@@ -7,12 +7,12 @@ use surface::{functions, Function};
 
 use super::model_call::LastCall;
 use super::named::{bind, Bound};
-use crate::abi::args::{Args, Setup};
-use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::jobs::Jobs;
+use crate::mysql::ffi::args::{Args, Setup};
+use crate::mysql::ffi::function::{BytesFunction, SqlFunction};
+use crate::mysql::sql::refuse_inside_user_functions;
+use crate::mysql::statement::{ProcessState, StatementInterrupt};
 use crate::registry::engine::engine;
-use crate::server::sql::refuse_inside_user_functions;
-use crate::server::statement::{ProcessState, StatementInterrupt};
 use mysql_ml_base::error::Result;
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::vector::MAX_DIMENSIONS;

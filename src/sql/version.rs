@@ -2,8 +2,8 @@
 
 use surface::{functions, Function};
 
-use crate::abi::args::{Args, Setup};
-use crate::abi::function::{BytesFunction, SqlFunction};
+use crate::mysql::ffi::args::{Args, Setup};
+use crate::mysql::ffi::function::{BytesFunction, SqlFunction};
 use mysql_ml_base::error::{Error, Result};
 
 /// `ml_version()`: the version of the loaded library as text.

@@ -5,7 +5,7 @@ use std::ffi::{c_void, CStr, CString};
 use mysql_ml_base::account::Account;
 
 use super::statement::ProcessState;
-use crate::abi::symbols::{
+use crate::mysql::ffi::symbols::{
     server_api, statement_api, LexCString, SecurityContext, ACL_FUNCTION, ACL_PROCEDURE, EXECUTE_ACL,
 };
 use mysql_ml_base::error::{Error, Result};

@@ -11,7 +11,7 @@ use mysql_common::value::Value;
 use mysql_ml_base::account::Account;
 
 use super::caller::{account_of, CallerContext};
-use crate::abi::symbols::{
+use crate::mysql::ffi::symbols::{
     server_api, Charset, ComQueryData, CommandCallbacks, SecurityContext, ServerApi, SrvSession, COM_QUERY,
     CS_TEXT_REPRESENTATION,
 };

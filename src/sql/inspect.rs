@@ -4,9 +4,9 @@ use serde_json::{json, Value};
 use surface::functions;
 
 use super::command::command;
+use crate::mysql::sql::check_may_execute;
 use crate::registry::engine::engine;
 use crate::registry::sql_store;
-use crate::server::sql::check_may_execute;
 use mysql_ml_core::catalog::model::ProviderId;
 use mysql_ml_core::providers::table::provider;
 use mysql_ml_core::registration::Registration;

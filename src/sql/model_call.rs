@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use surface::Function;
 
 use super::named::{bind, Bound};
-use crate::abi::args::{Args, Setup};
-use crate::abi::function::{BytesFunction, SqlFunction};
 use crate::jobs::Jobs;
+use crate::mysql::ffi::args::{Args, Setup};
+use crate::mysql::ffi::function::{BytesFunction, SqlFunction};
+use crate::mysql::sql::refuse_inside_user_functions;
+use crate::mysql::statement::{check_result, ProcessState, StatementInterrupt};
 use crate::registry::engine::engine;
-use crate::server::sql::refuse_inside_user_functions;
-use crate::server::statement::{check_result, ProcessState, StatementInterrupt};
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Reservation;

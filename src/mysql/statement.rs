@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::abi::service::ServiceRef;
-use crate::abi::symbols::{server_api, statement_api, SystemVariables};
+use crate::mysql::ffi::service::ServiceRef;
+use crate::mysql::ffi::symbols::{server_api, statement_api, SystemVariables};
 use mysql_ml_base::error::{cut, Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::command::command;
-use crate::server::sql::{with_session, As, Purpose};
+use crate::mysql::sql::{with_session, As, Purpose};
 use mysql_ml_base::error::{Error, Kind, Result};
 
 /// `ER_NATIVE_FCT_NAME_COLLISION`, and what it is with IF NOT EXISTS.

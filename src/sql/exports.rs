@@ -1,6 +1,6 @@
 //! Every function the library exports, and the glue between the `udf` crate's entry points and ours.
 //!
-//! A function is a type that implements the traits of [`crate::abi::function`]; its row in `crates/surface/src/functions.rs`
+//! A function is a type that implements the traits of [`crate::mysql::ffi::function`]; its row in `crates/surface/src/functions.rs`
 //! exports it. Nothing else in the library is visible to the server.
 //!
 //! A function that a stored function of the same name wraps is exported by a second name too, which the wrapper calls. With
@@ -14,11 +14,12 @@ use udf::prelude::*;
 use super::command::CommandFunction;
 use super::model_call::ModelFunction;
 use super::*;
-use crate::abi::args::{Args, Setup};
-use crate::abi::function::{AggregateFunction, BytesFunction, RealFunction, SqlFunction};
-use crate::abi::symbols::require_server;
-use crate::abi::{guard, stored_program};
-use crate::server::sql::{purpose, Purpose};
+use crate::mysql::ffi::args::{Args, Setup};
+use crate::mysql::ffi::function::{AggregateFunction, BytesFunction, RealFunction, SqlFunction};
+use crate::mysql::ffi::stored_program;
+use crate::mysql::ffi::symbols::require_server;
+use crate::mysql::guard;
+use crate::mysql::sql::{purpose, Purpose};
 
 fn init<F: SqlFunction>(cfg: &UdfCfg<Init>, args: &ArgList<Init>) -> std::result::Result<F, String> {
     guard::entry(F::FUNCTION.name, || {

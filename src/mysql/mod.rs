@@ -4,6 +4,8 @@
 
 pub mod caller;
 pub mod error_numbers;
+pub mod ffi;
+pub mod guard;
 pub mod keyring;
 pub mod log;
 pub mod meaning;
