@@ -779,12 +779,12 @@ impl Jobs {
                 format!("{column}{schema}.{table} has no automatic embeddings; CALL ai.initialize_embeddings first"),
             ));
         };
-        if chosen.iter().any(|c| c.definer != account) {
-            if let Err(e) = must_be_alterable(&first.place, interrupt) {
-                chosen.retain(|c| c.definer == account);
-                if chosen.is_empty() {
-                    return Err(e);
-                }
+        if chosen.iter().any(|c| c.definer != account)
+            && let Err(e) = must_be_alterable(&first.place, interrupt)
+        {
+            chosen.retain(|c| c.definer == account);
+            if chosen.is_empty() {
+                return Err(e);
             }
         }
         Ok(chosen)
@@ -824,10 +824,11 @@ impl Jobs {
                     },
                 };
                 let mut row = shown(state, busy(&held, state), now);
-                if !reads && state.config.definer != account {
-                    if let Some(error) = row.get_mut("last_error") {
-                        *error = Value::Null;
-                    }
+                if !reads
+                    && state.config.definer != account
+                    && let Some(error) = row.get_mut("last_error")
+                {
+                    *error = Value::Null;
                 }
                 rows.push(row);
             }

@@ -54,10 +54,11 @@ impl Hub {
         let range = range.and_then(|(first, last)| Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?)));
         let Some((first, last)) = range else { return Answer::new(200, "application/octet-stream", bytes) };
         let mut body = bytes.get(first..=last.min(bytes.len().saturating_sub(1))).unwrap_or_default().to_vec();
-        if self.damaged.load(Ordering::Relaxed) && last + 1 == bytes.len() {
-            if let Some(last) = body.last_mut() {
-                *last ^= 1;
-            }
+        if self.damaged.load(Ordering::Relaxed)
+            && last + 1 == bytes.len()
+            && let Some(last) = body.last_mut()
+        {
+            *last ^= 1;
         }
         Answer::new(206, "application/octet-stream", body)
             .with_header("Content-Range", &format!("bytes {first}-{last}/{}", bytes.len()))

@@ -548,10 +548,10 @@ fn serve(shared: &Arc<Shared>, first: bool) -> bool {
         state.jobs.retain(|job| !job.cancel().is_cancelled());
         let job = state.job().and_then(|i| Some((i, state.used(&state.jobs.get(i)?.lane))));
         let first = job.filter(|(_, used)| state.thread().is_none_or(|(paused, _)| *used <= paused));
-        if let Some((i, _)) = first.filter(|_| state.active < state.limit) {
-            if let Some(work) = next(&mut state, i, shared) {
-                break work;
-            }
+        if let Some((i, _)) = first.filter(|_| state.active < state.limit)
+            && let Some(work) = next(&mut state, i, shared)
+        {
+            break work;
         }
         let waits = !state.jobs.is_empty() || !state.paused.is_empty();
         state.idle += 1;

@@ -435,6 +435,7 @@ mod tests {
 
     #[test]
     fn a_model_whose_load_panics_is_waited_for_by_nobody() {
+        #[allow(clippy::panic)]
         fn panics(_: &Key, _: &mut dyn FnMut(u64) -> Result<()>) -> Result<Entry> {
             panic!("loading")
         }

@@ -346,10 +346,10 @@ fn at_the_end(server: &mut Server, logged: usize) -> Option<String> {
         Ok(())
     };
     // A broken registry is an error that says so.
-    if let Err(error) = works() {
-        if !matches!(error.downcast_ref::<mysql::Error>(), Some(mysql::Error::MySqlError(e)) if e.code != 1305) {
-            return Some(format!("after the run the library does not work: {error:#}"));
-        }
+    if let Err(error) = works()
+        && !matches!(error.downcast_ref::<mysql::Error>(), Some(mysql::Error::MySqlError(e)) if e.code != 1305)
+    {
+        return Some(format!("after the run the library does not work: {error:#}"));
     }
     if let Err(error) = server.shutdown() {
         return Some(format!("the server does not shut down: {error:#}"));

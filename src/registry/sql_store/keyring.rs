@@ -126,10 +126,11 @@ pub fn drop_registration(s: &mut Session, secret_id: &str) -> Result<()> {
     s.query("START TRANSACTION", &[])?;
     let path = stored_path(s, secret_id, true)?.ok_or_else(|| no_such_secret(secret_id))?;
     s.query("DELETE FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?", &[secret_id.into()])?;
-    if let Ok(SecretPath::Keyring(name)) = SecretPath::parse(&path) {
-        if user_of(s, &path)?.is_none() && keyring::available(s) {
-            keyring::remove(s, &name)?;
-        }
+    if let Ok(SecretPath::Keyring(name)) = SecretPath::parse(&path)
+        && user_of(s, &path)?.is_none()
+        && keyring::available(s)
+    {
+        keyring::remove(s, &name)?;
     }
     s.query("COMMIT", &[]).map(|_| ())
 }

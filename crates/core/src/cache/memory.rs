@@ -96,10 +96,10 @@ impl MemoryCache {
         if bytes == 0 && self.current.read().unwrap_or_else(PoisonError::into_inner).is_none() {
             return None;
         }
-        if let Some(current) = self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            if current.bytes == bytes {
-                return Some(current.cache.clone());
-            }
+        if let Some(current) = self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref()
+            && current.bytes == bytes
+        {
+            return Some(current.cache.clone());
         }
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if bytes == 0 {

@@ -108,10 +108,10 @@ fn read(body: &[u8], name: &str) -> Result<SecretString> {
     let damaged = |what: &str| Error::response(format!("Secret Manager's answer {what}; try again"));
     let Access { payload } = serde_json::from_slice(body).map_err(|_| damaged("is not that of a secret's version"))?;
     let data = BASE64_STANDARD.decode(payload.data.expose_secret()).map_err(|_| damaged("is not base64"))?;
-    if let Some(sum) = payload.data_crc32c {
-        if sum.parse() != Ok(crc32c::crc32c(&data)) {
-            return Err(damaged("was damaged on its way (CRC-32C)"));
-        }
+    if let Some(sum) = payload.data_crc32c
+        && sum.parse() != Ok(crc32c::crc32c(&data))
+    {
+        return Err(damaged("was damaged on its way (CRC-32C)"));
     }
     let text = String::from_utf8(data)
         .map_err(|_| Error::invalid(format!("the secret {} is not text; store the key as text", cut(name, 120))))?;

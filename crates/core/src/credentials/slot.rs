@@ -97,10 +97,10 @@ impl Slot {
             if let (true, Some(held)) = (state.fetching, usable) {
                 return Ok(held.value.clone());
             }
-            if let Some((at, error)) = &state.failed {
-                if *at >= began || at.elapsed() < FAILURE_LASTS {
-                    return Err(error.clone());
-                }
+            if let Some((at, error)) = &state.failed
+                && (*at >= began || at.elapsed() < FAILURE_LASTS)
+            {
+                return Err(error.clone());
             }
             if !state.fetching {
                 break;

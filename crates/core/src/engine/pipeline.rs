@@ -411,10 +411,10 @@ impl<'e> Pipeline<'e> {
                 }
                 Ok(permit) => self.spawn(batch, permit, body)?,
                 Err(until) => {
-                    if let (Some(until), Some(patience)) = (&until, self.patience) {
-                        if until.0 >= now + patience {
-                            return Err(until.1.clone());
-                        }
+                    if let (Some(until), Some(patience)) = (&until, self.patience)
+                        && until.0 >= now + patience
+                    {
+                        return Err(until.1.clone());
                     }
                     self.again.push_front(batch);
                     return Ok(());
@@ -560,10 +560,10 @@ impl<'e> Pipeline<'e> {
     /// Processes a returned batch. An error ends the whole call and is counted.
     fn returned(&mut self, returned: Result<Returned>) -> Result<()> {
         let result = self.take_back(returned);
-        if let Err(error) = &result {
-            if !matches!(error.kind(), Kind::Interrupted(_)) {
-                self.call.meter.failed(error);
-            }
+        if let Err(error) = &result
+            && !matches!(error.kind(), Kind::Interrupted(_))
+        {
+            self.call.meter.failed(error);
         }
         result
     }
@@ -951,8 +951,7 @@ fn named_limit(message: &str, texts: usize, tokens: u64) -> Option<Named> {
         let digits: String = piece.chars().filter(char::is_ascii_digit).collect();
         let Ok(number) = digits.parse::<u64>() else { continue };
         let near = |from: usize, to: usize| {
-            let near = words.char_indices().filter(|(i, _)| (from..to).contains(i)).map(|(_, c)| c).collect::<String>();
-            near
+            words.char_indices().filter(|(i, _)| (from..to).contains(i)).map(|(_, c)| c).collect::<String>()
         };
         let before = near(start.saturating_sub(32), start);
         if !limiting.iter().any(|word| before.contains(word)) {

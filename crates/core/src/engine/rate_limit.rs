@@ -135,10 +135,10 @@ impl Minute {
 
     /// Subtracts an amount added in a second.
     fn take_back(&mut self, then: u64, n: u64) {
-        if then + SECONDS as u64 > self.newest {
-            if let Some(count) = self.seconds.get_mut(Self::place(then)) {
-                *count = count.saturating_sub(n);
-            }
+        if then + SECONDS as u64 > self.newest
+            && let Some(count) = self.seconds.get_mut(Self::place(then))
+        {
+            *count = count.saturating_sub(n);
         }
     }
 

@@ -283,10 +283,10 @@ pub(super) fn exchange(
         Ok(target) => target,
         Err(error) => return Ok(Tried::Unsent(error)),
     };
-    if let (Some(rejected), Some(key)) = (rejected, &key) {
-        if rejected.expose_secret() == key.expose_secret() {
-            return Ok(Tried::SameKey);
-        }
+    if let (Some(rejected), Some(key)) = (rejected, &key)
+        && rejected.expose_secret() == key.expose_secret()
+    {
+        return Ok(Tried::SameKey);
     }
     let body = Method::Json(Arc::clone(&request.body));
     let mut call = http::Call::new(body, url, request.deadline, &settings.network);

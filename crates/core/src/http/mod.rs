@@ -161,10 +161,10 @@ impl Client {
     /// The agents for a policy.
     fn configured(&self, policy: &NetworkPolicy) -> Result<Arc<Configured>> {
         let fits = |c: &Configured| *c.allowlist == policy.egress_allowlist && c.proxy_setting == policy.proxy;
-        if let Some(current) = self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            if fits(current) {
-                return Ok(Arc::clone(current));
-            }
+        if let Some(current) = self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref()
+            && fits(current)
+        {
+            return Ok(Arc::clone(current));
         }
         let made = Arc::new(Configured {
             allowlist: Arc::new(policy.egress_allowlist.clone()),

@@ -216,15 +216,15 @@ impl Registration {
             (None, None) if provider_id == ProviderId::Dummy => ModelType::TextEmbedding,
             (None, None) => local::default_type(provider_id).unwrap_or(ModelType::Generic),
         };
-        if let (Some(edb), true) = (edb, self.model_type.is_some()) {
-            if edb.model_type != model_type {
-                return Err(Error::invalid(format!(
-                    "model_provider '{}' means model_type {}; leave model_type NULL, or give the provider as {}",
-                    edb.name,
-                    edb.model_type.as_str(),
-                    edb.provider.as_str()
-                )));
-            }
+        if let (Some(edb), true) = (edb, self.model_type.is_some())
+            && edb.model_type != model_type
+        {
+            return Err(Error::invalid(format!(
+                "model_provider '{}' means model_type {}; leave model_type NULL, or give the provider as {}",
+                edb.name,
+                edb.model_type.as_str(),
+                edb.provider.as_str()
+            )));
         }
         let qualified_name =
             self.qualified_name.clone().or_else(|| edb.and_then(|e| e.default_model).map(str::to_owned));

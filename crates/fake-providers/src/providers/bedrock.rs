@@ -101,10 +101,10 @@ fn titan(body: &Value, model: &str) -> Result<Answer, Violation> {
         true => body.width("dimensions", &[256, 512, 1024])?.unwrap_or(1024),
         false => 1536,
     };
-    if let Some(types) = body.get("embeddingTypes") {
-        if strict::texts(Some(types), "embeddingTypes")?.iter().any(|name| name != "float") {
-            return Err(Violation::value("embeddingTypes", "The local endpoint has embeddings of type float only."));
-        }
+    if let Some(types) = body.get("embeddingTypes")
+        && strict::texts(Some(types), "embeddingTypes")?.iter().any(|name| name != "float")
+    {
+        return Err(Violation::value("embeddingTypes", "The local endpoint has embeddings of type float only."));
     }
     let embedding = vector(text, width);
     let mut answer = json!({"embedding": embedding, "inputTextTokenCount": count});

@@ -339,10 +339,10 @@ impl<'s> Keeper<'s> {
             self.told = None;
         }
         let Some(file) = self.file.as_mut() else { return };
-        if file.log_bytes() > self.limits.step {
-            if let Err(trouble) = file.empty_log() {
-                self.trouble(trouble);
-            }
+        if file.log_bytes() > self.limits.step
+            && let Err(trouble) = file.empty_log()
+        {
+            self.trouble(trouble);
         }
     }
 

@@ -216,10 +216,10 @@ impl Source {
 
     /// The default location of models.
     pub fn location(&self, http: &Http<'_>) -> Result<Option<String>> {
-        if let Ok(location) = std::env::var("GOOGLE_CLOUD_LOCATION") {
-            if !location.is_empty() {
-                return Ok(Some(location));
-            }
+        if let Ok(location) = std::env::var("GOOGLE_CLOUD_LOCATION")
+            && !location.is_empty()
+        {
+            return Ok(Some(location));
         }
         match self {
             Source::Metadata => metadata::location(http).map(Some),
