@@ -617,7 +617,7 @@ fn next(state: &mut State, at: usize, shared: &Arc<Shared>) -> Option<(Work, u64
         Task::Texts { request, waiting } => {
             let first = Arc::clone(&request);
             state.jobs.push_front(Job { lane: job.lane, task: Task::Texts { request, waiting } });
-            let items: Arc<[Item]> = together(&mut state.jobs, &first).into();
+            let items: Arc<[Item]> = together(&mut state.jobs, &lane, &first).into();
             state.jobs.retain(|job| !matches!(&job.task, Task::Texts { waiting, .. } if waiting.is_empty()));
             // The next batch begins with another session, and those of this one stay in their order.
             let (own, others): (VecDeque<Job>, VecDeque<Job>) =
@@ -637,8 +637,9 @@ fn next(state: &mut State, at: usize, shared: &Arc<Shared>) -> Option<(Work, u64
     Some((work, state.batches, turn))
 }
 
-/// Texts that go with those of `first`.
-fn together(jobs: &mut VecDeque<Job>, first: &Request) -> Vec<Item> {
+/// Texts of the lane that go with those of `first`. Those of other accounts have turns of their own: whatever they cost, it
+/// is not this account that waits for them.
+fn together(jobs: &mut VecDeque<Job>, lane: &Lane, first: &Request) -> Vec<Item> {
     let mut items = Vec::new();
     let mut tokens = 0;
     let mut more = true;
@@ -648,8 +649,8 @@ fn together(jobs: &mut VecDeque<Job>, first: &Request) -> Vec<Item> {
         let mut later: Vec<CancelToken> = Vec::new();
         for job in &mut *jobs {
             let Task::Texts { request, waiting } = &mut job.task else { continue };
-            if !request.goes_with(first) || waiting.is_empty() || later.iter().any(|cancel| cancel.is(&request.cancel))
-            {
+            let done_later = later.iter().any(|cancel| cancel.is(&request.cancel));
+            if job.lane != *lane || !request.goes_with(first) || waiting.is_empty() || done_later {
                 continue;
             }
             later.push(request.cancel.clone());

@@ -111,6 +111,22 @@ fn long_texts_of_one_account_let_short_ones_of_others_go_first() {
 }
 
 #[test]
+fn a_batch_holds_texts_of_one_account_only() {
+    let entry = Arc::new(Entry::of(Box::new(Slow::default())));
+    let job = |account: &str| {
+        let vectors = Mutex::new(Vectors { made: vec![None], missing: 1, done: None });
+        let (entry, cancel) = (Arc::clone(&entry), CancelToken::default());
+        let lane = lane(&entry, &caller(account, 1));
+        let request = Arc::new(Request { entry, options: OPTIONS, cancel, vectors });
+        Job { lane, task: Task::Texts { request, waiting: VecDeque::from([(0, Arc::from("1"))]) } }
+    };
+    let mut jobs = VecDeque::from([job("one"), job("many"), job("one")]);
+    let Task::Texts { request: first, .. } = &jobs[0].task else { unreachable!() };
+    let (first, own) = (Arc::clone(first), jobs[0].lane.clone());
+    assert_eq!(together(&mut jobs, &own, &first).len(), 2, "another account's text may cost any time");
+}
+
+#[test]
 fn what_waits_of_several_accounts_ends_at_about_the_same_time() {
     let slow = Arc::new(Entry::of(Box::new(Slow::default())));
     let batcher = Batcher::default();
