@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use fake_providers::Endpoint;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, OptsBuilder};
+use testkit::mysqld::Turn;
 use testkit::xprotocol::XSession;
 
 use super::{start, Running};
@@ -34,6 +35,8 @@ pub struct Given {
     x_socket: PathBuf,
     /// When the test began, by the server's clock.
     since: String,
+    /// Dropped last: other tests use the same server and port.
+    _turn: Turn,
 }
 
 /// Whether the tests run against a server that is there already.
@@ -114,6 +117,7 @@ impl Site {
 
 impl Given {
     fn find() -> Given {
+        let turn = Turn::alone();
         let variable =
             |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{URL} is set, so {name} must be too"));
         let opts = Opts::from_url(&variable(URL)).expect("a MySQL URL");
@@ -140,6 +144,7 @@ impl Given {
             x_port,
             x_socket,
             since,
+            _turn: turn,
         }
     }
 
