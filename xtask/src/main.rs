@@ -300,7 +300,7 @@ fn start_with(
     progress("looking for a MySQL 9.7 server");
     let distribution = Distribution::find_or_fetch(progress)?;
     progress(&format!("MySQL {}", distribution.version()));
-    let built = library::build(release, progress)?;
+    let built = library::given().map_or_else(|| library::build(release, progress), Ok)?;
     progress("starting a private server");
     let server =
         Server::start(&distribution, ServerOptions { library: Some(built), args, env, ..ServerOptions::default() })?;

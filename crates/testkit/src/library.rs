@@ -25,11 +25,16 @@ pub fn workspace_root() -> PathBuf {
     own.ancestors().nth(2).unwrap_or(own).to_owned()
 }
 
-/// The library that tests load: the one that `MYSQL_ML_TEST_LIBRARY` names, such as that of a release, else a debug build.
+/// The library that `MYSQL_ML_TEST_LIBRARY` names, such as that of a release.
+pub fn given() -> Option<PathBuf> {
+    std::env::var_os("MYSQL_ML_TEST_LIBRARY").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// The library that tests load: the [`given`] one, else a debug build.
 pub fn under_test() -> anyhow::Result<PathBuf> {
     static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
-    if let Some(given) = std::env::var_os("MYSQL_ML_TEST_LIBRARY").filter(|path| !path.is_empty()) {
-        return Ok(PathBuf::from(given));
+    if let Some(given) = given() {
+        return Ok(given);
     }
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if built.is_none() {

@@ -1,5 +1,5 @@
 //! `cargo xtask bench local`: all-MiniLM-L6-v2 inside the server, next to sentence-transformers and onnxruntime on the same
-//! weights and cores.
+//! weights and cores; and a table of sentences, in batches of the default size and in one.
 //!
 //! Each round measures all one after the other. The Python programs run in an environment that is made once with pip.
 
@@ -167,7 +167,10 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
     conn.query_drop("SELECT ml_embedding('bench', 'once')")?;
     let memory = (server.rss_kib()? - before) as f64 / 1024.0;
 
+    conn.query_drop("CREATE DATABASE bench_local")?;
+    conn.query_drop("CREATE TABLE bench_local.t (id INT PRIMARY KEY, body TEXT, v VECTOR(384))")?;
     let load_before = load();
+    let mut tables: [Vec<f64>; 2] = Default::default();
     let mut baseline = Baseline::start(progress)?;
     let mut texts = Texts::new()?;
     let names = ["sentence-transformers", "onnxruntime", "bert_local"];
@@ -206,12 +209,48 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
             }
         }
     }
+    for round in 0..=rounds {
+        progress(&format!("a table: round {round} of {rounds}{}", if round == 0 { " (warm-up)" } else { "" }));
+        fill(&mut conn, &texts.make(TABLES * rows, SENTENCE))?;
+        // Each first as often as the other: what is written is in the server's memory the second time.
+        for i in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+            let rate = (TABLES * rows) as f64 / table(&mut conn, WAVES[i])?;
+            if round > 0 {
+                tables[i].push(rate);
+            }
+        }
+    }
     let load = (load_before, load());
     let versions = baseline.versions.clone();
     drop(baseline);
     conn.query_drop("CALL mysql.ml_unload_model('bench')")?;
     let left = (server.rss_kib()? as f64 - before as f64) / 1024.0;
-    report(server, (rows, rounds), &names, &all, &versions, (median(&ready), memory, left), load)
+    report(server, (rows, rounds), &names, &all, &tables, &versions, (median(&ready), memory, left), load)
+}
+
+/// Sentences of a table for one of an array.
+const TABLES: usize = 4;
+
+/// The options of a job with batches of the default size, and with all rows in one.
+const WAVES: [Option<&str>; 2] = [None, Some(r#"{"batch_size": 10000}"#)];
+
+/// Puts the texts into the table, without vectors.
+fn fill(conn: &mut Conn, texts: &[String]) -> Result<()> {
+    conn.query_drop("TRUNCATE TABLE bench_local.t")?;
+    conn.query_drop("START TRANSACTION")?;
+    conn.exec_batch("INSERT INTO bench_local.t (id, body) VALUES (?, ?)", texts.iter().enumerate())?;
+    Ok(conn.query_drop("COMMIT")?)
+}
+
+/// Embeds the table anew; the seconds.
+fn table(conn: &mut Conn, options: Option<&str>) -> Result<f64> {
+    conn.query_drop("UPDATE bench_local.t SET v = NULL")?;
+    let began = Instant::now();
+    conn.exec_drop("CALL mysql.ml_embed_table('bench', 'bench_local.t', 'body', 'v', ?)", (options,))?;
+    let seconds = began.elapsed().as_secs_f64();
+    let left: Option<u64> = conn.query_first("SELECT COUNT(*) FROM bench_local.t WHERE v IS NULL")?;
+    ensure!(left == Some(0), "{left:?} rows have no vector");
+    Ok(seconds)
 }
 
 /// The machine's load average of the last minute.
@@ -260,11 +299,13 @@ fn in_sessions(server: &Server, texts: &[String], sessions: usize) -> Result<(f6
     Ok((began.elapsed().as_secs_f64(), each.into_iter().flatten().collect()))
 }
 
+#[allow(clippy::too_many_arguments)]
 fn report(
     server: &Server,
     (rows, rounds): (usize, usize),
     names: &[&str],
     all: &[Measured],
+    [small, whole]: &[Vec<f64>; 2],
     versions: &Value,
     (ready, memory, left): (f64, f64, f64),
     (load_before, load_after): (String, String),
@@ -309,6 +350,17 @@ fn report(
     row("one sentence after the other, p50 in ms", &|m| &m.alone, 1)?;
     row(&format!("{SESSIONS} at once, one sentence after the other each, texts/s"), &|m| &m.sessions, 0)?;
     row(&format!("{SESSIONS} at once, p50 of a sentence in ms"), &|m| &m.in_sessions, 1)?;
+    let ratios: Vec<f64> = small.iter().zip(whole).map(|(small, whole)| small / whole).collect();
+    writeln!(
+        out,
+        "\n`ml_embed_table` over {} such sentences wrote {:.0} rows/s in batches of the default size, which it writes one after the other\nfrom the first on, and {:.0} with all in one batch: {:.2} ({:.2}-{:.2}).",
+        TABLES * rows,
+        median(small),
+        median(whole),
+        median(&ratios),
+        percentile(&ratios, 0.0),
+        percentile(&ratios, 100.0)
+    )?;
     writeln!(
         out,
         "\nThe last column is `bert_local` divided by onnxruntime: for texts/s more is better, for ms less. The machine's load average was\n{load_before} at the beginning and {load_after} at the end, of which the benchmark itself makes about as much as there are cores: what runs beside it\nslows programs of several threads down more than one.\n\nThe model is ready after {ready:.0} ms (`ml_load_model`, files in the page cache). mysqld's resident memory grew by {memory:.0} MiB when\nit was loaded and used; {left:.0} MiB of that and of what the runs needed are left after `ml_unload_model`."
