@@ -13,6 +13,7 @@ use mysql_ml_base::role::Role;
 
 use super::call::{Call, Input};
 use super::single_flight::{Origin, SingleFlight};
+use super::store::ResolvedModel;
 use crate::cache::disk::DiskCache;
 use crate::cache::memory::{EmbeddingCache, Kept, Key, MemoryCache};
 use crate::catalog::model::{Backend, ProviderId};
@@ -38,7 +39,7 @@ pub(super) struct Wanted {
     key: Key,
     /// The epoch of the request.
     epoch: u64,
-    model_id: Arc<str>,
+    resolved: Arc<ResolvedModel>,
     memory: Option<EmbeddingCache>,
     /// Whether the disk cache is used; not for embeddings that are faster to compute.
     on_disk: bool,
@@ -55,7 +56,7 @@ impl CachedEmbeddings {
         Ok(Wanted {
             key,
             epoch: *self.epoch.read().unwrap_or_else(PoisonError::into_inner),
-            model_id: call.model().model_id.as_str().into(),
+            resolved: Arc::clone(&call.resolved),
             memory: self.memory.sized(call.settings.cache_memory),
             on_disk: call.model().backend() != Backend::Dummy,
         })
@@ -144,11 +145,12 @@ impl CachedEmbeddings {
         if *epoch != wanted.epoch {
             return;
         }
+        let model: Arc<str> = wanted.resolved.model.model_id.as_str().into();
         if on_disk {
-            self.disk.put(wanted.key, &wanted.model_id, vector);
+            self.disk.put(wanted.key, &model, vector);
         }
         if let Some(memory) = &wanted.memory {
-            memory.insert(wanted.key, Kept { model: Arc::clone(&wanted.model_id), vector: Arc::clone(vector) });
+            memory.insert(wanted.key, Kept { model, vector: Arc::clone(vector) });
         }
     }
 
