@@ -155,9 +155,13 @@ fn file_of(root: &Path, path: &[String]) -> Option<PathBuf> {
 
 /// The code without comments, texts and the module of tests.
 fn without_tests(code: &str) -> String {
-    let code = code.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    let code = code.split("#[cfg(test)]\npub").next().unwrap_or_default();
-    code.lines()
+    let mut lines = code.lines().peekable();
+    let product = std::iter::from_fn(|| {
+        let line = lines.next()?;
+        let tests = lines.peek().is_some_and(|next| next.contains("mod tests {"));
+        (line != "#[cfg(test)]" || !tests).then_some(line)
+    });
+    product
         .map(|line| line.split("//").next().unwrap_or_default())
         .map(|line| line.split('"').step_by(2).collect::<Vec<_>>().join("\"\"") + "\n")
         .collect()

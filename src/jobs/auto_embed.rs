@@ -840,7 +840,7 @@ impl Jobs {
 impl Jobs {
     /// Marks dead jobs as ended. After a failover, creates events again that came by replication and are disabled. Any
     /// call does this, at most once every 20 seconds.
-    pub fn look_after_jobs(&self, interrupt: &dyn Interrupt) {
+    pub(super) fn look_after_jobs(&self, interrupt: &dyn Interrupt) {
         let due = self.watches.look_is_due(Instant::now());
         // The progress view reports failures of this.
         if self.at_work.end_is_missing() || due.is_some() {

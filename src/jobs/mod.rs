@@ -1,4 +1,4 @@
-//! Jobs on users' tables: `ml_embed_table` and automatic embeddings.
+//! Jobs on users' tables, `ml_embed_table` and automatic embeddings, and the engine whose calls look after them.
 
 mod at_work;
 mod auto_embed;
@@ -11,7 +11,8 @@ use mysql_ml_core::engine::Engine;
 
 use self::at_work::AtWork;
 use self::watches::Watches;
-use crate::registry::engine::engine;
+use crate::registry::keyring_reader::ServerKeyring;
+use crate::registry::sql_store::SqlStore;
 
 /// The jobs of the process: their engine and shared state.
 pub struct Jobs {
@@ -27,4 +28,13 @@ impl Jobs {
             Lazy::new(|| Jobs { engine: engine(), watches: Watches::default(), at_work: AtWork::default() });
         &JOBS
     }
+}
+
+/// The one engine of the process. Its calls do the jobs' periodic work.
+pub fn engine() -> &'static Engine {
+    static ENGINE: Lazy<Engine> = Lazy::new(|| {
+        let store = SqlStore { upkeep: |interrupt| Jobs::global().look_after_jobs(interrupt) };
+        Engine::new(Box::new(store), Box::new(ServerKeyring))
+    });
+    &ENGINE
 }

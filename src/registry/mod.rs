@@ -1,6 +1,5 @@
-//! Models, secrets and settings in the library's tables, and the engine over them.
+//! Models, secrets and settings in the library's tables.
 
 mod called;
-pub mod engine;
-mod keyring_reader;
+pub mod keyring_reader;
 pub mod sql_store;

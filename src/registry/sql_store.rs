@@ -30,7 +30,10 @@ use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_core::http::check_ca_file;
 
 /// The registry behind in-server SQL.
-pub struct SqlStore;
+pub struct SqlStore {
+    /// Periodic work of the jobs, called whenever the settings are read for a call.
+    pub upkeep: fn(&dyn Interrupt),
+}
 
 /// Runs `work` in a session of `account`. A missing table becomes an error with the next step.
 fn session<T: Send + 'static>(
@@ -110,6 +113,10 @@ fn parse_definer(text: &str) -> Result<Account> {
 impl Store for SqlStore {
     fn caller(&self) -> Result<Account> {
         current_account()
+    }
+
+    fn upkeep(&self, interrupt: &dyn Interrupt) {
+        (self.upkeep)(interrupt);
     }
 
     fn log(&self, warning: bool, text: &str) {

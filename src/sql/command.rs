@@ -5,7 +5,6 @@ use std::marker::PhantomData;
 use surface::Function;
 
 use super::named::{bind, Bound};
-use crate::jobs::Jobs;
 use crate::mysql::ffi::args::{Args, Setup};
 use crate::mysql::ffi::function::{BytesFunction, SqlFunction};
 use crate::mysql::statement::{check_result, StatementInterrupt};
@@ -97,7 +96,6 @@ impl<C: Command> BytesFunction for CommandFunction<C> {
         let texts = (0..C::FUNCTION.parameters.len()).map(|p| self.bound.text(args, p)).collect::<Result<_>>()?;
         let values = Values { function: C::FUNCTION, texts, by_name: self.bound.by_name };
         let interrupt = StatementInterrupt::current();
-        Jobs::global().look_after_jobs(&interrupt);
         self.result = match C::run(&values, &interrupt)? {
             Some(result) => {
                 check_result(result.len())?;

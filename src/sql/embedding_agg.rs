@@ -7,12 +7,11 @@ use serde_json::Value;
 use surface::{functions, Function};
 
 use super::named::{bind, Bound};
-use crate::jobs::Jobs;
+use crate::jobs::engine;
 use crate::mysql::ffi::args::{Args, Setup};
 use crate::mysql::ffi::function::{AggregateFunction, BytesFunction, SqlFunction};
 use crate::mysql::sql::refuse_inside_user_functions;
 use crate::mysql::statement::{ProcessState, StatementInterrupt};
-use crate::registry::engine::engine;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::memory::Held;
 use mysql_ml_core::engine::ordered::{OrderedBatch, MAX_TEXTS};
@@ -83,7 +82,6 @@ impl AggregateFunction for EmbeddingAgg {
             None => {
                 let first = FirstRow { key: key.to_owned(), content: content.map(str::to_owned) };
                 refuse_rollup(self.abandoned.take(), &first)?;
-                Jobs::global().look_after_jobs(&interrupt);
                 let texts = OrderedBatch::new(engine(), model_id, &interrupt)?;
                 self.group.insert(Group { model_id: model_id.to_owned(), texts, rows: 0, keys: BTreeMap::new(), first })
             }

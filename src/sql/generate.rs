@@ -3,12 +3,11 @@
 use surface::{functions, Function};
 
 use super::named::{bind, Bound};
-use crate::jobs::Jobs;
+use crate::jobs::engine;
 use crate::mysql::ffi::args::{Args, Setup};
 use crate::mysql::ffi::function::{BytesFunction, SqlFunction};
 use crate::mysql::sql::refuse_inside_user_functions;
 use crate::mysql::statement::{check_result, ProcessState, StatementInterrupt};
-use crate::registry::engine::engine;
 use mysql_ml_base::error::Result;
 use mysql_ml_base::memory::Held;
 use mysql_ml_core::providers::chat::GenerateOptions;
@@ -41,7 +40,6 @@ impl BytesFunction for Generate {
         let options = options.map(GenerateOptions::parse).transpose()?.unwrap_or_default();
         let _state = ProcessState::set(c"waiting for a model: ml_generate");
         let interrupt = StatementInterrupt::current();
-        Jobs::global().look_after_jobs(&interrupt);
         self.answer = engine().generate(model_id, prompt, &options, &interrupt)?;
         check_result(self.answer.len())?;
         Ok(Some(self.answer.as_bytes()))

@@ -7,12 +7,11 @@ use surface::{functions, Function};
 
 use super::model_call::LastCall;
 use super::named::{bind, Bound};
-use crate::jobs::Jobs;
+use crate::jobs::engine;
 use crate::mysql::ffi::args::{Args, Setup};
 use crate::mysql::ffi::function::{BytesFunction, SqlFunction};
 use crate::mysql::sql::refuse_inside_user_functions;
 use crate::mysql::statement::{ProcessState, StatementInterrupt};
-use crate::registry::engine::engine;
 use mysql_ml_base::error::Result;
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::vector::MAX_DIMENSIONS;
@@ -61,7 +60,6 @@ impl BytesFunction for ImageEmbedding {
             let _copies = Reservation::take(image.len().saturating_mul(6), "the image")?;
             let read = Image::read(image, mime_type)?;
             let interrupt = StatementInterrupt::current();
-            Jobs::global().look_after_jobs(&interrupt);
             let vector = engine().image_embedding(model_id, &read, &interrupt)?;
             let (model_id, mime_type) = (model_id.to_owned(), mime_type.map(str::to_owned));
             Ok(Done { model_id, image: digest, mime_type, vector })

@@ -4,8 +4,8 @@ use serde_json::{json, Value};
 use surface::functions;
 
 use super::command::command;
+use crate::jobs::engine;
 use crate::mysql::sql::check_may_execute;
-use crate::registry::engine::engine;
 use crate::registry::sql_store;
 use mysql_ml_core::catalog::model::ProviderId;
 use mysql_ml_core::providers::table::provider;

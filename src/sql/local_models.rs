@@ -1,7 +1,7 @@
 //! Models inside the server: fetched, loaded and unloaded by hand.
 
 use super::command::command;
-use crate::registry::engine::engine;
+use crate::jobs::engine;
 
 command! {
     /// `ml_load_model(model_id)`: loads a model inside the server that is not in memory, and tells of it as a JSON object:

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use surface::Function;
 
 use super::named::{bind, Bound};
-use crate::jobs::Jobs;
+use crate::jobs::engine;
 use crate::mysql::ffi::args::{Args, Setup};
 use crate::mysql::ffi::function::{BytesFunction, SqlFunction};
 use crate::mysql::sql::refuse_inside_user_functions;
 use crate::mysql::statement::{check_result, ProcessState, StatementInterrupt};
-use crate::registry::engine::engine;
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Reservation;
@@ -117,7 +116,6 @@ impl<C: ModelCall> BytesFunction for ModelFunction<C> {
             let _state = ProcessState::set(C::STATE);
             let share = Reservation::take(if C::REPEATABLE { input.len() } else { 0 }, "the input")?;
             let interrupt = StatementInterrupt::current();
-            Jobs::global().look_after_jobs(&interrupt);
             let output = C::call(engine(), model_id, input, &interrupt)?;
             check_result(output.as_ref().len())?;
             // Where every call is made anew the input is of no use any more.

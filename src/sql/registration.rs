@@ -3,8 +3,8 @@
 //! Who may call them is decided by EXECUTE on the stored procedure of the same name, also for a bare call.
 
 use super::command::{command, Values};
+use crate::jobs::engine;
 use crate::mysql::error_numbers::ER_PROCACCESS_DENIED;
-use crate::registry::engine::engine;
 use crate::registry::sql_store;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_core::engine::Engine;

@@ -63,14 +63,20 @@ impl Engine {
         limit: Option<Instant>,
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<u8>> {
+        let model = call.model();
         let text = match input {
-            Input::Text(text) => text,
-            Input::Image(_) => "an image",
+            Input::Text(text) => Some(text),
+            Input::Image(_) => None,
         };
-        let _text = Reservation::take(text.len().saturating_mul(3), "the text")?;
-        let vector = self.embedder(call.model()).embed(call, input, role, limit, interrupt);
-        let vector = vector.and_then(|bytes| check_width(&bytes, call.model().options.dimensions).map(|()| bytes));
-        call.counted(vector).map_err(|error| of_text(error, text))
+        let computed = || {
+            let _text = Reservation::take(text.map_or(0, str::len).saturating_mul(3), "the text")?;
+            let bytes = self.embedder(model).embed(call, input, role, limit, interrupt)?;
+            check_width(&bytes, model.options.dimensions).map(|()| bytes)
+        };
+        call.counted(computed()).map_err(|error| match text {
+            Some(text) => of_text(error, text),
+            None => error,
+        })
     }
 }
 

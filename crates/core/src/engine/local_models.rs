@@ -1,8 +1,5 @@
-//! `ml_load_model`, `ml_unload_model`: models in this process.
+//! `ml_load_model`, `ml_unload_model`, `ml_fetch_model`: models in this process.
 
-use std::time::{Duration, Instant};
-
-use serde_json::json;
 use surface::functions;
 
 use mysql_ml_base::error::{Error, Result};
@@ -14,17 +11,9 @@ use super::Engine;
 use crate::catalog::local_place::Place;
 use crate::catalog::model::Backend;
 
-/// Time limit of `ml_load_model`.
-const LOAD_WITHIN: Duration = Duration::from_secs(3600);
-
 impl Engine {
     /// A call of a local model and the place of its files; an error for other models.
-    pub(super) fn local_call(
-        &self,
-        routine: Routine,
-        model_id: &str,
-        interrupt: &dyn Interrupt,
-    ) -> Result<(Call, Place)> {
+    fn local_call(&self, routine: Routine, model_id: &str, interrupt: &dyn Interrupt) -> Result<(Call, Place)> {
         let call = self.call(routine, model_id, interrupt)?;
         if call.model().backend() != Backend::Local {
             return Err(Error::invalid(format!(
@@ -39,20 +28,7 @@ impl Engine {
     /// Loads a model; returns its description as a JSON object.
     pub fn load_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
         let (call, place) = self.local_call(functions::ml_load_model, model_id, interrupt)?;
-        let began = Instant::now();
-        let entry = self
-            .local
-            .entry(&call, began + LOAD_WITHIN, interrupt)
-            .map_err(|e| e.context(&format!("model '{model_id}'")))?;
-        Ok(json!({
-            "model_id": model_id,
-            "directory": place.directory(),
-            "kind": entry.model.kind(),
-            "dimensions": entry.model.dimensions(),
-            "memory_bytes": entry.bytes(),
-            "ms": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        })
-        .to_string())
+        self.local.load(&call, &place, interrupt)
     }
 
     /// Unloads a model; returns 1 if it was in memory, else 0.
@@ -60,5 +36,12 @@ impl Engine {
         let (call, _) = self.local_call(functions::ml_unload_model, model_id, interrupt)?;
         let was_there = self.local.unload(call.model(), interrupt)?;
         Ok(u8::from(was_there).to_string())
+    }
+
+    /// Fetches a model's files; returns a summary as a JSON object. A model in memory stays unchanged until it is
+    /// unloaded.
+    pub fn fetch_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
+        let (call, place) = self.local_call(functions::ml_fetch_model, model_id, interrupt)?;
+        self.local.fetch(&call, place, &self.remote.requester, interrupt)
     }
 }

@@ -9,12 +9,6 @@ mod cached;
 mod call;
 mod embedding;
 mod generate;
-#[cfg(feature = "local")]
-mod hub;
-#[cfg(feature = "local")]
-mod local_models;
-#[cfg(not(feature = "local"))]
-#[path = "no_local_models.rs"]
 mod local_models;
 mod meter;
 pub mod ordered;
@@ -65,7 +59,7 @@ impl Engine {
         Engine {
             registry: Registry::default(),
             embeddings: CachedEmbeddings::default(),
-            remote: Remote::new(Arc::new(Requester::new(Arc::clone(&store), keyring))),
+            remote: Remote::new(Requester::new(Arc::clone(&store), keyring)),
             local: Local::default(),
             meters: Meters::default(),
             store,

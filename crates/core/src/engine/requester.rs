@@ -89,6 +89,13 @@ pub(super) struct Outside {
     pub credentials: Credentials,
 }
 
+impl Outside {
+    /// Asks services for credentials of one call.
+    fn http<'a>(&'a self, settings: &'a Settings, deadline: Instant, cancel: &'a CancelToken) -> Http<'a> {
+        Http { client: &self.client, settings, cancel, deadline, hosts: google_hosts() }
+    }
+}
+
 /// Sends requests on its own worker threads.
 pub(super) struct Requester {
     store: Arc<dyn Store>,
@@ -188,18 +195,10 @@ impl Requester {
         rejected: Option<SecretString>,
         interrupt: &dyn Interrupt,
     ) -> Result<Tried> {
-        let cancel = CancelToken::default();
-        let share = self.share(request.call.model())?;
-        let pending = {
-            let (outside, request, token) = (Arc::clone(&self.outside), Arc::clone(request), cancel.clone());
-            self.workers.run(&share, &cancel, move || exchange(&outside, &request, rejected.as_ref(), &token))?
-        };
-        let result = pending.wait(interrupt, request.deadline + GRACE);
-        if result.is_err() {
-            // The worker and the connection are free again within the next slice.
-            cancel.cancel();
-        }
-        result
+        let (share, own) = (self.share(request.call.model())?, Arc::clone(request));
+        self.on_worker(&share, request.deadline, interrupt, move |outside, cancel| {
+            exchange(outside, &own, rejected.as_ref(), cancel)
+        })
     }
 
     /// Runs `work` on a worker with credentials and HTTP client.
@@ -209,24 +208,28 @@ impl Requester {
         interrupt: &dyn Interrupt,
         work: impl FnOnce(&Credentials, &Http<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let cancel = CancelToken::default();
         let deadline = Instant::now() + settings.timeout;
         let share = Share { account: Some(self.store.caller()?.to_string().into()), source: None };
-        let pending = {
-            let (outside, settings, token) = (Arc::clone(&self.outside), Arc::clone(settings), cancel.clone());
-            self.workers.run(&share, &cancel, move || {
-                let http = Http {
-                    client: &outside.client,
-                    settings: &settings,
-                    cancel: &token,
-                    deadline,
-                    hosts: google_hosts(),
-                };
-                work(&outside.credentials, &http)
-            })?
-        };
-        let result = pending.wait(interrupt, deadline + GRACE);
+        let settings = Arc::clone(settings);
+        self.on_worker(&share, deadline, interrupt, move |outside, cancel| {
+            work(&outside.credentials, &outside.http(&settings, deadline, cancel))
+        })
+    }
+
+    /// Runs `work` on a worker and waits for it, a moment beyond `deadline`.
+    fn on_worker<T: Send + 'static>(
+        &self,
+        share: &Share,
+        deadline: Instant,
+        interrupt: &dyn Interrupt,
+        work: impl FnOnce(&Outside, &CancelToken) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let cancel = CancelToken::default();
+        let (outside, token) = (Arc::clone(&self.outside), cancel.clone());
+        let result =
+            self.workers.run(share, &cancel, move || work(&outside, &token))?.wait(interrupt, deadline + GRACE);
         if result.is_err() {
+            // The worker and the connection are free again within the next slice.
             cancel.cancel();
         }
         result
@@ -278,7 +281,7 @@ pub(super) fn exchange(
 ) -> Result<Tried> {
     mysql_ml_base::panics::injected_panic("request");
     let (settings, model) = (&request.call.settings, request.call.model());
-    let http = Http { client: &outside.client, settings, cancel, deadline: request.deadline, hosts: google_hosts() };
+    let http = outside.http(settings, request.deadline, cancel);
     let Target { url, headers, key } = match Target::of(&outside.credentials, request, rejected, &http) {
         Ok(target) => target,
         Err(error) => return Ok(Tried::Unsent(error)),

@@ -45,6 +45,7 @@ impl Engine {
 
     /// The current settings.
     pub fn settings(&self, interrupt: &dyn Interrupt) -> Result<Arc<Settings>> {
+        self.store.upkeep(interrupt);
         self.settings_in_force(interrupt).map(|(settings, _)| settings)
     }
 

@@ -43,6 +43,9 @@ pub trait Store: Send + Sync {
     /// Writes a line to the log of the process.
     fn log(&self, _warning: bool, _text: &str) {}
 
+    /// Does periodic work of the host. Called whenever the settings are read for a call.
+    fn upkeep(&self, _interrupt: &dyn Interrupt) {}
+
     /// The server's data directory.
     fn data_directory(&self, _interrupt: &dyn Interrupt) -> Result<PathBuf> {
         Err(Error::new(Kind::Unsupported, "there is no data directory"))

@@ -1,7 +1,9 @@
 //! The backend of local models.
 
+mod hub;
+
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
@@ -22,6 +24,9 @@ use crate::catalog::settings::Settings;
 use crate::engine::call::{Call, Input};
 use crate::providers::chat::GenerateOptions;
 use crate::providers::usage::Usage;
+
+/// Time limit of `ml_load_model`.
+const LOAD_WITHIN: Duration = Duration::from_secs(3600);
 
 /// The default of the most tokens in an answer.
 const MAX_TOKENS: u64 = 256;
@@ -63,7 +68,7 @@ fn embed_options(model: &Model, role: Role) -> EmbedOptions {
 
 impl Local {
     /// The model in memory; loads it if needed, until `deadline`.
-    pub fn entry(&self, call: &Call, deadline: Instant, interrupt: &dyn Interrupt) -> Result<Arc<Entry>> {
+    fn entry(&self, call: &Call, deadline: Instant, interrupt: &dyn Interrupt) -> Result<Arc<Entry>> {
         let model = call.model();
         let loaded = self.loaded.get(&key(model)?, call.settings.local_memory, deadline, interrupt);
         loaded.map_err(|e| match (e.kind(), Place::of(model)) {
@@ -105,6 +110,39 @@ impl Local {
         self.batcher.embed(entry, texts, options, &caller(&call.settings), cancel.clone(), done)
     }
 
+    /// Loads a model; returns its description as a JSON object.
+    pub fn load(&self, call: &Call, place: &Place, interrupt: &dyn Interrupt) -> Result<String> {
+        let (began, model_id) = (Instant::now(), &call.model().model_id);
+        let entry =
+            self.entry(call, began + LOAD_WITHIN, interrupt).map_err(|e| e.context(&format!("model '{model_id}'")))?;
+        Ok(json!({
+            "model_id": model_id,
+            "directory": place.directory(),
+            "kind": entry.model.kind(),
+            "dimensions": entry.model.dimensions(),
+            "memory_bytes": entry.bytes(),
+            "ms": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
+        .to_string())
+    }
+
+    /// Computes with the model, loaded if needed, until `limit` or the call's own time limit; counts request and latency.
+    fn compute<T>(
+        &self,
+        call: &Call,
+        limit: Option<Instant>,
+        interrupt: &dyn Interrupt,
+        compute: impl FnOnce(Arc<Entry>, &Caller, Instant) -> Result<T>,
+    ) -> Result<T> {
+        let deadline = limit.unwrap_or_else(|| Instant::now() + call.time());
+        let entry = self.entry(call, deadline, interrupt)?;
+        call.meter.requested(false);
+        let began = Instant::now();
+        let computed = compute(entry, &caller(&call.settings), deadline)?;
+        call.meter.answered(began.elapsed());
+        Ok(computed)
+    }
+
     /// Unloads a model; returns whether it was in memory.
     pub fn unload(&self, model: &Model, interrupt: &dyn Interrupt) -> Result<bool> {
         self.loaded.unload(&key(model)?, interrupt)
@@ -131,30 +169,25 @@ impl Embed for Local {
         limit: Option<Instant>,
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<u8>> {
-        let image = match input {
-            Input::Text(_) => None,
-            Input::Image(image) => Some(image.bytes()?.to_vec()),
-        };
-        let deadline = limit.unwrap_or_else(|| Instant::now() + call.time());
-        let entry = self.entry(call, deadline, interrupt)?;
-        call.meter.requested(false);
-        let (began, caller) = (Instant::now(), caller(&call.settings));
-        let vector = match (input, image) {
-            (Input::Image(_), Some(bytes)) => {
-                entry.used(1);
-                let compute = move |model: &dyn LocalModel, turn: &Turn| {
+        let vector = match input {
+            Input::Text(text) => {
+                let options = embed_options(call.model(), role);
+                self.compute(call, limit, interrupt, |entry, caller, deadline| {
+                    self.batcher.embed_one(entry, text, options, caller, deadline, interrupt)
+                })?
+            }
+            Input::Image(image) => {
+                let bytes = image.bytes()?.to_vec();
+                let embed = move |model: &dyn LocalModel, turn: &Turn| {
                     let vector = model.embed_images(&[&bytes], turn)?.into_iter().next();
                     vector.unwrap_or_else(|| Err(Error::internal("an image got no vector")))
                 };
-                self.batcher.call(entry, &caller, deadline, interrupt, compute)?
+                self.compute(call, limit, interrupt, |entry, caller, deadline| {
+                    entry.used(1);
+                    self.batcher.call(entry, caller, deadline, interrupt, embed)
+                })?
             }
-            (Input::Text(text), _) => {
-                let options = embed_options(call.model(), role);
-                self.batcher.embed_one(entry, text, options, &caller, deadline, interrupt)?
-            }
-            (Input::Image(_), None) => return Err(Error::internal("an image without bytes")),
         };
-        call.meter.answered(began.elapsed());
         let bytes = encoded(call.model(), vector)?;
         call.meter.used(1, Usage::default());
         Ok(bytes)
@@ -180,15 +213,12 @@ impl Generate for Local {
             seed: options.seed.unwrap_or_else(|| fastrand::u64(..)),
             truncate: call.model().options.truncate == Some(true),
         };
-        let deadline = Instant::now() + call.time();
-        let entry = self.entry(call, deadline, interrupt)?;
-        call.meter.requested(false);
-        let began = Instant::now();
-        entry.used(1);
         let prompt = prompt.to_owned();
-        let compute = move |model: &dyn LocalModel, turn: &Turn| model.generate(&prompt, &options, turn);
-        let answer = self.batcher.call(entry, &caller(&call.settings), deadline, interrupt, compute)?;
-        call.meter.answered(began.elapsed());
+        let generate = move |model: &dyn LocalModel, turn: &Turn| model.generate(&prompt, &options, turn);
+        let answer = self.compute(call, None, interrupt, |entry, caller, deadline| {
+            entry.used(1);
+            self.batcher.call(entry, caller, deadline, interrupt, generate)
+        })?;
         call.meter.used(0, Usage { input: Some(answer.tokens_in), output: Some(answer.tokens_out) });
         Ok(Held::new(answer.text, Reservation::default()))
     }

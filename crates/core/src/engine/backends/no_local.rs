@@ -11,8 +11,10 @@ use mysql_ml_base::memory::Held;
 use mysql_ml_base::role::Role;
 
 use super::{Embed, Generate};
+use crate::catalog::local_place::Place;
 use crate::catalog::model::Model;
 use crate::engine::call::{Call, Input};
+use crate::engine::requester::Requester;
 use crate::providers::chat::GenerateOptions;
 use crate::providers::local::no_local_models;
 
@@ -36,6 +38,21 @@ impl Local {
         _done: impl FnOnce(Vec<Result<Vec<f32>>>) + Send + 'static,
         _interrupt: &dyn Interrupt,
     ) -> Result<()> {
+        Err(no_local_models())
+    }
+
+    /// Refuses.
+    pub fn load(&self, _call: &Call, _place: &Place, _interrupt: &dyn Interrupt) -> Result<String> {
+        Err(no_local_models())
+    }
+
+    /// Refuses.
+    pub fn unload(&self, _model: &Model, _interrupt: &dyn Interrupt) -> Result<bool> {
+        Err(no_local_models())
+    }
+
+    /// Refuses.
+    pub fn fetch(&self, _: &Call, _: Place, _: &Requester, _: &dyn Interrupt) -> Result<String> {
         Err(no_local_models())
     }
 

@@ -1,7 +1,7 @@
 //! The backend of endpoints: the provider's code makes the request and reads the answer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use mysql_ml_base::error::{Error, Result};
@@ -17,6 +17,7 @@ use crate::engine::rate_limit::tokens_in;
 use crate::engine::requester::{must_not_be_an_error, unpacked, Request, Requester};
 use crate::engine::store::Store;
 use crate::engine::transforms::{call_output_function, call_request_functions, transform_functions};
+use crate::json::numbers::unreadable;
 use crate::providers::chat::{Chat, GenerateOptions};
 use crate::providers::custom::Custom;
 use crate::providers::table::provider;
@@ -49,7 +50,7 @@ impl Learnt {
 
 /// The backend of all endpoints.
 pub(in crate::engine) struct Remote {
-    pub requester: Arc<Requester>,
+    pub requester: Requester,
     learnt: Learnt,
 }
 
@@ -64,7 +65,7 @@ pub(in crate::engine) fn api_of(model: &Model) -> &'static dyn Provider {
 
 impl Remote {
     /// Sends with `requester`.
-    pub fn new(requester: Arc<Requester>) -> Self {
+    pub fn new(requester: Requester) -> Self {
         Remote { requester, learnt: Learnt::default() }
     }
 
@@ -79,8 +80,7 @@ impl Remote {
         let (headers, _) = call_request_functions(self.store(), call, None, body, interrupt)?;
         let request = Request::new(call, headers, request, tokens_in(body))?;
         self.requester.send(request, interrupt, |answer| {
-            let usage =
-                usage::of_answer(&answer.body).map_err(|e| crate::json::numbers::unreadable(&e, &answer.body))?;
+            let usage = usage_of(&answer.body)?;
             // The meaning of a member `error` of a custom service is known to its caller only.
             if call.model().speaks != ProviderId::Custom {
                 must_not_be_an_error(answer, call.model())?;
@@ -177,8 +177,7 @@ impl Generate for Remote {
             let deadline = request.deadline;
             let answered = self.requester.send(request, interrupt, |answer| {
                 // Tokens are spent even if the answer is unusable.
-                let usage =
-                    usage::of_answer(&answer.body).map_err(|e| crate::json::numbers::unreadable(&e, &answer.body))?;
+                let usage = usage_of(&answer.body)?;
                 call.meter.used(0, usage);
                 let _unpacked = unpacked(&answer.body)?;
                 Ok((Held::new(chat.read(&answer.body)?, std::mem::take(&mut answer.share)), all_tokens(usage)))
@@ -198,6 +197,11 @@ impl Generate for Remote {
             }
         }
     }
+}
+
+/// The tokens that an answer reports; an error if it is not JSON.
+fn usage_of(answer: &[u8]) -> Result<Usage> {
+    usage::of_answer(answer).map_err(|e| unreadable(&e, answer))
 }
 
 /// Tokens of request and answer together.

@@ -24,12 +24,12 @@ use ureq::http::{header, HeaderName};
 use url::Url;
 
 use self::placing::{Manifest, Target};
-use surface::functions;
-
-use super::Engine;
+use super::Local;
 use crate::catalog::local_place::{Place, Repository};
 use crate::catalog::settings::Settings;
-use crate::http::{Answer, Call, Client, Method};
+use crate::engine::call::Call;
+use crate::engine::requester::Requester;
+use crate::http::{self, Answer, Client, Method};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::{CancelToken, Interrupt};
 use mysql_ml_base::panics;
@@ -90,12 +90,11 @@ struct Progress {
     file: Mutex<String>,
 }
 
-impl Engine {
-    /// Fetches a model's files; returns a summary as a JSON object. A model in memory stays unchanged until it is
-    /// unloaded.
-    pub fn fetch_model(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
-        let (call, place) = self.local_call(functions::ml_fetch_model, model_id, interrupt)?;
-        let share = self.share(call.model())?;
+impl Local {
+    /// Fetches a model's files on a worker of `requester`; returns a summary as a JSON object.
+    pub fn fetch(&self, call: &Call, place: Place, requester: &Requester, interrupt: &dyn Interrupt) -> Result<String> {
+        let model_id = &call.model().model_id;
+        let share = requester.share(call.model())?;
         let Place::Repository(repository) = place else {
             return Err(Error::invalid(format!(
                 "model '{model_id}' is registered with a directory, whose files are put there by hand; register hf:organisation/name to fetch them"
@@ -111,7 +110,6 @@ impl Engine {
             progress: Arc::clone(&progress),
             root: files::directory(),
         };
-        let requester = &self.remote.requester;
         let outside = Arc::clone(&requester.outside);
         let _pending = requester.workers.run(&share, &cancel, move || {
             // A receiver that is gone is not a failure.
@@ -373,7 +371,8 @@ impl Fetch {
     /// http; sets `url` to the final URL.
     fn get(&self, client: &Client, url: &mut Url, range: Option<(u64, u64)>) -> Result<Answer> {
         for _ in 0..HOPS {
-            let mut call = Call::new(Method::Get, url.clone(), Instant::now() + PIECE_WITHIN, &self.settings.network);
+            let mut call =
+                http::Call::new(Method::Get, url.clone(), Instant::now() + PIECE_WITHIN, &self.settings.network);
             call.hints = false;
             call.redirects = true;
             call.max_response = range.map_or(MAX_LIST, |(first, last)| usize::try_from(last - first + 1).unwrap_or(0));
