@@ -42,7 +42,7 @@ fn a_room_imports_only_rooms_below_it() {
                     (None, _) => !house.beside.contains(&room.as_str()),
                 };
                 if !allowed {
-                    wrong.push(format!("{} imports {other}", shown(&file)));
+                    wrong.push(format!("{} imports {other}", display_path(&file)));
                 }
             }
         }
@@ -58,7 +58,7 @@ fn no_more_than_two_files_import_each_other() {
     for sources in CRATES {
         for circle in circles(&imports(&repository().join(sources))) {
             if circle.len() > 2 {
-                wrong.push(circle.iter().map(|file| shown(file)).collect::<Vec<_>>().join(", "));
+                wrong.push(circle.iter().map(|file| display_path(file)).collect::<Vec<_>>().join(", "));
             }
         }
     }
@@ -84,7 +84,7 @@ fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn shown(file: &Path) -> String {
+fn display_path(file: &Path) -> String {
     file.strip_prefix(repository()).unwrap_or(file).display().to_string()
 }
 

@@ -21,7 +21,7 @@ use crate::mysql::error_numbers::{
 use crate::mysql::log;
 use crate::mysql::meaning::Meaning;
 use crate::mysql::session::{Row, Session};
-use crate::mysql::sql::{check_may_execute, with_session, As, Purpose, SQL_TIMEOUT};
+use crate::mysql::sql::{check_may_execute, with_session, As, SessionKind, SQL_TIMEOUT};
 use crate::tables::configs::{self as store, EmbedConfig, EmbedState, Mode, Place};
 use crate::tables::layout::{is_named, parse_table, quoted, Layout};
 use crate::tables::{marking, statements};
@@ -43,7 +43,7 @@ impl Place {
     }
 
     /// As an argument of calls, in backquotes only if needed.
-    fn shown(&self) -> String {
+    fn display(&self) -> String {
         let plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '$');
         if plain(&self.schema) && plain(&self.table) {
             format!("{}.{}", self.schema, self.table)
@@ -55,7 +55,7 @@ impl Place {
     /// The call that repairs the column.
     fn refresh_call(&self) -> String {
         let text = |t: &str| t.replace('\\', "\\\\").replace('\'', "''");
-        format!("CALL ai.refresh_embeddings('{}', '{}', NULL)", text(&self.shown()), text(&self.embedding))
+        format!("CALL ai.refresh_embeddings('{}', '{}', NULL)", text(&self.display()), text(&self.embedding))
     }
 }
 
@@ -64,7 +64,7 @@ fn as_account<T: Send + 'static>(
     interrupt: &dyn Interrupt,
     work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    with_session(account, Purpose::Caller, interrupt, Instant::now() + SQL_TIMEOUT, work)
+    with_session(account, SessionKind::CallerStatement, interrupt, Instant::now() + SQL_TIMEOUT, work)
 }
 
 /// A configuration holds text of its definer; it runs with the definer's rights, whoever calls.
@@ -289,7 +289,7 @@ struct Made {
 
 impl Made {
     /// Writes replaced ones of other accounts to the error log, on the statement's own thread.
-    fn told(self) -> Option<String> {
+    fn report(self) -> Option<String> {
         if let Some(what) = &self.foreign {
             log::write(true, what, &format!("mysql-ml: {what}"));
         }
@@ -368,7 +368,7 @@ fn take_down_orphans(s: &mut Session, place: &Place, account: &Account) -> Resul
         )?
         .rows;
     let body = marking::event_body(place);
-    let calls = |row: &Row| row.get::<String>(2).map(|shown| marking::is_body(&shown, &body));
+    let calls = |row: &Row| row.get::<String>(2).map(|displayed| marking::is_body(&displayed, &body));
     let mut found = Vec::new();
     for row in events {
         if calls(&row)? {
@@ -475,7 +475,7 @@ impl Jobs {
                 })
             };
             match made {
-                Ok(made) => made.told(),
+                Ok(made) => made.report(),
                 Err(e) => {
                     store::delete(&config, interrupt)?;
                     return Err(e);
@@ -487,7 +487,7 @@ impl Jobs {
         let summary = self.embed_configured(&config, HashSet::new(), None, false, interrupt).map_err(|e| {
             e.context("the embeddings are initialized, and ai.refresh_embeddings goes on with them, but not all rows are embedded")
         })?;
-        Ok(told(summary, note))
+        Ok(summary_to_json(summary, note))
     }
 
     /// Repairs an equal configuration of the same account whose trigger or event is missing, for example after a
@@ -507,7 +507,7 @@ impl Jobs {
         }
         let (summary, note) = self.refresh(&config, wanted.batch_size, interrupt)?;
         let again = "it was initialized before; its trigger and event are put right";
-        Ok(told(summary, Some(note.map_or_else(|| again.to_owned(), |note| format!("{again}; {note}")))))
+        Ok(summary_to_json(summary, Some(note.map_or_else(|| again.to_owned(), |note| format!("{again}; {note}")))))
     }
 
     /// The state of a configuration, as its definer sees it.
@@ -549,7 +549,7 @@ impl Jobs {
         }
         match failure {
             Some(e) => Err(e),
-            None => Ok(told(sum, None)),
+            None => Ok(summary_to_json(sum, None)),
         }
     }
 
@@ -577,7 +577,7 @@ impl Jobs {
                 Ok((made, rows_to_embed(s, &layout)?))
             })?
         };
-        let note = made.told();
+        let note = made.report();
         store::set_rows_to_embed(config, Some(count), interrupt)?;
         self.watches.forget(&config.place);
         let summary = self.embed_configured(config, HashSet::new(), batch_size, false, interrupt)?;
@@ -594,7 +594,7 @@ impl Jobs {
     pub fn refresh_by_event(&self, table: &str, embedding: &str, interrupt: &dyn Interrupt) -> Result<String> {
         let (schema, table) = parse_table(table)?;
         let place = Place { schema, table, embedding: embedding.to_owned() };
-        let nothing = || Ok(told(Summary::default(), None));
+        let nothing = || Ok(summary_to_json(Summary::default(), None));
         if self.watches.rests(&place, Instant::now()) {
             return nothing();
         }
@@ -621,10 +621,10 @@ impl Jobs {
             // Reported to the caller. The progress view reports problems of the event itself.
             let note = format!(
                 "nothing is done: the embeddings of {} are those of {}, and this runs as {account}",
-                place.shown(),
+                place.display(),
                 config.definer
             );
-            return Ok(told(Summary::default(), Some(note)));
+            return Ok(summary_to_json(Summary::default(), Some(note)));
         }
         let result = self.run_by_event(&config, interrupt);
         match result {
@@ -680,7 +680,7 @@ impl Jobs {
         }
         {
             let config = config.clone();
-            as_definer(&config.clone(), interrupt, move |s| set_up(s, &config, &layout, true))?.told();
+            as_definer(&config.clone(), interrupt, move |s| set_up(s, &config, &layout, true))?.report();
         }
         let resting: HashSet<String> = store::resting(config, interrupt)?.into_iter().collect();
         let rest = !resting.is_empty();
@@ -823,7 +823,7 @@ impl Jobs {
                         notes: Vec::new(),
                     },
                 };
-                let mut row = shown(state, busy(&held, state), now);
+                let mut row = state_to_json(state, busy(&held, state), now);
                 if !reads
                     && state.config.definer != account
                     && let Some(error) = row.get_mut("last_error")
@@ -894,8 +894,8 @@ impl Jobs {
             match resumed {
                 Ok(None) => {}
                 Ok(Some(line)) => {
-                    if self.watches.looks().told.insert(config.place.clone()) {
-                        log::write(true, &config.place.shown(), &format!("mysql-ml: {line}"));
+                    if self.watches.looks().reported.insert(config.place.clone()) {
+                        log::write(true, &config.place.display(), &format!("mysql-ml: {line}"));
                     }
                 }
                 Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),
@@ -943,7 +943,7 @@ fn state_in(s: &mut Session, config: &EmbedConfig) -> Result<State> {
     Ok(State { obstacle: obstacle(s, config, &layout)?, notes })
 }
 
-fn shown(state: &EmbedState, busy: bool, now: State) -> Value {
+fn state_to_json(state: &EmbedState, busy: bool, now: State) -> Value {
     let config = &state.config;
     let stopped = now.obstacle.is_some();
     let mut notes: Vec<String> = now.obstacle.into_iter().map(|o| o.text).chain(now.notes).collect();
@@ -968,7 +968,7 @@ fn shown(state: &EmbedState, busy: bool, now: State) -> Value {
         _ => None,
     };
     json!({
-        "table_name": config.place.shown(),
+        "table_name": config.place.display(),
         "content_column": config.content,
         "embedding_column": config.place.embedding,
         "model_id": config.model_id,
@@ -996,7 +996,7 @@ fn read_batch_size(text: &str) -> Result<u64> {
         .ok_or_else(|| Error::invalid(format!("batch_size '{}' is not a whole number from 1 to 10000", cut(text, 40))))
 }
 
-fn told(mut summary: Summary, note: Option<String>) -> String {
+fn summary_to_json(mut summary: Summary, note: Option<String>) -> String {
     summary.notes.splice(0..0, note);
     summary.to_json().to_string()
 }
@@ -1010,7 +1010,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_died_with_the_server_is_not_shown_as_running() {
+    fn a_job_that_died_with_the_server_is_not_reported_as_running() {
         let mut state = EmbedState {
             config: EmbedConfig {
                 place: place(),
@@ -1031,25 +1031,25 @@ mod tests {
             seconds: Some(1.5),
             message: None,
         };
-        assert_eq!(shown(&state, true, State::default())["status"], "running");
-        assert_eq!(shown(&state, true, State::default())["percent_progress"], 33.3);
-        assert_eq!(shown(&state, false, State::default())["status"], "stopped");
+        assert_eq!(state_to_json(&state, true, State::default())["status"], "running");
+        assert_eq!(state_to_json(&state, true, State::default())["percent_progress"], 33.3);
+        assert_eq!(state_to_json(&state, false, State::default())["status"], "stopped");
         state.status = Some("finished".into());
-        assert_eq!(shown(&state, false, State::default())["percent_progress"], 100.0);
+        assert_eq!(state_to_json(&state, false, State::default())["percent_progress"], 100.0);
         for ended in ["finished", "failed"] {
             state.status = Some(ended.into());
-            assert_eq!(shown(&state, false, State::default())["status"], ended);
+            assert_eq!(state_to_json(&state, false, State::default())["status"], ended);
             let broken = State {
                 obstacle: Some(Obstacle { text: "its event is missing".into(), mendable: true }),
                 notes: Vec::new(),
             };
-            assert_eq!(shown(&state, false, broken)["status"], "stopped");
+            assert_eq!(state_to_json(&state, false, broken)["status"], "stopped");
         }
         state.status = Some("finished".into());
         (state.failures, state.failed) = (3, 3);
-        assert_eq!(shown(&state, false, State::default())["percent_progress"], 99.0);
-        assert!(shown(&state, false, State::default())["note"].as_str().unwrap().starts_with("3 rows failed"));
+        assert_eq!(state_to_json(&state, false, State::default())["percent_progress"], 99.0);
+        assert!(state_to_json(&state, false, State::default())["note"].as_str().unwrap().starts_with("3 rows failed"));
         state.to_embed = None;
-        assert_eq!(shown(&state, false, State::default())["percent_progress"], Value::Null);
+        assert_eq!(state_to_json(&state, false, State::default())["percent_progress"], Value::Null);
     }
 }

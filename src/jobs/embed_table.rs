@@ -18,7 +18,7 @@ use crate::mysql::caller::{current_account, has_temporary_table, in_transaction}
 use crate::mysql::meaning::Meaning;
 use crate::mysql::session::Session;
 use crate::mysql::sql::{
-    check_account_may_execute, job_turn, start_session, with_session, As, Purpose, SessionJob, SQL_TIMEOUT,
+    check_account_may_execute, job_turn, start_session, with_session, As, SessionJob, SessionKind, SQL_TIMEOUT,
 };
 use crate::mysql::statement::ProgressState;
 use crate::tables::configs::{is_source, Place, Source};
@@ -51,7 +51,7 @@ const PASSES: u32 = 3;
 const MAX_FAILED_KEYS: usize = 100_000;
 
 /// Interval of progress reports.
-const TELL: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a job waits for memory for its next rows, and its pause between checks.
 const MEMORY_WAIT: Duration = Duration::from_secs(120);
@@ -152,14 +152,14 @@ impl Options {
 }
 
 /// A session on a worker that answers questions in order.
-struct Line<Q, A> {
+struct SessionWorker<Q, A> {
     questions: Option<SyncSender<Q>>,
     answers: Receiver<A>,
     job: SessionJob<()>,
     asked: usize,
 }
 
-impl<Q: Send + 'static, A: Send + 'static> Line<Q, A> {
+impl<Q: Send + 'static, A: Send + 'static> SessionWorker<Q, A> {
     /// Opens the session with the rights of `account`.
     fn open(
         account: &As,
@@ -168,7 +168,7 @@ impl<Q: Send + 'static, A: Send + 'static> Line<Q, A> {
     ) -> Result<Self> {
         let (questions, inbox) = sync_channel::<Q>(8);
         let (outbox, answers) = sync_channel::<A>(8);
-        let job = start_session(account, Purpose::Job, move |s| {
+        let job = start_session(account, SessionKind::Job, move |s| {
             begin(s)?;
             while let Ok(question) = inbox.recv() {
                 if outbox.send(answer(s, question)).is_err() {
@@ -177,7 +177,7 @@ impl<Q: Send + 'static, A: Send + 'static> Line<Q, A> {
             }
             Ok(())
         })?;
-        Ok(Line { questions: Some(questions), answers, job, asked: 0 })
+        Ok(SessionWorker { questions: Some(questions), answers, job, asked: 0 })
     }
 
     fn ask(&mut self, question: Q, interrupt: &dyn Interrupt) -> Result<()> {
@@ -217,7 +217,7 @@ impl<Q: Send + 'static, A: Send + 'static> Line<Q, A> {
 }
 
 /// A page request: at most `limit` rows after a key.
-struct Wanted {
+struct PageRequest {
     after: Option<Key>,
     limit: usize,
 }
@@ -240,7 +240,7 @@ struct Job<'e> {
     model_id: String,
     options: Options,
     pipeline: Pipeline<'e>,
-    reader: Line<Wanted, Result<Page>>,
+    reader: SessionWorker<PageRequest, Result<Page>>,
     writers: Writers,
     /// Rows in the pipeline, by number.
     rows: HashMap<u64, Found>,
@@ -272,7 +272,7 @@ struct Job<'e> {
     failures: Vec<FailedRow>,
     old_failures: u64,
     progress: Progress,
-    told: Instant,
+    reported_at: Instant,
     state: ProgressState,
     _turn: Turn<'static>,
 }
@@ -322,7 +322,7 @@ impl Jobs {
             let (hash, filter, meaning) =
                 (options.hash_column.clone(), options.filter.clone(), options.meaning.clone());
             let until = Instant::now() + SQL_TIMEOUT;
-            let found = with_session(&account, Purpose::Caller, interrupt, until, move |s| {
+            let found = with_session(&account, SessionKind::CallerStatement, interrupt, until, move |s| {
                 let filter = filter.as_deref();
                 let mut layout = Layout::look_up(s, &table, &content, &embedding, hash.as_deref(), filter, &meaning)?;
                 let remark = layout.must_be_writable(s)?;
@@ -392,7 +392,7 @@ impl Jobs {
             failures: Vec::new(),
             old_failures,
             progress: Progress { status: "running", ..Progress::default() },
-            told: Instant::now(),
+            reported_at: Instant::now(),
             state: ProgressState::begin(),
             _turn: turn,
         };
@@ -438,17 +438,21 @@ pub(super) fn must_fit(layout: &Layout, dimensions: usize) -> Result<()> {
     )))
 }
 
-fn reader(account: &As, layout: &Arc<Layout>, filter: Option<String>) -> Result<Line<Wanted, Result<Page>>> {
+fn reader(
+    account: &As,
+    layout: &Arc<Layout>,
+    filter: Option<String>,
+) -> Result<SessionWorker<PageRequest, Result<Page>>> {
     let (layout, meaning) = (Arc::clone(layout), layout.meaning.clone().for_reading());
-    Line::open(
+    SessionWorker::open(
         account,
         move |s| meaning.set_in(s),
-        move |s, wanted: Wanted| rows::read_page(s, &layout, filter.as_deref(), wanted.after.as_ref(), wanted.limit),
+        move |s, page: PageRequest| rows::read_page(s, &layout, filter.as_deref(), page.after.as_ref(), page.limit),
     )
 }
 
 /// The writing sessions. The second works only when the first does not keep up.
-struct Writers(Vec<Line<Vec<Vector>, Result<Written>>>);
+struct Writers(Vec<SessionWorker<Vec<Vector>, Result<Written>>>);
 
 /// Number of writing sessions: the server uses one processor for each.
 const WRITERS: usize = 2;
@@ -504,9 +508,9 @@ impl Writers {
 }
 
 /// A writing session. The column stays reserved until it ends, even if the job ends first.
-fn writer(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<Line<Vec<Vector>, Result<Written>>> {
+fn writer(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<SessionWorker<Vec<Vector>, Result<Written>>> {
     let (layout, held, meaning) = (Arc::clone(layout), Arc::clone(held), layout.meaning.clone());
-    Line::open(
+    SessionWorker::open(
         account,
         move |s| {
             s.query(LOCK_WAIT, &[])?;
@@ -563,7 +567,7 @@ impl Job<'_> {
             while let Some(answer) = self.writers.answer(interrupt)? {
                 self.written(answer, interrupt)?;
             }
-            self.tell(false, interrupt)?;
+            self.report(false, interrupt)?;
             let idle = self.pipeline.is_empty()
                 && self.group.is_empty()
                 && self.locked.is_empty()
@@ -622,8 +626,8 @@ impl Job<'_> {
             return Ok(());
         }
         if !self.exhausted && self.reader.asked == 0 && self.read_rows.len() < ahead {
-            let wanted = Wanted { after: self.after.clone(), limit: self.page };
-            self.reader.ask(wanted, interrupt)?;
+            let page = PageRequest { after: self.after.clone(), limit: self.page };
+            self.reader.ask(page, interrupt)?;
         }
         Ok(())
     }
@@ -664,7 +668,10 @@ impl Job<'_> {
             if !alone && (self.failed_keys.contains(&found.key) || self.rests(&found)) {
                 continue;
             }
-            if !alone && !self.known_bad.is_empty() && self.known_bad.remove(&statements::shown(&self.layout, &found)) {
+            if !alone
+                && !self.known_bad.is_empty()
+                && self.known_bad.remove(&statements::display_key(&self.layout, &found))
+            {
                 self.suspects.push_back(found);
                 continue;
             }
@@ -683,7 +690,7 @@ impl Job<'_> {
     }
 
     fn rests(&self, found: &Found) -> bool {
-        !self.options.resting.is_empty() && self.options.resting.contains(&statements::shown(&self.layout, found))
+        !self.options.resting.is_empty() && self.options.resting.contains(&statements::display_key(&self.layout, found))
     }
 
     fn done(&mut self, done: Done, interrupt: &dyn Interrupt) -> Result<()> {
@@ -707,7 +714,7 @@ impl Job<'_> {
     }
 
     fn fail(&mut self, found: Found, error: &Error, interrupt: &dyn Interrupt) -> Result<()> {
-        let key = statements::shown(&self.layout, &found);
+        let key = statements::display_key(&self.layout, &found);
         if self.options.stop_on_error {
             return Err(Error::new(error.kind(), format!("row {}: {}", cut(&key, 100), error.message())));
         }
@@ -730,7 +737,7 @@ impl Job<'_> {
     /// Removes outdated vectors. On failure the next job does it.
     fn take_away(&mut self, statement: Vec<u8>, interrupt: &dyn Interrupt) -> Result<u64> {
         let until = Instant::now() + SQL_TIMEOUT;
-        let done = with_session(&self.account, Purpose::Caller, interrupt, until, move |s| {
+        let done = with_session(&self.account, SessionKind::CallerStatement, interrupt, until, move |s| {
             s.run(&statement).map(|r| r.affected)
         });
         done.or_else(|e| match e.kind() {
@@ -850,7 +857,7 @@ impl Job<'_> {
         self.progress.skipped += changed;
         self.changed_in_pass += changed;
         if self.old_failures > 0 && !done.is_empty() {
-            let keys = done.iter().map(|found| statements::shown(&self.layout, found)).collect();
+            let keys = done.iter().map(|found| statements::display_key(&self.layout, found)).collect();
             self.old_failures = progress::clear_failures(&self.notes, keys, interrupt)?;
         }
         for (found, error) in failed {
@@ -860,11 +867,11 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn tell(&mut self, now: bool, interrupt: &dyn Interrupt) -> Result<()> {
-        if !now && self.told.elapsed() < TELL {
+    fn report(&mut self, now: bool, interrupt: &dyn Interrupt) -> Result<()> {
+        if !now && self.reported_at.elapsed() < REPORT_INTERVAL {
             return Ok(());
         }
-        self.told = Instant::now();
+        self.reported_at = Instant::now();
         let p = &self.progress;
         self.state.show(&format!("ml_embed_table: {} rows embedded, {} failed", p.embedded, p.failed));
         let noted = progress::write_failures(&self.notes, self.failures.clone(), interrupt);
@@ -887,7 +894,7 @@ impl Job<'_> {
                 self.progress.status = "finished";
                 let o = &self.options;
                 let all = o.filter.is_none() && o.max_rows.is_none() && o.resting.is_empty();
-                self.tell(true, interrupt).and_then(|()| match all {
+                self.report(true, interrupt).and_then(|()| match all {
                     true => progress::forget_older_failures(&self.notes, interrupt),
                     false => Ok(()),
                 })

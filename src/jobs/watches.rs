@@ -39,7 +39,7 @@ pub(super) struct Looks {
     /// Number of columns checked so far.
     columns: usize,
     /// Problems already written to the error log.
-    pub told: HashSet<Place>,
+    pub reported: HashSet<Place>,
 }
 
 impl Watches {

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_read_again_and_nothing_else_is() {
+    fn a_stored_meaning_is_read_again_and_nothing_else_is() {
         let mut meaning = Meaning::from_json(r#"{"sql_mode":"PIPES_AS_CONCAT,STRICT_ALL_TABLES","autocommit":"0"}"#);
         assert!(meaning.has_mode("PIPES_AS_CONCAT") && !meaning.has_mode("PIPES"));
         meaning.drop_refusing_modes();

@@ -50,13 +50,13 @@ impl As {
 
 /// The kind of an internal session. It selects the pool, and restricts the library's functions in its statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum SessionKind {
     /// Not inside an internal session.
-    None,
+    NoSession,
     /// A short statement on the library's tables.
-    Own,
+    LibraryStatement,
     /// A short statement with text of the caller's, or on tables that others may lock.
-    Caller,
+    CallerStatement,
     /// A session of an admitted job ([`job_turn`]), until the job's end.
     Job,
     /// A call of the keyring, which may be a service on the network.
@@ -68,17 +68,17 @@ pub enum Purpose {
 }
 
 thread_local! {
-    static PURPOSE: Cell<Purpose> = const { Cell::new(Purpose::None) };
+    static KIND: Cell<SessionKind> = const { Cell::new(SessionKind::NoSession) };
 }
 
 /// The kind of the calling thread's internal session.
-pub fn purpose() -> Purpose {
-    PURPOSE.with(Cell::get)
+pub fn session_kind() -> SessionKind {
+    KIND.with(Cell::get)
 }
 
 /// An error on the threads of internal sessions: they would wait for threads that wait for them.
 pub fn refuse_inside_user_functions() -> Result<()> {
-    if purpose() == Purpose::None {
+    if session_kind() == SessionKind::NoSession {
         return Ok(());
     }
     Err(Error::invalid(
@@ -112,9 +112,9 @@ pub fn job_turn(share: Share, patience: bool, interrupt: &dyn Interrupt) -> Resu
     })
 }
 
-/// The pool for a purpose. Work that holds a place and work that its holders wait for never share a pool. Slow jobs,
+/// The pool for a kind of session. Work that holds a place and work that its holders wait for never share a pool. Slow jobs,
 /// users' text and functions, and a slow keyring block neither the registry nor KILL.
-fn workers(purpose: Purpose) -> &'static Workers {
+fn workers(kind: SessionKind) -> &'static Workers {
     static POOLS: OnceLock<[Workers; 5]> = OnceLock::new();
     let pool = |name, max_threads| {
         Workers::new(Config {
@@ -137,12 +137,12 @@ fn workers(purpose: Purpose) -> &'static Workers {
             pool("mysql_ml-keys", 16),
         ]
     });
-    match purpose {
-        Purpose::None | Purpose::Own | Purpose::PrivilegeProbe => own,
-        Purpose::Caller => caller,
-        Purpose::Job => job,
-        Purpose::UserFunctions => functions,
-        Purpose::Keyring => keyring,
+    match kind {
+        SessionKind::NoSession | SessionKind::LibraryStatement | SessionKind::PrivilegeProbe => own,
+        SessionKind::CallerStatement => caller,
+        SessionKind::Job => job,
+        SessionKind::UserFunctions => functions,
+        SessionKind::Keyring => keyring,
     }
 }
 
@@ -201,12 +201,12 @@ static THREAD_NAME: ThreadName = ThreadName(c"mysql_ml".as_ptr(), 8);
 /// The calling thread waits until `deadline` or an interrupt; a statement still running then is killed.
 pub fn with_session<T: Send + 'static>(
     account: &As,
-    purpose: Purpose,
+    kind: SessionKind,
     interrupt: &dyn Interrupt,
     deadline: Instant,
     work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let job = start_session(account, purpose, work)?;
+    let job = start_session(account, kind, work)?;
     job.wait(interrupt, deadline)
 }
 
@@ -241,7 +241,7 @@ impl<T> Drop for SessionJob<T> {
 /// Opens a session as `account` and runs `work` in it on another thread, without waiting.
 pub fn start_session<T: Send + 'static>(
     account: &As,
-    purpose: Purpose,
+    kind: SessionKind,
     work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
 ) -> Result<SessionJob<T>> {
     refuse_inside_user_functions()?;
@@ -249,9 +249,9 @@ pub fn start_session<T: Send + 'static>(
     let id = Arc::new(AtomicU32::new(0));
     let abandoned = CancelToken::default();
     let (session_id, cancelled) = (Arc::clone(&id), abandoned.clone());
-    let share = match (purpose, account) {
+    let share = match (kind, account) {
         // Admitted as a whole.
-        (Purpose::Job, _) => Share::default(),
+        (SessionKind::Job, _) => Share::default(),
         (_, account) => Share {
             // Threads of the library have no security context.
             account: current_account().ok().map(|a| a.to_string().into()),
@@ -261,7 +261,7 @@ pub fn start_session<T: Send + 'static>(
             },
         },
     };
-    let pending = workers(purpose).run(&share, &abandoned, move || {
+    let pending = workers(kind).run(&share, &abandoned, move || {
         if cancelled.is_cancelled() {
             return Err(Error::interrupted(1317)); // it was queued, and nobody waits any more
         }
@@ -270,9 +270,9 @@ pub fn start_session<T: Send + 'static>(
         if cancelled.is_cancelled() {
             return Err(Error::interrupted(1317)); // a KILL that came between its first statements stopped none
         }
-        PURPOSE.with(|p| p.set(purpose));
+        KIND.with(|k| k.set(kind));
         let result = mysql_ml_base::panics::catch(|| work(&mut session));
-        PURPOSE.with(|p| p.set(Purpose::None));
+        KIND.with(|k| k.set(SessionKind::NoSession));
         session_id.store(0, Ordering::Release);
         drop(session);
         result
@@ -306,7 +306,9 @@ fn routine(function: &'static Function) -> Result<(&'static str, &'static str)> 
 pub fn check_may_execute(function: &'static Function, interrupt: &dyn Interrupt) -> Result<()> {
     let (schema, name) = routine(function)?;
     let text = |text: &str| CString::new(text).map_err(|_| Error::internal("a routine's name has a NUL"));
-    if purpose() == Purpose::None && may_execute_now(&text(schema)?, &text(name)?, function.is_procedure()) {
+    if session_kind() == SessionKind::NoSession
+        && may_execute_now(&text(schema)?, &text(name)?, function.is_procedure())
+    {
         return Ok(());
     }
     check_account_may_execute(&As::Caller, function, interrupt)
@@ -320,7 +322,7 @@ pub fn check_account_may_execute(account: &As, function: &'static Function, inte
     let (schema, name) = routine(function)?;
     let statement = format!("{statement} {schema}.{name}({nulls})");
     let deadline = Instant::now() + SQL_TIMEOUT;
-    with_session(account, Purpose::PrivilegeProbe, interrupt, deadline, move |session| {
+    with_session(account, SessionKind::PrivilegeProbe, interrupt, deadline, move |session| {
         session.run(statement.as_bytes()).map(|_| ())
     })
 }

@@ -130,7 +130,7 @@ static FREE: Mutex<Vec<&'static [Slot; 2]>> = Mutex::new(Vec::new());
 pub struct ProgressState {
     previous: *const std::ffi::c_char,
     slots: &'static [Slot; 2],
-    shown: usize,
+    current: usize,
 }
 
 impl ProgressState {
@@ -139,7 +139,7 @@ impl ProgressState {
         let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let slots = free
             .unwrap_or_else(|| Box::leak(Box::new(std::array::from_fn(|_| std::array::from_fn(|_| AtomicU8::new(0))))));
-        let mut state = ProgressState { previous: std::ptr::null(), slots, shown: 0 };
+        let mut state = ProgressState { previous: std::ptr::null(), slots, current: 0 };
         state.previous = state.swap("working");
         state
     }
@@ -151,8 +151,8 @@ impl ProgressState {
 
     fn swap(&mut self, text: &str) -> *const std::ffi::c_char {
         // The other slot, so that the displayed text stays whole.
-        self.shown ^= 1;
-        let Some(slot) = self.slots.get(self.shown) else { return std::ptr::null() };
+        self.current ^= 1;
+        let Some(slot) = self.slots.get(self.current) else { return std::ptr::null() };
         let text = cut(text, slot.len() - 1);
         for (place, byte) in slot.iter().zip(text.bytes().filter(|b| *b != 0).chain(std::iter::repeat(0))) {
             place.store(byte, Ordering::Relaxed);

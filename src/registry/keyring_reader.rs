@@ -9,7 +9,7 @@ use mysql_ml_base::interrupt::Never;
 use mysql_ml_core::credentials::keyring::Keyring;
 
 use crate::mysql::keyring;
-use crate::mysql::sql::{with_session, As, Purpose};
+use crate::mysql::sql::{with_session, As, SessionKind};
 
 /// Time limit of a keyring; some are services on the network.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,8 +21,9 @@ impl Keyring for ServerKeyring {
     fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>> {
         let key = name.to_owned();
         let deadline = Instant::now() + TIMEOUT;
-        let found =
-            with_session(&As::Library, Purpose::Keyring, &Never, deadline, move |session| keyring::read(session, &key));
+        let found = with_session(&As::Library, SessionKind::Keyring, &Never, deadline, move |session| {
+            keyring::read(session, &key)
+        });
         found.map_err(|e| match e.kind() {
             Kind::Timeout => Error::new(
                 Kind::Timeout,

@@ -23,7 +23,7 @@ use crate::mysql::caller::current_account;
 use crate::mysql::error_numbers::{ER_DUP_ENTRY, ER_MUST_CHANGE_PASSWORD, ER_NO_SUCH_TABLE, ER_WRONG_ARGUMENTS};
 use crate::mysql::log;
 use crate::mysql::session::{Param, Row, Session};
-use crate::mysql::sql::{check_may_execute, purpose, with_session, As, Purpose, SQL_TIMEOUT};
+use crate::mysql::sql::{check_may_execute, session_kind, with_session, As, SessionKind, SQL_TIMEOUT};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
@@ -41,17 +41,18 @@ fn session<T: Send + 'static>(
     interrupt: &dyn Interrupt,
     work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let purpose = if matches!(account, As::Library) { Purpose::Own } else { Purpose::Caller };
-    session_for(purpose, account, interrupt, work)
+    let kind =
+        if matches!(account, As::Library) { SessionKind::LibraryStatement } else { SessionKind::CallerStatement };
+    session_for(kind, account, interrupt, work)
 }
 
 fn session_for<T: Send + 'static>(
-    purpose: Purpose,
+    kind: SessionKind,
     account: &As,
     interrupt: &dyn Interrupt,
     work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    with_session(account, purpose, interrupt, Instant::now() + SQL_TIMEOUT, work).map_err(|e| match e.kind() {
+    with_session(account, kind, interrupt, Instant::now() + SQL_TIMEOUT, work).map_err(|e| match e.kind() {
         Kind::Server(ER_NO_SUCH_TABLE) => Error::new(Kind::NotFound, format!("{}; run install.sql", e.message())),
         _ => e,
     })
@@ -65,7 +66,7 @@ fn as_definer<T: Send + 'static>(
 ) -> Result<T> {
     let account = As::Account(definer.clone());
     let deadline = Instant::now() + SQL_TIMEOUT;
-    with_session(&account, Purpose::UserFunctions, interrupt, deadline, work).map_err(|e| match e.kind() {
+    with_session(&account, SessionKind::UserFunctions, interrupt, deadline, work).map_err(|e| match e.kind() {
         Kind::Server(ER_MUST_CHANGE_PASSWORD) => Error::invalid(format!(
             "the password of the model's definer {definer} has expired; renew it, or let another account run ml_alter_model_registration"
         )),
@@ -142,15 +143,15 @@ impl Store for SqlStore {
         })?;
         let Some((stored, path, secret_options)) = found else {
             // Models of the built-in catalogue need no registration; nothing of them is stored.
-            let listed = listed(model_id).ok_or_else(|| match similar {
+            let built_in = built_in_model(model_id).ok_or_else(|| match similar {
                 Some(id) => Error::new(
                     Kind::NotFound,
                     format!("model '{}' is not registered, but '{id}' is; ids are case-sensitive", cut(model_id, 120)),
                 ),
                 None => no_such_model(model_id),
             })?;
-            let model = listed.to_model(None, Account::library(), "")?;
-            return Ok(ResolvedModel { model: Model { listed: true, ..model }, secret: None });
+            let model = built_in.to_model(None, Account::library(), "")?;
+            return Ok(ResolvedModel { model: Model { built_in: true, ..model }, secret: None });
         };
         let model = stored.registration.to_model(
             stored.options.as_deref(),
@@ -236,7 +237,7 @@ impl Store for SqlStore {
 }
 
 /// The registration of a model in the built-in catalogue.
-fn listed(model_id: &str) -> Option<Registration> {
+fn built_in_model(model_id: &str) -> Option<Registration> {
     google_presets::find(model_id).or_else(|| local_presets::find(model_id))
 }
 
@@ -275,7 +276,7 @@ fn call_function(
 /// The provider's name of a model. Inside a transform function only the called model's is known: the registry cannot be
 /// read there.
 pub fn qualified_name_of(model_id: &str, interrupt: &dyn Interrupt) -> Result<Option<String>> {
-    if purpose() == Purpose::UserFunctions {
+    if session_kind() == SessionKind::UserFunctions {
         return called::qualified_name(model_id).ok_or_else(|| {
             Error::invalid("inside a transform or header function only the model that is being called can be asked for")
         });
@@ -286,9 +287,9 @@ pub fn qualified_name_of(model_id: &str, interrupt: &dyn Interrupt) -> Result<Op
     session(&As::Library, interrupt, move |s| {
         let sql = "SELECT model_qualified_name FROM mysql.cloudsql_ml_models WHERE model_id = ?";
         let rows = s.query(sql, &[id.as_str().into()])?.rows;
-        match (rows.first(), listed(&id)) {
+        match (rows.first(), built_in_model(&id)) {
             (Some(row), _) => row.get(0),
-            (None, Some(listed)) => Ok(listed.qualified_name),
+            (None, Some(built_in)) => Ok(built_in.qualified_name),
             (None, None) => Err(no_such_model(&id)),
         }
     })
@@ -667,7 +668,7 @@ pub fn list_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
     let id = model_id.to_owned();
     session(&As::Caller, interrupt, move |s| {
         s.query("SET time_zone = '+00:00'", &[])?;
-        let listed = listed(&id);
+        let built_in = built_in_model(&id);
         let rows = s
             .query(
                 "SELECT JSON_OBJECT('model_id', model_id, 'model_request_url', model_request_url, \
@@ -682,16 +683,16 @@ pub fn list_model(model_id: &str, interrupt: &dyn Interrupt) -> Result<String> {
                 &[id.as_str().into()],
             )?
             .rows;
-        match (rows.first(), listed) {
+        match (rows.first(), built_in) {
             (Some(row), _) => row.get(0),
-            (None, Some(listed)) => Ok(listed_as_json(&listed)),
+            (None, Some(built_in)) => Ok(built_in_to_json(&built_in)),
             (None, None) => Err(no_such_model(&id)),
         }
     })
 }
 
 /// A model of the built-in catalogue, with the members of a stored one.
-fn listed_as_json(r: &Registration) -> String {
+fn built_in_to_json(r: &Registration) -> String {
     serde_json::json!({
         "model_id": r.model_id, "model_request_url": r.request_url, "model_provider": r.provider,
         "model_type": r.model_type, "model_qualified_name": r.qualified_name, "model_auth_type": r.auth_type,
@@ -753,7 +754,7 @@ fn no_such_secret(id: &str) -> Error {
         Kind::NotFound,
         format!(
             "secret '{}' is not registered; register it with CALL mysql.ml_create_sm_secret_registration(...)",
-            leaked_key::shown(id, 120)
+            leaked_key::display(id, 120)
         ),
     )
 }
@@ -827,7 +828,7 @@ fn check_users(s: &mut Session, secret_id: &str, prefix: &Url, settings: &Settin
                 format!(
                     "model '{}' sends the secret to {}, which is not below {}; nothing was changed: alter or drop that model first, or choose another url_prefix",
                     cut(&model.model_id, 60),
-                    mysql_ml_core::http::shown(&url),
+                    mysql_ml_core::http::display_url(&url),
                     cut(prefix.as_str(), 120)
                 ),
             ));
@@ -841,7 +842,7 @@ pub fn drop_secret(secret_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_may_execute(functions::ml_drop_sm_secret_registration, interrupt)?;
     check_id("secret_id", secret_id)?;
     let id = secret_id.to_owned();
-    session_for(Purpose::Keyring, &As::Library, interrupt, move |s| {
+    session_for(SessionKind::Keyring, &As::Library, interrupt, move |s| {
         let users = s.query(
             "SELECT model_id FROM mysql.cloudsql_ml_models WHERE model_auth_id = ? ORDER BY model_id LIMIT 1",
             &[id.as_str().into()],

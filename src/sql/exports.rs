@@ -19,7 +19,7 @@ use crate::mysql::ffi::function::{AggregateFunction, BytesFunction, RealFunction
 use crate::mysql::ffi::stored_program;
 use crate::mysql::ffi::symbols::require_server;
 use crate::mysql::guard;
-use crate::mysql::sql::{purpose, Purpose};
+use crate::mysql::sql::{session_kind, SessionKind};
 
 fn init<F: SqlFunction>(cfg: &UdfCfg<Init>, args: &ArgList<Init>) -> std::result::Result<F, String> {
     guard::entry(F::FUNCTION.name, || {
@@ -101,7 +101,7 @@ macro_rules! export {
             ) -> std::result::Result<Self::Returns<'a>, ProcessError> {
                 guard::entry(stringify!($name), move || {
                     mysql_ml_base::panics::injected_panic("call");
-                    if purpose() == Purpose::PrivilegeProbe {
+                    if session_kind() == SessionKind::PrivilegeProbe {
                         return Ok(None); // The probe has its answer: the server let the call through.
                     }
                     self.function.call(&Args::from_process(args))

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::command::command;
-use crate::mysql::sql::{with_session, As, Purpose};
+use crate::mysql::sql::{with_session, As, SessionKind};
 use mysql_ml_base::error::{Error, Kind, Result};
 
 /// `ER_NATIVE_FCT_NAME_COLLISION`, and what it is with IF NOT EXISTS.
@@ -24,7 +24,7 @@ command! {
     CreateFunction = mysql_ml_so_create_function, |v, interrupt| {
         let statement = create(v.required(0)?)?;
         let until = Instant::now() + TIMEOUT;
-        let created = with_session(&As::Caller, Purpose::Own, interrupt, until, move |session| {
+        let created = with_session(&As::Caller, SessionKind::LibraryStatement, interrupt, until, move |session| {
             session.run(statement.as_bytes())?;
             Ok(())
         });

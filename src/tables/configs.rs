@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::mysql::error_numbers::{ER_DUP_ENTRY, ER_NO_SUCH_TABLE};
 use crate::mysql::meaning::Meaning;
 use crate::mysql::session::{Param, Row, Session};
-use crate::mysql::sql::{with_session, As, Purpose, SQL_TIMEOUT};
+use crate::mysql::sql::{with_session, As, SessionKind, SQL_TIMEOUT};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
@@ -106,7 +106,7 @@ fn library<T: Send + 'static>(
     work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let deadline = Instant::now() + SQL_TIMEOUT;
-    with_session(&As::Library, Purpose::Own, interrupt, deadline, work).map_err(|e| match e.kind() {
+    with_session(&As::Library, SessionKind::LibraryStatement, interrupt, deadline, work).map_err(|e| match e.kind() {
         Kind::Server(ER_NO_SUCH_TABLE) => Error::new(Kind::NotFound, format!("{}; run install.sql", e.message())),
         _ => e,
     })

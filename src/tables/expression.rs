@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn user_variables_are_told_from_the_servers() {
+    fn user_variables_are_distinguished_from_system_variables() {
         let names = |e: &str| Code::of(e, true).names_user_variable();
         assert!(names("CONCAT(@x, a)") && names("@`x`") && names("a@b"));
         assert!(!names("CONCAT(@@sql_mode, '@x', a)"));

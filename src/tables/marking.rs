@@ -110,32 +110,33 @@ fn bare(body: &str) -> String {
     body.trim().chars().filter(|c| !matches!(c, '\'' | '`' | '\\')).collect()
 }
 
-/// Whether `shown` is the server's display of a trigger or event created with the body `made`.
-pub fn is_body(shown: &str, made: &str) -> bool {
+/// Whether `displayed` is the server's display of a trigger or event created with the body `made`.
+pub fn is_body(displayed: &str, made: &str) -> bool {
     // The server garbles a name with a backquote (a`b as aa`bb): then only the text around names is compared.
     if made.contains("``") {
         let begin = made.split('`').next().unwrap_or_default();
         let end = made.rsplit('`').next().unwrap_or_default();
-        return bare(shown).starts_with(&bare(begin)) && bare(shown).ends_with(&bare(end));
+        return bare(displayed).starts_with(&bare(begin)) && bare(displayed).ends_with(&bare(end));
     }
-    bare(shown) == bare(made)
+    bare(displayed) == bare(made)
 }
 
 /// Whether a trigger may come from [`trigger_body`], for any columns.
-pub fn looks_like_ours(shown: &str, embedding: &str) -> bool {
-    let (shown, v) = (bare(shown), bare(embedding));
+pub fn looks_like_ours(displayed: &str, embedding: &str) -> bool {
+    let (displayed, v) = (bare(displayed), bare(embedding));
     let begin = format!("BEGIN DECLARE EXIT HANDLER FOR 1054 BEGIN END; IF NEW.{v} <=> OLD.{v} AND NOT (");
-    shown.starts_with(&begin) && shown.ends_with(&format!(") THEN SET NEW.{v} = NULL; END IF; END"))
+    displayed.starts_with(&begin) && displayed.ends_with(&format!(") THEN SET NEW.{v} = NULL; END IF; END"))
 }
 
 /// Whether an event comes from [`event_body`] for this column and table name, in any schema: a schema restored under
 /// another name keeps the old events.
-pub fn calls_for(shown: &str, place: &Place) -> bool {
-    let shown = bare(shown);
+pub fn calls_for(displayed: &str, place: &Place) -> bool {
+    let displayed = bare(displayed);
     let made = |schema: &str| bare(&event_body(&Place { schema: schema.to_owned(), ..place.clone() }));
     let (begin, end) = (made(""), made(""));
     let point = begin.find('.').unwrap_or(0);
-    shown.starts_with(begin.get(..point).unwrap_or_default()) && shown.ends_with(end.get(point..).unwrap_or_default())
+    displayed.starts_with(begin.get(..point).unwrap_or_default())
+        && displayed.ends_with(end.get(point..).unwrap_or_default())
 }
 
 /// A name as a readable literal, for the fixed `sql_mode` of the library's sessions.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::configs::Place;
 use crate::mysql::session::{Param, Row, Session};
-use crate::mysql::sql::{with_session, As, Purpose, SQL_TIMEOUT};
+use crate::mysql::sql::{with_session, As, SessionKind, SQL_TIMEOUT};
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 
@@ -55,7 +55,7 @@ fn library<T: Send + 'static>(
     interrupt: &dyn Interrupt,
     work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    with_session(&As::Library, Purpose::Own, interrupt, Instant::now() + SQL_TIMEOUT, work)
+    with_session(&As::Library, SessionKind::LibraryStatement, interrupt, Instant::now() + SQL_TIMEOUT, work)
 }
 
 /// Writes progress; `start` replaces the notes of an earlier job.

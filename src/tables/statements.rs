@@ -192,7 +192,7 @@ fn literal(kind: &KeyKind, value: Vec<u8>) -> Result<String> {
 }
 
 /// A row's key for the table of failures: a JSON object of literals.
-pub fn shown(layout: &Layout, found: &Found) -> String {
+pub fn display_key(layout: &Layout, found: &Found) -> String {
     let values = layout.key.iter().zip(&found.key).map(|(column, literal)| {
         let text = match literal.split_once(" x'").and_then(|(_, hex)| hex.strip_suffix('\'')) {
             Some(hex) if matches!(column.kind, KeyKind::Binary) => format!("0x{hex}"),
@@ -394,12 +394,12 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_shown_as_people_write_them() {
+    fn keys_are_displayed_as_people_write_them() {
         let found = Found {
             key: vec!["7".into(), "_utf8mb4 x'c3a9'".into()],
             content: "".into(),
             share: Reservation::default(),
         };
-        assert_eq!(shown(&layout(), &found), r#"{"a":"7","b":"é"}"#);
+        assert_eq!(display_key(&layout(), &found), r#"{"a":"7","b":"é"}"#);
     }
 }

@@ -188,7 +188,7 @@ fn a_key_that_an_answer_repeats_is_nowhere_to_be_seen() {
 }
 
 #[test]
-fn what_a_header_function_sends_is_not_repeated_either() {
+fn headers_of_a_header_function_are_not_repeated_either() {
     let running = common::start();
     let mut root = running.root();
     root.query_drop("CREATE DATABASE d").unwrap();

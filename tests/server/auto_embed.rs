@@ -50,7 +50,7 @@ fn text(conn: &mut Conn, query: &str) -> Option<String> {
 }
 
 /// `(status, note)` of the only column.
-fn told(conn: &mut Conn) -> (String, String) {
+fn progress(conn: &mut Conn) -> (String, String) {
     loop {
         let row: (String, Option<String>) =
             conn.query_first("SELECT status, note FROM ai.embedding_progress_view").unwrap().unwrap();
@@ -143,7 +143,7 @@ fn the_event_is_patient_with_rows_and_endpoints_that_fail() {
 }
 
 #[test]
-fn what_is_dropped_leaves_nothing_behind() {
+fn a_dropped_column_leaves_nothing_behind() {
     let running = start();
     let mut conn = prepare(&running, "/v1/embeddings");
     conn.query_drop("ALTER TABLE e.t DROP COLUMN v").unwrap();
@@ -315,7 +315,7 @@ fn the_next_primary_of_a_group_takes_over() {
     let rows = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'e'";
     wait_until("the second member has the table", || count(&mut other, rows) == 1);
     wait_until("and its rows", || count(&mut other, "SELECT COUNT(v) FROM e.t") == 3);
-    assert!(told(&mut other).1.contains("came by replication"));
+    assert!(progress(&mut other).1.contains("came by replication"));
 
     drop(primary);
     first.server.shutdown().unwrap();
@@ -332,7 +332,7 @@ fn the_next_primary_of_a_group_takes_over() {
     });
     other.query_drop(format!("ALTER EVENT e.`{event}` ON SCHEDULE EVERY 1 SECOND")).unwrap();
     wait_until("the event fills the row", || lacking(&mut other) == 0);
-    assert_eq!(told(&mut other), ("finished".to_owned(), String::new()));
+    assert_eq!(progress(&mut other), ("finished".to_owned(), String::new()));
     assert!(second.server.error_log().contains("runs on this server now"));
 }
 
@@ -389,7 +389,7 @@ fn a_vector_does_not_outlive_its_text_and_is_no_change_of_the_row() {
 }
 
 #[test]
-fn what_changes_a_text_unnoticed_is_told() {
+fn unnoticed_changes_of_a_text_are_reported() {
     let running = start();
     let mut conn = running.root();
     running.embedding_model(&mut conn, "m", "/v1/embeddings");
@@ -413,7 +413,7 @@ fn what_changes_a_text_unnoticed_is_told() {
             .exec_first("SELECT ml_initialize_embeddings('m', 'e.t', ?, 'v', NULL, 'transactional')", (content,))
             .unwrap();
         assert!(done.as_deref().unwrap().contains(expected), "{done:?}");
-        let (status, note) = told(&mut conn);
+        let (status, note) = progress(&mut conn);
         assert!(status == "finished" && note.contains(expected), "{status}: {note}");
         conn.query_drop("CALL ai.drop_embedding_config('e.t', 'v')").unwrap();
     }
@@ -421,7 +421,7 @@ fn what_changes_a_text_unnoticed_is_told() {
         "CALL ai.initialize_embeddings('m', 'e.t', 'CONCAT(title, '' select '')', 'v', NULL, 'transactional')",
     )
     .unwrap();
-    assert_eq!(told(&mut conn), ("finished".to_owned(), String::new()));
+    assert_eq!(progress(&mut conn), ("finished".to_owned(), String::new()));
     conn.query_drop("CALL ai.drop_embedding_config('e.t', 'v')").unwrap();
     // Where the server runs triggers for a cascade there is nothing to tell: in sessions that begin from then on.
     conn.query_drop("SET GLOBAL enable_cascade_triggers = ON").unwrap();
@@ -429,7 +429,7 @@ fn what_changes_a_text_unnoticed_is_told() {
     let by_cascade =
         "SELECT ml_initialize_embeddings('m', 'e.t', 'CONCAT_WS('' '', title, author_id)', 'v', NULL, 'transactional')";
     conn.query_drop(by_cascade).unwrap();
-    assert_eq!(told(&mut conn), ("finished".to_owned(), String::new()));
+    assert_eq!(progress(&mut conn), ("finished".to_owned(), String::new()));
     conn.query_drop("UPDATE e.author SET id = 7").unwrap();
     let right = "SELECT COUNT(*) FROM e.t WHERE v = mysql.ml_embedding('m', 'Sea 7')";
     conn.query_drop("CALL ai.refresh_embeddings('e.t', 'v', NULL)").unwrap();
@@ -442,7 +442,7 @@ fn what_changes_a_text_unnoticed_is_told() {
 }
 
 #[test]
-fn what_a_restore_lacks_is_told_and_made_again() {
+fn parts_missing_after_a_restore_are_reported_and_created_again() {
     let running = start();
     let mut conn = prepare(&running, "/v1/embeddings");
     let again = "SELECT ml_initialize_embeddings('m', 'e.t', 'body', 'v', NULL, 'transactional')";
@@ -467,14 +467,14 @@ fn what_a_restore_lacks_is_told_and_made_again() {
     let (create_trigger, create_event) = (create(&mut conn, "TRIGGER", 2), create(&mut conn, "EVENT", 3));
     // A dump without events.
     conn.query_drop(format!("DROP EVENT e.`{trigger}`")).unwrap();
-    let (status, note) = told(&mut conn);
+    let (status, note) = progress(&mut conn);
     assert!(status == "stopped" && note.contains("event is missing"), "{status}: {note}");
     let done = text(&mut conn, again).unwrap();
     assert!(done.contains("put right"), "{done}");
-    assert_eq!((parts(&mut conn, "e"), told(&mut conn)), (11, ("finished".to_owned(), String::new())));
+    assert_eq!((parts(&mut conn, "e"), progress(&mut conn)), (11, ("finished".to_owned(), String::new())));
     // DROP and CREATE DATABASE.
     conn.query_drop("DROP DATABASE e").unwrap();
-    let (status, note) = told(&mut conn);
+    let (status, note) = progress(&mut conn);
     assert!(status == "stopped" && note.contains("table or column is gone"), "{status}: {note}");
     conn.query_drop("CREATE DATABASE e").unwrap();
     conn.query_drop("CREATE TABLE e.t (id INT PRIMARY KEY AUTO_INCREMENT, body TEXT, v VECTOR(8))").unwrap();
@@ -502,7 +502,7 @@ fn what_a_restore_lacks_is_told_and_made_again() {
 }
 
 #[test]
-fn rows_that_the_callers_transaction_hides_are_told() {
+fn rows_that_the_callers_transaction_hides_are_reported() {
     let running = start();
     let mut conn = running.root();
     running.embedding_model(&mut conn, "m", "/v1/embeddings");
@@ -546,7 +546,7 @@ fn names_are_taken_as_the_server_takes_them() {
     conn.query::<mysql::Row, _>(initialize).unwrap();
     assert_eq!(count(&mut conn, "SELECT COUNT(`v``v`) FROM e.`a``b`"), 1);
     // What was made is found as it was made.
-    assert!(told(&mut conn).1.starts_with("the event scheduler is off"), "{:?}", told(&mut conn));
+    assert!(progress(&mut conn).1.starts_with("the event scheduler is off"), "{:?}", progress(&mut conn));
     let (_, message) = common::server_error(conn.query::<mysql::Row, _>(initialize));
     assert!(message.contains("initialized already"), "{message}");
     conn.query_drop("UPDATE e.`a``b` SET `bo``dy` = 'two'").unwrap();

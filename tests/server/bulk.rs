@@ -267,17 +267,17 @@ fn a_crash_of_the_server_leaves_nothing_wrong() {
     let mut other = running.root();
     let job = std::thread::spawn(move || embed(&mut other, r#"{"batch_size": 50}"#).is_err());
     // Rows can be seen before their commit is on disk; what the progress tells of is there.
-    let mut told = 0;
+    let mut reported = 0;
     wait_until("some rows", || {
-        told = conn.query_first("SELECT embedded FROM mysql.cloudsql_ml_embed_progress").unwrap().unwrap_or(0);
-        told > 0
+        reported = conn.query_first("SELECT embedded FROM mysql.cloudsql_ml_embed_progress").unwrap().unwrap_or(0);
+        reported > 0
     });
     running.server.kill9();
     assert!(job.join().unwrap());
     running.server.restart().unwrap();
     let mut conn = running.root();
     let kept: u64 = check(&mut conn);
-    assert!(kept >= told, "{kept} of {told}");
+    assert!(kept >= reported, "{kept} of {reported}");
     assert_eq!(embed(&mut conn, "{}").unwrap(), (20_000 - kept, 0, 0));
     assert_eq!(check(&mut conn), 20_000);
 }

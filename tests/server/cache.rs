@@ -67,7 +67,7 @@ fn bytes_in(folder: &Path) -> u64 {
 }
 
 /// Lines of ours in the error log.
-fn told(running: &Running) -> Vec<String> {
+fn log_lines(running: &Running) -> Vec<String> {
     running.server.error_log().lines().filter(|l| l.contains("cache on disk")).map(str::to_owned).collect()
 }
 
@@ -92,7 +92,7 @@ fn sessions<T: Send>(running: &Running, n: usize, f: impl Fn(usize, &mut Conn) -
 }
 
 #[test]
-fn what_is_on_disk_outlives_the_server_and_holds_no_texts_and_no_schema_is_seen() {
+fn the_disk_cache_outlives_the_server_and_holds_no_texts_and_no_schema_is_seen() {
     let mut running = start();
     let mut root = running.root();
     root.query_drop("CALL mysql.ml_create_sm_secret_registration('key', 'file:endpoint-key')").unwrap();
@@ -177,7 +177,7 @@ fn what_is_on_disk_outlives_the_server_and_holds_no_texts_and_no_schema_is_seen(
     let mut root = running.root();
     embed(&mut root, "m", "again");
     assert!(!folder(&running).exists(), "off: what an earlier process left is removed");
-    assert_eq!(told(&running), Vec::<String>::new());
+    assert_eq!(log_lines(&running), Vec::<String>::new());
     assert_eq!(running.errors_in_log(), Vec::<String>::new());
 }
 
@@ -333,7 +333,7 @@ fn whatever_happens_to_the_file_no_call_fails_and_no_vector_is_wrong() {
         // Twice the same size is none; another one has the log worked into the file.
         set(&mut root, "cache_disk_mb", "17");
         assert!(fs::metadata(file(&running)).unwrap().len() > 80_000, "{damage:?}");
-        let before = told(&running).len();
+        let before = log_lines(&running).len();
         if damage.while_open() {
             damage.inflict(&folder(&running));
             // The place is looked at once a second.
@@ -350,7 +350,7 @@ fn whatever_happens_to_the_file_no_call_fails_and_no_vector_is_wrong() {
                 embed(&mut root, "m", &format!("text {i}"));
             }
         }
-        let lines = told(&running)[before..].to_vec();
+        let lines = log_lines(&running)[before..].to_vec();
         let disk = status(&mut root)["cache"]["disk"].take();
         match damage {
             // Nothing is lost: an empty file is a new one, the log is no part of the file any more, the owner gives
@@ -423,7 +423,7 @@ fn a_full_disk_fails_no_call() {
     assert!(disk["entries"].as_u64() > Some(10), "{disk}");
     assert_eq!(disk["state"], "full", "{disk}");
     assert!(disk["trouble"].as_str().is_some_and(|t| t.contains("the disk is full")), "{disk}");
-    let lines = told(&running);
+    let lines = log_lines(&running);
     assert!(lines.len() == 1 && lines[0].contains("no room"), "told once: {lines:?}");
     running.endpoint.clear();
     embed(&mut root, "m", "text 0");
@@ -660,7 +660,7 @@ fn the_size_changes_under_load() {
         done.store(true, Ordering::Release);
     });
     assert!(bytes_in(&folder(&running)) <= 1 << 20);
-    assert_eq!(told(&running), Vec::<String>::new());
+    assert_eq!(log_lines(&running), Vec::<String>::new());
     assert_eq!(running.errors_in_log(), Vec::<String>::new());
 }
 
@@ -703,6 +703,6 @@ fn a_crash_while_it_is_written_leaves_no_wrong_vector() {
         assert!(counted["models"]["m"]["disk_hits"].as_u64() > Some(100), "{counted}");
         root = conn;
     }
-    assert_eq!(told(&running), Vec::<String>::new());
+    assert_eq!(log_lines(&running), Vec::<String>::new());
     drop(root);
 }

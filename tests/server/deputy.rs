@@ -66,16 +66,16 @@ fn owners_column(owner: &mut Conn) {
     run(owner, "CALL ai.initialize_embeddings('m', 'shop.docs', 'body', 'v', NULL, 'transactional')").unwrap();
 }
 
-/// What the view says of the owner's column: status and note.
-fn told(conn: &mut Conn) -> (String, Option<String>) {
+/// `(status, note)` of the owner's column in the view.
+fn progress(conn: &mut Conn) -> (String, Option<String>) {
     loop {
-        let told: (String, Option<String>) = conn
+        let row: (String, Option<String>) = conn
             .query_first("SELECT status, note FROM ai.embedding_progress_view WHERE table_name = 'shop.docs'")
             .unwrap()
             .unwrap();
         // The event may be at it.
-        if told.0 != "running" {
-            return told;
+        if row.0 != "running" {
+            return row;
         }
     }
 }
@@ -110,7 +110,7 @@ fn a_stored_expression_runs_as_the_account_that_stored_it_whoever_refreshes() {
 }
 
 #[test]
-fn what_takes_the_place_of_a_configured_table_is_not_looked_into() {
+fn a_view_in_the_place_of_a_configured_table_is_not_opened() {
     let (_running, mut root, _, mut mallory) = prepare();
     for column in ["body", "own.f(body)"] {
         mallory
@@ -196,14 +196,14 @@ fn a_planted_event_neither_gets_rights_nor_counts_as_ours() {
     owners_column(&mut owner);
     let name = object(&mut root);
     assert_ne!(first, name);
-    assert_eq!(told(&mut owner).1, None);
+    assert_eq!(progress(&mut owner).1, None);
     for how in ["DISABLE ON REPLICA", "ENABLE", "DISABLE"] {
         for body in [evil, "DO 0"] {
             planter.query_drop(format!("DROP EVENT shop.`{name}`")).unwrap();
             planter
                 .query_drop(format!("CREATE EVENT shop.`{name}` ON SCHEDULE EVERY 1 SECOND {how} DO {body}"))
                 .unwrap();
-            let (status, note) = told(&mut root);
+            let (status, note) = progress(&mut root);
             assert!(status == "stopped" && note.as_deref().unwrap().contains("planter@localhost"), "{status} {note:?}");
             let note = text(&mut root, "SELECT ml_refresh_embeddings('shop.docs', 'v', NULL)").unwrap();
             assert!(note.contains("planter@localhost") && note.contains("replaced"), "{note}");
@@ -213,23 +213,23 @@ fn a_planted_event_neither_gets_rights_nor_counts_as_ours() {
                 .unwrap();
             assert_eq!((event.0.as_str(), event.1.as_str()), ("owner@localhost", "ENABLED"), "{how} {body}");
             assert!(event.2.contains("ml_refresh_embeddings"), "{}", event.2);
-            assert_eq!(told(&mut owner), ("finished".to_owned(), None));
+            assert_eq!(progress(&mut owner), ("finished".to_owned(), None));
         }
     }
     // Ours, altered by another account, which thereby becomes its definer.
     planter.query_drop(format!("ALTER EVENT shop.`{name}` ON SCHEDULE EVERY 1 SECOND")).unwrap();
     owner.query_drop("INSERT INTO shop.docs (body) VALUES ('three')").unwrap();
-    assert!(told(&mut owner).1.unwrap().contains("planter@localhost"));
+    assert!(progress(&mut owner).1.unwrap().contains("planter@localhost"));
     let call = "SELECT ml_refresh_embeddings('shop.docs', 'v', NULL, 'event')";
     assert!(text(&mut root, call).unwrap().contains("nothing is done"));
     assert_eq!(number(&mut root, "SELECT COUNT(*) FROM shop.docs WHERE v IS NULL"), 1);
     run(&mut owner, "CALL ai.refresh_embeddings(NULL, NULL, NULL)").unwrap();
-    assert_eq!(told(&mut owner), ("finished".to_owned(), None));
+    assert_eq!(progress(&mut owner), ("finished".to_owned(), None));
     assert!(!seen(&mut root).iter().any(|who| who != "planter@localhost"), "{:?}", seen(&mut root));
 }
 
 #[test]
-fn a_planted_trigger_is_replaced_and_told() {
+fn a_planted_trigger_is_replaced_and_reported() {
     let (running, mut root, mut owner, _) = prepare();
     owners_column(&mut owner);
     let name = object(&mut root);
@@ -244,12 +244,12 @@ fn a_planted_trigger_is_replaced_and_told() {
         format!("CREATE TRIGGER shop.`{name}` BEFORE UPDATE ON shop.docs FOR EACH ROW {body}"),
     ] {
         planter.query_drop(format!("DROP TRIGGER shop.`{name}`")).unwrap();
-        assert!(told(&mut owner).1.unwrap().contains("trigger is missing"));
+        assert!(progress(&mut owner).1.unwrap().contains("trigger is missing"));
         planter.query_drop(planted).unwrap();
-        let (status, note) = told(&mut owner);
+        let (status, note) = progress(&mut owner);
         assert!(status == "stopped" && note.as_deref().unwrap().contains("planter@localhost"), "{status} {note:?}");
         run(&mut owner, "CALL ai.refresh_embeddings(NULL, NULL, NULL)").unwrap();
-        assert_eq!(told(&mut owner), ("finished".to_owned(), None));
+        assert_eq!(progress(&mut owner), ("finished".to_owned(), None));
         let trigger = text(&mut root, "SELECT CONCAT(DEFINER, ' ', ACTION_STATEMENT) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = 'shop'");
         assert_eq!(trigger.unwrap(), format!("owner@localhost {body}"));
     }
@@ -271,7 +271,7 @@ fn the_events_of_another_server_are_made_anew_by_their_account() {
             .query_drop(format!("ALTER EVENT {}.`{}` ON SCHEDULE EVERY 7 SECOND DISABLE ON REPLICA", event.0, event.1))
             .unwrap();
     }
-    let (status, note) = told(&mut root);
+    let (status, note) = progress(&mut root);
     assert!(
         status == "stopped" && note.as_deref().unwrap().contains("CALL ai.refresh_embeddings('shop.docs', 'v', NULL)"),
         "{status} {note:?}"
@@ -386,7 +386,7 @@ fn question_marks_in_names_and_expressions_are_no_placeholders() {
 }
 
 #[test]
-fn whoever_alters_a_model_does_not_run_anothers_function() {
+fn altering_a_model_does_not_run_anothers_function() {
     let (running, mut root, _, mut mallory) = prepare();
     root.query_drop("GRANT EXECUTE ON PROCEDURE mysql.ml_create_model_registration TO mallory@localhost").unwrap();
     mallory
@@ -426,7 +426,7 @@ fn whoever_alters_a_model_does_not_run_anothers_function() {
 }
 
 #[test]
-fn what_an_account_left_that_is_gone_runs_as_nobody_and_can_be_dropped() {
+fn configurations_of_a_dropped_account_run_as_nobody_and_can_be_dropped() {
     let (running, mut root, mut owner, mut mallory) = prepare();
     owners_column(&mut owner);
     run(&mut mallory, "CALL ai.initialize_embeddings('m', 'own.t', 'own.f(body)', 'v', NULL, 'manual')").unwrap();
@@ -476,7 +476,7 @@ fn tables_of_an_earlier_version_are_brought_up_to_date() {
     running.install();
     owner.query_drop("INSERT INTO shop.docs (body) VALUES ('three')").unwrap();
     run(&mut owner, "CALL ai.refresh_embeddings(NULL, NULL, NULL)").unwrap();
-    assert_eq!(told(&mut owner), ("finished".to_owned(), None));
+    assert_eq!(progress(&mut owner), ("finished".to_owned(), None));
     // What was made under another name is found by what it does.
     let counts: (u64, u64, u64) = root
         .query_first(
@@ -489,7 +489,7 @@ fn tables_of_an_earlier_version_are_brought_up_to_date() {
 }
 
 #[test]
-fn errors_that_may_quote_rows_are_not_shown_to_everybody() {
+fn errors_that_may_quote_rows_are_not_displayed_to_everybody() {
     let (_running, mut root, mut owner, mut mallory) = prepare();
     run(&mut owner, "CALL ai.initialize_embeddings('m', 'shop.docs', 'body', 'v', NULL, 'manual')").unwrap();
     root.query_drop("UPDATE mysql.cloudsql_ml_embed_configs SET last_error = 'a row says: secret'").unwrap();

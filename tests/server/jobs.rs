@@ -138,13 +138,13 @@ fn a_row_that_failed_before_does_not_hang_a_model_that_takes_one_text_at_a_time(
         conn.query_drop(statement).unwrap();
     }
     assert_eq!(embed(&mut conn).unwrap(), (2, 1, 0));
-    let (told, hears) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let again = embed(&mut conn).unwrap();
         conn.query_drop("UPDATE e.t SET body = 'two' WHERE id = 2").unwrap();
-        let _ = told.send([again, embed_from(&mut conn, "e.t", "body", r#"{"where": "id < 3"}"#).unwrap()]);
+        let _ = sender.send([again, embed_from(&mut conn, "e.t", "body", r#"{"where": "id < 3"}"#).unwrap()]);
     });
-    let done = hears.recv_timeout(Duration::from_secs(30)).expect("the job ends");
+    let done = receiver.recv_timeout(Duration::from_secs(30)).expect("the job ends");
     assert_eq!(done, [(0, 1, 0), (1, 0, 0)]);
     assert_eq!(failures(&mut running.root()), [], "it failed no longer");
 }
@@ -464,7 +464,7 @@ fn a_job_that_waits_for_a_lock_hears_kill() {
 }
 
 #[test]
-fn what_would_fail_for_every_row_is_told_before_anything_is_sent() {
+fn errors_of_every_row_come_before_anything_is_sent() {
     let running = start();
     let mut conn = prepare(&running, "/v1/embeddings", 10);
     conn.query_drop("CREATE TABLE e.cat (id INT PRIMARY KEY, name VARCHAR(50), parent_id INT, v VECTOR(8))").unwrap();

@@ -236,7 +236,7 @@ fn a_key_is_stored_used_replaced_and_dropped_and_seen_nowhere() {
 }
 
 #[test]
-fn what_cannot_be_stored_is_told_and_leaves_nothing() {
+fn secrets_that_cannot_be_stored_are_errors_and_leave_nothing() {
     let running = start_with_keyring(&[]);
     let mut root = running.root();
     let fails = |root: &mut Conn, statement: &str, part: &str| {
@@ -361,10 +361,10 @@ fn rights_and_other_owners() {
 }
 
 #[test]
-fn without_a_keyring_the_error_tells_how_to_get_one() {
+fn without_a_keyring_the_error_advises_how_to_get_one() {
     let mut running = start();
     let mut root = running.root();
-    let told = |result: mysql::Result<()>| {
+    let check_refusal = |result: mysql::Result<()>| {
         let (code, message) = server_error(result);
         assert_eq!(code, 3200, "{message}");
         for part in ["has no keyring", "component_keyring_file", "mysqld.my", "env:VARIABLE or file:NAME"] {
@@ -372,13 +372,13 @@ fn without_a_keyring_the_error_tells_how_to_get_one() {
         }
         assert!(!message.contains("5ecret"));
     };
-    told(root.query_drop("CALL mysql.ml_create_secret('s', '5ecret')"));
-    told(root.query_drop("DO ml_create_secret('s', '5ecret')"));
+    check_refusal(root.query_drop("CALL mysql.ml_create_secret('s', '5ecret')"));
+    check_refusal(root.query_drop("DO ml_create_secret('s', '5ecret')"));
     assert_eq!(root.query_first::<u32, _>("SELECT COUNT(*) FROM mysql.cloudsql_ml_secrets").unwrap(), Some(0));
     root.query_drop("CALL mysql.ml_create_sm_secret_registration('s', 'keyring:s')").unwrap();
-    told(root.query_drop("CALL mysql.ml_alter_secret('s', '5ecret')"));
+    check_refusal(root.query_drop("CALL mysql.ml_alter_secret('s', '5ecret')"));
     model(&running, &mut root, "m", "/auth/embeddings", "s");
-    told(embed(&mut root, "m", "x").map(|_| ()));
+    check_refusal(embed(&mut root, "m", "x").map(|_| ()));
     assert_eq!(running.endpoint.count(), 0);
     // The registration can go.
     root.query_drop("CALL mysql.ml_drop_model_registration('m')").unwrap();

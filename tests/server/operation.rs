@@ -458,7 +458,7 @@ fn a_native_function_of_one_of_the_names_does_not_stop_the_installation() {
 }
 
 #[test]
-fn a_server_without_the_library_or_of_another_version_is_told_so() {
+fn a_server_without_the_library_or_of_another_version_is_an_error() {
     let running = start_bare(&[], &[]);
     let mut root = running.root();
     std::fs::remove_file(running.server.plugin_dir().join("mysql_ml.so")).unwrap();

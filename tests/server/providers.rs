@@ -378,7 +378,7 @@ fn budgets_hold_for_all_sessions_together() {
 }
 
 #[test]
-fn what_waiting_does_not_help_is_not_sent_again() {
+fn requests_that_waiting_does_not_help_are_not_sent_again() {
     let running = start();
     let mut conn = running.root();
     for (id, path) in [("quota", "/quota"), ("spend", "/spend-limit")] {

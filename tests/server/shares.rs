@@ -265,7 +265,7 @@ fn a_revoke_is_in_force_with_the_next_bare_call() {
 }
 
 #[test]
-fn a_kill_over_the_x_protocol_is_told_as_the_server_tells_its_own() {
+fn a_kill_over_the_x_protocol_has_the_servers_own_error() {
     let running = start();
     let mut root = running.root();
     running.embedding_model(&mut root, "hangs", "/hang");

@@ -116,7 +116,7 @@ fn prepare(running: &Running) -> Conn {
 }
 
 /// A result as text.
-fn told(conn: &mut Conn, statement: &str) -> String {
+fn result_of(conn: &mut Conn, statement: &str) -> String {
     let value = |value: mysql::Value| match value {
         mysql::Value::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         other => other.as_sql(true),
@@ -160,7 +160,7 @@ fn results(running: &Running, conn: &mut Conn) -> Vec<(&'static str, String)> {
         "DELETE FROM f.auto WHERE id = 4",
         "CALL ai.drop_embedding_config('f.auto', 'v')",
     ] {
-        let mut result = told(conn, statement);
+        let mut result = result_of(conn, statement);
         // How long it took.
         if statement.contains("embed_table(") || statement.contains("itialize_emb") || statement.contains("refresh_") {
             let columns: Vec<&str> = result.split(" | ").collect();
@@ -169,7 +169,7 @@ fn results(running: &Running, conn: &mut Conn) -> Vec<(&'static str, String)> {
         all.push((statement, result));
     }
     running.endpoint.clear();
-    all.push(("the call of a computed header", told(conn, "SELECT HEX(ml_embedding('computed', UUID())) = ''")));
+    all.push(("the call of a computed header", result_of(conn, "SELECT HEX(ml_embedding('computed', UUID())) = ''")));
     let seen = running.endpoint.requests().last().and_then(|r| r.header("x-seen").map(str::to_owned));
     all.push(("the computed header", seen.unwrap_or_default()));
     all
@@ -316,16 +316,16 @@ fn a_callers_expression_means_what_it_means_in_the_callers_session() {
         other.query_drop("UPDATE f.t SET v = NULL").unwrap();
         let literal: String = expression.bytes().map(|b| format!("{b:02x}")).collect();
         let literal = format!("_utf8mb4 x'{literal}'");
-        let result = told(&mut other, &format!("SELECT ml_embed_table('good', 'f.t', {literal}, 'v')"));
+        let result = result_of(&mut other, &format!("SELECT ml_embed_table('good', 'f.t', {literal}, 'v')"));
         assert!(result.contains("\"embedded\":4"), "{set}: {expression}: {result}");
         assert_eq!(misunderstood(&mut other, expression), [""; 0], "{set}: {expression}");
         // It is kept with what runs later, in a session of another kind.
         let mut third = running.server.connect("owner").unwrap();
         let initialize = format!("SELECT ml_initialize_embeddings('good', 'f.t', {literal}, 'v')");
-        let result = told(&mut other, &initialize);
+        let result = result_of(&mut other, &initialize);
         assert!(result.contains("seconds"), "{set}: {expression}: {result}");
         third.query_drop("UPDATE f.t SET v = NULL").unwrap();
-        let result = told(&mut third, "CALL ai.refresh_embeddings('f.t', 'v', NULL)");
+        let result = result_of(&mut third, "CALL ai.refresh_embeddings('f.t', 'v', NULL)");
         assert_eq!(misunderstood(&mut other, expression), [""; 0], "refreshed, {set}: {expression}: {result}");
         third.query_drop("CALL ai.drop_embedding_config('f.t', 'v')").unwrap();
     }
@@ -351,7 +351,7 @@ fn a_callers_expression_means_what_it_means_in_the_callers_session() {
     let both = serde_json::json!({"where": r#""title" = body OR n = 2"#}).to_string();
     let both: String = both.bytes().map(|b| format!("{b:02x}")).collect();
     let call = format!("CALL mysql.ml_embed_table('good', 'f.t', 'body', 'v', _utf8mb4 x'{both}')");
-    let refused = told(&mut other, &call);
+    let refused = result_of(&mut other, &call);
     assert!(refused.contains("option where") && refused.contains("is a text in this sql_mode"), "{refused}");
     // GROUP_CONCAT cuts where it would in the caller's session, and that is told.
     other.query_drop("CREATE TABLE f.tags (tag VARCHAR(20) PRIMARY KEY)").unwrap();
@@ -360,7 +360,7 @@ fn a_callers_expression_means_what_it_means_in_the_callers_session() {
     for (longest, cut) in [("12", true), ("100", false)] {
         other.query_drop(format!("SET sql_mode = DEFAULT, group_concat_max_len = {longest}")).unwrap();
         other.query_drop("UPDATE f.t SET v = NULL").unwrap();
-        let result = told(&mut other, &format!("SELECT ml_embed_table('good', 'f.t', '{tags}', 'v')"));
+        let result = result_of(&mut other, &format!("SELECT ml_embed_table('good', 'f.t', '{tags}', 'v')"));
         assert!(result.contains("\"embedded\":4") && result.contains("GROUP_CONCAT cut") == cut, "{longest}: {result}");
         assert_eq!(misunderstood(&mut other, tags), [""; 0], "{longest}");
     }

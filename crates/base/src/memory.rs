@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_does_not_have_is_an_error() {
+    fn memory_that_the_system_does_not_have_is_an_error() {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         set_limit(u64::MAX / 8);
         let error = working_for(Arc::default(), || Reservation::take(1 << 50, "a call")).unwrap_err();
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_used_any_more_is_free_for_others() {
+    fn released_memory_is_free_for_others() {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let holder = Arc::<Holder>::default();
         let held = || holder.bytes.load(Ordering::Relaxed);
@@ -464,29 +464,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_told_and_much_of_it_makes_jobs_wait() {
+    fn held_memory_is_reported_and_much_of_it_makes_jobs_wait() {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let holder = Arc::<Holder>::default();
         let used = ACCOUNTS.used.load(Ordering::Relaxed);
         set_limit(used + (80 << 20));
         reset_status();
-        let told = |name: &str| status()[name].as_u64().unwrap();
+        let counter = |name: &str| status()[name].as_u64().unwrap();
         let take = |bytes| working_for(Arc::clone(&holder), || Reservation::take(bytes, "a call"));
         let half = take((40 << 20) - (used / 2) as usize).unwrap();
         assert!(!is_tight(), "half is not more than half");
         let more = take(2 << 20).unwrap();
         assert!(is_tight());
-        assert_eq!((told("max_bytes"), told("refused")), (used + (80 << 20), 0));
-        assert_eq!((told("bytes"), told("highest_bytes")), (told("bytes"), told("bytes")));
-        let most = told("bytes");
+        assert_eq!((counter("max_bytes"), counter("refused")), (used + (80 << 20), 0));
+        assert_eq!((counter("bytes"), counter("highest_bytes")), (counter("bytes"), counter("bytes")));
+        let most = counter("bytes");
         let error = take(60 << 20).unwrap_err();
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let fact = format!("60 MiB more, but calls hold {} MiB, {} of them", mib(most), mib(most - used));
         assert!(error.message().contains(&fact), "{error}; not: {fact}");
         drop((half, more));
-        assert_eq!((told("bytes"), told("highest_bytes"), told("refused")), (used, most, 1));
+        assert_eq!((counter("bytes"), counter("highest_bytes"), counter("refused")), (used, most, 1));
         reset_status();
-        assert_eq!((told("highest_bytes"), told("refused")), (used, 0));
+        assert_eq!((counter("highest_bytes"), counter("refused")), (used, 0));
         set_limit(DEFAULT);
     }
 

@@ -134,13 +134,13 @@ impl Measure {
         if value.is_finite() {
             Ok(value)
         } else {
-            Err(names_what_is_not_finite(a, b))
+            Err(values_not_finite(a, b))
         }
     }
 }
 
 #[cold]
-fn names_what_is_not_finite(a: Elements<'_>, b: Elements<'_>) -> Error {
+fn values_not_finite(a: Elements<'_>, b: Elements<'_>) -> Error {
     let place = |v: Elements<'_>| v.iter().position(|e| !f32::from_le_bytes(*e).is_finite());
     let place = match (place(a), place(b)) {
         (Some(i), _) => format!(": element {} of the first", i + 1),
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_vector_is_refused() {
+    fn bytes_that_are_no_vector_are_refused() {
         let a = v(&[1.0, 2.0]);
         for bad in [&b"12345"[..], b"", b"[1,2,3,]", &v(&[1.0])] {
             assert!(Measure::Cosine.compare(&a, bad).is_err());

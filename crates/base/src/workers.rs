@@ -449,7 +449,7 @@ mod tests {
 
     #[test]
     #[allow(clippy::panic)]
-    fn one_receiver_of_many_results_is_told_of_those_that_never_come() {
+    fn one_receiver_of_many_results_gets_an_error_for_each_that_never_comes() {
         let (sender, receiver) = channel::<Result<u32>>();
         let next = || receiver.recv_timeout(Duration::from_secs(20)).unwrap();
         pool(1).run_to(&Share::default(), &CancelToken::default(), sender.clone(), || panic!("x")).unwrap();

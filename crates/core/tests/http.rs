@@ -49,7 +49,7 @@ fn failure(endpoint: &Endpoint, path: &str) -> Error {
 }
 
 #[test]
-fn errors_tell_the_fact_and_the_kind() {
+fn errors_have_the_fact_and_the_kind() {
     let e = Endpoint::start().unwrap();
     for (path, kind, words) in [
         ("/status/401", Kind::Provider(401), "check the model's credentials"),
@@ -98,18 +98,18 @@ fn nothing_is_sent_to_metadata_addresses_in_whatever_form() {
 }
 
 #[test]
-fn what_was_sent_is_in_no_answer_and_no_error() {
+fn sent_secrets_are_in_no_answer_and_no_error() {
     let e = Endpoint::start().unwrap();
     let secret = "form+5ecret/0001=x";
     let login = "cGFzcy13b3JkOmlz";
     // Repeats all that it was sent, each thing in another notation.
-    let told = move |r: &Recorded| {
+    let echo = move |r: &Recorded| {
         let header = r.header("authorization").unwrap().replace('c', "\\u0063");
         let form = r.text().replace('%', "%25");
         format!("{{\"message\":\"{header}; {form}; {}; {}\"}}", r.query, secret.replace('/', "\\/"))
     };
-    e.on("/refuses", move |r: &Recorded| Answer::raw_json(400, told(r)));
-    e.on("/answers", move |r: &Recorded| Answer::raw_json(200, told(r)));
+    e.on("/refuses", move |r: &Recorded| Answer::raw_json(400, echo(r)));
+    e.on("/answers", move |r: &Recorded| Answer::raw_json(200, echo(r)));
     e.on("/redirects", move |r: &Recorded| {
         Answer::raw_json(307, "").with_header("Location", &format!("/?q={}", r.query))
     });
@@ -188,7 +188,7 @@ fn a_refusal_without_retry_after_is_waited_out_as_the_reset_headers_say() {
 }
 
 #[test]
-fn what_cannot_be_reached() {
+fn endpoints_that_cannot_be_reached() {
     let refused = send(&call(&format!("http://127.0.0.1:{}/", refused_port()))).unwrap_err();
     assert!(refused.message().contains("refused"), "{refused}");
     let unknown = send(&call("https://no-such-host.invalid/")).unwrap_err();
@@ -300,7 +300,7 @@ fn tls_is_verified() {
 }
 
 #[test]
-fn secrets_with_line_breaks_are_refused_without_being_shown() {
+fn secrets_with_line_breaks_are_refused_and_not_displayed() {
     let e = Endpoint::start().unwrap();
     let mut c = call(&e.url("/echo"));
     c.headers.push((ureq::http::header::AUTHORIZATION, SecretString::from("Bearer sk-1\r\nX-Evil: 1")));

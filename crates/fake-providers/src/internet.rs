@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_connect_is_refused() {
+    fn requests_other_than_connect_are_refused() {
         let endpoint = Endpoint::start().unwrap();
         let internet = Internet::start(&endpoint).unwrap();
         let mut socket = TcpStream::connect(internet.address).unwrap();

@@ -654,7 +654,7 @@ mod tests {
     }
 
     #[test]
-    fn what_calls_a_model_runs_as_its_caller_who_can_kill_it() {
+    fn routines_that_call_a_model_run_as_their_caller_who_can_kill_them() {
         let definers = all().filter(|f| f.routine.as_ref().is_some_and(|r| r.security == Security::Definer));
         let names: Vec<&str> = definers.map(|f| f.name).collect();
         assert_eq!(names, ["ml_version", "ml_list_registered_model", "ml_list_settings"]);

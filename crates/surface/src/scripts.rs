@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_outside_of_the_sections_stays() {
+    fn text_outside_of_the_sections_stays() {
         let script = "-- by hand\n-- Generated: names of settings\nold\n-- End of names of settings\nDO 1;\n";
         let filled = fill(script).unwrap();
         assert!(

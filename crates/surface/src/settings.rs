@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reference_tells_every_setting_with_its_default_and_range() {
+    fn the_reference_has_every_setting_with_its_default_and_range() {
         let text = include_str!("../../../docs/functions.md");
         for setting in SETTINGS {
             let row = match setting.range {

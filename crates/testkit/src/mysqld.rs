@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_cannot_start_tells_why() -> anyhow::Result<()> {
+    fn a_server_that_cannot_start_reports_the_reason() -> anyhow::Result<()> {
         let distribution = Distribution::find_or_fetch(&|message| eprintln!("{message}"))?;
         let options = ServerOptions { args: vec!["--no-such-option".to_owned()], ..ServerOptions::default() };
         let error = Server::start(&distribution, options).err().context("it started")?;

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_a_subquery_is_none() {
+    fn a_look_alike_of_a_subquery_is_none() {
         for text in [
             "",
             "x",

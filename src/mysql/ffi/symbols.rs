@@ -378,7 +378,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_is_no_server_is_told_which_symbol_is_missing() {
+    fn a_process_that_is_no_server_gets_the_name_of_the_missing_symbol() {
         let error = server_api().err().unwrap();
         assert_eq!(error.kind(), Kind::Unsupported);
         assert!(error.message().contains("`_Z23srv_session_init_threadPKv`"), "{error}");

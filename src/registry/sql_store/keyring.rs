@@ -11,7 +11,7 @@ use super::{duplicate, no_such_secret, session_for, Param, ER_DUP_ENTRY};
 use crate::mysql::caller::current_account;
 use crate::mysql::keyring;
 use crate::mysql::session::Session;
-use crate::mysql::sql::{check_may_execute, As, Purpose};
+use crate::mysql::sql::{check_may_execute, As, SessionKind};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_core::catalog::model::check_id;
@@ -63,7 +63,7 @@ pub fn create_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) ->
     let value = credentials::value::given(value)?;
     let definer = current_account()?.to_string();
     let (id, name) = (secret_id.to_owned(), keyring_name(secret_id));
-    session_for(Purpose::Keyring, &As::Library, interrupt, move |s| {
+    session_for(SessionKind::Keyring, &As::Library, interrupt, move |s| {
         let _turn = turn()?;
         let exists = |e| duplicate(e, "secret", &id, "ml_alter_secret");
         if stored_path(s, &id, false)?.is_some() {
@@ -98,14 +98,14 @@ pub fn alter_secret(secret_id: &str, value: &str, interrupt: &dyn Interrupt) -> 
     check_id("secret_id", secret_id)?;
     let value = credentials::value::given(value)?;
     let id = secret_id.to_owned();
-    session_for(Purpose::Keyring, &As::Library, interrupt, move |s| {
+    session_for(SessionKind::Keyring, &As::Library, interrupt, move |s| {
         let _turn = turn()?;
         let path = stored_path(s, &id, false)?.ok_or_else(|| {
             Error::new(
                 Kind::NotFound,
                 format!(
                     "secret '{}' is not registered; create it with CALL mysql.ml_create_secret(...)",
-                    leaked_key::shown(&id, 120)
+                    leaked_key::display(&id, 120)
                 ),
             )
         })?;

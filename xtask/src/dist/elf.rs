@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_does_not_fit_is_told() {
+    fn everything_that_does_not_fit_is_reported() {
         let facts = Facts {
             versions: set(&["GLIBC_2.29", "GLIBC_PRIVATE", "GCC_3.0"]),
             libraries: set(&["libstdc++.so.6"]),

@@ -47,10 +47,10 @@ pub type EmbeddingCache = Cache<Key, Kept>;
 /// A cache whose size may change while it is in use.
 #[derive(Default)]
 pub struct MemoryCache {
-    current: RwLock<Option<Sized>>,
+    current: RwLock<Option<SizedCache>>,
 }
 
-struct Sized {
+struct SizedCache {
     bytes: u64,
     cache: EmbeddingCache,
 }
@@ -116,7 +116,7 @@ impl MemoryCache {
             .eviction_policy(EvictionPolicy::lru())
             .weigher(|_, kept: &Kept| u32::try_from(kept.vector.len() + ENTRY_OVERHEAD).unwrap_or(u32::MAX))
             .build();
-        *current = Some(Sized { bytes, cache: cache.clone() });
+        *current = Some(SizedCache { bytes, cache: cache.clone() });
         Some(cache)
     }
 }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_is_found_until_the_size_changes() {
+    fn entries_are_found_until_the_size_changes() {
         let cache = MemoryCache::default();
         let sized = |bytes| cache.sized(bytes);
         sized(1 << 20).unwrap().insert(key("a"), kept("m", &[1, 2, 3, 4]));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn another_size_starts_anew_and_what_is_kept_is_told() {
+    fn another_size_starts_anew_and_the_size_is_reported() {
         let cache = MemoryCache::default();
         assert_eq!(cache.size(), (0, 0));
         let first = cache.sized(1 << 20).unwrap();

@@ -163,7 +163,7 @@ pub struct Model {
     /// The registered provider.
     pub provider: ProviderId,
     /// The wire format: the provider's, or that of a built-in function in the registration.
-    pub speaks: ProviderId,
+    pub api: ProviderId,
     /// The registered model type.
     pub model_type: ModelType,
     /// The provider's name of the model.
@@ -181,7 +181,7 @@ pub struct Model {
     /// The options set with `ml_set_model_options`.
     pub options: ModelOptions,
     /// Whether it comes from the built-in catalogue and is not registered.
-    pub listed: bool,
+    pub built_in: bool,
     /// The account that registered it; its functions run as this account.
     pub definer: Account,
     /// SHA-256 of everything that may change a result.
@@ -217,7 +217,7 @@ impl Model {
         if self.input.is_some() {
             return Backend::Remote;
         }
-        match self.speaks {
+        match self.api {
             ProviderId::BertLocal | ProviderId::ClipLocal | ProviderId::T5Local | ProviderId::StaticLocal => {
                 Backend::Local
             }
@@ -253,13 +253,13 @@ pub fn check_id(argument: &str, id: &str) -> Result<()> {
     if id.chars().count() > MAX_ID_CHARS {
         return Err(Error::invalid(format!(
             "{argument} '{}' is longer than {MAX_ID_CHARS} characters; choose a shorter one",
-            leaked_key::shown(id, 60)
+            leaked_key::display(id, 60)
         )));
     }
     if id.trim() != id || id.chars().any(char::is_control) {
         return Err(Error::invalid(format!(
             "{argument} '{}' has a control character or a space at an end; use a name without",
-            leaked_key::shown(id, 120)
+            leaked_key::display(id, 120)
         )));
     }
     Ok(())
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_tell_null_from_empty_and_keep_borders() {
+    fn fingerprints_distinguish_null_from_empty_and_keep_borders() {
         let f = Model::fingerprint;
         assert_ne!(f(&[None]), f(&[Some("")]));
         assert_ne!(f(&[Some("ab"), Some("c")]), f(&[Some("a"), Some("bc")]));

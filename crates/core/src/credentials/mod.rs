@@ -5,8 +5,8 @@ mod file;
 pub mod google;
 pub mod http;
 pub mod keyring;
+mod refreshing_secret;
 mod secret_manager;
-mod slot;
 pub mod value;
 
 use secrecy::SecretString;

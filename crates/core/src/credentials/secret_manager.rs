@@ -14,7 +14,7 @@ use url::Url;
 
 use super::google::Identities;
 use super::http::Http;
-use super::slot::{Fetched, Slot};
+use super::refreshing_secret::{Fetched, RefreshingSecret};
 use super::value::{usable, USABLE};
 use crate::http::Method;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
@@ -28,7 +28,7 @@ const FOREVER: Duration = Duration::from_secs(2 * 86_400);
 /// Cached values, each for `secret_ttl_ms`.
 #[derive(Default)]
 pub struct Values {
-    slots: Mutex<HashMap<String, Arc<Slot>>>,
+    secrets: Mutex<HashMap<String, Arc<RefreshingSecret>>>,
 }
 
 #[derive(Deserialize)]
@@ -45,12 +45,12 @@ struct Payload {
 }
 
 impl Values {
-    fn slot(&self, name: &str) -> Arc<Slot> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.len() >= MAX_VALUES && !slots.contains_key(name) {
-            slots.clear();
+    fn secret(&self, name: &str) -> Arc<RefreshingSecret> {
+        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        if secrets.len() >= MAX_VALUES && !secrets.contains_key(name) {
+            secrets.clear();
         }
-        Arc::clone(slots.entry(name.to_owned()).or_default())
+        Arc::clone(secrets.entry(name.to_owned()).or_default())
     }
 
     /// The value of a secret's version.
@@ -61,7 +61,7 @@ impl Values {
         identities: &Identities,
         http: &Http<'_>,
     ) -> Result<SecretString> {
-        self.slot(name).get(rejected, http.settings.secret_ttl, http, |http| {
+        self.secret(name).get(rejected, http.settings.secret_ttl, http, |http| {
             let value = access(name, identities, http)
                 .map_err(|e| advised(e).context(&format!("secret {}", cut(name, 120))))?;
             Ok(Fetched { value, fresh_for: FOREVER, usable_for: http.settings.secret_ttl + USABLE })
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_golden_answer_is_read_and_damage_is_told() {
+    fn the_golden_answer_is_read_and_damage_is_an_error() {
         let answer = |data: &str, crc: u32| {
             let data = BASE64_STANDARD.encode(data);
             format!(

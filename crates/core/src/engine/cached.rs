@@ -35,7 +35,7 @@ pub(super) struct CachedEmbeddings {
 }
 
 /// A requested embedding.
-pub(super) struct Wanted {
+pub(super) struct CacheLookup {
     key: Key,
     /// The epoch of the request.
     epoch: u64,
@@ -47,13 +47,19 @@ pub(super) struct Wanted {
 
 impl CachedEmbeddings {
     /// The request for the embedding of `input`. `stamp`: a text that changes with a local model's files.
-    pub fn wanted(&self, call: &Call, input: Input<'_>, role: Role, stamp: impl FnOnce() -> String) -> Result<Wanted> {
+    pub fn lookup(
+        &self,
+        call: &Call,
+        input: Input<'_>,
+        role: Role,
+        stamp: impl FnOnce() -> String,
+    ) -> Result<CacheLookup> {
         let fingerprint = fingerprint(call, stamp);
         let key = match input {
             Input::Text(text) => Key::new(&fingerprint, role as u8, text),
             Input::Image(image) => Key::new(&fingerprint, IMAGE, &image.digest()),
         };
-        Ok(Wanted {
+        Ok(CacheLookup {
             key,
             epoch: *self.epoch.read().unwrap_or_else(PoisonError::into_inner),
             resolved: Arc::clone(&call.resolved),
@@ -66,38 +72,38 @@ impl CachedEmbeddings {
     /// waited for another session's request.
     pub fn get(
         &self,
-        wanted: &Wanted,
+        lookup: &CacheLookup,
         account: impl FnOnce() -> Result<Account>,
         call: &Call,
         interrupt: &dyn Interrupt,
         compute: impl Fn(Option<Instant>) -> Result<Vec<u8>>,
     ) -> Result<Arc<[u8]>> {
-        if let Some(hit) = self.in_memory(wanted) {
+        if let Some(hit) = self.in_memory(lookup) {
             call.meter.hit();
             return Ok(hit);
         }
-        if !wanted.on_disk {
+        if !lookup.on_disk {
             let vector: Arc<[u8]> = compute(None)?.into();
-            self.keep(wanted, &vector, false);
+            self.keep(lookup, &vector, false);
             return Ok(vector);
         }
         let mut leads = false;
-        let flight = (account()?, wanted.key, wanted.epoch);
+        let flight = (account()?, lookup.key, lookup.epoch);
         let shared = self.under_way.share(&flight, call.time(), interrupt, |limit| {
             leads = true;
             // Another call may have finished since the first look into memory.
-            if let Some(hit) = self.in_memory(wanted) {
+            if let Some(hit) = self.in_memory(lookup) {
                 call.meter.hit();
                 return Ok(hit);
             }
             let deadline = limit.unwrap_or_else(|| Instant::now() + call.time());
-            if let Some(vector) = self.disk.get(&wanted.key, interrupt, deadline)? {
+            if let Some(vector) = self.disk.get(&lookup.key, interrupt, deadline)? {
                 call.meter.disk_hit();
-                self.keep(wanted, &vector, false);
+                self.keep(lookup, &vector, false);
                 return Ok(vector);
             }
             let vector: Arc<[u8]> = compute(limit)?.into();
-            self.keep(wanted, &vector, true);
+            self.keep(lookup, &vector, true);
             Ok(vector)
         });
         match shared {
@@ -112,45 +118,45 @@ impl CachedEmbeddings {
     }
 
     /// The cached vector of one of many texts, without computing it.
-    pub fn get_kept(&self, wanted: &Wanted, call: &Call, interrupt: &dyn Interrupt) -> Result<Option<Arc<[u8]>>> {
-        if let Some(hit) = self.in_memory(wanted) {
+    pub fn get_kept(&self, lookup: &CacheLookup, call: &Call, interrupt: &dyn Interrupt) -> Result<Option<Arc<[u8]>>> {
+        if let Some(hit) = self.in_memory(lookup) {
             call.meter.hit();
             return Ok(Some(hit));
         }
-        if !wanted.on_disk {
+        if !lookup.on_disk {
             return Ok(None);
         }
-        let found = self.disk.get(&wanted.key, interrupt, Instant::now() + call.settings.timeout)?;
+        let found = self.disk.get(&lookup.key, interrupt, Instant::now() + call.settings.timeout)?;
         if let Some(vector) = &found {
             call.meter.disk_hit();
-            self.keep(wanted, vector, false);
+            self.keep(lookup, vector, false);
         }
         Ok(found)
     }
 
-    fn in_memory(&self, wanted: &Wanted) -> Option<Arc<[u8]>> {
-        let hit = wanted.memory.as_ref()?.get(&wanted.key)?;
-        self.disk.touch(&wanted.key);
+    fn in_memory(&self, lookup: &CacheLookup) -> Option<Arc<[u8]>> {
+        let hit = lookup.memory.as_ref()?.get(&lookup.key)?;
+        self.disk.touch(&lookup.key);
         Some(hit.vector)
     }
 
     /// Keeps a computed vector.
-    pub fn keep_computed(&self, wanted: &Wanted, vector: &Arc<[u8]>) {
-        self.keep(wanted, vector, wanted.on_disk);
+    pub fn keep_computed(&self, lookup: &CacheLookup, vector: &Arc<[u8]>) {
+        self.keep(lookup, vector, lookup.on_disk);
     }
 
     /// Keeps a vector, unless a clear followed its request.
-    fn keep(&self, wanted: &Wanted, vector: &Arc<[u8]>, on_disk: bool) {
+    fn keep(&self, lookup: &CacheLookup, vector: &Arc<[u8]>, on_disk: bool) {
         let epoch = self.epoch.read().unwrap_or_else(PoisonError::into_inner);
-        if *epoch != wanted.epoch {
+        if *epoch != lookup.epoch {
             return;
         }
-        let model: Arc<str> = wanted.resolved.model.model_id.as_str().into();
+        let model: Arc<str> = lookup.resolved.model.model_id.as_str().into();
         if on_disk {
-            self.disk.put(wanted.key, &model, vector);
+            self.disk.put(lookup.key, &model, vector);
         }
-        if let Some(memory) = &wanted.memory {
-            memory.insert(wanted.key, Kept { model, vector: Arc::clone(vector) });
+        if let Some(memory) = &lookup.memory {
+            memory.insert(lookup.key, Kept { model, vector: Arc::clone(vector) });
         }
     }
 
@@ -181,7 +187,7 @@ fn fingerprint(call: &Call, stamp: impl FnOnce() -> String) -> [u8; 32] {
         hash.update(stamp());
         return hash.finalize().into();
     }
-    if model.speaks != ProviderId::Google {
+    if model.api != ProviderId::Google {
         return model.fingerprint;
     }
     let cloud = cloud_of(model, &call.settings);

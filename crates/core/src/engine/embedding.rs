@@ -10,7 +10,7 @@ use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::role::Role;
 
-use super::cached::Wanted;
+use super::cached::CacheLookup;
 use super::call::{Call, Input};
 use super::store::Routine;
 use super::Engine;
@@ -42,15 +42,15 @@ impl Engine {
 
     fn embedded(&self, call: &Call, input: Input<'_>, role: Role, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
         call.meter.called();
-        let wanted = self.wanted(call, input, role)?;
+        let lookup = self.lookup(call, input, role)?;
         let compute = |limit| self.embed(call, input, role, limit, interrupt);
-        let vector = self.embeddings.get(&wanted, || self.store.caller(), call, interrupt, compute);
+        let vector = self.embeddings.get(&lookup, || self.store.caller(), call, interrupt, compute);
         vector.map_err(|e| e.context(&format!("model '{}'", call.model().model_id)))
     }
 
     /// The request to the caches.
-    pub(super) fn wanted(&self, call: &Call, input: Input<'_>, role: Role) -> Result<Wanted> {
-        self.embeddings.wanted(call, input, role, || self.local.stamp(call.model()))
+    pub(super) fn lookup(&self, call: &Call, input: Input<'_>, role: Role) -> Result<CacheLookup> {
+        self.embeddings.lookup(call, input, role, || self.local.stamp(call.model()))
     }
 
     /// Computes the vector without the caches; counts an error. `limit`: latest deadline; set when this call has
@@ -104,8 +104,8 @@ pub(super) fn of_text(error: Error, text: &str) -> Error {
 
 /// An error for a model that embeds no images.
 fn must_embed_images(model: &Model) -> Result<()> {
-    let custom = model.speaks == ProviderId::Custom && model.model_type.embeds();
-    if custom || (model.model_type == ModelType::MultimodalEmbedding && provider(model.speaks).capabilities().image) {
+    let custom = model.api == ProviderId::Custom && model.model_type.embeds();
+    if custom || (model.model_type == ModelType::MultimodalEmbedding && provider(model.api).capabilities().image) {
         return Ok(());
     }
     Err(Error::invalid(format!(

@@ -230,7 +230,7 @@ impl Meters {
 
 /// The id for counting. Google models outside the built-in catalogue share one, because their ids are unbounded.
 pub(super) fn counted_as(model: &Model) -> &str {
-    if model.listed && model.speaks == ProviderId::Google && !google_presets::LISTED.contains(&model.model_id.as_str())
+    if model.built_in && model.api == ProviderId::Google && !google_presets::BUILT_IN.contains(&model.model_id.as_str())
     {
         "(other models of Google)"
     } else {
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_happened_is_shown_and_reset() {
+    fn counts_are_reported_and_reset() {
         let status = Meters::default();
         let model = status.of("m");
         model.called();

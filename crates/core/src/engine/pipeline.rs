@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use super::attempt::{failure_in, settle, settle_same_key, settle_unsent, Rejected, Tried, Unanswered};
 use super::backends::remote::api_of;
 use super::backends::{encoded, must_not_be_zero};
-use super::cached::Wanted;
+use super::cached::CacheLookup;
 use super::call::{Call, Input};
 use super::embedding::{check_width, of_text};
 use super::rate_limit::{tokens_in, Budget, Learnt, Outcome, Permit, RateLimiter};
@@ -61,7 +61,7 @@ struct Item {
     id: u64,
     text: Arc<str>,
     /// The cache key of its vector; `None` for the probe.
-    wanted: Option<Wanted>,
+    lookup: Option<CacheLookup>,
 }
 
 /// Texts that are sent together.
@@ -215,7 +215,7 @@ impl<'e> Pipeline<'e> {
         let limiter = engine.remote.requester.limiters.of(&model.fingerprint);
         call.meter.paced_by(&limiter);
         let size = batch_size.or(model.options.batch_size).and_then(|n| usize::try_from(n).ok());
-        let mut limits = provider(model.speaks).batch(model);
+        let mut limits = provider(model.api).batch(model);
         limits.texts = size.map_or(limits.texts, |n| n.min(limits.most)).max(1);
         let learnt = limiter.learnt();
         limits.texts = learnt.texts.map_or(limits.texts, |n| n.min(limits.texts)).max(1);
@@ -285,19 +285,19 @@ impl<'e> Pipeline<'e> {
     fn take(&mut self, id: u64, text: Arc<str>, alone: bool, interrupt: &dyn Interrupt) -> Result<()> {
         self.call.meter.called();
         if self.call.model().backend() == Backend::Remote && !is_visible(&text) {
-            let item = Item { id, text, wanted: None };
+            let item = Item { id, text, lookup: None };
             self.fail(&item, Error::invalid(NOTHING_VISIBLE));
             return Ok(());
         }
-        let wanted = self.engine.wanted(&self.call, Input::Text(&text), self.role)?;
-        match self.engine.embeddings.get_kept(&wanted, &self.call, interrupt)? {
+        let lookup = self.engine.lookup(&self.call, Input::Text(&text), self.role)?;
+        match self.engine.embeddings.get_kept(&lookup, &self.call, interrupt)? {
             Some(hit) => self.ready.push_back(Done { id, vector: Ok(hit), share: Reservation::default() }),
             // Where each text is a call of its own there is nothing to keep apart.
             None if alone && !self.one_by_one() => {
-                let batch = self.batch(vec![Item { id, text, wanted: Some(wanted) }]);
+                let batch = self.batch(vec![Item { id, text, lookup: Some(lookup) }]);
                 self.again.push_back(Batch { known_bad: true, ..batch });
             }
-            None => self.queue.push_back(Item { id, text, wanted: Some(wanted) }),
+            None => self.queue.push_back(Item { id, text, lookup: Some(lookup) }),
         }
         Ok(())
     }
@@ -369,7 +369,7 @@ impl<'e> Pipeline<'e> {
                     Some(i) if self.again.get(i).is_some_and(due) => self.again.remove(i),
                     None if !trouble.under_way && trouble.until <= now => {
                         trouble.under_way = true;
-                        Some(self.batch(vec![Item { id: PROBE_ID, text: Arc::from(PROBE), wanted: None }]))
+                        Some(self.batch(vec![Item { id: PROBE_ID, text: Arc::from(PROBE), lookup: None }]))
                     }
                     _ => return Ok(()),
                 }
@@ -873,7 +873,7 @@ impl<'e> Pipeline<'e> {
     /// A single text was refused. After [`SUSPICIOUS`] refusals without an answer, the probe is sent.
     fn suspect(&mut self) {
         if self.is_suspicious() {
-            let item = Item { id: PROBE_ID, text: Arc::from(PROBE), wanted: None };
+            let item = Item { id: PROBE_ID, text: Arc::from(PROBE), lookup: None };
             let probe = self.batch(vec![item]);
             self.again.push_front(probe);
         }
@@ -900,8 +900,8 @@ impl<'e> Pipeline<'e> {
         }
         self.answered = true;
         let bytes: Arc<[u8]> = bytes.into();
-        if let Some(wanted) = &item.wanted {
-            self.engine.embeddings.keep_computed(wanted, &bytes);
+        if let Some(lookup) = &item.lookup {
+            self.engine.embeddings.keep_computed(lookup, &bytes);
         }
         self.ready.push_back(Done { id: item.id, vector: Ok(bytes), share });
     }

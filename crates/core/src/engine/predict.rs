@@ -33,7 +33,7 @@ impl Engine {
         let mut model = registration.to_model(None, Account::library(), "")?;
         model.options.location = location.map(str::to_owned);
         let mut cloud = cloud_of(&model, &settings);
-        if model.speaks == ProviderId::Google && target::needs_project(&model) && cloud.project.is_none() {
+        if model.api == ProviderId::Google && target::needs_project(&model) && cloud.project.is_none() {
             let known = cloud.clone();
             cloud = self.remote.requester.outside(&settings, interrupt, move |credentials, http| {
                 let mut cloud = known;

@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn a_used_up_budget_is_told_at_once() {
+    fn a_used_up_budget_is_an_error_at_once() {
         let limiter = Arc::new(RateLimiter::default());
         let budget = Budget { requests: Some(2), ..Budget::default() };
         let _two = [enter(&limiter, budget, soon()).unwrap(), enter(&limiter, budget, soon()).unwrap()];
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_sent_does_not_count() {
+    fn unsent_requests_do_not_count() {
         let limiter = Arc::new(RateLimiter::default());
         let budget = Budget { requests: Some(1), tokens: Some(10), ..Budget::default() };
         for _ in 0..3 {
@@ -621,7 +621,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_while_enough_are_under_way_waits_for_one_to_end() {
+    fn a_request_beyond_the_limit_waits_for_one_to_end() {
         let gate = Arc::new(RateLimiter::default());
         let budget = Budget { in_flight: Some(1), ..Budget::default() };
         let first = enter(&gate, budget, soon()).unwrap();

@@ -238,7 +238,7 @@ impl Requester {
 
 /// An error if an answer consists of an error only; it then counts as that failure.
 pub(super) fn must_not_be_an_error(answer: &Answer, model: &Model) -> Result<()> {
-    let known = model.speaks != ProviderId::Custom && matches!(model.model_type, ModelType::Llm | ModelType::Reranking);
+    let known = model.api != ProviderId::Custom && matches!(model.model_type, ModelType::Llm | ModelType::Reranking);
     if dressed::is_error_alone(&answer.body, known) {
         return Err(Error::response("the endpoint answered with an error"));
     }

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_hears_kill_and_deadline() {
+    fn a_waiter_hears_kill_and_deadline() {
         let flights: SingleFlight<u32, u32> = SingleFlight::default();
         let (begun, release, killed) = (Barrier::new(2), AtomicBool::new(false), AtomicBool::new(false));
         std::thread::scope(|scope| {
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_came_later_has_time_left_when_the_leaders_is_up() {
+    fn a_later_waiter_has_time_left_when_the_leaders_is_up() {
         let flights: SingleFlight<u32, u32> = SingleFlight::default();
         let begun = Barrier::new(2);
         std::thread::scope(|scope| {

@@ -77,7 +77,7 @@ pub fn no_such_model(model_id: &str) -> Error {
         Kind::NotFound,
         format!(
             "model '{}' is not registered; register it with CALL mysql.ml_create_model_registration(...)",
-            leaked_key::shown(model_id, 120)
+            leaked_key::display(model_id, 120)
         ),
     )
 }

@@ -52,7 +52,7 @@ fn document(credentials: &Credentials, request: &Request, http: &Http<'_>) -> Re
 fn url(credentials: &Credentials, request: &Request, http: &Http<'_>) -> Result<Url> {
     let model = &request.call.resolved.model;
     let mut cloud = cloud_of(model, http.settings);
-    if model.speaks == ProviderId::Google && target::needs_project(model) {
+    if model.api == ProviderId::Google && target::needs_project(model) {
         credentials.google().complete(&mut cloud, document(credentials, request, http)?.as_ref(), http)?;
     }
     let url = url_of(model, &cloud)?;
@@ -72,7 +72,7 @@ fn headers(
     http: &Http<'_>,
 ) -> Result<(Vec<(HeaderName, SecretString)>, Option<SecretString>)> {
     let model = &request.call.resolved.model;
-    let api = provider(model.speaks);
+    let api = provider(model.api);
     let mut headers = request.headers.clone();
     let mut add = |name: &str, value: SecretString| -> Result<bool> {
         let name = HeaderName::from_bytes(name.as_bytes())

@@ -100,7 +100,7 @@ pub(super) fn read_headers(json: &str) -> Result<Vec<(HeaderName, SecretString)>
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
                 Error::invalid(format!(
                     "the header function returned '{}', which is not a header name",
-                    leaked_key::shown(&name, 60)
+                    leaked_key::display(&name, 60)
                 ))
             })?;
             let reserved = [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];

@@ -42,7 +42,7 @@ impl Engine {
                 .map(|bytes| json!({"dimensions": bytes.len() / 4}));
             ("embedding", found)
         } else {
-            let probe = provider(model.speaks).probe(model);
+            let probe = provider(model.api).probe(model);
             let known = probe.is_some();
             let body = probe.unwrap_or_else(|| "{}".into());
             let found = call.counted(self.remote.predict(&call, &body, interrupt)).map(|_| json!({}));

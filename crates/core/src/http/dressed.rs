@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_told_from_documents() {
+    fn streams_are_distinguished_from_documents() {
         for stream in
             ["data: {}\n", "\n\nevent: x\ndata: 1", ": OPENROUTER PROCESSING\n", "{\"a\":1}\n{\"a\":2}", "{}{}"]
         {

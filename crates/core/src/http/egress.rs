@@ -482,11 +482,11 @@ mod tests {
     }
 
     #[test]
-    fn the_address_that_a_server_listens_on_is_told_from_one_to_call() {
-        let told = |url: &str| Allowlist::default().check_url(&Url::parse(url).unwrap(), false).unwrap_err();
-        assert!(told("http://0.0.0.0:11434/").message().contains("write 127.0.0.1"));
-        assert!(told("http://[::]:8080/").message().contains("write [::1]"));
-        assert!(told("http://[::ffff:0.0.0.0]/").message().contains("write 127.0.0.1"));
+    fn a_listen_address_is_distinguished_from_one_to_call() {
+        let refusal = |url: &str| Allowlist::default().check_url(&Url::parse(url).unwrap(), false).unwrap_err();
+        assert!(refusal("http://0.0.0.0:11434/").message().contains("write 127.0.0.1"));
+        assert!(refusal("http://[::]:8080/").message().contains("write [::1]"));
+        assert!(refusal("http://[::ffff:0.0.0.0]/").message().contains("write 127.0.0.1"));
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn is_clear_key_name(name: &str) -> bool {
 }
 
 /// A text for an error message: at most `max` bytes, and replaced if it looks like a key.
-pub fn shown(text: &str, max: usize) -> Cow<'_, str> {
+pub fn display(text: &str, max: usize) -> Cow<'_, str> {
     match in_text(text) {
         Some(what) => Cow::Owned(format!("({what}, not repeated)")),
         None => cut(text, max),
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_told_by_name_and_by_prefix() {
+    fn keys_are_recognised_by_name_and_by_prefix() {
         assert_eq!(in_parameter("Key", "x"), Some("a key"));
         assert_eq!(in_header("ocp-apim-subscription-key", "x"), Some("a key"));
         assert_eq!(in_text("https://h/v1?x=sk-proj-abc123def456ghi789"), Some("an OpenAI key"));
@@ -186,9 +186,9 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_not_shown() {
-        assert_eq!(shown("openai", 10), "openai");
-        assert_eq!(shown("sk-proj-abc123def456ghi789", 100), "(an OpenAI key, not repeated)");
+    fn a_key_is_not_displayed() {
+        assert_eq!(display("openai", 10), "openai");
+        assert_eq!(display("sk-proj-abc123def456ghi789", 100), "(an OpenAI key, not repeated)");
     }
 
     #[test]

@@ -423,7 +423,7 @@ fn exchange(
     proxy: Option<&Proxy>,
     redactor: &Redactor,
 ) -> std::result::Result<Answer, Failure> {
-    let place = |failure: Failure| Failure { place: shown(&call.url), ..failure };
+    let place = |failure: Failure| Failure { place: display_url(&call.url), ..failure };
     let left = call.deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Err(place(timed_out()));
@@ -475,7 +475,7 @@ fn exchange(
             pause: rate_limit::exhausted(get, now),
             metadata_flavor: get("metadata-flavor") == Some("Google"),
             location: None,
-            place: shown(&call.url),
+            place: display_url(&call.url),
             asked: retry::asked_wait(get("retry-after-ms"), get("retry-after"), now)
                 .or_else(|| rate_limit::exhausted(get, now)),
         }),
@@ -485,7 +485,7 @@ fn exchange(
             pause: None,
             metadata_flavor: false,
             location,
-            place: shown(&call.url),
+            place: display_url(&call.url),
             asked: None,
         }),
         (200..=299, Err(e)) => Err(place(Failure { broken: false, ..failed(&e, call, redactor) })),
@@ -710,7 +710,7 @@ const MESSAGES: [&str; 16] = [
 ];
 
 /// A URL without its query, which may hold a key.
-pub fn shown(url: &Url) -> String {
+pub fn display_url(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
     cut(&format!("{}://{host}{port}{}", url.scheme(), url.path()), 160).into_owned()
@@ -781,8 +781,8 @@ mod tests {
     }
 
     #[test]
-    fn a_shown_url_has_no_query_and_no_user() {
+    fn a_displayed_url_has_no_query_and_no_user() {
         let url = Url::parse("https://u:p@h.example:8443/v1/x?key=secret#f").unwrap();
-        assert_eq!(shown(&url), "https://h.example:8443/v1/x");
+        assert_eq!(display_url(&url), "https://h.example:8443/v1/x");
     }
 }

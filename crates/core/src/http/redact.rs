@@ -634,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_json_still_is() {
+    fn redacted_json_is_json() {
         for disguise in disguises() {
             let value = serde_json::Value::from(disguise.as_str()).to_string();
             let mut documents =
@@ -691,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_queries_and_proxies_tell_their_secrets() {
+    fn secrets_are_found_in_headers_queries_and_proxies() {
         let header = |n: &'static str, v: &str| (HeaderName::from_static(n), SecretString::from(v));
         let headers = [
             header("x-auth", "12345678"),

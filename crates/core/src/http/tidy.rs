@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_around_a_document_goes() {
+    fn text_around_a_document_goes() {
         for body in [
             &b"\xef\xbb\xbf{\"a\":1}"[..],
             b"{\"a\":1}\0\0\0",
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_has_no_words_for_is_null_or_escaped() {
+    fn values_without_a_json_form_are_null_or_escaped() {
         assert_eq!(
             tidied(b"{\"a\":[NaN,-Infinity,Infinity,1],\"NaN\":\"NaN -Infinity\"}"),
             "{\"a\":[null,null,null,1],\"NaN\":\"NaN -Infinity\"}"

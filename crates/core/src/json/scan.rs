@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unexpected_is_left_alone() {
+    fn unexpected_documents_are_left_alone() {
         for answer in [
             "", "[", "[[1]", "[[1]]x", "[[1,]]", "[[,1]]", "[[inf]]", "[[nan]]", "[[+1]]", "[[1 2]]", "[[null]]",
             "[1]", "{}",

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_put_in_front_and_the_rest_stays() {
+    fn missing_members_are_put_in_front_and_the_rest_stays() {
         assert_eq!(filled(r#"{"messages":[]}"#), r#"{"model":"gpt-4o","messages":[]}"#);
         let order = filled(r#" {"z": 1, "a": 18446744073709551617} "#);
         assert_eq!(order, r#"{"model":"gpt-4o","z": 1, "a": 18446744073709551617} "#);

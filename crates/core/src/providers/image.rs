@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_told_by_the_first_bytes() {
+    fn kinds_are_recognised_by_the_first_bytes() {
         for (bytes, kind) in [
             (&b"\xff\xd8\xff\xe0.."[..], "image/jpeg"),
             (b"GIF89a..", "image/gif"),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_refused() {
+    fn bytes_that_are_no_image_are_refused() {
         for bad in [&b""[..], b"hello", b"aGVsbG8=", b"data:text/plain,x", b"\0\0\0\0"] {
             assert!(Image::read(bad, None).is_err(), "{bad:?}");
         }

@@ -244,7 +244,7 @@ pub(crate) mod tests {
             model_id: "m".into(),
             request_url: None,
             provider: ProviderId::parse(provider).unwrap(),
-            speaks: ProviderId::parse(provider).unwrap(),
+            api: ProviderId::parse(provider).unwrap(),
             model_type: ModelType::parse(model_type).unwrap(),
             qualified_name: None,
             auth_type: None,
@@ -253,7 +253,7 @@ pub(crate) mod tests {
             input: None,
             output: None,
             options: ModelOptions::default(),
-            listed: false,
+            built_in: false,
             definer: Account::library(),
             fingerprint: [0; 32],
         }
@@ -317,7 +317,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_a_provider_cannot_do_is_told() {
+    fn requests_beyond_a_provider_are_errors() {
         let e = require_capability(&model("anthropic", "text_embedding"), Capabilities::default()).unwrap_err();
         assert!(e.message().contains("provider anthropic has no models of model_type text_embedding"), "{e}");
     }

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_read_and_the_other_api_is_told() {
+    fn the_answer_is_read_and_the_other_api_is_named() {
         let mut m = named("ollama", "text_embedding", "nomic-embed-text", "{}");
         let golden = br#"{"model":"all-minilm","embeddings":[[0.5,-0.5]],"total_duration":14143917,
             "load_duration":1019500,"prompt_eval_count":8}"#;

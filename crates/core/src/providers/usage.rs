@@ -197,13 +197,13 @@ impl<'de> Visitor<'de> for CountsReader<'_> {
 
 /// Members of an answer that hold usage.
 #[derive(Default)]
-struct Told {
+struct Members {
     counts: Counts,
     prompt_eval_count: Option<u64>,
     eval_count: Option<u64>,
 }
 
-impl Told {
+impl Members {
     fn usage(&self) -> Usage {
         let Usage { input, output } = self.counts.usage();
         Usage { input: input.or(self.prompt_eval_count), output: output.or(self.eval_count) }
@@ -236,21 +236,21 @@ impl<'de> Visitor<'de> for AnswerVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AnyAnswer, A::Error> {
-        let mut told = Told::default();
+        let mut members = Members::default();
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match key.as_ref() {
                 "usage" | "usageMetadata" | "meta" => {
-                    told.counts = Counts::default();
-                    map.next_value_seed(CountsReader { counts: &mut told.counts, billed: false })?;
+                    members.counts = Counts::default();
+                    map.next_value_seed(CountsReader { counts: &mut members.counts, billed: false })?;
                 }
-                "prompt_eval_count" => told.prompt_eval_count = map.next_value::<Count>()?.0,
-                "eval_count" => told.eval_count = map.next_value::<Count>()?.0,
+                "prompt_eval_count" => members.prompt_eval_count = map.next_value::<Count>()?.0,
+                "eval_count" => members.eval_count = map.next_value::<Count>()?.0,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(AnyAnswer(told.usage()))
+        Ok(AnyAnswer(members.usage()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<AnyAnswer, A::Error> {
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn other_documents_have_none_and_damage_is_told() {
+    fn other_documents_have_none_and_damage_is_an_error() {
         for answer in [
             r#"{"usage":{"prompt_tokens":1e999}}"#,
             "[[1,2]]",

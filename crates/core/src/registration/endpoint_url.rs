@@ -31,7 +31,7 @@ pub fn cloud_of(model: &Model, settings: &Settings) -> Cloud {
 
 /// The endpoint of a model.
 pub fn url_of(model: &Model, cloud: &Cloud) -> Result<Url> {
-    let mut url = parse_url(&provider(model.speaks).endpoint(model, cloud)?)?;
+    let mut url = parse_url(&provider(model.api).endpoint(model, cloud)?)?;
     if !model.options.query_parameters.is_empty() {
         url.query_pairs_mut().extend_pairs(&model.options.query_parameters);
     }

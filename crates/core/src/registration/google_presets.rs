@@ -6,7 +6,7 @@ use crate::registration::Registration;
 
 /// The models that Google documents as ready to use. Other names in Google's patterns work as well. Google may have
 /// retired one.
-pub const LISTED: [&str; 16] = [
+pub const BUILT_IN: [&str; 16] = [
     "gemini-embedding-001",
     "gemini-embedding-2",
     "text-embedding-005",
@@ -71,8 +71,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_listed_is_found() {
-        for name in LISTED {
+    fn every_built_in_model_is_found() {
+        for name in BUILT_IN {
             assert!(find(name).is_some(), "{name}");
         }
         for (id, wanted) in [

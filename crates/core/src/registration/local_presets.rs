@@ -4,7 +4,7 @@ use super::Registration;
 use crate::catalog::model::ProviderId;
 
 /// Models callable without a registration, as in EDB's registry: name, type, repository.
-const READY: [(&str, &str, &str); 3] = [
+const BUILT_IN: [(&str, &str, &str); 3] = [
     ("bert_local", "text_embedding", "sentence-transformers/all-MiniLM-L6-v2"),
     ("clip_local", "multimodal_embedding", "openai/clip-vit-base-patch32"),
     ("t5_local", "llm", "t5-small"),
@@ -14,13 +14,13 @@ const READY: [(&str, &str, &str); 3] = [
 pub fn default_model(provider: ProviderId) -> Option<&'static str> {
     match provider {
         ProviderId::StaticLocal => Some("minishlab/potion-base-8M"),
-        other => READY.iter().find(|(name, ..)| *name == other.as_str()).map(|(.., model)| *model),
+        other => BUILT_IN.iter().find(|(name, ..)| *name == other.as_str()).map(|(.., model)| *model),
     }
 }
 
 /// The registration of an unregistered local model.
 pub fn find(model_id: &str) -> Option<Registration> {
-    let (name, model_type, model) = READY.iter().find(|(name, ..)| *name == model_id)?;
+    let (name, model_type, model) = BUILT_IN.iter().find(|(name, ..)| *name == model_id)?;
     Some(Registration {
         model_id: model_id.to_owned(),
         provider: Some((*name).to_owned()),
@@ -38,8 +38,8 @@ mod tests {
     use crate::providers::table::provider;
 
     #[test]
-    fn what_is_ready_to_be_called_passes_its_own_check() {
-        for (name, ..) in READY {
+    fn built_in_models_pass_their_own_check() {
+        for (name, ..) in BUILT_IN {
             let registration = find(name).unwrap();
             let made = registration.to_model(None, Account::library(), "").unwrap();
             if cfg!(feature = "local") {

@@ -170,7 +170,7 @@ impl Registration {
     }
 
     /// The wire format: that of its built-in functions, else its provider's.
-    fn spoken_api(&self, provider_id: ProviderId, model_type: ModelType) -> Result<ProviderId> {
+    fn api(&self, provider_id: ProviderId, model_type: ModelType) -> Result<ProviderId> {
         let find = |text: &Option<String>| text.as_deref().and_then(built_in::find);
         let (input, output) = (find(&self.input_fn), find(&self.output_fn));
         let own = |text: &Option<String>, found: Option<&built_in::BuiltIn>| text.is_some() && found.is_none();
@@ -179,7 +179,7 @@ impl Registration {
                 "one transform is built in and the other is not; a built-in one goes with the other built-in one only",
             ));
         }
-        let mut speaks = provider_id;
+        let mut api = provider_id;
         for found in [find(&self.header_fn), input, output].into_iter().flatten() {
             if found.role != built_in::Role::Header && found.embeds() != model_type.embeds() {
                 return Err(Error::invalid(format!(
@@ -188,7 +188,7 @@ impl Registration {
                 )));
             }
             if provider_id == ProviderId::Custom {
-                speaks = found.api;
+                api = found.api;
             } else if provider_id != found.api {
                 return Err(Error::invalid(format!(
                     "the built-in function is one of provider {}, the model's provider is {}; leave the function NULL",
@@ -197,7 +197,7 @@ impl Registration {
                 )));
             }
         }
-        Ok(speaks)
+        Ok(api)
     }
 
     /// Checks everything that needs no server, and returns the model. `options`: the stored JSON. `revision`: a text
@@ -247,13 +247,13 @@ impl Registration {
             )));
         }
         // A built-in function is not called: it selects the wire format.
-        let speaks = self.spoken_api(provider_id, model_type)?;
+        let api = self.api(provider_id, model_type)?;
         let own = |text: &Option<String>| text.clone().filter(|t| built_in::find(t).is_none());
         Ok(Model {
             model_id: self.model_id.clone(),
             request_url: self.request_url.clone(),
             provider: provider_id,
-            speaks,
+            api,
             model_type,
             auth_type,
             auth_id: self.auth_id.clone(),
@@ -276,7 +276,7 @@ impl Registration {
                 Some(revision),
             ]),
             qualified_name,
-            listed: false,
+            built_in: false,
             definer,
         })
     }
@@ -321,9 +321,9 @@ pub fn check(model: &Model, settings: &Settings) -> Result<()> {
         _ => {}
     }
     check_options(model)?;
-    let api = provider(model.speaks);
+    let api = provider(model.api);
     // Templates replace the provider's own shapes and their required arguments.
-    if model.input.is_none() || model.speaks == ProviderId::Custom {
+    if model.input.is_none() || model.api == ProviderId::Custom {
         api.check(model)?;
     }
     if model.backend() != Backend::Remote {
@@ -346,7 +346,7 @@ pub fn check(model: &Model, settings: &Settings) -> Result<()> {
 
 /// An error for options that the provider ignores.
 fn check_options(model: &Model) -> Result<()> {
-    let (known, unused) = (provider(model.speaks).options(), provider(model.speaks).unused_options(model));
+    let (known, unused) = (provider(model.api).options(), provider(model.api).unused_options(model));
     let known: Vec<&str> = known.iter().copied().filter(|name| !unused.contains(name)).collect();
     match model.options.special().find(|name| !known.contains(name)) {
         None => Ok(()),
@@ -369,7 +369,7 @@ pub fn checked_url(model: &Model, settings: &Settings) -> Result<Url> {
 
 /// Whether the model speaks Google's APIs.
 pub fn is_google(model: &Model) -> bool {
-    model.speaks == ProviderId::Google
+    model.api == ProviderId::Google
 }
 
 /// Whether the model's whole URL is known at registration.
@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_with_the_argument_named() {
+    fn arguments_that_cannot_work_are_refused_by_name() {
         let cases: [([Option<&str>; 10], &str); 10] = [
             ([Some("m"), N, Some("custom"), N, N, N, N, N, N, N], "model_request_url"),
             ([Some("m"), N, Some("anthropic"), Some("text_embedding"), N, N, N, N, N, N], "no models of model_type"),
@@ -581,7 +581,7 @@ mod tests {
         );
         for (r, m) in [sample(i, o, N), sample(N, i, o)] {
             assert_eq!((r.header_fn.as_deref(), r.input_fn.as_deref(), r.output_fn.as_deref()), (N, i, o));
-            assert!(m.input.is_none() && m.output.is_none() && m.speaks == ProviderId::Google);
+            assert!(m.input.is_none() && m.output.is_none() && m.api == ProviderId::Google);
         }
         let claude = registration([
             Some("c"),
@@ -595,7 +595,7 @@ mod tests {
             N,
             N,
         ]);
-        assert_eq!(claude.to_model(None, Account::library(), "").unwrap().speaks, ProviderId::Anthropic);
+        assert_eq!(claude.to_model(None, Account::library(), "").unwrap().api, ProviderId::Anthropic);
     }
 
     #[test]

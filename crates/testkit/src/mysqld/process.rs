@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_a_program_that_is_not_there() {
+    fn a_missing_program_is_reported() {
         let error = Process::spawn(Command::new("/nonexistent/program"));
         assert!(error.is_err_and(|error| error.to_string().contains("/nonexistent/program")));
     }

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_keeps_the_others_waiting_but_not_itself() {
+    fn an_exclusive_turn_keeps_others_waiting_but_not_itself() {
         let alone = Turn::alone();
         let own_server = Turn::shared();
         let (started, begun) = mpsc::channel();

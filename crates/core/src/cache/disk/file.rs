@@ -557,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stored_is_there_after_the_process_died() {
+    fn stored_entries_are_there_after_the_process_died() {
         let (_directory, folder) = temporary();
         let mut file = File::open(&folder, Limits::of(MIB)).unwrap();
         file.put(&[put("a", "m", 8), put("b", "n", 1536)]).unwrap();
@@ -689,7 +689,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_refused() {
+    fn files_of_others_are_refused() {
         let (_directory, folder) = temporary();
         let open = || File::open(&folder, Limits::of(MIB)).map(|_| ());
         let path = folder.join(FILE);

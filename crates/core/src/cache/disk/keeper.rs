@@ -84,7 +84,7 @@ struct Keeper<'s> {
     /// Contents or size changed since the last report.
     changed: bool,
     /// The last reported problem; it is reported once.
-    told: Option<String>,
+    reported: Option<String>,
 }
 
 impl<'s> Keeper<'s> {
@@ -108,7 +108,7 @@ impl<'s> Keeper<'s> {
             evicting: false,
             busy: false,
             changed: false,
-            told: None,
+            reported: None,
         }
     }
 
@@ -197,9 +197,12 @@ impl<'s> Keeper<'s> {
         }
         self.file = None;
         if let Err(e) = file::remove(&target.folder) {
-            self.tell(
+            self.report(
                 true,
-                format!("the file of the cache on disk could not be removed from {}: {e}", shown(&target.folder)),
+                format!(
+                    "the file of the cache on disk could not be removed from {}: {e}",
+                    display_path(&target.folder)
+                ),
             );
         }
         for counter in [&self.shared.counters.entries, &self.shared.counters.bytes] {
@@ -239,7 +242,7 @@ impl<'s> Keeper<'s> {
             let why = why.clone();
             opened = file::remove(&folder).map_err(Trouble::from).and_then(|()| File::open(&folder, self.limits));
             if opened.is_ok() {
-                self.tell_rebuilt(&why);
+                self.report_rebuilt(&why);
             }
         }
         match opened {
@@ -248,9 +251,9 @@ impl<'s> Keeper<'s> {
                 self.changed = true;
                 self.closed_until = None;
                 self.compact = true;
-                if self.told.as_ref().is_some_and(|told| told.contains("is off")) {
-                    self.tell(false, "the cache on disk works again".into());
-                    self.told = None;
+                if self.reported.as_ref().is_some_and(|text| text.contains("is off")) {
+                    self.report(false, "the cache on disk works again".into());
+                    self.reported = None;
                 }
                 self.shared.lock().trouble = None;
                 self.shared.usable.store(true, Ordering::Release);
@@ -334,9 +337,9 @@ impl<'s> Keeper<'s> {
     fn after_write(&mut self) {
         self.changed = true;
         if std::mem::take(&mut self.shared.lock().full) {
-            self.told = None;
-            self.tell(false, "the cache on disk has room again".into());
-            self.told = None;
+            self.reported = None;
+            self.report(false, "the cache on disk has room again".into());
+            self.reported = None;
         }
         let Some(file) = self.file.as_mut() else { return };
         if file.log_bytes() > self.limits.step
@@ -466,7 +469,7 @@ impl<'s> Keeper<'s> {
                 }
                 match file::remove(&folder) {
                     Ok(()) => {
-                        self.tell_rebuilt(&why);
+                        self.report_rebuilt(&why);
                         self.open();
                     }
                     Err(e) => self.fail(format!("{why}, and it cannot be removed: {e}")),
@@ -476,7 +479,7 @@ impl<'s> Keeper<'s> {
                 self.full_until = Some(Instant::now() + RETRY);
                 self.evicting = false;
                 self.shared.lock().full = true;
-                self.tell(
+                self.report(
                     true,
                     "there is no room for the cache on disk; what is there is used on, and more is not stored until there is room".into(),
                 );
@@ -504,31 +507,31 @@ impl<'s> Keeper<'s> {
         self.evicting = false;
         self.closed_until = Some(Instant::now() + RETRY);
         self.shared.usable.store(false, Ordering::Release);
-        let place = self.target.as_ref().map_or_else(String::new, |t| shown(&t.folder.join(file::FILE)));
+        let place = self.target.as_ref().map_or_else(String::new, |t| display_path(&t.folder.join(file::FILE)));
         let mut state = self.shared.lock();
         let unwritten = state.forget_puts();
         state.gets.clear();
         state.trouble = Some(why.clone());
         drop(state);
         self.shared.counters.dropped.fetch_add(unwritten, Ordering::Relaxed);
-        self.tell(true, format!("the cache on disk is off: {place}: {why}; it is tried again every minute"));
+        self.report(true, format!("the cache on disk is off: {place}: {why}; it is tried again every minute"));
     }
 
-    fn tell_rebuilt(&mut self, why: &str) {
-        let place = self.target.as_ref().map_or_else(String::new, |t| shown(&t.folder.join(file::FILE)));
+    fn report_rebuilt(&mut self, why: &str) {
+        let place = self.target.as_ref().map_or_else(String::new, |t| display_path(&t.folder.join(file::FILE)));
         // Reported every time: embeddings were lost.
-        self.told = None;
-        self.tell(true, format!("the cache on disk begins anew, because of {place}: {why}"));
+        self.reported = None;
+        self.report(true, format!("the cache on disk begins anew, because of {place}: {why}"));
     }
 
-    fn tell(&mut self, warning: bool, text: String) {
-        if self.told.as_ref() != Some(&text) {
-            self.told = Some(text.clone());
+    fn report(&mut self, warning: bool, text: String) {
+        if self.reported.as_ref() != Some(&text) {
+            self.reported = Some(text.clone());
             self.shared.notice(warning, text);
         }
     }
 }
 
-fn shown(path: &Path) -> String {
+fn display_path(path: &Path) -> String {
     path.display().to_string()
 }

@@ -134,7 +134,7 @@ fn clearing_counts_each_embedding_once() {
 }
 
 #[test]
-fn a_deleted_and_a_damaged_file_begin_anew_and_are_told_once() {
+fn a_deleted_and_a_damaged_file_begin_anew_and_are_reported_once() {
     let open = Open::new(MIB);
     open.put("a", "m");
     open.written();
@@ -152,7 +152,7 @@ fn a_deleted_and_a_damaged_file_begin_anew_and_are_told_once() {
 }
 
 #[test]
-fn what_cannot_be_opened_is_off_and_told_once() {
+fn a_cache_that_cannot_be_opened_is_off_and_reported_once() {
     let mut open = Open::new(0);
     std::fs::create_dir_all(open.path()).unwrap();
     open.reading += 1;

@@ -22,7 +22,7 @@ use self::cloud::Cloud;
 use self::source::Source;
 use self::token::Minted;
 use super::http::Http;
-use super::slot::{Fetched, Slot};
+use super::refreshing_secret::{Fetched, RefreshingSecret};
 use mysql_ml_base::error::Result;
 
 /// A token is renewed this long before its end, as Google's libraries do.
@@ -39,7 +39,7 @@ pub struct Identities {
 
 #[derive(Default)]
 struct Identity {
-    token: Slot,
+    token: RefreshingSecret,
     project: Mutex<Option<String>>,
     location: Mutex<Option<String>>,
 }

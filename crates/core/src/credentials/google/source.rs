@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_type_is_read_or_told() {
+    fn every_type_is_read_or_named_in_an_error() {
         let of = |text: &str| Source::from_json(text, "x");
         let user = r#"{"type":"authorized_user","client_id":"c","client_secret":"s","refresh_token":"r","quota_project_id":"q"}"#;
         assert_eq!(of(user).unwrap().quota_project().as_deref(), Some("q"));

@@ -39,7 +39,7 @@ pub(in crate::engine) struct Local {
 }
 
 fn key(model: &Model) -> Result<Key> {
-    let architecture = match model.speaks {
+    let architecture = match model.api {
         ProviderId::BertLocal => Architecture::Bert,
         ProviderId::ClipLocal => Architecture::Clip,
         ProviderId::T5Local => Architecture::T5,

@@ -59,7 +59,7 @@ pub(in crate::engine) fn api_of(model: &Model) -> &'static dyn Provider {
     if model.input.is_some() {
         &Custom
     } else {
-        provider(model.speaks)
+        provider(model.api)
     }
 }
 
@@ -76,13 +76,13 @@ impl Remote {
     /// The model's answer to `body`, a JSON document.
     pub fn predict(&self, call: &Call, body: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
         check_json(body)?;
-        let request = provider(call.model().speaks).predict_request(call.model(), body)?;
+        let request = provider(call.model().api).predict_request(call.model(), body)?;
         let (headers, _) = call_request_functions(self.store(), call, None, body, interrupt)?;
         let request = Request::new(call, headers, request, tokens_in(body))?;
         self.requester.send(request, interrupt, |answer| {
             let usage = usage_of(&answer.body)?;
             // The meaning of a member `error` of a custom service is known to its caller only.
-            if call.model().speaks != ProviderId::Custom {
+            if call.model().api != ProviderId::Custom {
                 must_not_be_an_error(answer, call.model())?;
             }
             call.meter.used(0, usage);
@@ -170,7 +170,7 @@ impl Generate for Remote {
         };
         let ask = |chat: Chat, limit: Option<Instant>| -> Result<(Result<Held<String>>, Instant)> {
             let body = chat.request(prompt, options)?;
-            let request = provider(model.speaks).predict_request(model, &body)?;
+            let request = provider(model.api).predict_request(model, &body)?;
             let (headers, _) = call_request_functions(self.store(), call, None, &body, interrupt)?;
             let mut request = Request::new(call, headers, request, tokens_in(&body))?;
             request.deadline = limit.unwrap_or(request.deadline);
@@ -222,7 +222,7 @@ fn check_json(body: &str) -> Result<()> {
 /// The chat shape of a model; an error if none is known.
 fn chat_of(model: &Model) -> Result<Chat> {
     let generates = matches!(model.model_type, ModelType::Llm | ModelType::Generic);
-    provider(model.speaks).chat(model).filter(|_| generates && model.input.is_none()).ok_or_else(|| {
+    provider(model.api).chat(model).filter(|_| generates && model.input.is_none()).ok_or_else(|| {
         Error::invalid(format!(
             "how a model of provider {} and model_type {} is asked for a text is not known; call ml_predict_row with its own JSON",
             model.provider.as_str(),

@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_google_does_not_take_are_told() {
+    fn options_that_google_does_not_take_are_errors() {
         let check = |options: &str| Google.check(&named("google", "text_embedding", "text-embedding-005", options));
         assert!(check("{}").is_ok() && check(r#"{"task_type":"CLUSTERING"}"#).is_ok());
         assert!(check(r#"{"task_type":"search_document"}"#).is_err());

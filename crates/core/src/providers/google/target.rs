@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_project_is_told() {
+    fn a_missing_project_is_an_error() {
         let m = named("google", "text_embedding", "text-embedding-005", "{}");
         assert!(endpoint(&m, &Cloud::default()).unwrap_err().message().contains("google_project"));
         let located = Cloud { project: Some("p".into()), ..Cloud::default() };

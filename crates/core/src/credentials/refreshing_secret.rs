@@ -48,13 +48,13 @@ struct Held {
 
 /// Holds one value.
 #[derive(Default)]
-pub struct Slot {
+pub struct RefreshingSecret {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 /// Ends a fetch even on panic, so that no thread waits for ever.
-struct Fetching<'s>(&'s Slot);
+struct Fetching<'s>(&'s RefreshingSecret);
 
 impl Drop for Fetching<'_> {
     fn drop(&mut self) {
@@ -63,7 +63,7 @@ impl Drop for Fetching<'_> {
     }
 }
 
-impl Slot {
+impl RefreshingSecret {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -181,21 +181,22 @@ mod tests {
 
     #[test]
     fn fifty_threads_fetch_once() {
-        let slot = Arc::new(Slot::default());
+        let secret = Arc::new(RefreshingSecret::default());
         let fetches = Arc::new(AtomicU32::new(0));
         let threads: Vec<_> = (0..50)
             .map(|_| {
-                let (slot, fetches) = (Arc::clone(&slot), Arc::clone(&fetches));
+                let (secret, fetches) = (Arc::clone(&secret), Arc::clone(&fetches));
                 std::thread::spawn(move || {
                     with_http(|http| {
-                        slot.get(None, LONG, http, |_| {
-                            fetches.fetch_add(1, Ordering::SeqCst);
-                            std::thread::sleep(Duration::from_millis(30));
-                            Ok(fetched("a", 60_000))
-                        })
-                        .unwrap()
-                        .expose_secret()
-                        .to_owned()
+                        secret
+                            .get(None, LONG, http, |_| {
+                                fetches.fetch_add(1, Ordering::SeqCst);
+                                std::thread::sleep(Duration::from_millis(30));
+                                Ok(fetched("a", 60_000))
+                            })
+                            .unwrap()
+                            .expose_secret()
+                            .to_owned()
                     })
                 })
             })
@@ -207,23 +208,23 @@ mod tests {
     #[test]
     fn a_rejected_value_is_fetched_anew_and_a_newer_one_is_not() {
         with_http(|http| {
-            let slot = Slot::default();
-            let old = slot.get(None, LONG, http, |_| Ok(fetched("old", 60_000))).unwrap();
-            let new = slot.get(Some(&old), LONG, http, |_| Ok(fetched("new", 60_000))).unwrap();
+            let secret = RefreshingSecret::default();
+            let old = secret.get(None, LONG, http, |_| Ok(fetched("old", 60_000))).unwrap();
+            let new = secret.get(Some(&old), LONG, http, |_| Ok(fetched("new", 60_000))).unwrap();
             assert_eq!(new.expose_secret(), "new");
-            let same = slot.get(Some(&old), LONG, http, |_| Err(Error::internal("not asked"))).unwrap();
+            let same = secret.get(Some(&old), LONG, http, |_| Err(Error::internal("not asked"))).unwrap();
             assert_eq!(same.expose_secret(), "new");
         });
     }
 
     #[test]
     fn a_value_that_stays_rejected_is_not_fetched_by_everybody() {
-        let slot = Arc::new(Slot::default());
+        let secret = Arc::new(RefreshingSecret::default());
         let fetches = Arc::new(AtomicU32::new(0));
-        let old = with_http(|http| slot.get(None, LONG, http, |_| Ok(fetched("revoked", 60_000)))).unwrap();
+        let old = with_http(|http| secret.get(None, LONG, http, |_| Ok(fetched("revoked", 60_000)))).unwrap();
         let threads: Vec<_> = (0..50)
             .map(|_| {
-                let (slot, fetches, old) = (Arc::clone(&slot), Arc::clone(&fetches), old.clone());
+                let (secret, fetches, old) = (Arc::clone(&secret), Arc::clone(&fetches), old.clone());
                 std::thread::spawn(move || {
                     with_http(|http| {
                         let fetch = |_: &Http<'_>| {
@@ -231,7 +232,7 @@ mod tests {
                             std::thread::sleep(Duration::from_millis(10));
                             Ok(fetched("revoked", 60_000))
                         };
-                        slot.get(Some(&old), LONG, http, fetch).unwrap();
+                        secret.get(Some(&old), LONG, http, fetch).unwrap();
                     });
                 })
             })
@@ -242,15 +243,15 @@ mod tests {
 
     #[test]
     fn a_source_that_hangs_holds_nobody_up_while_the_old_value_is_usable() {
-        let slot = Arc::new(Slot::default());
-        with_http(|http| slot.get(None, LONG, http, |_| Ok(fetched("old", 0))).unwrap());
+        let secret = Arc::new(RefreshingSecret::default());
+        with_http(|http| secret.get(None, LONG, http, |_| Ok(fetched("old", 0))).unwrap());
         let (begun, wait_for_begin) = std::sync::mpsc::channel();
         let (release, held) = std::sync::mpsc::channel::<()>();
         let leader = {
-            let slot = Arc::clone(&slot);
+            let secret = Arc::clone(&secret);
             std::thread::spawn(move || {
                 with_http(|http| {
-                    let value = slot.get(None, LONG, http, |shorter| {
+                    let value = secret.get(None, LONG, http, |shorter| {
                         assert!(shorter.deadline < http.deadline, "it may not take all of the time");
                         begun.send(()).unwrap();
                         let _ = held.recv();
@@ -262,7 +263,7 @@ mod tests {
         };
         wait_for_begin.recv().unwrap();
         with_http(|http| {
-            let value = slot.get(None, LONG, http, |_| Err(Error::internal("fetched twice"))).unwrap();
+            let value = secret.get(None, LONG, http, |_| Err(Error::internal("fetched twice"))).unwrap();
             assert_eq!(value.expose_secret(), "old");
         });
         drop(release);
@@ -272,14 +273,14 @@ mod tests {
     #[test]
     fn a_usable_value_outlives_a_network_failure_but_not_a_refusal() {
         with_http(|http| {
-            let slot = Slot::default();
-            slot.get(None, LONG, http, |_| Ok(fetched("v", 0))).unwrap();
+            let secret = RefreshingSecret::default();
+            secret.get(None, LONG, http, |_| Ok(fetched("v", 0))).unwrap();
             let down = |_: &Http<'_>| Err(Error::new(Kind::Connection, "down"));
-            assert_eq!(slot.get(None, LONG, http, down).unwrap().expose_secret(), "v");
-            let slot = Slot::default();
-            slot.get(None, LONG, http, |_| Ok(fetched("v", 0))).unwrap();
+            assert_eq!(secret.get(None, LONG, http, down).unwrap().expose_secret(), "v");
+            let secret = RefreshingSecret::default();
+            secret.get(None, LONG, http, |_| Ok(fetched("v", 0))).unwrap();
             let denied = |_: &Http<'_>| Err(Error::new(Kind::Provider(403), "denied"));
-            assert_eq!(slot.get(None, LONG, http, denied).unwrap_err().kind(), Kind::Provider(403));
+            assert_eq!(secret.get(None, LONG, http, denied).unwrap_err().kind(), Kind::Provider(403));
         });
     }
 }
