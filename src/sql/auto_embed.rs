@@ -1,5 +1,5 @@
-//! `ml_initialize_embeddings`, `ml_refresh_embeddings`, `ml_drop_embedding_config`, `ml_embedding_progress`: what the
-//! routines of the schema `ai` call. Names and arguments are those of AlloyDB's automatic embeddings.
+//! Loadable functions behind the routines of the schema `ai`: `ml_initialize_embeddings`, `ml_refresh_embeddings`,
+//! `ml_drop_embedding_config`, `ml_embedding_progress`. Names and arguments follow AlloyDB's automatic embeddings.
 
 use super::command::command;
 use crate::jobs::Jobs;
@@ -7,8 +7,8 @@ use mysql_ml_base::error::Error;
 
 command! {
     /// `ml_initialize_embeddings(model_id, table_name, content_column, embedding_column, batch_size,
-    /// incremental_refresh_mode)`: remembers a column and embeds its rows. Returns a JSON object with `embedded`,
-    /// `failed`, `skipped`, `seconds` and perhaps `note`.
+    /// incremental_refresh_mode)`: stores a configuration for a column and embeds its rows. Returns a JSON object
+    /// with `embedded`, `failed`, `skipped`, `seconds` and optionally `note`.
     InitializeEmbeddings = ml_initialize_embeddings, |v, interrupt| {
         let arguments = [
             v.required(0)?,
@@ -21,9 +21,9 @@ command! {
     }
 }
 command! {
-    /// `ml_refresh_embeddings(table_name, embedding_column, batch_size)`: embeds what lacks a vector, of all columns of
-    /// the table where none is named, and of all tables where none is. The result is that of `ml_initialize_embeddings`.
-    /// With a fourth argument `'event'` it is what the event of a column calls.
+    /// `ml_refresh_embeddings(table_name, embedding_column, batch_size)`: embeds rows without a vector. A NULL column
+    /// means all configured columns of the table; a NULL table, all configured tables. Returns the object of
+    /// `ml_initialize_embeddings`. A column's event calls it with a fourth argument, `'event'`.
     RefreshEmbeddings = ml_refresh_embeddings, |v, interrupt| {
         let [table, embedding, batch_size, caller] = [0, 1, 2, 3].map(|i| v.text(i));
         match (caller, table, embedding) {
@@ -36,14 +36,15 @@ command! {
     }
 }
 command! {
-    /// `ml_drop_embedding_config(table_name, embedding_column)`: forgets a column, all of a table, or all; vectors stay.
-    /// Returns how many there were.
+    /// `ml_drop_embedding_config(table_name, embedding_column)`: removes the configuration of a column, of a table's
+    /// columns, or of all. Vectors stay. Returns the number of removed configurations.
     DropEmbeddingConfig = ml_drop_embedding_config, |v, interrupt| {
         let [table, embedding] = [0, 1].map(|i| v.text(i));
         Jobs::global().drop_embedding_config(table, embedding, interrupt).map(|n| n.to_string())
     }
 }
 command! {
-    /// `ml_embedding_progress()`: a JSON array of the columns that are kept embedded, of tables that the caller can see.
+    /// `ml_embedding_progress()`: a JSON array, one object for each configured column of tables that the caller can
+    /// see.
     EmbeddingProgress = ml_embedding_progress, |_, interrupt| Jobs::global().embedding_progress(interrupt)
 }

@@ -11,10 +11,12 @@ use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Held;
 use mysql_ml_core::engine::Engine;
 
-/// `ml_embedding_batch(model_id, contents)`: the embeddings of the texts in a JSON array, as utf8mb4 JSON text: an
-/// array of base64 strings of little-endian 32-bit floats, in the order of the texts, null for null. NULL for a NULL
-/// model or array, without a call. A text that fails fails the statement, unless the model's option `on_error` is
-/// `inline`; then an object with the member `error` stands in its place.
+/// `ml_embedding_batch(model_id, contents)`: embeds the texts of a JSON array. Returns utf8mb4 JSON text: an array of
+/// base64 strings of little-endian 32-bit floats, in the order of the texts. A null text gives null. NULL for a NULL
+/// model or array, without a call.
+///
+/// A failed text fails the statement. With the model's option `on_error` = `inline`, an object with the member
+/// `error` takes its place.
 pub struct EmbeddingBatch;
 
 impl ModelCall for EmbeddingBatch {

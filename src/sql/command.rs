@@ -1,4 +1,4 @@
-//! What all registry functions share: text arguments by position or name, and a text result.
+//! Common parts of the registry functions: text arguments by position or name, and a text result.
 
 use std::marker::PhantomData;
 
@@ -17,7 +17,7 @@ pub trait Command {
     /// Its row in the table of functions.
     const FUNCTION: &'static Function;
 
-    /// Does it; `None` is SQL NULL.
+    /// Executes the call; `None` is SQL NULL.
     fn run(values: &Values<'_>, interrupt: &dyn Interrupt) -> Result<Option<String>>;
 }
 
@@ -43,7 +43,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Declares [`Command`] types: the type, its row in the table of functions, and what it does.
+/// Declares [`Command`] types: the type, its row in the table of functions, and its code.
 macro_rules! command {
     ($(#[$doc:meta])* $type:ident = $function:ident, $run:expr) => {
         command! { $(#[$doc])* $type = $function, or_null |values, interrupt| {

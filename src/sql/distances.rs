@@ -1,7 +1,7 @@
 //! Distances between vectors: `cosine_distance`, `l2_squared_distance`, `dot_product`, `vector_distance`, `distance`.
 //!
-//! Names and meanings follow Cloud SQL for MySQL, those of `distance` MySQL HeatWave. Arguments are VECTORs or any binary strings of 4n bytes; NULL
-//! gives NULL; vectors of unequal width are an error.
+//! Names and meanings follow Cloud SQL for MySQL; those of `distance` follow MySQL HeatWave. Arguments are VECTORs or
+//! any binary strings of 4n bytes. NULL gives NULL. Vectors of unequal width are an error.
 
 use surface::{functions, Function};
 
@@ -33,7 +33,7 @@ macro_rules! fixed {
 }
 
 fixed! {
-    /// `cosine_distance(a, b)`: 1 - cosine similarity, from 0 to 2; 1 where a vector is all zero.
+    /// `cosine_distance(a, b)`: 1 - cosine similarity, from 0 to 2; 1 if a vector is all zero.
     CosineDistance = cosine_distance, Measure::Cosine
 }
 fixed! {
@@ -45,9 +45,9 @@ fixed! {
     DotProduct = dot_product, Measure::DotProduct
 }
 
-/// The two vectors, as far as they are known before the first row.
+/// The two vectors' properties that are known before the first row.
 struct Vectors {
-    /// The character set of each that is text: a text of 4n bytes would give a meaningless distance.
+    /// The character set of each vector that is declared text: a text of 4n bytes would give a meaningless distance.
     text: [Option<String>; 2],
 }
 
@@ -74,9 +74,8 @@ impl Vectors {
         measure.compare(a, b).map(Some)
     }
 
-    /// NULL is no text, although the server gives a character set to variables that were never set and to parameters. A
-    /// driver's parameter may be bytes and be declared text all the same: what has control characters in it, or is not
-    /// UTF-8, as nearly every vector, is taken for what it is.
+    /// Refuses text. NULL passes: the server declares a character set for variables never set and for parameters. So
+    /// do bytes that a driver declares as text: with control characters or invalid UTF-8, as in nearly every vector.
     fn refuse_text(&self, args: &Args<'_>) -> Result<()> {
         for (i, (charset, name)) in self.text.iter().zip(NAMES).enumerate() {
             let (Some(charset), Some(bytes)) = (charset, args.bytes(i)) else { continue };
@@ -91,10 +90,10 @@ impl Vectors {
     }
 }
 
-/// `vector_distance(a, b [, 'distance_measure=l2_squared|cosine|dot_product'])`; l2_squared where none is named.
+/// `vector_distance(a, b [, 'distance_measure=l2_squared|cosine|dot_product'])`; the default is l2_squared.
 pub struct VectorDistance {
     vectors: Vectors,
-    /// The third argument as it was last read.
+    /// The last third argument, parsed.
     named: Option<(String, Measure)>,
 }
 
@@ -128,7 +127,8 @@ impl RealFunction for VectorDistance {
     }
 }
 
-/// `distance(a, b, 'COSINE'|'DOT'|'EUCLIDEAN')`, all three given: smaller is closer for each.
+/// `distance(a, b, 'COSINE'|'DOT'|'EUCLIDEAN')`: all three arguments are required; smaller is closer for each
+/// measure.
 pub struct Distance(VectorDistance);
 
 impl SqlFunction for Distance {

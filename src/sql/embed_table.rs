@@ -4,8 +4,8 @@ use super::command::command;
 use crate::jobs::Jobs;
 
 command! {
-    /// `ml_embed_table(model_id, table, content_column, embedding_column, options)`: embeds the rows of a table that lack
-    /// a vector. Returns a JSON object with `embedded`, `failed`, `skipped` and `seconds`.
+    /// `ml_embed_table(model_id, table, content_column, embedding_column, options)`: embeds the rows of a table that
+    /// lack a vector. Returns a JSON object with `embedded`, `failed`, `skipped` and `seconds`.
     EmbedTable = ml_embed_table, |v, interrupt| {
         let arguments = [
             v.required(0)?,

@@ -33,8 +33,9 @@ impl ModelCall for Embedding {
     }
 }
 
-/// `ml_query_embedding(model_id, content)`: as `ml_embedding`, for a text that is searched for. Models that embed
-/// queries otherwise than documents are told so: by the option `query_input_type`, else in the provider's own way.
+/// `ml_query_embedding(model_id, content)`: as `ml_embedding`, for a search query. Some models embed queries
+/// differently from documents: the request then carries the option `query_input_type`, or the provider's own field
+/// for queries.
 pub struct QueryEmbedding;
 
 impl ModelCall for QueryEmbedding {

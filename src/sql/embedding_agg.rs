@@ -16,21 +16,22 @@ use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::memory::Held;
 use mysql_ml_core::engine::ordered::{OrderedBatch, MAX_TEXTS};
 
-/// What a key takes besides its bytes, in the list of rows and the order of the result.
+/// Bytes of a key's entry besides its text, in the list of rows and in the order of the result.
 const BESIDE_A_KEY: usize = 160;
 const STATE: &CStr = c"waiting for a model: ml_embedding_agg";
 
-/// `ml_embedding_agg(model_id, key, content)`: an aggregate. The embeddings of a group's texts, as utf8mb4 text of a JSON
-/// object: for each key the base64 of little-endian 32-bit floats, or null for a NULL text. Of rows with the same key one
-/// is kept, as by JSON_OBJECTAGG. NULL for a group without rows or with a NULL model. A NULL key is an error, and a text
-/// that fails is, unless the model's option `on_error` is `inline`; then an object with the member `error` stands in its
-/// place. Requests are under way while the server reads the rows.
+/// `ml_embedding_agg(model_id, key, content)`: an aggregate that embeds a group's texts. Returns utf8mb4 JSON text:
+/// an object with the base64 of little-endian 32-bit floats for each key, or null for a NULL text. Of rows with the
+/// same key the last one counts, as with JSON_OBJECTAGG. NULL for a group without rows or with a NULL model.
+///
+/// A NULL key is an error. A failed text fails the statement; with the model's option `on_error` = `inline`, an
+/// object with the member `error` takes its place. Requests are sent while the server still reads rows.
 pub struct EmbeddingAgg {
     bound: Bound,
     group: Option<Group>,
-    /// The finished group's; it may be asked for more than once, as by HAVING.
+    /// The result of the finished group; the server may request it more than once, for example for HAVING.
     result: Option<Held<String>>,
-    /// The only row of a group that nobody asked for; see [`refuse_rollup`].
+    /// The only row of a group whose result the server did not request; see [`refuse_rollup`].
     abandoned: Option<FirstRow>,
 }
 
@@ -40,13 +41,13 @@ struct FirstRow {
     content: Option<String>,
 }
 
-/// The group that is being read.
+/// The group in progress.
 struct Group {
     model_id: String,
     texts: OrderedBatch<'static>,
-    /// How many rows there were so far.
+    /// Number of rows so far.
     rows: usize,
-    /// The number of each key's text; `None` for NULL. Of rows with the same key the last one counts.
+    /// The number of each key's text; `None` for a NULL text. Of rows with the same key the last one counts.
     keys: BTreeMap<String, Option<u64>>,
     first: FirstRow,
 }
@@ -94,7 +95,7 @@ impl AggregateFunction for EmbeddingAgg {
         if !known {
             group.texts.spend(key.len() + BESIDE_A_KEY)?;
         }
-        // A comma or bracket, and a colon.
+        // Plus a comma or bracket, and a colon.
         group.texts.expect(usize::from(content.is_some()), if known { 0 } else { encoded_length(key) + 2 })?;
         let number = content.map(|content| group.texts.number(content)).transpose()?;
         if let Some(before) = group.keys.insert(key.to_owned(), number) {
@@ -106,7 +107,7 @@ impl AggregateFunction for EmbeddingAgg {
     }
 }
 
-/// The length of a text as JSON, at most.
+/// The maximum length of a text as JSON.
 fn encoded_length(text: &str) -> usize {
     let byte = |b: u8| match b {
         b'"' | b'\\' => 2,
@@ -116,8 +117,8 @@ fn encoded_length(text: &str) -> usize {
     text.bytes().map(byte).sum::<usize>() + 2
 }
 
-/// WITH ROLLUP gives all levels the state of one function: each begins its group and adds the first row in turn. The
-/// results would be wrong, and nothing else tells.
+/// Refuses WITH ROLLUP, which would give wrong results: all levels share one function's state, and each level begins
+/// its group with the same first row. The server offers no other sign of it.
 fn refuse_rollup(abandoned: Option<FirstRow>, first: &FirstRow) -> Result<()> {
     match abandoned {
         Some(row) if row == *first => Err(Error::invalid(

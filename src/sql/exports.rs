@@ -1,11 +1,11 @@
-//! Every function the library exports, and the glue between the `udf` crate's entry points and ours.
+//! The exported functions, and the glue between the `udf` crate's entry points and ours.
 //!
 //! A function is a type that implements the traits of [`crate::mysql::ffi::function`]; its row in `crates/surface/src/functions.rs`
 //! exports it. Nothing else in the library is visible to the server.
 //!
-//! A function that a stored function of the same name wraps is exported by a second name too, which the wrapper calls. With
-//! one name for both, the wrapper would call itself where the loadable function is missing, and the server would report a
-//! recursion (1424) in place of the missing library. mysqldump drops the loadable function when it means the stored one.
+//! A function wrapped by a stored function of the same name is also exported under a second name, which the wrapper
+//! calls. With one name the wrapper would call itself if the loadable function is missing, and the server would
+//! report a recursion (1424). mysqldump also needs it: it drops the loadable function when it means the stored one.
 
 use std::num::NonZeroU8;
 
@@ -38,8 +38,8 @@ macro_rules! export {
         #[cfg(test)]
         const ROWS: &[(&str, &surface::Function)] = &[$((stringify!($name), <$function as SqlFunction>::FUNCTION)),+];
     };
-    // Results are references, never owned buffers: the crate leaks those. Names are `tt`: as `literal` the attribute would get
-    // them in invisible brackets, which it does not read.
+    // Results are references, never owned buffers, which the crate leaks. Names are `tt`: a `literal` would reach the
+    // attribute in invisible brackets, which it does not read.
     (@ bytes $name:ident $(as $second:tt)?: $function:ty) => {
         export!(@ $name $(as $second)?: $function, Option<&'a [u8]>);
     };
@@ -65,7 +65,7 @@ macro_rules! export {
                 args: &ArgList<Process>,
                 error: Option<NonZeroU8>,
             ) -> std::result::Result<(), NonZeroU8> {
-                // After an error the server may go on with the next rows.
+                // After an error the server may continue with the next rows.
                 if let Some(error) = error {
                     return Err(error);
                 }
@@ -78,7 +78,8 @@ macro_rules! export {
         }
     };
     (@ $name:ident $(as $second:tt)?: $function:ty, $($returns:tt)+) => {
-        // The attribute makes the symbol of the type's name. A tuple would take the name of the function that it makes.
+        // The attribute derives the symbol from the type's name. For a tuple it would use the name of the function
+        // that it generates.
         #[doc = concat!("The exported function `", stringify!($name), "`.")]
         #[allow(non_camel_case_types)]
         pub struct $name {
@@ -102,7 +103,7 @@ macro_rules! export {
                 guard::entry(stringify!($name), move || {
                     mysql_ml_base::panics::injected_panic("call");
                     if session_kind() == SessionKind::PrivilegeProbe {
-                        return Ok(None); // The probe has its answer: the server let the call through.
+                        return Ok(None); // getting here proves EXECUTE, which is all that the probe asks
                     }
                     self.function.call(&Args::from_process(args))
                 })

@@ -13,8 +13,8 @@ use mysql_ml_base::memory::Held;
 use mysql_ml_core::providers::chat::GenerateOptions;
 
 /// `ml_generate(model_id, prompt [, options])`: a model's answer to a prompt, as utf8mb4 text. `options` is a JSON
-/// object with `max_tokens`, `temperature`, `top_p`, `seed`, `system`. NULL for a NULL model or prompt, without a call.
-/// An answer that is cut, refused or empty is an error.
+/// object with `max_tokens`, `temperature`, `top_p`, `seed`, `system`. NULL for a NULL model or prompt, without a
+/// call. A truncated, refused or empty answer is an error.
 pub struct Generate {
     bound: Bound,
     answer: Held<String>,

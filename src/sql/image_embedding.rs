@@ -17,12 +17,12 @@ use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::vector::MAX_DIMENSIONS;
 use mysql_ml_core::providers::image::Image;
 
-/// The place of the image.
+/// Index of the parameter `image`.
 const IMAGE: usize = 1;
 
-/// `ml_image_embedding(model_id, image [, mime_type])`: the embedding of an image as VECTOR bytes. The image is the
-/// bytes of a file of at most 20 MiB, their base64, or a `gs://` URI; what it is is told by its first bytes where
-/// `mime_type` is NULL. NULL for a NULL model or image, without a call. After AlloyDB's `google_ml.image_embedding`.
+/// `ml_image_embedding(model_id, image [, mime_type])`: the embedding of an image as VECTOR bytes. `image` is a
+/// file's bytes (at most 20 MiB), their base64, or a `gs://` URI. A NULL `mime_type` is detected from the first
+/// bytes. NULL for a NULL model or image, without a call. Follows AlloyDB's `google_ml.image_embedding`.
 pub struct ImageEmbedding {
     bound: Bound,
     last: LastCall<Done>,
@@ -30,7 +30,7 @@ pub struct ImageEmbedding {
 
 struct Done {
     model_id: String,
-    /// Of the argument.
+    /// SHA-256 of the argument.
     image: [u8; 32],
     mime_type: Option<String>,
     vector: Arc<[u8]>,
@@ -56,7 +56,7 @@ impl BytesFunction for ImageEmbedding {
         let same = |l: &Done| l.model_id == model_id && l.mime_type.as_deref() == mime_type && l.image == digest;
         let done = self.last.or_call(Self::FUNCTION, same, || {
             let _state = ProcessState::set(c"waiting for a model: ml_image_embedding");
-            // Decoded, without white space, as base64, in a request, and copied out of the buffer of that.
+            // Copies: decoded, without white space, as base64, in the request, and copied from the request's buffer.
             let _copies = Reservation::take(image.len().saturating_mul(6), "the image")?;
             let read = Image::read(image, mime_type)?;
             let interrupt = StatementInterrupt::current();

@@ -1,4 +1,4 @@
-//! What tells about models without changing them: providers, URLs, names, a trial call, counters, leaked keys.
+//! Functions that inspect models and change nothing: providers, URLs, names, a trial call, counters, leaked keys.
 
 use serde_json::{json, Value};
 use surface::functions;
@@ -12,8 +12,8 @@ use mysql_ml_core::providers::table::provider;
 use mysql_ml_core::registration::Registration;
 
 command! {
-    /// `ml_list_model_providers()`: a JSON array with an object a provider: its name, what its models can do, and the
-    /// options it understands besides those that all do. The view `mysql.ml_model_providers` shows it as a table.
+    /// `ml_list_model_providers()`: a JSON array, one object for each provider: name, capabilities, and the options
+    /// it accepts besides the common ones. The view `mysql.ml_model_providers` displays it as a table.
     ListProviders = ml_list_model_providers, |_, _| {
         let all: Vec<Value> = ProviderId::ALL
             .iter()
@@ -33,8 +33,8 @@ command! {
     }
 }
 command! {
-    /// `ml_generate_model_request_url(provider, type, qualified_name, region)`: the URL that a model registered without
-    /// one is called at. Follows AlloyDB's `google_ml.generate_model_request_url`.
+    /// `ml_generate_model_request_url(provider, type, qualified_name, region)`: the default URL of such a model.
+    /// Follows AlloyDB's `google_ml.generate_model_request_url`.
     GenerateRequestUrl = ml_generate_model_request_url, |v, interrupt| {
         check_may_execute(functions::ml_generate_model_request_url, interrupt)?;
         let text = |p: usize| v.text(p).filter(|t| !t.is_empty()).map(str::to_owned);
@@ -50,27 +50,27 @@ command! {
 }
 
 command! {
-    /// `ml_model_qualified_name_of(model_id)`: the provider's name of a model; NULL where it was registered without.
-    /// Follows AlloyDB's `google_ml.model_qualified_name_of`; may be called in transform functions.
+    /// `ml_model_qualified_name_of(model_id)`: the provider's name of a model; NULL if it was registered without one.
+    /// Transform functions may call it. Follows AlloyDB's `google_ml.model_qualified_name_of`.
     QualifiedNameOf = ml_model_qualified_name_of, or_null |v, interrupt| {
         sql_store::qualified_name_of(v.required(0)?, interrupt)
     }
 }
 command! {
-    /// `ml_validate_model(model_id)`: makes one small call and tells what came of it, as JSON.
+    /// `ml_validate_model(model_id)`: sends one small request and returns its outcome as a JSON object.
     ValidateModel = ml_validate_model, |v, interrupt| {
         engine().validate(v.required(0)?, interrupt)
     }
 }
 command! {
-    /// `ml_status()`: what each model was asked, what it cost and how it answered, as JSON.
+    /// `ml_status()`: counters of requests, tokens, latency and errors for each model, as a JSON object.
     Status = ml_status, |_, interrupt| {
         check_may_execute(functions::ml_status, interrupt)?;
         Ok(engine().status_json())
     }
 }
 command! {
-    /// `ml_reset_status()`: counts from zero.
+    /// `ml_reset_status()`: resets all counters to zero.
     ResetStatus = ml_reset_status, |_, interrupt| {
         check_may_execute(functions::ml_reset_status, interrupt)?;
         engine().reset_status();
@@ -78,14 +78,14 @@ command! {
     }
 }
 command! {
-    /// `ml_cache_clear(model_id)`: removes a model's embeddings from memory and disk, with NULL those of all models;
-    /// returns how many there were.
+    /// `ml_cache_clear(model_id)`: removes a model's embeddings from memory and disk; NULL: those of all models.
+    /// Returns their number.
     CacheClear = ml_cache_clear, |v, interrupt| {
         check_may_execute(functions::ml_cache_clear, interrupt)?;
         engine().clear_cache(v.text(0), interrupt).map(|removed| removed.to_string())
     }
 }
 command! {
-    /// `ml_audit_secrets()`: where registrations hold what looks like a key, as a JSON array.
+    /// `ml_audit_secrets()`: the places in registrations that appear to hold a key, as a JSON array.
     AuditSecrets = ml_audit_secrets, |_, interrupt| sql_store::audit_secrets(interrupt)
 }

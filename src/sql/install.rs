@@ -1,4 +1,4 @@
-//! `mysql_ml_so_create_function(name)`, which install.sql calls.
+//! `mysql_ml_so_create_function(name)`, called by install.sql.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use super::command::command;
 use crate::mysql::sql::{with_session, As, SessionKind};
 use mysql_ml_base::error::{Error, Kind, Result};
 
-/// `ER_NATIVE_FCT_NAME_COLLISION`, and what it is with IF NOT EXISTS.
+/// `ER_NATIVE_FCT_NAME_COLLISION`, without and with IF NOT EXISTS.
 const NATIVE: [u32; 2] = [1585, 4101];
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -18,9 +18,9 @@ fn create(name: &str) -> Result<String> {
 }
 
 command! {
-    /// `mysql_ml_so_create_function(name)`: creates this library's function `name`, which returns a double, as the caller, and
-    /// returns `created`; `native` where the server has a function of its own by that name. The server finds such a name
-    /// while it parses, so that no script can pass over the error.
+    /// `mysql_ml_so_create_function(name)`: creates this library's function `name` (RETURNS REAL) as the caller.
+    /// Returns `created`, or `native` if the server has a built-in function of that name. The server finds such a
+    /// name while parsing, so a script cannot continue after the error.
     CreateFunction = mysql_ml_so_create_function, |v, interrupt| {
         let statement = create(v.required(0)?)?;
         let until = Instant::now() + TIMEOUT;

@@ -1,4 +1,4 @@
-//! The SQL surface: one file a family of functions. They read arguments, call the engine and return.
+//! The SQL functions, one file a family. They read arguments, call the engine or a job, and return.
 
 pub mod auto_embed;
 pub mod batch;

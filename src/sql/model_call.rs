@@ -1,4 +1,4 @@
-//! What the functions that call a model share: two texts, NULL rules, and the statement's memory of its last call.
+//! Common parts of the functions that call a model: two texts, NULL rules, and the statement's last call.
 
 use std::ffi::CStr;
 use std::time::{Duration, Instant};
@@ -16,12 +16,12 @@ use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_core::engine::Engine;
 
-/// A statement's last call. The server evaluates a constant call in a SELECT list for each row, and then it is made once.
-/// It also keeps the result alive until the next call.
+/// A statement's last call. The server evaluates a constant call in a SELECT list for each row; only the first one
+/// calls the model. It also keeps the result alive until the next call.
 pub struct LastCall<T> {
     done: Option<T>,
-    /// When the server last confirmed the caller's right, and how long that took. A prepared statement keeps its last call
-    /// from one execution to the next, and the right may be gone by then.
+    /// Time of the last check of EXECUTE, and its duration. A prepared statement keeps its last call between
+    /// executions, during which the privilege may be revoked.
     confirmed: Option<(Instant, Duration)>,
 }
 
@@ -32,7 +32,7 @@ impl<T> Default for LastCall<T> {
 }
 
 impl<T> LastCall<T> {
-    /// The last call where it is the `same`, and the caller still has the right; else what `call` returns.
+    /// The last call if it is the `same` and the caller still has EXECUTE; otherwise the result of `call`.
     pub fn or_call(
         &mut self,
         function: &'static Function,
@@ -49,7 +49,7 @@ impl<T> LastCall<T> {
         Ok(self.done.insert(done))
     }
 
-    /// Asks for the right. A caller whose right comes by an inactive role waits long for the answer: not for each row.
+    /// Checks EXECUTE. With an inactive role the check is slow, so it is not repeated for each row.
     fn confirm(&mut self, function: &'static Function) -> Result<()> {
         let now = Instant::now();
         if self.confirmed.is_some_and(|(at, cost)| now.saturating_duration_since(at) < cost * 4) {
@@ -67,14 +67,14 @@ impl<T> LastCall<T> {
 pub trait ModelCall {
     /// Its row in the table of functions. It has two parameters, and the caller needs EXECUTE on its routine.
     const FUNCTION: &'static Function;
-    /// What `SHOW PROCESSLIST` shows while it waits.
+    /// The state in `SHOW PROCESSLIST` while the call waits.
     const STATE: &'static CStr;
-    /// Whether the same input gives the same output, so that a constant call need be made once a statement only.
+    /// Whether equal inputs give equal outputs, so that one call a statement is enough for a constant input.
     const REPEATABLE: bool;
-    /// What it returns.
+    /// The result's bytes.
     type Output: AsRef<[u8]>;
 
-    /// Declares the result.
+    /// Declares the type of the result.
     fn declare(setup: &Setup<'_>) -> Result<()>;
 
     /// Calls the model.
@@ -109,7 +109,7 @@ impl<C: ModelCall> BytesFunction for ModelFunction<C> {
         let model_id = self.bound.text(args, 0)?;
         let input = self.bound.text(args, 1)?;
         let (Some(model_id), Some(input)) = (model_id, input) else { return Ok(None) };
-        // Before any memory is asked, so that it does not depend on what was called a moment ago.
+        // Before memory is reserved, so that the error does not depend on earlier calls.
         refuse_inside_user_functions()?;
         let same = |l: &Done<C::Output>| C::REPEATABLE && l.model_id == model_id && l.input == input;
         let done = self.last.or_call(C::FUNCTION, same, || {
@@ -118,7 +118,7 @@ impl<C: ModelCall> BytesFunction for ModelFunction<C> {
             let interrupt = StatementInterrupt::current();
             let output = C::call(engine(), model_id, input, &interrupt)?;
             check_result(output.as_ref().len())?;
-            // Where every call is made anew the input is of no use any more.
+            // Without repeatable calls, nothing compares the input with a later one.
             let input = if C::REPEATABLE { input } else { "" }.to_owned();
             Ok(Done { model_id: model_id.to_owned(), input, output, _share: share })
         })?;

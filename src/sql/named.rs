@@ -1,14 +1,14 @@
 //! Named arguments: `f('x' AS model_id, ...)`, in any order, missing ones NULL.
 //!
-//! The server gives each argument a name: its alias, or else the text of its expression. A column or a variable
-//! that happens to be called like a parameter looks like an alias, so names count only where they leave no doubt.
+//! The server names each argument: its alias, or else the text of its expression. A column or variable with a
+//! parameter's name looks like an alias. So names count only if they leave no doubt.
 
 use surface::{Function, Parameter};
 
 use crate::mysql::ffi::args::{ArgKind, Args, Setup};
 use mysql_ml_base::error::{cut, Error, Result};
 
-/// Which argument holds which parameter.
+/// The assignment of arguments to parameters.
 pub struct Bound {
     function: &'static Function,
     places: Vec<Option<usize>>,
@@ -16,9 +16,9 @@ pub struct Bound {
     pub by_name: bool,
 }
 
-/// Assigns the arguments of a call to the parameters of `function` and asks the server for them as text. Positional calls
-/// may leave out arguments behind the required ones. What is confidential is not quoted in errors: an argument without an
-/// alias is called by its own text. A binary parameter is taken as the bytes it is, whatever its character set.
+/// Assigns the arguments of a call to the parameters of `function` and requests them as text from the server.
+/// Positional calls may omit optional arguments. Errors of a confidential function quote no names: an argument
+/// without an alias is named by its own text. A binary parameter keeps its bytes, in any character set.
 pub fn bind(setup: &Setup<'_>, function: &'static Function) -> Result<Bound> {
     let names: Vec<String> = (0..setup.args.len()).map(|i| setup.args.name(i)).collect();
     let bound = assign(&names, function)?;
@@ -67,7 +67,8 @@ fn assign(names: &[String], function: &'static Function) -> Result<Bound> {
         return Ok(Bound { function, places, by_name: true });
     }
     if !in_place {
-        // A parameter's name at another's place: some arguments are named and others are not, or wrongly.
+        // A parameter's name in the position of another: some arguments are named and others are not, or a name is
+        // wrong.
         let stray = match names.iter().zip(&matched).find(|(_, m)| m.is_none()) {
             Some((name, _)) if !function.confidential => format!("'{}' is not a parameter's name", cut(name, 60)),
             _ => "others are not".to_owned(),

@@ -1,6 +1,6 @@
-//! Registration of models, secrets and settings. Each function returns the id it was about.
+//! Registration of models, secrets and settings. Each function returns the id of the object.
 //!
-//! Who may call them is decided by EXECUTE on the stored procedure of the same name, also for a bare call.
+//! EXECUTE on the stored procedure of the same name is required, even for a direct call of the loadable function.
 
 use super::command::{command, Values};
 use crate::jobs::engine;
@@ -16,19 +16,19 @@ fn registration(values: &Values<'_>) -> Result<Registration> {
     Registration::from_arguments(ten)
 }
 
-/// Runs what changes the registry; the engine reads it anew afterwards.
+/// Runs a change of the registry and flushes the engine's registry cache.
 fn changing(change: impl FnOnce(&Engine) -> Result<()>) -> Result<()> {
     let engine = engine();
     let result = change(engine);
-    // Also after a failure: it may have come after the change, such as a KILL while the answer was awaited.
-    // An account without the right to change anything cannot make everybody read anew.
+    // Even after a failure, which may follow the change: for example a KILL while waiting for the session. A caller
+    // refused with 1370 must not flush everyone's registry cache.
     if !matches!(&result, Err(e) if e.kind() == Kind::Server(ER_PROCACCESS_DENIED)) {
         engine.registry().invalidate();
     }
     result
 }
 
-/// The value of a secret, which people read from a file.
+/// The value of a secret: people read it from a file.
 fn key<'a>(values: &Values<'a>) -> Result<&'a str> {
     values.text(1).ok_or_else(|| {
         Error::invalid(
@@ -38,7 +38,8 @@ fn key<'a>(values: &Values<'a>) -> Result<&'a str> {
 }
 
 command! {
-    /// `ml_create_model_registration(model_id, url, provider, type, name, auth type, auth id, header, input, output)`.
+    /// `ml_create_model_registration(model_id, url, provider, type, name, auth type, auth id, header, input,
+    /// output)`.
     CreateModel = ml_create_model_registration, |v, interrupt| {
         let r = registration(v)?;
         let id = r.model_id.clone();
@@ -47,7 +48,7 @@ command! {
     }
 }
 command! {
-    /// `ml_alter_model_registration(...)`: the same ten; NULL keeps a value, '' clears it.
+    /// `ml_alter_model_registration(...)`: the same ten parameters; NULL keeps a value, '' clears it.
     AlterModel = ml_alter_model_registration, |v, interrupt| {
         let r = registration(v)?;
         let id = r.model_id.clone();
@@ -64,13 +65,13 @@ command! {
     }
 }
 command! {
-    /// `ml_list_registered_model(model_id)`: the registration as JSON, keys = the table's columns.
+    /// `ml_list_registered_model(model_id)`: the registration as a JSON object with the table's columns as members.
     ListModel = ml_list_registered_model, |v, interrupt| {
         sql_store::list_model(v.required(0)?, interrupt)
     }
 }
 command! {
-    /// `ml_set_model_options(model_id, options)`: a JSON merge patch on the model's options.
+    /// `ml_set_model_options(model_id, options)`: applies a JSON merge patch to the model's options.
     SetModelOptions = ml_set_model_options, |v, interrupt| {
         let id = v.required(0)?;
         let value = v.required(1)?;
@@ -123,7 +124,7 @@ command! {
     }
 }
 command! {
-    /// `ml_set_secret_options(secret_id, options)`: a JSON merge patch on the secret's options.
+    /// `ml_set_secret_options(secret_id, options)`: applies a JSON merge patch to the secret's options.
     SetSecretOptions = ml_set_secret_options, |v, interrupt| {
         let id = v.required(0)?;
         let value = v.required(1)?;
@@ -134,7 +135,7 @@ command! {
     }
 }
 command! {
-    /// `ml_set_setting(name, value)`: NULL puts the setting back to its default.
+    /// `ml_set_setting(name, value)`: NULL restores the default.
     SetSetting = ml_set_setting, |v, interrupt| {
         let name = v.required(0)?;
         let value = v.text(1);
@@ -146,6 +147,6 @@ command! {
     }
 }
 command! {
-    /// `ml_list_settings()`: every setting with its value in force, as JSON.
+    /// `ml_list_settings()`: every setting with its current value, as JSON.
     ListSettings = ml_list_settings, |_, interrupt| sql_store::list_settings(interrupt)
 }

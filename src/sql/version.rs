@@ -8,7 +8,8 @@ use mysql_ml_base::error::{Error, Result};
 
 /// `ml_version()`: the version of the loaded library as text.
 ///
-/// As every function it is refused where the server lacks a symbol that the library needs, naming it: install.sql calls it to find out.
+/// Like every function, it fails if the server lacks a required symbol, with the symbol's name: install.sql calls it
+/// as a test.
 pub struct Version;
 
 impl SqlFunction for Version {

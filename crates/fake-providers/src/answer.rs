@@ -1,4 +1,4 @@
-//! Responses and how they are written.
+//! Responses and their encoding.
 
 use std::io::Write;
 
@@ -9,8 +9,8 @@ use serde_json::{json, Value};
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// The headers. `Content-Length` is added unless it or a transfer coding is among them; with
-    /// `Connection: close` the connection ends after the response.
+    /// The headers. `Content-Length` is added unless it or a transfer coding is present. `Connection: close` ends the
+    /// connection after the response.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
@@ -22,7 +22,7 @@ impl Answer {
         Self { status, headers: vec![("Content-Type".into(), content_type.into())], body: body.into() }
     }
 
-    /// A JSON response from text that need not be valid JSON.
+    /// A JSON response from a text, which need not be valid JSON.
     pub fn raw_json(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self::new(status, "application/json", body)
     }
@@ -32,7 +32,7 @@ impl Answer {
         Self::raw_json(status, body.to_string())
     }
 
-    /// An error in the shape that OpenAI documents.
+    /// An error in OpenAI's documented shape.
     pub fn error(status: u16, message: &str, kind: &str, code: Option<&str>) -> Self {
         let error = json!({"message": message, "type": kind, "param": null, "code": code});
         Self::json(status, &json!({ "error": error }))
@@ -45,14 +45,14 @@ impl Answer {
         self
     }
 
-    /// Whether the response itself announces the end of the connection.
+    /// Whether the response's headers end the connection.
     pub(crate) fn closes(&self) -> bool {
         self.headers
             .iter()
             .any(|(name, value)| name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close"))
     }
 
-    /// The bytes of the whole response, so that one write sends it.
+    /// The bytes of the whole response, for a single write.
     pub(crate) fn encode(&self, close: bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.body.len() + 256);
         self.head(close, &mut out);
@@ -69,7 +69,7 @@ impl Answer {
         let framed = self.headers.iter().any(|(name, _)| {
             name.eq_ignore_ascii_case("content-length") || name.eq_ignore_ascii_case("transfer-encoding")
         });
-        // These statuses have no body, and a length would be a protocol error.
+        // These statuses have no body; a length would be a protocol error.
         if !framed && self.status != 204 && self.status != 304 {
             let _ = write!(out, "Content-Length: {}\r\n", self.body.len());
         }

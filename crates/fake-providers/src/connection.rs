@@ -1,4 +1,4 @@
-//! Reading requests off connections and writing what the routes answer.
+//! Reads requests from connections and writes the routes' answers.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, Read, Write};
@@ -23,10 +23,10 @@ const MAX_HEADERS: usize = 128;
 const MAX_HEAD: usize = 4 << 20;
 const MAX_BODY: usize = 1 << 30;
 const READ_SIZE: usize = 32 << 10;
-/// Enough for the routes and for JSON as deep as the parser goes.
+/// Enough for the routes and for the deepest JSON that the parser accepts.
 const STACK: usize = 1 << 20;
 
-/// Accepts connections until the endpoint stops, each into a thread of its own.
+/// Accepts connections until the endpoint stops, each on its own thread.
 pub(crate) fn accept(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, shared: &Arc<Shared>) {
     loop {
         let accepted = listener.accept();
@@ -34,20 +34,20 @@ pub(crate) fn accept(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, sh
             return;
         }
         match accepted {
-            // An error here concerns this one connection, which its client sees closed.
+            // An error concerns this connection only; its client sees it closed.
             Ok((socket, _)) => {
                 let tls = tls.cloned();
                 drop(spawn(socket, shared, move |socket, shared, connection| {
                     serve(&mut Stream::new(socket, tls)?, shared, connection, None)
                 }));
             }
-            // For instance no descriptors left: give some connection the time to end.
+            // For example no descriptors left: give a connection time to end.
             Err(_) => thread::sleep(Duration::from_millis(10)),
         }
     }
 }
 
-/// Keeps the books of open connections, also when a handler panics.
+/// Registers an open connection; removed even on panic.
 struct Registration {
     shared: Arc<Shared>,
     connection: u64,
@@ -59,7 +59,7 @@ impl Drop for Registration {
     }
 }
 
-/// Counts the connection as open until after its last handle is closed.
+/// Counts the connection as open until its last handle is closed.
 struct Open(Arc<Shared>);
 
 impl Drop for Open {
@@ -68,7 +68,7 @@ impl Drop for Open {
     }
 }
 
-/// Enters a connection into the books and serves it on a thread of its own.
+/// Registers a connection and serves it on its own thread.
 pub(crate) fn spawn<F>(socket: TcpStream, shared: &Arc<Shared>, serving: F) -> io::Result<()>
 where
     F: FnOnce(TcpStream, &Shared, u64) -> io::Result<()> + Send + 'static,
@@ -80,17 +80,17 @@ where
     lock(&shared.sockets).insert(connection, socket.try_clone()?);
     let registration = Registration { shared: Arc::clone(shared), connection };
     let serving = move || {
-        // The client's going away is the usual end, and nobody reads a test endpoint's log.
+        // The client usually ends the connection, and a test endpoint has no log.
         drop(serving(socket, &open.0, connection));
-        // In this order: the peer sees the end (or the reset) when the last handle is closed, and
-        // whoever waits for the connection to end must not be told before.
+        // In this order: the peer sees the end or the reset when the last handle is closed. Waiters for the
+        // connection's end must not return before that.
         drop(registration);
         drop(open);
     };
     thread::Builder::new().name(format!("endpoint-{connection}")).stack_size(STACK).spawn(serving).map(drop)
 }
 
-/// The bytes read from a connection and not yet used.
+/// Bytes read from a connection and not yet used.
 struct Input {
     buffer: Vec<u8>,
     filled: usize,
@@ -123,12 +123,12 @@ impl Input {
     }
 }
 
-/// Where a request's parts are in the input.
+/// The positions of a request's parts in the input.
 struct Frame {
     head: usize,
-    /// The body's end in the input, which is the next request's start.
+    /// The body's end in the input, where the next request starts.
     end: usize,
-    /// The body when it was chunked.
+    /// The decoded body, if it was chunked.
     decoded: Option<Vec<u8>>,
     keep_alive: bool,
 }
@@ -137,7 +137,7 @@ fn invalid(message: &'static str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, message)
 }
 
-/// Answers the requests of a connection, which are for the endpoint's own paths or for those of a host.
+/// Answers a connection's requests: for the endpoint's own paths, or for a host's.
 pub(crate) fn serve(stream: &mut Stream, shared: &Shared, connection: u64, host: Option<&Host>) -> io::Result<()> {
     let mut input = Input { buffer: vec![0; READ_SIZE], filled: 0 };
     loop {
@@ -162,7 +162,7 @@ pub(crate) fn serve(stream: &mut Stream, shared: &Shared, connection: u64, host:
             Reply::Raw(bytes) => stream.write_all(&bytes)?,
             Reply::Misbehave(what) => {
                 if !misbehave::perform(&what, stream, shared)? {
-                    // No goodbye: these ends are meant to look like failures.
+                    // Without a TLS close: these ends must look like failures.
                     return Ok(());
                 }
             }
@@ -175,7 +175,7 @@ pub(crate) fn serve(stream: &mut Stream, shared: &Shared, connection: u64, host:
     Ok(())
 }
 
-/// Reads until a whole request is in the input; None when the client has closed the connection.
+/// Reads until the input holds a whole request; None if the client closed the connection.
 fn read_frame(stream: &mut Stream, input: &mut Input) -> io::Result<Option<Frame>> {
     loop {
         let mut headers = [EMPTY_HEADER; MAX_HEADERS];
@@ -245,7 +245,7 @@ fn read_chunks(stream: &mut Stream, input: &mut Input, head: usize) -> io::Resul
             .ok_or_else(|| invalid("body too long"))?;
         let start = at + line;
         let end = start + size;
-        // No client of ours sends trailers, so two bytes follow the last chunk as any other.
+        // Our clients send no trailers, so two bytes follow the last chunk like any other.
         if !read_until(stream, input, end + 2)? {
             return Ok(None);
         }
@@ -257,10 +257,10 @@ fn read_chunks(stream: &mut Stream, input: &mut Input, head: usize) -> io::Resul
     }
 }
 
-/// Counts and records a request and finds its answer.
+/// Counts and records a request, and finds its answer.
 fn respond(frame: &Frame, input: &[u8], shared: &Shared, connection: u64, host: Option<&Host>) -> io::Result<Reply> {
-    // Parsed a second time because the first result borrowed an input that was still growing; this
-    // takes less time than copying the head's parts.
+    // Parsed again: the first result borrowed an input that was still growing. This is faster than copying the head's
+    // parts.
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     parsed.parse(input).map_err(|_| invalid("malformed request head"))?;
@@ -278,7 +278,7 @@ fn respond(frame: &Frame, input: &[u8], shared: &Shared, connection: u64, host: 
         },
         nth: 0,
     };
-    // Recorded before it is counted, so that who has waited for the count finds the record.
+    // Recorded before it is counted, so that a waiter for the count finds the record.
     if shared.recording.load(Ordering::Acquire) {
         let recorded = request.record(connection);
         lock(&shared.requests).push(recorded);

@@ -3,10 +3,10 @@
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 
-/// The unit vector that the endpoint answers for a text.
+/// The endpoint's unit vector for a text.
 ///
-/// Different texts give different vectors (with one dimension only the sign can differ), and the
-/// same text gives the same vector on every machine: a hash of the text seeds a generator.
+/// Different texts give different vectors (with one dimension only the sign can differ). A text gives the same vector
+/// on every machine: its hash seeds a generator.
 pub fn embedding_for(text: &str, dims: usize) -> Vec<f32> {
     let mut state = fnv1a(text.as_bytes());
     let mut values = Vec::with_capacity(dims);
@@ -16,12 +16,12 @@ pub fn embedding_for(text: &str, dims: usize) -> Vec<f32> {
         squares += value * value;
         values.push(value);
     }
-    // A sum of zero would take a drawn zero in every place.
+    // The sum is zero only if every number drawn is zero.
     let scale = if squares > 0.0 { squares.sqrt().recip() } else { 1.0 };
     values.iter().map(|value| (value * scale) as f32).collect()
 }
 
-/// A count that is plausible and depends on the text alone.
+/// A plausible count that depends on the text only.
 pub(crate) fn tokens(text: &str) -> usize {
     text.len().div_ceil(4)
 }
@@ -41,7 +41,7 @@ fn uniform(state: &mut u64) -> f64 {
     (mixed >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
 }
 
-/// How a request wants its vectors.
+/// The encoding of vectors in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     /// A JSON array.
@@ -53,7 +53,7 @@ pub(crate) enum Encoding {
 /// Appends a vector as JSON.
 pub(crate) fn write_vector(vector: &[f32], encoding: Encoding, out: &mut Vec<u8>) {
     match encoding {
-        // Writing to a Vec does not fail, nor does serialising numbers.
+        // Neither writing to a Vec nor serializing numbers fails.
         Encoding::Float => drop(serde_json::to_writer(out, vector)),
         Encoding::Base64 => {
             let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -64,7 +64,7 @@ pub(crate) fn write_vector(vector: &[f32], encoding: Encoding, out: &mut Vec<u8>
     }
 }
 
-/// One vector, encoded once in both ways.
+/// One vector in both encodings.
 pub(crate) struct FixedVector {
     float: Vec<u8>,
     base64: Vec<u8>,

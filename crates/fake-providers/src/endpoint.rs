@@ -1,4 +1,4 @@
-//! The endpoint as tests hold it: started, told how to behave, asked what it got.
+//! The endpoint for tests: start it, set its behaviour, read its requests.
 
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -19,10 +19,10 @@ use crate::routes::Routes;
 use crate::shared::{lock, Custom, Route, Shared};
 use crate::tls::{self, Certificate};
 
-/// How long [`Endpoint`]'s drop waits for connection threads whose sockets it has shut down.
+/// Time limit of [`Endpoint`]'s drop for connection threads after their sockets are shut down.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Runs an endpoint until the process is ended, and prints the port it listens on.
+/// Runs an endpoint until the process ends, and prints its port.
 pub fn serve(listen: SocketAddr) -> anyhow::Result<()> {
     let endpoint = Endpoint::start_on(listen)?;
     println!("listening on port {}", endpoint.port());
@@ -31,7 +31,7 @@ pub fn serve(listen: SocketAddr) -> anyhow::Result<()> {
     }
 }
 
-/// A running local HTTP/1.1 server; dropping it stops it. The crate lists its paths.
+/// A running local HTTP/1.1 server; dropping it stops it. The crate's documentation lists its paths.
 pub struct Endpoint {
     pub(crate) shared: Arc<Shared>,
     routes: Arc<Routes>,
@@ -46,12 +46,12 @@ impl Endpoint {
         Self::launch(None, String::new(), (Ipv4Addr::LOCALHOST, 0).into())
     }
 
-    /// Starts an endpoint without TLS on an address that is known before. Its URLs name 127.0.0.1.
+    /// Starts an endpoint without TLS on a given address. Its URLs name 127.0.0.1.
     pub fn start_on(address: SocketAddr) -> anyhow::Result<Self> {
         Self::launch(None, String::new(), address)
     }
 
-    /// Starts an endpoint with TLS whose certificate is signed by a new private authority.
+    /// Starts an endpoint with TLS; a new private authority signs its certificate.
     pub fn start_tls(certificate: Certificate) -> anyhow::Result<Self> {
         let (config, ca_pem) = tls::server_config(certificate)?;
         Self::launch(Some(config), ca_pem, (Ipv4Addr::LOCALHOST, 0).into())
@@ -61,7 +61,7 @@ impl Endpoint {
         let listener = TcpListener::bind(listen).context("bind")?;
         let address = listener.local_addr().context("local address")?;
         let base = match tls {
-            // The certificate is for this name, and clients verify names more often than addresses.
+            // The certificate is for this name; clients verify names more often than addresses.
             Some(_) => format!("https://localhost:{}", address.port()),
             None => format!("http://127.0.0.1:{}", address.port()),
         };
@@ -77,12 +77,12 @@ impl Endpoint {
         Ok(Self { shared, routes, accept: Some(accept), address, ca_pem })
     }
 
-    /// The address of a path, which starts with `/`.
+    /// The URL of a path, which starts with `/`.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.shared.base)
     }
 
-    /// The port it listens on.
+    /// The port that it listens on.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
@@ -92,22 +92,22 @@ impl Endpoint {
         &self.ca_pem
     }
 
-    /// The requests read so far, unless recording was off.
+    /// The requests so far, unless recording was off.
     pub fn requests(&self) -> Vec<Recorded> {
         lock(&self.shared.requests).clone()
     }
 
-    /// The number of requests read so far.
+    /// The number of requests so far.
     pub fn count(&self) -> u64 {
         self.shared.count.load(Ordering::Acquire)
     }
 
-    /// The number of requests read so far for a path as sent, without its query.
+    /// The number of requests so far for a path as sent, without its query.
     pub fn count_for(&self, path: &str) -> u64 {
         lock(&self.shared.per_path).get(path).copied().unwrap_or(0)
     }
 
-    /// Forgets all requests and counts, those of `/retry` and of the limiters included.
+    /// Clears all requests and counts, including those of `/retry` and of the limiters.
     pub fn clear(&self) {
         lock(&self.shared.requests).clear();
         lock(&self.shared.per_path).clear();
@@ -115,12 +115,12 @@ impl Endpoint {
         self.routes.providers.limits().clear();
     }
 
-    /// Waits until a path has had this many requests; false when it has not in that time.
+    /// Waits until a path has had this many requests; false on timeout.
     pub fn wait_for(&self, path: &str, requests: u64, timeout: Duration) -> bool {
         poll(timeout, || self.count_for(path) >= requests)
     }
 
-    /// Turns the recording of requests on or off; they are counted in either case.
+    /// Turns the recording of requests on or off; counting continues.
     pub fn set_recording(&self, on: bool) {
         self.shared.recording.store(on, Ordering::Release);
     }
@@ -130,38 +130,38 @@ impl Endpoint {
         self.shared.accepted.load(Ordering::Acquire)
     }
 
-    /// The number of connections open now, as far as the endpoint has noticed.
+    /// The number of open connections, as far as the endpoint has noticed.
     pub fn open_connections(&self) -> usize {
         self.shared.open.load(Ordering::Acquire)
     }
 
-    /// Waits until no connection is open; false when one still is after that time.
+    /// Waits until no connection is open; false on timeout.
     pub fn wait_until_idle(&self, timeout: Duration) -> bool {
         poll(timeout, || self.open_connections() == 0)
     }
 
-    /// Sets the key that `/auth/embeddings` wants as `Authorization: Bearer KEY`, and that the providers' routes want
-    /// as each of them does. Without it those take any key but an empty one.
+    /// Sets the key that `/auth/embeddings` expects as `Authorization: Bearer KEY`, and the providers' routes in
+    /// their own headers. Without it the providers' routes accept any key but an empty one.
     pub fn set_expected_key(&self, key: &str) {
         key.clone_into(&mut lock(&self.shared.expected_key));
     }
 
-    /// Makes `/v1/embeddings` wait before it answers: a fixed time and one for each text.
+    /// Delays the answers of `/v1/embeddings`: a fixed time, and a time for each text.
     pub fn set_latency(&self, fixed: Duration, per_text: Duration) {
         let shared = &self.shared;
         shared.latency_fixed.store(nanoseconds(fixed), Ordering::Release);
         shared.latency_per_text.store(nanoseconds(per_text), Ordering::Release);
     }
 
-    /// Makes the embedding routes, but not the providers', answer this vector for every text, encoded once, whatever width
-    /// was asked for; None restores the vectors of [`embedding_for`](crate::embedding_for).
+    /// Makes the embedding routes, but not the providers', answer every text with this vector, whatever width is
+    /// requested. None restores the vectors of [`embedding_for`](crate::embedding_for).
     pub fn set_fixed_vector(&self, vector: Option<&[f32]>) {
         let fixed = vector.map(|vector| Arc::new(FixedVector::new(vector)));
         let slot = self.shared.fixed_vector.write();
         *slot.unwrap_or_else(PoisonError::into_inner) = fixed;
     }
 
-    /// Answers a path with what the function returns, in place of any default route.
+    /// Answers a path with the function's result, instead of any default route.
     pub fn on<F>(&self, path: &str, handler: F)
     where
         F: Fn(&Recorded) -> Answer + Send + Sync + 'static,
@@ -169,8 +169,7 @@ impl Endpoint {
         self.register(path, Custom::Handler(Arc::new(handler)));
     }
 
-    /// Answers a path with these same bytes each time and keeps the connection; the request's body
-    /// is not looked at.
+    /// Answers a path with the same bytes each time and keeps the connection; the request's body is ignored.
     pub fn prebuild(&self, path: &str, answer: &Answer) {
         self.register(path, Custom::Prebuilt(answer.encode(false).into()));
     }
@@ -180,50 +179,50 @@ impl Endpoint {
         routes.insert(path.to_owned(), custom);
     }
 
-    /// Sets how many requests `/limited/REST` lets through in each window of this length, which begins with the first
-    /// request after the one before. Without it nothing is refused.
+    /// Sets the number of requests that `/limited/REST` accepts in a window. A window begins with the first request
+    /// after the previous one. Without this call nothing is refused.
     pub fn set_rate_limit(&self, per_window: u32, window: Duration) {
         self.routes.providers.limits().set(per_window, window);
     }
 
-    /// The number of requests that `/limited`, `/pause-once` and `/concurrent` refused with 429.
+    /// The number of requests refused with 429 by `/limited`, `/pause-once` and `/concurrent`.
     pub fn refused(&self) -> u64 {
         self.routes.providers.limits().refused()
     }
 
-    /// Sets a secret by its name, `projects/P/secrets/S/versions/latest` or another version, with `locations/L` in it
-    /// if it is a regional one. What is set as `latest` is version 3. Secrets called `broken-crc` get a wrong checksum.
+    /// Sets a secret: `projects/P/secrets/S/versions/latest` or another version, with `locations/L` if it is
+    /// regional. `latest` is stored as version 3. Secrets named `broken-crc` get a wrong checksum.
     pub fn set_secret(&self, name: &str, value: &[u8]) {
         self.routes.providers.secrets().insert(name.to_owned(), value.to_vec());
     }
 
-    /// Sets how long the access tokens are good for that are handed out from here on; an hour at first.
+    /// Sets the lifetime of access tokens issued from now on; the default is an hour.
     pub fn set_token_lifetime(&self, lifetime: Duration) {
         self.routes.providers.tokens().set_lifetime(lifetime);
     }
 
-    /// Makes all access tokens handed out so far invalid.
+    /// Revokes all access tokens issued so far.
     pub fn revoke_tokens(&self) {
         self.routes.providers.tokens().revoke();
     }
 
-    /// The number of access tokens handed out, by any of the routes; [`Endpoint::clear`] leaves it alone.
+    /// The number of access tokens issued by all routes; [`Endpoint::clear`] keeps it.
     pub fn tokens_issued(&self) -> u64 {
         self.routes.providers.tokens().issued()
     }
 
-    /// A key file of the service account that this endpoint knows.
+    /// A key file of this endpoint's service account.
     pub fn service_account_key(&self) -> Value {
         google_identity::service_account_key(&self.url("/google-oauth/token"))
     }
 
-    /// The credentials that a user's login leaves behind. They name no `token_uri`, as the real ones do not: the
-    /// client must be told of `/google-oauth/token`.
+    /// The credentials of a user's login. Like real ones they have no `token_uri`: the client's configuration must
+    /// name `/google-oauth/token`.
     pub fn authorized_user(&self) -> Value {
         google_identity::authorized_user()
     }
 
-    /// A configuration of workload identity federation that reads its token from this file, which must hold
+    /// A configuration of workload identity federation that reads its token from this file. The file must hold
     /// `subject-5ecret`.
     pub fn external_account(&self, file: &Path) -> Value {
         google_identity::external_account(&self.url("/google-sts/v1/token"), file)
@@ -235,14 +234,14 @@ impl Drop for Endpoint {
         self.shared.stopped.store(true, Ordering::Release);
         *lock(&self.shared.sleepers.0) = true;
         self.shared.sleepers.1.notify_all();
-        // A blocked accept() is only woken by a connection.
+        // Only a connection wakes a blocked accept().
         drop(TcpStream::connect(self.address));
         if let Some(accept) = self.accept.take() {
-            // Err means that the thread panicked, which it has reported already.
+            // An error means that the thread panicked, which it has reported.
             drop(accept.join());
         }
         for socket in lock(&self.shared.sockets).values() {
-            // Fails when the client was faster, which is as good.
+            // Fails if the client was faster, which has the same effect.
             drop(socket.shutdown(Shutdown::Both));
         }
         self.wait_until_idle(DRAIN);

@@ -1,13 +1,13 @@
-//! The hosts that the endpoint answers for.
+//! The hosts that the endpoint serves.
 
 use std::borrow::Cow;
 
-/// A host that the endpoint answers for.
+/// A host that the endpoint serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Host {
     /// Its paths are below this prefix.
     Under(&'static str),
-    /// NVIDIA's host for models that rank, each of which has a path of its own.
+    /// NVIDIA's host for ranking models, each with a path of its own.
     NvidiaRetrieval,
 }
 
@@ -51,7 +51,7 @@ impl Host {
         Some(Self::Under(prefix))
     }
 
-    /// The endpoint's path for one of the host's.
+    /// The endpoint's path for a path of the host.
     pub(crate) fn local_path<'p>(&self, path: &'p str) -> Cow<'p, str> {
         match self {
             Self::Under("") => path.into(),

@@ -1,5 +1,5 @@
-//! A repository of models as Hugging Face serves it: the commit of a revision, the list of files, each file with Range
-//! requests; large files from another path, to which a redirect leads.
+//! A model repository in Hugging Face's format: the commit of a revision, the list of files, and files with Range
+//! requests. Large files are behind a redirect to another path.
 
 use std::fs;
 use std::path::Path;
@@ -13,17 +13,17 @@ use crate::answer::Answer;
 use crate::endpoint::Endpoint;
 use crate::request::Recorded;
 
-/// The commit that every revision is.
+/// The commit of every revision.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// How a repository misbehaves, to be changed while it is served.
+/// Misbehaviour of a repository; it may be changed at any time.
 #[derive(Default)]
 pub struct Hub {
-    /// Files are served with another last byte than the list's SHA-256 is of.
+    /// Whether the last byte of files differs from the bytes of the listed SHA-256.
     pub damaged: AtomicBool,
-    /// Milliseconds before each piece of a file.
+    /// Delay before each piece of a file, in milliseconds.
     pub delay_ms: AtomicU64,
-    /// Pieces of files are refused from this one on; 0: none.
+    /// The number of the first refused piece; 0: none.
     pub pieces: AtomicU64,
     served: AtomicU64,
 }

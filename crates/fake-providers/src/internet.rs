@@ -1,8 +1,7 @@
-//! The internet as far as the tests need it: an HTTP proxy behind which the local endpoint answers for the providers'
-//! own hosts.
+//! A fake internet for tests: an HTTP proxy through which the local endpoint serves the providers' own hosts.
 //!
-//! A client connects with CONNECT, as through any proxy, and then speaks TLS to what has a good certificate for the host
-//! it named. The request goes to the endpoint's route for that host, and is recorded there under the route's path:
+//! A client connects with CONNECT, as through any proxy. It then speaks TLS with a server that has a good certificate
+//! for the host. The request goes to the endpoint's route for that host, and is recorded under the route's path:
 //!
 //! | host | path |
 //! |---|---|
@@ -22,7 +21,7 @@
 //! | `tei.[...].example`, `nim.[...].example`, `ollama.[...].example` | `/tei/...`, `/nim/...`, `/ollama/...`: servers of one's own |
 //! | `huggingface.co`, `cymbal.com`, any other host under `example` | `...` |
 //!
-//! For every other host CONNECT is answered with 502.
+//! CONNECT to any other host is answered with 502.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -42,10 +41,10 @@ use crate::shared::{lock, Shared};
 use crate::stream::Stream;
 use crate::tls::Authority;
 
-/// Enough for a CONNECT and the headers that go with it.
+/// Enough for a CONNECT and its headers.
 const MAX_HEAD: usize = 16 << 10;
 
-/// What the connections share.
+/// State shared by the connections.
 struct World {
     endpoint: Arc<Shared>,
     authority: Authority,
@@ -54,7 +53,7 @@ struct World {
     stopped: AtomicBool,
 }
 
-/// A running proxy; dropping it stops it. See the module for the hosts it knows.
+/// A running proxy; dropping it stops it. The module's documentation lists its hosts.
 pub struct Internet {
     world: Arc<World>,
     accept: Option<JoinHandle<()>>,
@@ -86,17 +85,17 @@ impl Internet {
         Ok(Self { world, accept: Some(accept), address, ca_pem })
     }
 
-    /// The proxy's address, as `HTTPS_PROXY` has it.
+    /// The proxy's address in the form of `HTTPS_PROXY`.
     pub fn proxy_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The certificate of the authority that signs those of all hosts, as PEM.
+    /// The certificate of the authority for all hosts, as PEM.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    /// The hosts that CONNECT named, known or not, in the order of the connections.
+    /// The hosts of all CONNECT requests, known or not, in order.
     pub fn hosts(&self) -> Vec<String> {
         lock(&self.world.hosts).clone()
     }
@@ -105,10 +104,10 @@ impl Internet {
 impl Drop for Internet {
     fn drop(&mut self) {
         self.world.stopped.store(true, Ordering::Release);
-        // A blocked accept() is only woken by a connection.
+        // Only a connection wakes a blocked accept().
         drop(TcpStream::connect(self.address));
         if let Some(accept) = self.accept.take() {
-            // Err means that the thread panicked, which it has reported already.
+            // An error means that the thread panicked, which it has reported.
             drop(accept.join());
         }
     }
@@ -124,18 +123,18 @@ impl World {
             match accepted {
                 Ok((socket, _)) => {
                     let world = Arc::clone(self);
-                    // An error here concerns this one connection, which its client sees closed.
+                    // An error concerns this connection only; its client sees it closed.
                     drop(connection::spawn(socket, &self.endpoint, move |socket, shared, connection| {
                         world.connect(socket, shared, connection)
                     }));
                 }
-                // For instance no descriptors left: give some connection the time to end.
+                // For example no descriptors left: give a connection time to end.
                 Err(_) => thread::sleep(Duration::from_millis(10)),
             }
         }
     }
 
-    /// Reads a CONNECT and serves the host it names.
+    /// Reads a CONNECT and serves its host.
     fn connect(&self, mut socket: TcpStream, shared: &Shared, connection: u64) -> io::Result<()> {
         let head = read_head(&mut socket)?;
         let mut words = head.split_ascii_whitespace();
@@ -163,7 +162,7 @@ impl World {
     }
 }
 
-/// Reads up to the empty line and no further: what follows belongs to TLS.
+/// Reads up to the empty line and no further: the rest belongs to TLS.
 fn read_head(socket: &mut TcpStream) -> io::Result<String> {
     let mut head = Vec::new();
     let mut byte = [0];

@@ -1,7 +1,7 @@
 //! A fake of twelve AI APIs on this machine, for tests, the demo and benchmarks.
 //!
-//! It speaks the wire formats the library calls, records what it was sent, and can misbehave in the
-//! ways a real endpoint or a hostile one does. It binds to 127.0.0.1, unless told otherwise.
+//! It speaks the wire formats that the library calls, and records all requests. It can misbehave as a real or a
+//! hostile endpoint does. It binds to 127.0.0.1 unless another address is given.
 //!
 //! | path | answer |
 //! |---|---|
@@ -30,11 +30,11 @@
 //!
 //! The routes of model interfaces answer 405 to anything but POST.
 //!
-//! Under these prefixes, each of which stands for a provider's host, it is strict: a wrong header or shape, a missing
-//! or an unknown member is refused as the service does. KEY is the expected key, or any key when none is expected;
-//! TOKEN is an access token that one of Google's identity routes handed out and that is still good.
+//! Each of these prefixes stands for a provider's host. The routes below them are strict: they refuse a wrong header
+//! or shape, and a missing or unknown member, as the service does. KEY is the expected key, or any key if none is
+//! expected. TOKEN is a valid access token that one of Google's identity routes issued.
 //!
-//! | path | what it is |
+//! | path | service |
 //! |---|---|
 //! | `/openai/v1/{embeddings,chat/completions}` | `OpenAI`, Bearer KEY; also models `test-N` |
 //! | `/azure/openai/deployments/NAME/{embeddings,chat/completions}` | Azure, `api-key: KEY`, `?api-version=` |
@@ -56,16 +56,16 @@
 //! | `/ollama/api/{embed,chat,generate}`, `/api/...` | Ollama, without a key; there is no model `missing` |
 //! | `/bedrock/model/M/{invoke,converse}` | Amazon Bedrock, Bearer KEY; Titan's and Cohere's embeddings, any model's `converse` |
 //!
-//! [`Internet`] is a proxy that leads from the providers' own hosts to these prefixes.
+//! [`Internet`] is a proxy from the providers' own hosts to these prefixes.
 //!
-//! And limiters before other routes:
+//! Limiters in front of other routes:
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/limited/REST` | `/REST` so many times a window ([`Endpoint::set_rate_limit`]), else 429 that tells how long to wait |
-//! | `/pause-once/SECONDS/REST` | 429 with `Retry-After` from the path's first request on for that time, then `/REST` |
-//! | `/concurrent/N/REST` | `/REST` after 20 ms; 429 without a hint while N are being answered |
-//! | `/spend-limit` | Anthropic's 429 that no waiting helps against |
+//! | `/limited/REST` | `/REST` up to the limit of a window ([`Endpoint::set_rate_limit`]), else 429 with the time to wait |
+//! | `/pause-once/SECONDS/REST` | 429 with `Retry-After` for that time after the path's first request, then `/REST` |
+//! | `/concurrent/N/REST` | `/REST` after 20 ms; 429 without a hint while N requests are in progress |
+//! | `/spend-limit` | Anthropic's 429 that lasts, however long the client waits |
 
 mod answer;
 mod connection;

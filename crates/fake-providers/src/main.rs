@@ -1,4 +1,4 @@
-//! The fake alone, until the process is ended: `fake-providers [ADDRESS:PORT]`, 127.0.0.1 and a free port by default.
+//! Runs the fake until the process ends: `fake-providers [ADDRESS:PORT]`; the default is 127.0.0.1 and a free port.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

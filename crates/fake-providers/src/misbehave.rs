@@ -1,4 +1,4 @@
-//! The answers that no specification allows.
+//! Answers that violate the specification.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,12 +13,12 @@ use crate::reply::Misbehaviour;
 use crate::shared::Shared;
 use crate::stream::Stream;
 
-/// The size of the bodies that are too big on purpose.
+/// Size of the oversized bodies.
 pub(crate) const HUGE: usize = 100 << 20;
-/// What `/drip` promises and `/truncated` does not deliver.
+/// The `Content-Length` of `/drip` and `/truncated`, which they do not deliver.
 const PROMISED: usize = 1 << 20;
 
-/// Performs it; true when the connection goes on.
+/// Performs the misbehaviour; true if the connection continues.
 pub(crate) fn perform(what: &Misbehaviour, stream: &mut Stream, shared: &Shared) -> io::Result<bool> {
     match what {
         Misbehaviour::Drip => {
@@ -39,7 +39,7 @@ pub(crate) fn perform(what: &Misbehaviour, stream: &mut Stream, shared: &Shared)
         Misbehaviour::Reset => reset_on_close(stream.socket())?,
         Misbehaviour::Eof => {}
         Misbehaviour::Hang => {
-            // Ends when either side closes the connection; reading is how to notice.
+            // Ends when either side closes the connection, which only a read notices.
             let mut scratch = [0; 4096];
             while stream.read(&mut scratch)? > 0 {}
         }
@@ -52,7 +52,7 @@ fn promise() -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {PROMISED}\r\n\r\n")
 }
 
-/// Makes the kernel send RST, not FIN, when the last handle of the socket is closed.
+/// Makes the kernel send RST instead of FIN when the last handle of the socket is closed.
 fn reset_on_close(socket: &TcpStream) -> io::Result<()> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO))
 }
@@ -65,7 +65,7 @@ fn huge(stream: &mut Stream) -> io::Result<()> {
     chunk.resize(start + CHUNK, b'a');
     chunk.extend_from_slice(b"\r\n");
     for number in 0..HUGE / CHUNK {
-        // The quotes make the whole one valid JSON string.
+        // The quotes make the whole a valid JSON string.
         if let Some(first) = chunk.get_mut(start) {
             *first = if number == 0 { b'"' } else { b'a' };
         }
@@ -85,7 +85,7 @@ pub(crate) fn gzip(answer: Answer) -> io::Result<Answer> {
     Ok(Answer { body, ..answer }.with_header("Content-Encoding", "gzip"))
 }
 
-/// A small body that is a JSON string of [`HUGE`] bytes once decompressed.
+/// A small body that decompresses to a JSON string of [`HUGE`] bytes.
 pub(crate) fn gzip_bomb() -> io::Result<Answer> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(b"\"")?;

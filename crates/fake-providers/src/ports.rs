@@ -8,8 +8,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// A port of 127.0.0.1 that refuses connections.
 pub fn refused_port() -> u16 {
-    // Bound but not listening: it refuses, and no other process can be given the port. The socket is
-    // leaked on purpose, to keep it so for the life of the process.
+    // Bound but not listening: it refuses, and no other process can get the port. The socket is leaked on purpose, so
+    // that this stays so for the life of the process.
     let reserve = || -> anyhow::Result<u16> {
         let (socket, address) = bound()?;
         std::mem::forget(socket);
@@ -28,8 +28,8 @@ fn bound() -> anyhow::Result<(Socket, SocketAddr)> {
     Ok((socket, address))
 }
 
-/// A port on which connecting neither succeeds nor fails: a listener that never accepts and whose
-/// backlog is full, so that Linux drops further connection requests.
+/// A port where connecting neither succeeds nor fails. Its listener never accepts and has a full backlog, so that
+/// Linux drops further connection requests.
 pub struct Blackhole {
     _listener: Socket,
     _queued: Vec<TcpStream>,
@@ -37,7 +37,7 @@ pub struct Blackhole {
 }
 
 impl Blackhole {
-    /// Opens one on 127.0.0.1; an error when the system queues connections without a limit.
+    /// Opens one on 127.0.0.1; an error if the system queues connections without a limit.
     pub fn open() -> anyhow::Result<Self> {
         const ATTEMPTS: usize = 16;
         let (listener, address) = bound()?;

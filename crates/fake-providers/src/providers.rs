@@ -1,7 +1,7 @@
 //! The providers' own interfaces, each under a prefix that stands for its host.
 //!
-//! They are strict where the default routes are lenient: a wrong header or shape, a missing or an unknown member is
-//! refused with the status and the body that the real service sends.
+//! They are strict, unlike the default routes. A wrong header or shape, or a missing or unknown member, gets the
+//! status and body of the real service.
 
 use std::io;
 
@@ -32,7 +32,7 @@ pub use call::relevance_for;
 use call::{decode, Call};
 pub(crate) use state::State;
 
-/// Answers a request below a provider's prefix; None when the path has no such prefix.
+/// Answers a request below a provider's prefix; None without such a prefix.
 pub(crate) fn route(
     state: &State,
     routes: &dyn Route,
@@ -48,10 +48,10 @@ pub(crate) fn route(
         return Ok(None);
     };
     let call = Call { state, routes, shared, request, parts };
-    // What comes after a limiter is another route's path, which is to be decoded there.
+    // The text after a limiter is another route's path, which that route decodes.
     let (_, raw) = rest.split_once('/').unwrap_or((rest, ""));
     let answer = match *family {
-        // A local Ollama has its own interface beside that of OpenAI.
+        // A local Ollama has its own interface besides that of OpenAI.
         "api" => ollama::route(&Call { parts: whole, ..call }),
         "anthropic" => anthropic::route(&call),
         "azure" => openai::azure(&call),

@@ -1,10 +1,10 @@
-//! What a request gets: an answer, or what no specification allows.
+//! The reply to a request: an answer, or misbehaviour.
 
 use std::sync::Arc;
 
 use crate::answer::Answer;
 
-/// What a request gets.
+/// The reply to a request.
 pub(crate) enum Reply {
     Answer(Answer),
     /// A whole response.
@@ -24,7 +24,7 @@ impl From<Misbehaviour> for Reply {
     }
 }
 
-/// Something that a plain [`Answer`] cannot express; each ends the connection but `Huge`.
+/// Behaviour that a plain [`Answer`] cannot express. All but `Huge` end the connection.
 pub(crate) enum Misbehaviour {
     /// The head, then a byte now and then.
     Drip,
@@ -32,12 +32,12 @@ pub(crate) enum Misbehaviour {
     Truncated,
     /// A very long chunked body.
     Huge,
-    /// A TCP reset in place of an answer.
+    /// A TCP reset instead of an answer.
     Reset,
-    /// The end of the connection in place of an answer.
+    /// The end of the connection instead of an answer.
     Eof,
     /// Nothing at all.
     Hang,
-    /// A keep-alive answer and then the end of the connection.
+    /// A keep-alive answer, then the end of the connection.
     CloseAfter(Answer),
 }

@@ -1,25 +1,25 @@
-//! A request, as it is read and as it is recorded.
+//! A request as read and as recorded.
 
 use std::time::Instant;
 
 use httparse::Header;
 
-/// One request as the endpoint read it.
+/// A request as the endpoint read it.
 #[derive(Debug, Clone)]
 pub struct Recorded {
     /// The method, for example `POST`.
     pub method: String,
     /// The path without the query, as sent.
     pub path: String,
-    /// What followed `?`, or an empty string.
+    /// The text after `?`, or an empty string.
     pub query: String,
-    /// The headers in their order, names as sent.
+    /// The headers in order, names as sent.
     pub headers: Vec<(String, String)>,
-    /// The body, with a chunked transfer coding undone.
+    /// The body, decoded from a chunked transfer coding.
     pub body: Vec<u8>,
-    /// The number of the connection it came over; requests with one number shared it.
+    /// The connection's number; requests with the same number shared it.
     pub connection: u64,
-    /// When its last byte had been read.
+    /// Time of its last byte.
     pub at: Instant,
 }
 
@@ -29,12 +29,12 @@ impl Recorded {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The body as text, with what is not UTF-8 replaced.
+    /// The body as text; invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; null when it is none.
+    /// The body as JSON; null if it is not JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }

@@ -17,13 +17,13 @@ use crate::shared::{lock, Route, Shared};
 
 const DEFAULT_DIMS: usize = 1536;
 const MAX_DIMS: usize = 1 << 20;
-/// The width of the model that Google's documentation registers as a custom one.
+/// The width of the custom model in Google's documentation.
 const CUSTOM_MODEL_DIMS: usize = 50;
 const DEPTH: usize = 100_000;
 const HUGE_HEADER: usize = 1 << 20;
 const MAX_BYTES: usize = 1 << 30;
 
-/// The routes of an endpoint, with what the providers remember between requests.
+/// The routes of an endpoint, with the providers' state.
 #[derive(Default)]
 pub(crate) struct Routes {
     pub(crate) providers: providers::State,
@@ -84,7 +84,7 @@ impl Route for Routes {
     }
 }
 
-/// Splits `/name/arguments` when the name is one of a route with arguments.
+/// Splits `/name/arguments` if the name is that of a route with arguments.
 fn split_parameters(path: &str) -> Option<(&str, &str)> {
     let (name, arguments) = path.strip_prefix('/')?.split_once('/')?;
     matches!(name, "bytes" | "status" | "retry" | "delay" | "wrong-width").then_some((name, arguments))
@@ -197,7 +197,7 @@ fn authorised(shared: &Shared, request: &Request<'_>) -> Answer {
     if given.starts_with("Bearer ") && key == expected && !expected.is_empty() {
         return embeddings(shared, request, None);
     }
-    // Repeats the key in full, as some endpoints do: callers must not pass it on.
+    // Repeats the whole key, as some endpoints do: callers must not pass it on.
     let message = format!("Incorrect API key provided: {key}");
     Answer::error(401, &message, "invalid_request_error", Some("invalid_api_key"))
 }
@@ -248,7 +248,7 @@ fn embed(shared: &Shared, body: &Value, width: Option<usize>) -> Result<Answer, 
     let per_text = load(&shared.latency_per_text).saturating_mul(texts.len() as u64);
     shared.pause(Duration::from_nanos(load(&shared.latency_fixed).saturating_add(per_text)));
 
-    // A width that a route insists on matters more than the fixed vector.
+    // A width that a route requires overrides the fixed vector.
     let fixed = width.is_none().then(|| shared.fixed_vector()).flatten();
     let mut out = Vec::with_capacity(256 + texts.len() * (64 + dims * 13));
     out.extend_from_slice(b"{\"object\":\"list\",\"data\":[");

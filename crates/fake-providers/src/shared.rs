@@ -1,4 +1,4 @@
-//! The state that an endpoint's threads share.
+//! State shared by an endpoint's threads.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,7 +12,7 @@ use crate::embedding::FixedVector;
 use crate::reply::Reply;
 use crate::request::{Recorded, Request};
 
-/// What answers a path that a test registered.
+/// The answer of a path that a test registered.
 #[derive(Clone)]
 pub(crate) enum Custom {
     Handler(Arc<dyn Fn(&Recorded) -> Answer + Send + Sync>),
@@ -20,7 +20,7 @@ pub(crate) enum Custom {
     Prebuilt(Arc<[u8]>),
 }
 
-/// The state that the connection threads share.
+/// State shared by the connection threads.
 pub(crate) struct Shared {
     pub(crate) stopped: AtomicBool,
     pub(crate) sleepers: (Mutex<bool>, Condvar),
@@ -41,15 +41,15 @@ pub(crate) struct Shared {
     pub(crate) routes: Arc<dyn Route>,
 }
 
-/// What answers the requests of an endpoint.
+/// The routes of an endpoint.
 ///
-/// Connections and limiters know the routes by this trait only, so that a route's file need not know who calls it.
+/// Connections and limiters use this trait only, so that a route's file need not know its callers.
 pub(crate) trait Route: Send + Sync {
-    /// Answers a request as if it had been for this path.
+    /// Answers a request as if it were for this path.
     fn route(&self, shared: &Shared, request: &Request<'_>, path: &str) -> io::Result<Reply>;
 }
 
-/// Locks whether or not a thread panicked while holding the lock: the data are plain collections.
+/// Locks even after another thread's panic: the data are plain collections.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -76,13 +76,13 @@ impl Shared {
         }
     }
 
-    /// Sleeps, but not beyond the endpoint's life.
+    /// Sleeps, at most until the endpoint stops.
     pub(crate) fn pause(&self, duration: Duration) {
         if duration.is_zero() {
             return;
         }
         let (stopped, wake) = &self.sleepers;
-        // Both outcomes end the pause: a write to the closed socket tells the caller which it was.
+        // Both outcomes end the pause: the caller notices a stop when it writes to the closed socket.
         drop(wake.wait_timeout_while(lock(stopped), duration, |stopped| !*stopped));
     }
 

@@ -30,11 +30,11 @@ impl Stream {
         }
     }
 
-    /// Tells a TLS peer that the end of the connection is meant.
+    /// Announces the intended end of the connection to a TLS peer.
     pub(crate) fn say_goodbye(&mut self) {
         if let Self::Tls(stream) = self {
             stream.conn.send_close_notify();
-            // The peer may be gone, and then nobody is to be told.
+            // The peer may be gone already.
             drop(stream.flush());
         }
     }

@@ -53,7 +53,7 @@ fn floats(value: &Value) -> Vec<f32> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-/// Sends raw bytes and reads all that comes until the end.
+/// Sends raw bytes and reads until the end.
 fn exchange(endpoint: &Endpoint, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", endpoint.port())).unwrap();
     stream.set_read_timeout(Some(10 * SECOND)).unwrap();
@@ -494,7 +494,7 @@ fn failing_ports() {
     }
 }
 
-/// How many requests a second one connection gets: `cargo test --release -- --ignored --nocapture`.
+/// Requests a second on one connection: `cargo test --release -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn throughput() {

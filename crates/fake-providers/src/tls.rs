@@ -1,4 +1,4 @@
-//! Certificates of a private authority, good ones and bad ones.
+//! Certificates of a private authority, valid and invalid ones.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use rcgen::{
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::ServerConfig;
 
-/// What certificate an endpoint with TLS presents.
+/// The certificate of an endpoint with TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Certificate {
-    /// One for `localhost` and 127.0.0.1: good for a client that trusts the authority.
+    /// For `localhost` and 127.0.0.1: valid for a client that trusts the authority.
     Valid,
-    /// One for another host name.
+    /// For another host name.
     WrongHost,
-    /// One for `localhost` that expired years ago.
+    /// For `localhost`, but expired years ago.
     Expired,
 }
 
@@ -39,7 +39,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// The configuration of a server with a good certificate for a host.
+    /// The configuration of a server with a valid certificate for a host.
     pub(crate) fn config_for(&self, host: &str) -> anyhow::Result<Arc<ServerConfig>> {
         let leaf = CertificateParams::new(vec![host.to_owned()]).context("names of the certificate")?;
         self.config(leaf)
@@ -51,7 +51,7 @@ impl Authority {
         let key = KeyPair::generate().context("generate the key")?;
         let certificate = leaf.signed_by(&key, &self.0).context("sign the certificate")?;
 
-        // The provider is named because a process may hold several, of which none is the default.
+        // Named explicitly, because a process may hold several providers without a default.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder_with_provider(provider)
@@ -64,7 +64,7 @@ impl Authority {
     }
 }
 
-/// Makes an authority and a certificate; returns the server's configuration and the authority's PEM.
+/// Creates an authority and a certificate. Returns the server's configuration and the authority's PEM.
 pub(crate) fn server_config(kind: Certificate) -> anyhow::Result<(Arc<ServerConfig>, String)> {
     let authority = Authority::new()?;
     let names = match kind {

@@ -1,4 +1,4 @@
-//! The client libraries that tests and benchmarks use, fetched once from PyPI and npm into the cache folder.
+//! Client libraries for tests and benchmarks, fetched once from PyPI and npm into the cache folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub fn python(progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
     python_packages("clients", &workspace_root().join("tests/clients/requirements.txt"), progress)
 }
 
-/// The folder of the Python packages that a file of requirements names, for `PYTHONPATH`.
+/// The folder of the Python packages that a requirements file lists, for `PYTHONPATH`.
 pub fn python_packages(name: &str, requirements: &Path, progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
     let text = fs::read_to_string(requirements).with_context(|| requirements.display().to_string())?;
     let mut version = Command::new("python3");

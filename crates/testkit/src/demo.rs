@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the main job end to end, every statement shown with its result.
+//! `cargo xtask demo`: the main job end to end; every statement is printed with its result.
 
 use anyhow::{Context, Result};
 use mysql::prelude::Queryable;
@@ -8,11 +8,11 @@ use crate::library::workspace_root;
 use crate::mysqld::Server;
 use fake_providers::Endpoint;
 
-/// The cells wider than this are cut in the output.
+/// Wider cells are cut in the output.
 const WIDTH: usize = 76;
 
-/// Runs the demo against a server with the library installed. `minilm`: whether the server has the weights of
-/// all-MiniLM-L6-v2; without them a lexical embedding is shown.
+/// Runs the demo on a server with the library installed. `minilm`: whether the server has the weights of
+/// all-MiniLM-L6-v2; otherwise the demo uses a lexical embedding.
 pub fn run(server: &Server, minilm: bool) -> Result<()> {
     let endpoint = Endpoint::start()?;
     let mut conn = server.connect("root")?;

@@ -1,4 +1,4 @@
-//! Where a MySQL server for development comes from and how its programs are run.
+//! Finds or fetches a MySQL server for development, and runs its programs.
 
 pub mod cache;
 pub mod debian;
@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{bail, Context as _};
 
-/// The release series this project is written for.
+/// The release series that this project supports.
 const SERIES: &str = "9.7";
 
-/// A MySQL server program with what belongs to it.
+/// A MySQL server program and its companions.
 #[derive(Debug, Clone)]
 pub struct Distribution {
     mysqld: Program,
@@ -25,9 +25,9 @@ pub struct Distribution {
 impl Distribution {
     /// Finds a MySQL 9.7 server on this system or fetches one.
     ///
-    /// In this order: the program named by the environment variable `MYSQLD`; a `mysqld` of the right
-    /// version on `PATH` or in /usr/sbin; Debian's packages, unpacked once into the cache folder
-    /// without touching the system. Steps that take long are told to `progress`.
+    /// In this order: the program in the environment variable `MYSQLD`; a `mysqld` of the right version on `PATH` or
+    /// in /usr/sbin; Debian's packages, unpacked once into the cache folder. The system is not changed. Long steps
+    /// are reported to `progress`.
     pub fn find_or_fetch(progress: &dyn Fn(&str)) -> anyhow::Result<Distribution> {
         if let Some(mysqld) = env::var_os("MYSQLD").filter(|path| !path.is_empty()) {
             return Distribution::installed(Path::new(&mysqld))
@@ -47,36 +47,35 @@ impl Distribution {
         })
     }
 
-    /// The version as the server tells it, for example `9.7.4-2`.
+    /// The version as the server reports it, for example `9.7.4-2`.
     pub fn version(&self) -> &str {
         &self.identity.version
     }
 
-    /// The `mysql` command-line client, ready to be given `--socket` and the like.
+    /// The `mysql` command-line client; the caller adds `--socket` and other options.
     ///
-    /// It reads no option files, so that a developer's own settings change nothing.
+    /// It reads no option files, so a developer's own settings have no effect.
     pub fn client(&self) -> Command {
         self.client.command()
     }
 
-    /// `mysqldump`, which is where the client is; as [`Distribution::client`] otherwise.
+    /// `mysqldump` from the client's folder; otherwise as [`Distribution::client`].
     pub fn dump_program(&self) -> Command {
         let mut program = self.client.clone();
         program.path.set_file_name("mysqldump");
-        // It has no plugins of its own to look for.
+        // It has no plugins of its own.
         program.options.retain(|option| !option.to_string_lossy().starts_with("--plugin-dir"));
         program.command()
     }
 
-    /// The server program, with the options that tell it where its own files are.
+    /// The server program with the options for its own folders.
     ///
-    /// It reads no option files either.
+    /// It reads no option files.
     pub fn mysqld(&self) -> Command {
         self.mysqld.command()
     }
 
-    /// The same program called by another path, that of a link to it: the server looks for its manifest beside the path
-    /// it was called by.
+    /// The same program under the path of a link: the server looks for its manifest beside the path of its call.
     pub fn mysqld_by(&self, link: &Path) -> Command {
         let mut program = self.mysqld.clone();
         if program.options.is_empty() {
@@ -88,25 +87,25 @@ impl Distribution {
         program.command()
     }
 
-    /// Where the server program is.
+    /// The server program's path.
     pub fn mysqld_path(&self) -> &Path {
         &self.mysqld.path
     }
 
-    /// The folder of the plugins and components that came with the server.
+    /// The folder of the server's own plugins and components.
     pub fn plugins(&self) -> &Path {
         &self.plugins
     }
 
-    /// All that the server program says about itself: two servers that differ here must not share data.
+    /// The output of `--version`. Servers that differ here must not share data.
     pub(crate) fn description(&self) -> &str {
         &self.identity.description
     }
 
-    /// A server which is installed so that it runs by its path alone.
+    /// An installed server, which needs no options to find its files.
     fn installed(path: &Path) -> anyhow::Result<Distribution> {
         let mysqld = Program::installed(path);
-        // The version comes first: another server may not understand a further question.
+        // The version first: another series may not know the other options.
         Ok(Distribution {
             identity: Identity::ask(&mysqld)?,
             plugins: ask_plugin_dir(&mysqld)?,
@@ -115,7 +114,7 @@ impl Distribution {
         })
     }
 
-    /// A server in a folder that holds everything it needs, its C library included.
+    /// A server in a folder with all its files, its C library included.
     fn unpacked(root: &Path) -> anyhow::Result<Distribution> {
         let usr = root.join("usr");
         let share = usr.join("share/mysql");
@@ -136,7 +135,7 @@ impl Distribution {
     }
 }
 
-/// What a server program says about itself.
+/// A server program's report of itself.
 #[derive(Debug, Clone)]
 struct Identity {
     description: String,
@@ -144,7 +143,7 @@ struct Identity {
 }
 
 impl Identity {
-    /// Asks a server program, which must be of the right series.
+    /// Runs a server program with `--version`; an error for another series.
     fn ask(mysqld: &Program) -> anyhow::Result<Identity> {
         let mut command = mysqld.bare();
         command.arg("--version");
@@ -153,7 +152,7 @@ impl Identity {
         Identity::read(description).with_context(|| format!("cannot use {path}"))
     }
 
-    /// Reads what `mysqld --version` prints: `mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))`.
+    /// Parses the output of `mysqld --version`: `mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))`.
     fn read(description: String) -> anyhow::Result<Identity> {
         let mut words = description.split_whitespace().skip_while(|word| *word != "Ver");
         let Some(version) = words.nth(1).map(str::to_owned) else {
@@ -167,7 +166,7 @@ impl Identity {
     }
 }
 
-/// A program of the distribution and how it is started.
+/// A program of the distribution with its start options.
 #[derive(Debug, Clone)]
 struct Program {
     path: PathBuf,
@@ -199,8 +198,8 @@ impl Program {
     }
 }
 
-/// The dynamic loader of an unpacked system: its programs need their own C library, which may be newer
-/// than the one of the system they run on.
+/// The dynamic loader of an unpacked system. Its programs need their own C library, which may be newer than the
+/// host's.
 #[derive(Debug, Clone)]
 struct Loader {
     program: PathBuf,
@@ -220,7 +219,7 @@ impl Loader {
     }
 }
 
-/// The places where a system keeps a `mysqld`.
+/// The usual places of a `mysqld`.
 fn candidates() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     // A user's PATH often lacks the folder of the system's daemons.
@@ -234,14 +233,14 @@ fn candidates() -> Vec<PathBuf> {
     found
 }
 
-/// The client that belongs to a `mysqld`; packages put them into one folder or into sbin and bin.
+/// The client of a `mysqld`; packages put them into one folder or into sbin and bin.
 fn client_beside(mysqld: &Path) -> PathBuf {
     let folder = mysqld.parent().unwrap_or(Path::new("/"));
     let beside = [folder.join("mysql"), folder.join("../bin/mysql")];
     beside.into_iter().find(|client| client.is_file()).unwrap_or_else(|| PathBuf::from("mysql"))
 }
 
-/// Where a server looks for plugins when it is not told.
+/// The server's default plugin folder.
 fn ask_plugin_dir(mysqld: &Program) -> anyhow::Result<PathBuf> {
     let mut command = mysqld.command();
     command.args(["--verbose", "--help"]);
@@ -261,7 +260,7 @@ pub fn option(name: &str, value: &Path) -> OsString {
     option
 }
 
-/// The standard output of a command that must succeed; the error holds what it complained about.
+/// The standard output of a command that must succeed; the error quotes its standard error.
 pub fn output(mut command: Command) -> anyhow::Result<String> {
     let program = command.get_program().to_owned();
     let output =

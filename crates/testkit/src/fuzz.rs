@@ -1,11 +1,14 @@
-//! `cargo xtask fuzz sql`: random statements over every function and routine, by several accounts at once, against a private
-//! server whose registry is broken and whose statements are killed meanwhile.
+//! `cargo xtask fuzz sql`: random statements over every function and routine, on a private server. Several accounts
+//! run them at once, on a broken registry, while other sessions kill statements.
 //!
-//! A seed decides every session's statements; how the sessions' statements meet in time is not decided. The run fails where
-//! the server ends, where a statement has no answer within `HANG`, where the error log has an `[ERROR]` or an answer says
-//! `internal error`, where a key is seen in an answer or a log, and where the server's memory exceeds `MEMORY_MIB`.
+//! A seed determines the statements of each session, but not their interleaving. The run fails if:
+//! - the server ends;
+//! - a statement has no answer within `HANG`;
+//! - the error log has an `[ERROR]`, or an answer says `internal error`;
+//! - a key appears in an answer or a log;
+//! - the server's memory exceeds `MEMORY_MIB`.
 //!
-//! Left out, because the server alone crashes on it, with any library (docs/server-crash.c, SECURITY.md):
+//! Left out, because the server itself crashes on it with any library (docs/server-crash.c, SECURITY.md):
 //! - DROP FUNCTION and CREATE FUNCTION of loadable functions while other sessions call them;
 //! - a subquery in an expression of a stored program that calls a loadable function (RETURN, SET, IF, DEFAULT, triggers).
 
@@ -32,44 +35,44 @@ use catalogue::Catalogue;
 use fake_providers::Endpoint;
 use statement::{Generator, Step};
 
-/// Within this time every statement has an answer: locks are waited for 2 s, models 1 s, jobs are small.
+/// Time limit of every statement: waits for locks take 2 s, models 1 s, and jobs are small.
 const HANG: Duration = Duration::from_secs(90);
-/// The server's memory may not exceed this.
+/// The server's maximum memory.
 const MEMORY_MIB: u64 = 3072;
-/// How many statements of each session are shown in a report.
+/// Statements of each session in a report.
 const SHOWN: usize = 12;
-/// What a report shows of a statement.
+/// Bytes of a statement in a report.
 const SHOWN_BYTES: usize = 2000;
-/// The accounts, in turn for the sessions: all rights, the roles of the library, none at all.
+/// The accounts, assigned to the sessions in turn: all privileges, the library's roles, none.
 const ACCOUNTS: [&str; 4] = ["root", "fz_admin", "fz_user", "fz_nobody"];
 
-/// What is run.
+/// Parameters of a run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How long.
+    /// Duration.
     pub seconds: u64,
-    /// What decides the statements.
+    /// Seed of the statements.
     pub seed: u64,
-    /// How many sessions at once.
+    /// Number of concurrent sessions.
     pub sessions: usize,
 }
 
-/// How it went, if nothing was found.
+/// Statistics of a run without findings.
 #[derive(Debug)]
 pub struct Report {
-    /// Statements that were sent.
+    /// Number of sent statements.
     pub statements: u64,
-    /// Those that succeeded.
+    /// Number of statements that succeeded.
     pub succeeded: u64,
-    /// Those that were killed.
+    /// Number of killed statements.
     pub killed: u64,
-    /// The errors that were most frequent: the server's number, and how often.
+    /// The most frequent errors: the server's number, and the count.
     pub errors: Vec<(u16, u64)>,
-    /// The most memory that the server was seen with.
+    /// The peak of the server's memory.
     pub peak_mib: u64,
 }
 
-/// What the sessions and the watcher share.
+/// State shared by the sessions and the watcher.
 struct Shared {
     ended: AtomicBool,
     finding: Mutex<Option<String>>,
@@ -80,7 +83,7 @@ struct Shared {
     sessions: Vec<Session>,
 }
 
-/// What is known of a session from outside.
+/// A session's state, for the watcher and reports.
 struct Session {
     account: &'static str,
     connection: AtomicU32,
@@ -104,7 +107,7 @@ impl Shared {
     }
 }
 
-/// Runs it with the library at `built`. An error tells what was found, the seed and the last statements of every session.
+/// Runs the library at `built`. An error has the finding, the seed and the last statements of every session.
 pub fn run(distribution: &Distribution, built: &Path, options: &Options, progress: &dyn Fn(&str)) -> Result<Report> {
     let catalogue = Arc::new(Catalogue::new());
     let endpoint = Endpoint::start()?;
@@ -160,7 +163,7 @@ pub fn run(distribution: &Distribution, built: &Path, options: &Options, progres
     let peak_kib = watch(&server, &shared, options, logged);
     shared.ended.store(true, Ordering::SeqCst);
     for thread in threads {
-        // A session that hangs is what was found, and is not waited for.
+        // A hanging session is the finding itself; it is not waited for.
         if shared.finding.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             break;
         }
@@ -186,7 +189,7 @@ pub fn run(distribution: &Distribution, built: &Path, options: &Options, progres
     })
 }
 
-/// Installs the library, and makes accounts, tables and models to work on.
+/// Installs the library; creates accounts, tables and models to work on.
 fn set_up(server: &Server, endpoint: &Endpoint) -> Result<()> {
     let mut root = server.connect("root")?;
     for name in library::INSTALL_SCRIPTS {
@@ -200,7 +203,7 @@ fn set_up(server: &Server, endpoint: &Endpoint) -> Result<()> {
 /// Sends statements until the end.
 fn session(number: usize, shared: &Shared, mut generator: Generator<'_>, opts: Opts) {
     let Some(own) = shared.sessions.get(number) else { return };
-    // The driver's own limit lies beyond the watcher's, which tells what hangs.
+    // The driver's own limit is longer than the watcher's, which reports a hang.
     let opts: Opts = OptsBuilder::from_opts(opts).read_timeout(Some(HANG * 2)).into();
     let mut conn: Option<Conn> = None;
     while !shared.ended() {
@@ -211,7 +214,7 @@ fn session(number: usize, shared: &Shared, mut generator: Generator<'_>, opts: O
                     let _ = new.query_drop("SET SESSION lock_wait_timeout = 2");
                     conn = Some(new);
                 }
-                // The watcher tells a server that has ended from one that is full.
+                // The watcher distinguishes a server that ended from one that is full.
                 Err(_) => thread::sleep(Duration::from_millis(50)),
             }
             continue;
@@ -264,7 +267,7 @@ fn session(number: usize, shared: &Shared, mut generator: Generator<'_>, opts: O
     }
 }
 
-/// Sends one statement and reads all of its answer; gives the answer's size.
+/// Sends one statement and reads its whole answer. Returns the answer's size.
 fn send(conn: &mut Conn, step: &Step, others: &[u32]) -> Result<usize> {
     let mut seen = 0;
     let mut check = |row: mysql::Row| -> Result<()> {
@@ -306,7 +309,7 @@ fn send(conn: &mut Conn, step: &Step, others: &[u32]) -> Result<usize> {
     Ok(seen)
 }
 
-/// Looks at the server until the time is over or something was found; gives the most memory seen, in KiB.
+/// Watches the server until the time is over or there is a finding. Returns its peak memory in KiB.
 fn watch(server: &Server, shared: &Shared, options: &Options, logged: usize) -> u64 {
     let end = Instant::now() + Duration::from_secs(options.seconds);
     let mut peak = 0;
@@ -336,7 +339,7 @@ fn watch(server: &Server, shared: &Shared, options: &Options, logged: usize) -> 
     peak
 }
 
-/// What is looked at once, when all sessions are done: whether the server still works and ends as asked, and its logs.
+/// The last checks, after all sessions: the server works and shuts down, and its logs are clean.
 fn at_the_end(server: &mut Server, logged: usize) -> Option<String> {
     let works = || -> Result<()> {
         let mut root = server.connect("root")?;
@@ -345,7 +348,7 @@ fn at_the_end(server: &mut Server, logged: usize) -> Option<String> {
         )?;
         Ok(())
     };
-    // A broken registry is an error that says so.
+    // A broken registry must be an error that names it.
     if let Err(error) = works()
         && !matches!(error.downcast_ref::<mysql::Error>(), Some(mysql::Error::MySqlError(e)) if e.code != 1305)
     {
@@ -361,19 +364,19 @@ fn at_the_end(server: &mut Server, logged: usize) -> Option<String> {
     errors(&log, logged)
 }
 
-/// The first error in the server's log that is not one of a statement of ours.
+/// The first error in the server's log that does not come from a statement of the fuzzer.
 fn errors(log: &str, logged: usize) -> Option<String> {
     log.get(logged..)?
         .lines()
         .find(|line| {
             let serious = line.contains("[ERROR]") || line.contains("internal error") || line.contains("signal ");
-            // The event scheduler logs the error of a user's event, which here is often one.
+            // The event scheduler logs errors of users' events, which are frequent here.
             serious && !line.contains("Event Scheduler:") && !line.contains("MY-010045")
         })
         .map(|line| format!("the error log says: {line}"))
 }
 
-/// The key that is in `bytes`, if one is.
+/// The key in `bytes`, if there is one.
 fn key_in(bytes: &[u8]) -> Option<&'static str> {
     [ENV_KEY, FILE_KEY, "PRIVATE KEY", "ya29."]
         .into_iter()

@@ -1,5 +1,5 @@
-//! What the integration tests and the developer commands share: private MySQL servers, the library built for them, SQL
-//! scripts, a client of the X Protocol, tiny models, and the surroundings that a server under test expects.
+//! Common parts of the integration tests and the developer commands: private MySQL servers, the library built for
+//! them, SQL scripts, an X Protocol client, tiny models, and the environment that a server under test expects.
 
 pub mod clients;
 pub mod demo;

@@ -1,4 +1,4 @@
-//! Builds the loadable library and puts it into a running server.
+//! Builds the loadable library and installs it in a running server.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,24 +13,24 @@ use serde_json::Value;
 
 use crate::sqlscript;
 
-/// The name under which SQL refers to the library: `CREATE FUNCTION ... SONAME 'mysql_ml.so'`.
+/// The library's name in SQL: `CREATE FUNCTION ... SONAME 'mysql_ml.so'`.
 pub const SONAME: &str = "mysql_ml.so";
 
-/// The scripts at the workspace root which create the SQL functions, in their order.
+/// The scripts at the workspace root that create the SQL functions, in order.
 pub const INSTALL_SCRIPTS: [&str; 2] = ["install.sql", "install-ai.sql"];
 
-/// The folder of the workspace this program was built from.
+/// The folder of the workspace that this program was built from.
 pub fn workspace_root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.ancestors().nth(2).unwrap_or(own).to_owned()
 }
 
-/// The library that `MYSQL_ML_TEST_LIBRARY` names, such as that of a release.
+/// The library in `MYSQL_ML_TEST_LIBRARY`, for example that of a release.
 pub fn given() -> Option<PathBuf> {
     std::env::var_os("MYSQL_ML_TEST_LIBRARY").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// The library that tests load: the [`given`] one, else a debug build.
+/// The library that tests load: the [`given`] one, or else a debug build.
 pub fn under_test() -> anyhow::Result<PathBuf> {
     static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
     if let Some(given) = given() {
@@ -43,21 +43,21 @@ pub fn under_test() -> anyhow::Result<PathBuf> {
     built.clone().context("no library was built")
 }
 
-/// A script of the repository's root, such as install.sql.
+/// A script in the repository's root, for example install.sql.
 pub fn script(name: &str) -> anyhow::Result<String> {
     fs::read_to_string(workspace_root().join(name)).with_context(|| format!("cannot read {name}"))
 }
 
 /// Builds the library and returns the path of the `.so`.
 ///
-/// Cargo's own messages go to standard error as usual.
+/// Cargo's own messages go to standard error.
 pub fn build(release: bool, progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
     let profile = if release { "release" } else { "debug" };
     progress(&format!("building the library ({profile})"));
     let mut command = cargo();
     command.args(["build", "--lib", "--message-format=json-render-diagnostics"]);
-    // The debug build takes all default members, as `cargo test` does. For one package alone cargo would choose other
-    // features of the crates they share, and build those and the library a second time.
+    // The debug build takes all default members, like `cargo test`. For a single package cargo would choose other
+    // features of shared crates, and build those and the library again.
     if release {
         command.args(["--release", "--package", "mysql-ml"]);
     }
@@ -80,10 +80,10 @@ pub fn build(release: bool, progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> 
     library.context("cargo built no shared library for the package mysql-ml")
 }
 
-/// Puts the library into the plugin folder of a server on this machine and runs the scripts there.
+/// Copies the library into the plugin folder of a server on this machine and runs the scripts there.
 ///
-/// The connection's account needs `INSERT` on the schema `mysql`, and this process the right to write
-/// into the plugin folder.
+/// The connection's account needs `INSERT` on the schema `mysql`; this process needs write access to the plugin
+/// folder.
 pub fn install(conn: &mut mysql::Conn, library: &Path, workspace_root: &Path) -> anyhow::Result<()> {
     let plugin_dir: String = conn
         .query_first("SELECT @@plugin_dir")
@@ -105,21 +105,21 @@ pub fn install(conn: &mut mysql::Conn, library: &Path, workspace_root: &Path) ->
     Ok(())
 }
 
-/// Copies the library into a plugin folder under the name SQL refers to.
+/// Copies the library into a plugin folder under its name in SQL.
 ///
-/// A server may have the old file mapped: writing into it would crash that server, so the copy is made
-/// beside it and renamed into its place.
+/// A server may have the old file mapped, and writing into it would crash that server. So the copy is made beside it
+/// and renamed.
 pub fn place(library: &Path, plugin_dir: &Path) -> io::Result<()> {
     let copy = plugin_dir.join(format!(".{SONAME}.{}", std::process::id()));
     let placed = fs::copy(library, &copy).and_then(|_| fs::rename(&copy, plugin_dir.join(SONAME)));
     if placed.is_err() {
-        // Best effort: the first error is the one to report.
+        // Best effort: the first error is reported.
         let _ = fs::remove_file(&copy);
     }
     placed
 }
 
-/// Says what a user can do about a library that could not be placed.
+/// Adds advice to the error of a library that could not be copied.
 fn explain(error: io::Error, library: &Path, plugin_dir: &Path) -> anyhow::Result<()> {
     let (library, target) = (library.display(), plugin_dir.join(SONAME));
     let target = target.display();
@@ -135,10 +135,10 @@ fn explain(error: io::Error, library: &Path, plugin_dir: &Path) -> anyhow::Resul
     Err(error).context(failed)
 }
 
-/// A cargo to run inside of a program which cargo itself may have started.
+/// A cargo command for a program that cargo itself may have started.
 ///
-/// An outer cargo describes the running package in the environment. Build scripts that watch these
-/// variables would run again at each change from an inner to an outer build, so they are taken away.
+/// An outer cargo describes the running package in the environment. Build scripts that watch these variables would
+/// run again at each change between outer and inner builds, so the variables are removed.
 pub fn cargo() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
@@ -150,7 +150,7 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Whether an environment variable is one that cargo sets for the package it builds or runs.
+/// Whether cargo sets this environment variable for the package that it builds or runs.
 fn describes_package(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else {
         return false;
@@ -160,7 +160,7 @@ fn describes_package(name: &OsStr) -> bool {
         || matches!(name, "CARGO_CRATE_NAME" | "CARGO_PRIMARY_PACKAGE" | "OUT_DIR")
 }
 
-/// The shared library named by one of cargo's JSON messages, if it is the one about ours.
+/// The shared library in one of cargo's JSON messages, if the message is about ours.
 fn shared_object(message: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
     if message.get("reason")? != "compiler-artifact" || message.pointer("/target/name")? != "mysql_ml" {
@@ -235,7 +235,7 @@ mod tests {
         install(&mut conn, &library, workspace.path())?;
         assert_eq!(fs::read_to_string(server.plugin_dir().join(SONAME))?, "library");
 
-        // The error comes with the second row, when the first part of the answer is long there.
+        // The error comes with the second row, long after the first part of the answer.
         fs::write(&script, "-- fails\n\nSELECT EXP(a) FROM (VALUES ROW(1), ROW(1000)) AS t (a);")?;
         let error = install(&mut conn, &library, workspace.path()).err();
         let error = error.map(|error| format!("{error:#}")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Private MySQL servers: each with its own data, folders, sockets and ports, gone without a trace.
+//! Private MySQL servers: each with its own data, folders, sockets and ports, removed at its end.
 
 mod home;
 mod process;
@@ -22,47 +22,47 @@ use home::Home;
 use process::Process;
 pub use turn::Turn;
 
-/// How long a server may take to start, and how long to end.
+/// Time limit of a server's start, and of its end.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a server that answers may take until it also speaks the X Protocol.
+/// Time limit until a server that answers also accepts the X Protocol.
 const X_LIMIT: Duration = Duration::from_secs(10);
 
-/// How often a starting server is looked at.
+/// Interval of checks of a starting server.
 const POLL: Duration = Duration::from_millis(10);
 
-/// How the server reports that a port is taken.
+/// The server's message for a taken port.
 const PORT_TAKEN: &str = "Address already in use";
 
-/// What the server logs when it takes connections with the X Protocol.
+/// The server's log line when it accepts X Protocol connections.
 const X_READY: &str = "X Plugin ready for connections";
 
 /// The server's error number for a refused login.
 const ER_ACCESS_DENIED: u16 = 1045;
 
-/// What is special about a server.
+/// Options of a server.
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
-    /// Options for mysqld, after and above the usual ones.
+    /// Options for mysqld, after the usual ones, which they override.
     pub args: Vec<String>,
     /// Environment variables to set.
     pub env: Vec<(String, String)>,
-    /// Environment variables to take away.
+    /// Environment variables to remove.
     pub env_remove: Vec<String>,
-    /// The built library, to be found by the server as `mysql_ml.so`.
+    /// The built library, which the server finds as `mysql_ml.so`.
     pub library: Option<PathBuf>,
     /// Whether the server has a keyring: the component `component_keyring_file` with a file in the server's folder.
     pub keyring: bool,
-    /// Whether the temporary folder stays after the server has ended.
+    /// Whether the temporary folder stays after the server's end.
     pub keep: bool,
-    /// A folder to use in place of a temporary one. It is kept, and data it already holds are used.
+    /// A folder to use instead of a temporary one. It is kept, with the data that it already holds.
     pub dir: Option<PathBuf>,
 }
 
-/// One private running server; dropping it ends it and removes its folder.
+/// A private running server; dropping it ends it and removes its folder.
 #[derive(Debug)]
 pub struct Server {
-    // Fields are dropped in this order: the process must be gone before its folder is.
+    // Fields are dropped in this order: the process must end before its folder is removed.
     process: Option<Process>,
     home: Home,
     port: u16,
@@ -75,7 +75,7 @@ pub struct Server {
 impl Server {
     /// Starts a server and waits until it answers. Its account `root` has no password.
     ///
-    /// Where too many other threads of this program have servers, it waits for those first.
+    /// Waits while too many other threads of this program have servers.
     pub fn start(distribution: &Distribution, options: ServerOptions) -> anyhow::Result<Server> {
         let turn = Turn::shared();
         let home = match &options.dir {
@@ -94,7 +94,7 @@ impl Server {
         let mut server =
             Server { process: None, home, port, x_port, options, distribution: distribution.clone(), _turn: turn };
         if let Err(error) = server.launch() {
-            // Between choosing a port and using it another process may have taken it.
+            // Another process may have taken the port since it was chosen.
             if !format!("{error:#}").contains(PORT_TAKEN) {
                 return Err(error);
             }
@@ -139,17 +139,17 @@ impl Server {
         self.home.plugin_dir()
     }
 
-    /// The file of the keyring, where the server has one.
+    /// The keyring's file, if the server has a keyring.
     pub fn keyring_file(&self) -> PathBuf {
         self.home.keyring_file()
     }
 
-    /// What the server has written into its error log so far.
+    /// The error log so far.
     pub fn error_log(&self) -> String {
         settings::read(&self.home.error_log())
     }
 
-    /// What the server has written into its general query log so far.
+    /// The general query log so far.
     pub fn general_log(&self) -> String {
         settings::read(&self.home.general_log())
     }
@@ -164,7 +164,7 @@ impl Server {
         self.process.as_ref().is_some_and(|process| process.exited().is_none())
     }
 
-    /// The memory of the server that is in RAM, in KiB.
+    /// The server's resident memory in KiB.
     pub fn rss_kib(&self) -> anyhow::Result<u64> {
         let path = format!("/proc/{}/status", self.pid()?);
         let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
@@ -176,7 +176,7 @@ impl Server {
             .with_context(|| format!("no number in the VmRSS of {path}"))
     }
 
-    /// How to connect through the socket, with no default database.
+    /// Options of a connection through the socket, with no default database.
     pub fn conn_opts(&self, user: &str, password: Option<&str>) -> mysql::Opts {
         mysql::OptsBuilder::new().socket(Some(self.socket().to_string_lossy())).user(Some(user)).pass(password).into()
     }
@@ -187,7 +187,7 @@ impl Server {
             .with_context(|| format!("cannot connect as {user} to the server in {}", self.dir().display()))
     }
 
-    /// The `mysql` command-line client, connecting to this server.
+    /// The `mysql` command-line client with the options for this server.
     pub fn client(&self, user: &str) -> Command {
         let mut command = self.distribution.client();
         command.arg(option("socket", &self.socket()));
@@ -203,14 +203,14 @@ impl Server {
         command
     }
 
-    /// Ends the server with the statement SHUTDOWN and tells how long that took.
+    /// Ends the server with the statement SHUTDOWN. Returns the time that it took.
     ///
-    /// A server that has not ended after a minute is killed, and that is an error.
+    /// A server that has not ended after a minute is killed, which is an error.
     pub fn shutdown(&mut self) -> anyhow::Result<Duration> {
         let process = self.process.take().context("the server is not running")?;
         let asked = Instant::now();
         if self.ask_to_shut_down().is_err() {
-            // A test may have given root a password; the signal asks for the same.
+            // A test may have given root a password; the signal requests the same.
             process.terminate();
         }
         let Some(status) = process.wait(LIMIT) else {
@@ -232,7 +232,7 @@ impl Server {
         self.launch()
     }
 
-    /// Ends the server at once, as a crash would.
+    /// Kills the server, as a crash would.
     pub fn kill9(&mut self) {
         if let Some(process) = self.process.take() {
             process.kill();
@@ -249,7 +249,7 @@ impl Server {
 
     /// Starts the process and waits until it answers.
     fn launch(&mut self) -> anyhow::Result<()> {
-        // Sockets of a server that was killed would look like those of the new one.
+        // Sockets of a killed server would look like those of the new one.
         for socket in [self.socket(), self.x_socket()] {
             let _ = fs::remove_file(socket);
         }
@@ -278,7 +278,7 @@ impl Server {
         loop {
             let log = self.error_log();
             let news = log.get(logged..).unwrap_or_default();
-            // The server goes on without the X Protocol if only that port is taken.
+            // The server continues without the X Protocol if only that port is taken.
             if news.contains(PORT_TAKEN) {
                 bail!("the server could not use a port:\n{}", self.log_tail());
             }
@@ -292,7 +292,7 @@ impl Server {
         }
     }
 
-    /// Whether the server takes connections; it does so too when it refuses root without a password.
+    /// Whether the server accepts connections; it does so even when it refuses root without a password.
     fn answers(&self) -> bool {
         match mysql::Conn::new(self.conn_opts("root", None)) {
             Ok(_) => true,
@@ -329,7 +329,7 @@ impl Server {
             command.arg("--skip-log-bin");
         }
         command.args(&options.args);
-        // In this order, so that a variable that is given stays, also where it is one that is not to be inherited.
+        // In this order, so that a given variable stays even if it must not be inherited.
         for name in &options.env_remove {
             command.env_remove(name);
         }
@@ -339,10 +339,10 @@ impl Server {
     }
 }
 
-/// Two ports that are free at this moment.
+/// Two free ports.
 fn free_ports() -> anyhow::Result<(u16, u16)> {
     let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    // Both are held at once, so that they differ.
+    // Both are bound at once, so that they differ.
     let (first, second) = (bind().context("no free port")?, bind().context("no free port")?);
     Ok((first.local_addr()?.port(), second.local_addr()?.port()))
 }
@@ -351,7 +351,7 @@ fn free_ports() -> anyhow::Result<(u16, u16)> {
 mod tests {
     use super::*;
 
-    /// One test for the whole life, because each start of a server takes its time.
+    /// One test for the whole life cycle, because each server takes time to start.
     #[test]
     fn a_server_lives_and_ends() -> anyhow::Result<()> {
         let distribution = Distribution::find_or_fetch(&|message| eprintln!("{message}"))?;

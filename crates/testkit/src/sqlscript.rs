@@ -1,12 +1,12 @@
-//! Runs .sql files the way the `mysql` command-line client does.
+//! Runs .sql files as the `mysql` command-line client does.
 //!
-//! The server takes one statement at a time, so a script has to be cut on the client's side. What is
-//! understood here is what the client understands in batch mode: quotes, comments and `DELIMITER`.
+//! The server takes one statement at a time, so the client splits a script. This parser follows the client's batch
+//! mode: quotes, comments and `DELIMITER`.
 
 use anyhow::Context as _;
 use mysql::prelude::Queryable as _;
 
-/// How much of a failing statement an error message repeats, in characters.
+/// Characters of a failing statement in an error message.
 const QUOTED_CHARACTERS: usize = 80;
 
 /// One statement of a script.
@@ -20,9 +20,9 @@ pub struct Statement {
 
 /// Splits a script into its statements.
 ///
-/// Comments before a statement are dropped; comments inside one stay, and so do the `/*! ... */` and
-/// `/*+ ... */` forms everywhere, because the server gives them a meaning. A last statement without a
-/// delimiter counts, as it does in the client's batch mode.
+/// Comments before a statement are dropped. Comments inside one stay, as do `/*! ... */` and `/*+ ... */` everywhere,
+/// because they have a meaning for the server. A last statement without a delimiter counts, as in the client's batch
+/// mode.
 pub fn split(script: &str) -> Vec<Statement> {
     let mut statements = Vec::new();
     let mut delimiter = ";";
@@ -50,7 +50,7 @@ pub fn split(script: &str) -> Vec<Statement> {
 
 /// Runs every statement of a script and stops at the first that fails.
 ///
-/// `name` is what error messages call the script, usually its path.
+/// `name`: the script's name in errors, usually its path.
 pub fn run(conn: &mut mysql::Conn, script: &str, name: &str) -> anyhow::Result<()> {
     for statement in split(script) {
         execute(conn, &statement.text).with_context(|| {
@@ -63,8 +63,8 @@ pub fn run(conn: &mut mysql::Conn, script: &str, name: &str) -> anyhow::Result<(
 
 /// Runs one statement to its end.
 ///
-/// `query_drop` would not do: it throws away what comes after the first answer of the server, and with
-/// that the error of a later row or of a later statement of a procedure.
+/// `query_drop` discards everything after the server's first answer, including the error of a later row or of a
+/// procedure's later statement.
 fn execute(conn: &mut mysql::Conn, text: &str) -> mysql::Result<()> {
     let mut result = conn.query_iter(text)?;
     while let Some(rows) = result.iter() {
@@ -75,7 +75,7 @@ fn execute(conn: &mut mysql::Conn, text: &str) -> mysql::Result<()> {
     Ok(())
 }
 
-/// The text after its first `length` bytes; counts the lines passed over.
+/// The text after its first `length` bytes; counts the lines passed.
 fn advance<'a>(text: &'a str, length: usize, line: &mut usize) -> &'a str {
     let (passed, rest) = text.split_at_checked(length).unwrap_or((text, ""));
     *line += passed.bytes().filter(|byte| *byte == b'\n').count();
@@ -94,7 +94,7 @@ fn blank_length(text: &str) -> usize {
     }
 }
 
-/// The length of the comment at the start, or `None` if there is none that may be skipped.
+/// The length of the comment at the start; `None` if there is none that may be skipped.
 fn comment_length(text: &str) -> Option<usize> {
     if let Some(after) = text.strip_prefix("/*") {
         if after.starts_with(['!', '+']) {
@@ -112,7 +112,7 @@ fn comment_length(text: &str) -> Option<usize> {
     None
 }
 
-/// The delimiter set by a `DELIMITER` command at the start, and the length of the command's line.
+/// The delimiter of a `DELIMITER` command at the start, and the length of the command's line.
 fn delimiter_command(text: &str) -> Option<(&str, usize)> {
     const COMMAND: &str = "delimiter";
     let (word, after) = text.split_at_checked(COMMAND.len())?;
@@ -121,12 +121,12 @@ fn delimiter_command(text: &str) -> Option<(&str, usize)> {
     }
     let length = text.find('\n').unwrap_or(text.len());
     let argument = text.get(COMMAND.len()..length)?;
-    // Without an argument the client complains; here the line is left for the server to refuse.
+    // The client reports a missing argument; here the line is left for the server to refuse.
     let delimiter = argument.split_ascii_whitespace().next()?;
     Some((delimiter, length))
 }
 
-/// The length of the statement at the start, up to but without the delimiter.
+/// The length of the statement at the start, without the delimiter.
 fn statement_length(text: &str, delimiter: &str) -> usize {
     let mut rest = text;
     while !rest.is_empty() && !rest.starts_with(delimiter) {
@@ -135,7 +135,7 @@ fn statement_length(text: &str, delimiter: &str) -> usize {
     text.len() - rest.len()
 }
 
-/// The length of what must not be cut at the start: a quoted text, a comment or else one character.
+/// The length of the token at the start: a quoted text, a comment or one character.
 fn token_length(text: &str) -> usize {
     if let Some(length) = comment_length(text) {
         return length;
@@ -166,9 +166,9 @@ fn conditional_comment_length(text: &str) -> usize {
     text.len()
 }
 
-/// The length of the quoted text at the start, both quotes included.
+/// The length of the quoted text at the start, including both quotes.
 ///
-/// A doubled quote needs no care: it reads as one quoted text directly followed by another.
+/// A doubled quote needs no care: it parses as two adjacent quoted texts.
 fn quoted_length(text: &str, quote: char) -> usize {
     let mut characters = text.char_indices().skip(1);
     while let Some((at, character)) = characters.next() {

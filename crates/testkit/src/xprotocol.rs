@@ -1,4 +1,4 @@
-//! A minimal client of MySQL's X Protocol, for tests of what differs from the classic protocol.
+//! A minimal client of MySQL's X Protocol, for tests of its differences from the classic protocol.
 //!
 //! It connects through the UNIX socket only, where the server accepts PLAIN authentication.
 
@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure, Context};
 
-/// A test should fail, not hang, when the server does not answer.
+/// A test fails instead of hanging when the server does not answer.
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// More than any test asks for; a longer frame means that the stream is out of step.
+/// More than any test requests; a longer frame means that the stream is out of step.
 const MAX_FRAME: usize = 256 << 20;
 
 /// Messages of the client.
@@ -47,12 +47,12 @@ mod field_type {
     pub(super) const DECIMAL: u64 = 18;
 }
 
-/// What a statement gave.
+/// A statement's result.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct XResult {
-    /// The rows of all its result sets; numbers and times as their text, NULL as None.
+    /// The rows of all result sets; numbers and times as text, NULL as None.
     pub rows: Vec<Vec<Option<Vec<u8>>>>,
-    /// The number, SQLSTATE and text of the error that ended it; rows may have come before.
+    /// The number, SQLSTATE and text of the final error; rows may precede it.
     pub error: Option<(u32, String, String)>,
 }
 
@@ -71,7 +71,7 @@ impl XSession {
         let mut session = Self { stream };
         let mut start = Vec::new();
         put_bytes(&mut start, 1, b"PLAIN");
-        // The first part is the schema, here none.
+        // The first part is the schema, which is empty.
         put_bytes(&mut start, 2, format!("\0{user}\0{password}").as_bytes());
         session.send(client::SESS_AUTHENTICATE_START, &start)?;
         loop {
@@ -88,7 +88,7 @@ impl XSession {
         }
     }
 
-    /// Runs one statement and reads all it returns.
+    /// Runs one statement and reads its whole result.
     pub fn execute(&mut self, sql: &str) -> anyhow::Result<XResult> {
         let mut message = Vec::new();
         put_bytes(&mut message, 1, sql.as_bytes());
@@ -144,7 +144,7 @@ impl XSession {
         }
         let [l0, l1, l2, l3, kind] = head;
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-        // The length counts the byte of the type.
+        // The length includes the byte of the type.
         ensure!((1..=MAX_FRAME).contains(&length), "X Protocol frame of {length} bytes");
         let mut payload = vec![0; length - 1];
         self.stream.read_exact(&mut payload).context("read from the X Protocol socket")?;
@@ -154,7 +154,7 @@ impl XSession {
 
 impl Drop for XSession {
     fn drop(&mut self) {
-        // The server also copes with a connection that just ends.
+        // The server also accepts a connection that just ends.
         drop(self.send(client::SESS_CLOSE, &[]));
     }
 }
@@ -233,7 +233,7 @@ fn decode_error(mut message: &[u8]) -> anyhow::Result<(u32, String, String)> {
     Ok((code, state, text))
 }
 
-/// What of `Mysqlx.Resultset.ColumnMetaData` is needed to read the column's fields.
+/// The members of `Mysqlx.Resultset.ColumnMetaData` that decoding needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Column {
     kind: u64,
@@ -269,7 +269,7 @@ fn decode_row(mut message: &[u8], columns: &[Column]) -> anyhow::Result<Vec<Opti
     Ok(row)
 }
 
-/// A field as the classic protocol would print it.
+/// A field as the classic protocol prints it.
 fn decode_value(mut value: &[u8], column: Column) -> anyhow::Result<Option<Vec<u8>>> {
     if value.is_empty() {
         return Ok(None);
@@ -286,7 +286,7 @@ fn decode_value(mut value: &[u8], column: Column) -> anyhow::Result<Option<Vec<u
         field_type::DATETIME => decode_datetime(value, column.is_date)?,
         field_type::DECIMAL => decode_decimal(value)?,
         field_type::SET => return decode_set(value).map(Some),
-        // Strings end with a zero byte, by which an empty one differs from NULL.
+        // Strings end with a zero byte, which distinguishes an empty one from NULL.
         _ => {
             let (last, bytes) = value.split_last().context("string")?;
             ensure!(*last == 0, "a string without its final zero byte");
@@ -296,7 +296,7 @@ fn decode_value(mut value: &[u8], column: Column) -> anyhow::Result<Option<Vec<u
     Ok(Some(text.into_bytes()))
 }
 
-/// The numbers that follow; trailing zeros are left out on the wire.
+/// The following numbers; trailing zeros are omitted on the wire.
 fn numbers<const N: usize>(mut value: &[u8]) -> anyhow::Result<[u64; N]> {
     let mut numbers = [0; N];
     for number in &mut numbers {
@@ -356,7 +356,7 @@ fn decode_decimal(value: &[u8]) -> anyhow::Result<String> {
 }
 
 fn decode_set(mut value: &[u8]) -> anyhow::Result<Vec<u8>> {
-    // No member would be nothing at all, which is NULL; this stands for it.
+    // An empty set has this member, because no member at all is NULL.
     if value == [1] {
         return Ok(Vec::new());
     }

@@ -1,4 +1,4 @@
-//! Anthropic under `/anthropic`, and its messages as Vertex AI takes them.
+//! Anthropic under `/anthropic`, and its messages in Vertex AI's form.
 
 use serde_json::{json, Value};
 
@@ -25,7 +25,7 @@ const COMMON: &[Member] = &[
     optional("tool_choice", Kind::Object),
 ];
 
-/// An error as Anthropic sends it.
+/// An error in Anthropic's shape.
 pub(super) fn error(status: u16, kind: &str, message: &str) -> Answer {
     let error = json!({"type": kind, "message": message});
     Answer::json(status, &json!({"type": "error", "error": error, "request_id": "req_test"}))
@@ -36,7 +36,7 @@ fn invalid(message: &str) -> Answer {
     error(400, "invalid_request_error", message)
 }
 
-/// How Anthropic refuses a request.
+/// Anthropic's answer to an invalid request.
 pub(super) fn refuse(violation: &Violation) -> Answer {
     let place = violation.place.as_str();
     match &violation.fault {
@@ -80,7 +80,7 @@ fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
         .with_header("anthropic-ratelimit-requests-reset", "2030-01-01T00:00:00Z"))
 }
 
-/// Answers messages; on Vertex AI the model is in the path and the version in the body.
+/// Answers messages. On Vertex AI the path has the model and the body the version.
 pub(super) fn messages(body: &Value, vertex_model: Option<&str>) -> Result<Answer, Violation> {
     let first = match vertex_model {
         None => required("model", Kind::Text),

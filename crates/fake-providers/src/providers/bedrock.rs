@@ -228,7 +228,7 @@ fn converse(body: &Value, _: &str) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &answer))
 }
 
-/// The text of content blocks, each of which has nothing but a text.
+/// The text of content blocks, which may hold text only.
 fn blocks(blocks: &[Value], place: &str) -> Result<String, Violation> {
     let mut said = String::new();
     for (index, block) in blocks.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! A request to a provider, and what several providers have in common.
+//! A request to a provider, and helpers shared by the providers.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::shared::{lock, Route, Shared};
 /// A request to a provider.
 pub(crate) struct Call<'a> {
     pub(crate) state: &'a State,
-    /// All routes: where a limiter sends what it lets through.
+    /// All routes, for the requests that a limiter accepts.
     pub(crate) routes: &'a dyn Route,
     pub(crate) shared: &'a Shared,
     pub(crate) request: &'a Request<'a>,
@@ -20,17 +20,17 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// A header as text; None also when it is not UTF-8.
+    /// A header as text; None if it is missing or not UTF-8.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.request.header(name).and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// What follows `Bearer ` in the header `Authorization`.
+    /// The text after `Bearer ` in the header `Authorization`.
     pub(crate) fn bearer(&self) -> Option<&str> {
         self.header("authorization")?.strip_prefix("Bearer ")
     }
 
-    /// Whether this is the expected key, or any where none is expected.
+    /// Whether this is the expected key; true for any key if none is expected.
     pub(crate) fn is_key(&self, given: &str) -> bool {
         let expected = lock(&self.shared.expected_key);
         !given.is_empty() && (expected.is_empty() || given == expected.as_str())
@@ -42,7 +42,7 @@ impl Call<'_> {
     }
 }
 
-/// Undoes percent-encoding; what is malformed stays as it is. In forms a plus sign is a space.
+/// Decodes percent-encoding; malformed sequences stay. In forms a plus sign is a space.
 pub(crate) fn decode(text: &str, form: bool) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -78,9 +78,9 @@ pub(crate) fn form(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What the rerankers answer for a text, between 0 and 1: mostly how many of the query's words it has.
+/// The rerankers' score of a text, from 0 to 1: mostly the share of the query's words in it.
 ///
-/// Different texts with the same words of the query get slightly different numbers.
+/// Texts with the same words of the query get slightly different scores.
 pub fn relevance_for(query: &str, text: &str) -> f64 {
     let words = |text: &str| -> Vec<String> {
         text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
@@ -88,12 +88,12 @@ pub fn relevance_for(query: &str, text: &str) -> f64 {
     let (wanted, found) = (words(query), words(text));
     let shared = wanted.iter().filter(|word| found.contains(word)).count();
     let share = shared as f64 / wanted.len().max(1) as f64;
-    // The first number of a vector tells texts apart, and is the same on every machine.
+    // The first number of a vector distinguishes texts, and is the same on every machine.
     let detail = embedding_for(text, 2).first().copied().map_or(0.0, f64::from);
     0.05 + 0.85 * share + 0.04 * detail
 }
 
-/// The texts' places and scores, best first.
+/// The texts' positions and scores, best first.
 pub(crate) fn ranking(query: &str, texts: &[String]) -> Vec<(usize, f64)> {
     let mut ranked: Vec<(usize, f64)> =
         texts.iter().enumerate().map(|(index, text)| (index, relevance_for(query, text))).collect();
@@ -101,12 +101,12 @@ pub(crate) fn ranking(query: &str, texts: &[String]) -> Vec<(usize, f64)> {
     ranked
 }
 
-/// What the local models say to a text.
+/// The local models' answer to a text.
 pub(crate) fn reply_to(said: &str) -> String {
     format!("You said: {said}")
 }
 
-/// The first half of a text and the rest, where an answer comes in pieces.
+/// The two halves of a text, for an answer in pieces.
 pub(crate) fn halves(text: &str) -> (&str, &str) {
     let mut middle = text.len() / 2;
     while !text.is_char_boundary(middle) {
@@ -115,7 +115,7 @@ pub(crate) fn halves(text: &str) -> (&str, &str) {
     text.split_at(middle)
 }
 
-/// The N of the models `test-N`, up to what a test may want.
+/// The N of a model `test-N`, within the bounds that tests need.
 pub(crate) fn test_width(model: &str) -> Option<usize> {
     model.strip_prefix("test-")?.parse().ok().filter(|width| (1..=65_536).contains(width))
 }
@@ -125,7 +125,7 @@ pub(crate) fn vector(text: &str, width: usize) -> Value {
     Value::from(embedding_for(text, width))
 }
 
-/// The result of a route, whichever it is.
+/// The result of a route, successful or not.
 pub(crate) fn either(answer: Result<Answer, Answer>) -> Answer {
     match answer {
         Ok(answer) | Err(answer) => answer,

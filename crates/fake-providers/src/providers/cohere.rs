@@ -137,7 +137,7 @@ fn embed(body: &Value) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &answer))
 }
 
-/// A vector in whole numbers of one byte.
+/// A vector in integers of one byte.
 pub(super) fn int8(vector: &[f32]) -> Value {
     vector.iter().map(|value| (value * 127.0).round() as i8).collect()
 }

@@ -1,4 +1,4 @@
-//! Google's model interfaces: Vertex AI, the Gemini API and the ranking of Discovery Engine.
+//! Google's model interfaces: Vertex AI, the Gemini API, and ranking of Discovery Engine.
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
@@ -31,17 +31,17 @@ const TASKS: &[&str] = &[
     "CODE_RETRIEVAL_QUERY",
 ];
 
-/// An error as Google's interfaces send it.
+/// An error in Google's shape.
 pub(super) fn error(code: u16, status: &str, message: &str) -> Answer {
     Answer::json(code, &json!({"error": {"code": code, "message": message, "status": status}}))
 }
 
-/// A request that is wrong.
+/// An error for an invalid request.
 pub(super) fn invalid(message: &str) -> Answer {
     error(400, "INVALID_ARGUMENT", message)
 }
 
-/// What Google's front end answers for a path or a method that no interface has.
+/// Google's front end's answer to an unknown path or method.
 pub(super) fn no_such_page(call: &Call<'_>) -> Answer {
     let body = format!(
         "<!DOCTYPE html><html lang=en><title>Error 404 (Not Found)!!1</title><p>The requested URL <code>{}</code> was \
@@ -51,7 +51,7 @@ pub(super) fn no_such_page(call: &Call<'_>) -> Answer {
     Answer::new(404, "text/html; charset=UTF-8", body)
 }
 
-/// How Google refuses a request.
+/// Google's answer to an invalid request.
 pub(super) fn refuse(call: &Call<'_>, violation: &Violation) -> Answer {
     let place = violation.indexed_place();
     let place = place.as_str();
@@ -75,7 +75,7 @@ pub(super) fn refuse(call: &Call<'_>, violation: &Violation) -> Answer {
     }
 }
 
-/// Writes the names of all members as Google's messages spell them in JSON, which take `snake_case` as well.
+/// Converts the names of all members to Google's JSON spelling; its services accept `snake_case` too.
 pub(super) fn camel(value: Value) -> Value {
     match value {
         Value::Object(members) => {
@@ -141,7 +141,7 @@ fn serve_vertex(call: &Call<'_>) -> Result<Answer, Answer> {
         );
         error(404, "NOT_FOUND", &message)
     };
-    // This model is not served in single regions.
+    // Single regions do not serve this model.
     let gemini_2 = model == GEMINI_2 && publisher == Some("google");
     if gemini_2 && !matches!(*location, "global" | "us" | "eu") {
         return Err(not_found());
@@ -181,7 +181,7 @@ fn serve_vertex(call: &Call<'_>) -> Result<Answer, Answer> {
     }
 }
 
-/// The width of a text embedding model that takes `:predict`.
+/// The width of a text embedding model with `:predict`.
 fn text_width(model: &str) -> Option<usize> {
     match model {
         "text-embedding-004"
@@ -216,7 +216,7 @@ fn custom_endpoint(body: &Value) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &json!({"predictions": [{"echo": first}]})))
 }
 
-/// Checks a task and that a title has the one it goes with.
+/// Checks a task, and that a title comes with the task it belongs to.
 fn check_task(task: Option<&str>, title: Option<&str>, place: &str) -> Result<(), Violation> {
     if let Some(task) = task.filter(|task| !TASKS.contains(task)) {
         return Err(Violation::value(
@@ -231,7 +231,7 @@ fn check_task(task: Option<&str>, title: Option<&str>, place: &str) -> Result<()
     Ok(())
 }
 
-/// The width that a request asks for, or the model's own.
+/// The requested width, or the model's own.
 fn output_width(body: Object<'_>, native: usize) -> Result<usize, Violation> {
     match body.whole("outputDimensionality") {
         None => Ok(native),
@@ -295,7 +295,7 @@ fn predict(body: &Value, model: &str, native: usize) -> Result<Answer, Violation
     Ok(Answer::json(200, &json!({"predictions": predictions, "metadata": metadata})))
 }
 
-/// The data of an image or a video, whichever way they are given.
+/// The data of an image or a video in either form.
 fn media<'a>(value: &'a Value, place: &str, more: &[Member]) -> Result<&'a str, Violation> {
     let members = [&[optional("bytesBase64Encoded", Kind::Text), optional("gcsUri", Kind::Text)], more].concat();
     let media = strict::object(value, place, &members)?;
@@ -436,7 +436,7 @@ fn embed_content_on_vertex(body: &Value) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &answer))
 }
 
-/// Checks a request to generate and returns what the user said last.
+/// Checks a request to generate; returns the user's last message.
 fn contents(body: &Value, on_vertex: bool) -> Result<String, Violation> {
     const MEMBERS: &[Member] = &[
         optional("model", Kind::Text),
@@ -483,7 +483,7 @@ fn contents(body: &Value, on_vertex: bool) -> Result<String, Violation> {
         match content.get("role").and_then(Value::as_str) {
             Some("user") => last = said,
             Some("model") => {}
-            // The Gemini API takes a content without a role for the user's.
+            // For the Gemini API, content without a role is the user's.
             None if !on_vertex => last = said,
             _ => return Err(Violation::value(place, "Please use a valid role: user, model.")),
         }

@@ -1,5 +1,5 @@
-//! How Google's clients come by access tokens: the OAuth and STS services, the credentials of service accounts and
-//! the metadata server.
+//! Google's sources of access tokens: the OAuth and STS services, credentials of service accounts, and the metadata
+//! server.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -16,10 +16,10 @@ use super::state::HOUR;
 use super::strict::{self, optional, required, Kind, Member};
 use crate::answer::Answer;
 
-/// The private key of the account that the tests use; public on purpose.
+/// The private key of the tests' account; public on purpose.
 const KEY: &str = include_str!("../test_key.pem");
 const KEY_ID: &str = "test-key-1";
-/// What a client that knows Google's own address puts into an assertion.
+/// The audience in assertions of a client that knows Google's own address.
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 const ACCOUNT: &str = "tester@test-project.iam.gserviceaccount.com";
 const PROJECT: &str = "test-project";
@@ -32,10 +32,10 @@ const AUDIENCE: &str =
 const JWT_TYPE: &str = "urn:ietf:params:oauth:token-type:jwt";
 const ACCESS_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-/// How far the clocks of client and server may be apart, in seconds.
+/// Accepted difference between the clocks of client and server, in seconds.
 const SKEW: i64 = 60;
 
-/// A key file of the service account that this endpoint knows.
+/// A key file of this endpoint's service account.
 pub(crate) fn service_account_key(token_uri: &str) -> Value {
     json!({
         "type": "service_account",
@@ -48,7 +48,7 @@ pub(crate) fn service_account_key(token_uri: &str) -> Value {
     })
 }
 
-/// The credentials that a user's login leaves behind.
+/// The credentials of a user's login.
 pub(crate) fn authorized_user() -> Value {
     json!({
         "type": "authorized_user",
@@ -70,7 +70,7 @@ pub(crate) fn external_account(token_url: &str, file: &Path) -> Value {
     })
 }
 
-/// Wants an access token that was handed out here and is still good.
+/// Requires a valid access token that was issued here.
 pub(super) fn authorise(call: &Call<'_>) -> Result<(), Answer> {
     let tokens = call.state.tokens();
     if call.bearer().is_some_and(|token| tokens.is_valid(token)) {
@@ -187,7 +187,7 @@ fn seconds_now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// Checks a signed assertion whose audience must be one of these.
+/// Checks a signed assertion; its audience must be one of these.
 fn check_assertion(assertion: &str, audiences: &[&str]) -> Result<(), Answer> {
     let bad_signature = || invalid_grant("Invalid JWT Signature.");
     let (signed, signature) = assertion.rsplit_once('.').ok_or_else(|| invalid_grant("Bad Request"))?;
@@ -203,7 +203,7 @@ fn check_assertion(assertion: &str, audiences: &[&str]) -> Result<(), Answer> {
     if head.get("typ").is_some_and(|kind| kind != "JWT") {
         return Err(invalid_grant("Bad Request"));
     }
-    // The account is looked up first, since it has the key.
+    // The account comes first, because it has the key.
     if claims.get("iss") != Some(&json!(ACCOUNT)) {
         return Err(invalid_grant("Invalid grant: account not found"));
     }
@@ -344,10 +344,10 @@ fn impersonate(call: &Call<'_>) -> Result<Answer, Answer> {
     Ok(Answer::json(200, &json!({"accessToken": token, "expireTime": rfc3339(expiry)})))
 }
 
-/// A time in seconds since 1970 as text.
+/// A time in seconds since 1970 as RFC 3339 text.
 fn rfc3339(seconds: i64) -> String {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Years are counted from March on, so that the leap day is a year's last; 146,097 days are 400 years.
+    // Years begin in March here, so that the leap day is the last; 146,097 days are 400 years.
     let shifted = days + 719_468;
     let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;

@@ -10,7 +10,7 @@ use crate::embedding::tokens;
 
 const WIDTH: usize = 384;
 const MAX_BATCH: usize = 32;
-/// The longest text in bytes that a TEI server takes without cutting it.
+/// The longest text in bytes that a TEI server accepts without truncation.
 const MAX_BYTES: usize = 2000;
 
 fn error(status: u16, message: &str) -> Answer {
@@ -27,7 +27,7 @@ fn refuse(violation: &Violation) -> Answer {
         ),
         Fault::Syntax(message) => error(400, &format!("Malformed JSON: {message}")),
         Fault::NotAnObject => error(400, "The body must be a JSON object."),
-        // The service answers a list here.
+        // The service answers with a list here.
         Fault::Missing => Answer::json(400, &json!({"error": [format!("Error in `{place}`: field required")]})),
         Fault::Unknown => error(400, &format!("Unknown parameter: `{place}`")),
         Fault::Type(kind) => error(400, &format!("Error in `{place}`: value is not a valid {}", kind.name())),
@@ -82,7 +82,7 @@ fn features(body: &Value, name: &str) -> Result<Answer, Violation> {
     if texts.is_empty() {
         return Err(Violation::value("inputs", "Error in `inputs`: ensure this value has at least 1 items"));
     }
-    // Models differ in whether the answer is one vector, one a text, or one a token.
+    // Depending on the model, the answer is one vector, one a text, or one a token.
     let answer: Value = match texts.as_slice() {
         [text] if name.ends_with("-flat") && inputs.is_some_and(Value::is_string) => vector(text, WIDTH),
         texts if name.ends_with("-tokens") => texts
@@ -211,7 +211,7 @@ fn tei_rerank(body: &Value) -> Result<Answer, Answer> {
     let raw = body.flag("raw_scores") == Some(true);
     let with_text = body.flag("return_text") == Some(true);
     let ranks = ranking(body.text("query").unwrap_or_default(), &texts).into_iter().map(|(index, score)| {
-        // Raw scores are what the logistic function makes the others of.
+        // Raw scores are the logits of the others.
         let score = if raw { (score / (1.0 - score)).ln() } else { score };
         match texts.get(index).filter(|_| with_text) {
             Some(text) => json!({"index": index, "score": score, "text": text}),

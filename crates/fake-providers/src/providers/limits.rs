@@ -1,4 +1,4 @@
-//! Limiters before other routes.
+//! Limiters in front of other routes.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use super::openai;
 use crate::answer::Answer;
 use crate::reply::Reply;
 
-/// How long an answer takes where only so many may be under way.
+/// Duration of an answer of `/concurrent`.
 const BUSY: Duration = Duration::from_millis(20);
 
-/// A duration as Go writes it: `1m30s`, `1.5s`, `20ms`.
+/// A duration in Go's format: `1m30s`, `1.5s`, `20ms`.
 fn go_duration(duration: Duration) -> String {
     let milliseconds = duration.as_nanos().div_ceil(1_000_000);
     if milliseconds < 1000 {
@@ -45,7 +45,7 @@ fn too_many() -> Answer {
     openai::error(429, "Rate limit reached for requests", "requests", None, Some("rate_limit_exceeded"))
 }
 
-/// Answers what a limiter lets through as if it had been for the rest of the path.
+/// Answers an accepted request as the route for the rest of the path does.
 fn forward(call: &Call<'_>, rest: &str) -> io::Result<Reply> {
     call.routes.route(call.shared, call.request, &format!("/{rest}"))
 }
@@ -84,7 +84,7 @@ pub(super) fn limited(call: &Call<'_>, rest: &str) -> io::Result<Reply> {
     })
 }
 
-/// Tells what is left, in place of what the route said of it.
+/// Replaces the route's headers about the rest of the limit.
 fn describe(mut answer: Answer, limit: u32, remaining: u32, reset: Duration) -> Answer {
     answer.headers.retain(|(name, _)| !name.to_ascii_lowercase().starts_with("x-ratelimit-"));
     answer
@@ -93,7 +93,7 @@ fn describe(mut answer: Answer, limit: u32, remaining: u32, reset: Duration) -> 
         .with_header("x-ratelimit-reset-requests", &go_duration(reset))
 }
 
-/// `/pause-once/SECONDS/REST`; None when the path is not of this form.
+/// `/pause-once/SECONDS/REST`; None for another form of path.
 pub(super) fn pause_once(call: &Call<'_>, arguments: &str) -> io::Result<Option<Reply>> {
     let Some((seconds, rest)) = arguments.split_once('/') else {
         return Ok(None);
@@ -120,7 +120,7 @@ pub(super) fn pause_once(call: &Call<'_>, arguments: &str) -> io::Result<Option<
     Ok(Some(too_many().with_header("Retry-After", &whole_seconds(end - now)).into()))
 }
 
-/// A request under way where only so many may be.
+/// A request in progress at `/concurrent`.
 struct Busy<'a> {
     call: &'a Call<'a>,
     most: u32,
@@ -134,7 +134,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// `/concurrent/N/REST`; None when the path is not of this form.
+/// `/concurrent/N/REST`; None for another form of path.
 pub(super) fn concurrent(call: &Call<'_>, arguments: &str) -> io::Result<Option<Reply>> {
     let Some((most, rest)) = arguments.split_once('/') else {
         return Ok(None);
@@ -155,7 +155,7 @@ pub(super) fn concurrent(call: &Call<'_>, arguments: &str) -> io::Result<Option<
     forward(call, rest).map(Some)
 }
 
-/// What Anthropic answers when the month's budget is spent, which no waiting helps against.
+/// Anthropic's answer when the month's budget is spent; waiting does not help.
 pub(super) fn spend_limit() -> Answer {
     let error = json!({
         "type": "rate_limit_error",

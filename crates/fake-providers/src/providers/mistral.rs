@@ -33,7 +33,7 @@ fn error(status: u16, kind: &str, code: &str, message: &str) -> Answer {
     Answer::json(status, &body)
 }
 
-/// An error of the shape of a request, which has the shape that FastAPI gives it.
+/// An error about a request's shape, in FastAPI's form.
 fn detail(kind: &str, place: &str, message: &str) -> Answer {
     let path = ["body"].into_iter().chain(place.split('.').filter(|part| !part.is_empty()));
     let path: Value = path.map(|part| part.parse::<u64>().map_or_else(|_| Value::from(part), Value::from)).collect();

@@ -52,7 +52,7 @@ fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
     strict::body(call).and_then(|body| serve(&body)).map_err(|violation| refuse(&violation))
 }
 
-/// Refuses what is too long unless it is to be cut.
+/// Refuses texts that are too long, unless they may be truncated.
 fn check_length(texts: &[String], truncate: Option<&str>) -> Result<(), Violation> {
     let longest = texts.iter().map(|text| tokens(text)).max().unwrap_or(0);
     if longest > MAX_TOKENS && truncate.is_none_or(|how| how == "NONE") {
@@ -62,7 +62,7 @@ fn check_length(texts: &[String], truncate: Option<&str>) -> Result<(), Violatio
     Ok(())
 }
 
-/// What NV-CLIP takes for an image: PNG or JPEG in base64. Everything else is a text to it.
+/// NV-CLIP's images: PNG or JPEG in base64. It treats everything else as text.
 fn check_image(input: &str) -> Result<(), Violation> {
     let Some(rest) = input.strip_prefix("data:") else { return Ok(()) };
     let data = ["image/png;base64,", "image/jpeg;base64,"].iter().find_map(|kind| rest.strip_prefix(kind));

@@ -68,7 +68,7 @@ fn embed(body: &Value) -> Result<Answer, Violation> {
     }
     let native = test_width(model).unwrap_or(WIDTH);
     let width = match body.whole("dimensions") {
-        // Zero is what the member is when it is left out.
+        // Zero means the same as a missing member.
         None | Some(0) => native,
         Some(asked) => usize::try_from(asked)
             .ok()
@@ -87,7 +87,7 @@ fn embed(body: &Value) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &answer))
 }
 
-/// One answer, or its pieces as lines unless the request turned that off.
+/// A single answer, or its pieces as lines unless the request turned that off.
 fn answer(body: Object<'_>, said: &str, piece: impl Fn(&str) -> (&'static str, Value)) -> Answer {
     let text = reply_to(said);
     let line = |text: &str, last: bool| {
@@ -135,7 +135,7 @@ fn chat(body: &Value) -> Result<Answer, Violation> {
     ];
     let body = strict::object(body, "", MEMBERS)?;
     let messages = body.list("messages").unwrap_or_default();
-    // The parts that others take are no texts to this service.
+    // Content parts of other services are no texts to this one.
     for (index, message) in messages.iter().enumerate() {
         if message.get("content").is_some_and(Value::is_array) {
             return Err(Violation::kind(format!("messages.{index}.content"), Kind::Text));

@@ -1,4 +1,4 @@
-//! `OpenAI` under `/openai` and the same interface as Azure has it under `/azure`.
+//! `OpenAI` under `/openai`, and Azure's form of the same interface under `/azure`.
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
@@ -21,7 +21,7 @@ const EMBEDDINGS: &[Member] = &[
     optional("user", Kind::Text),
 ];
 
-/// The members of a chat request that `OpenAI` and those who follow it know.
+/// The members of a chat request for `OpenAI` and compatible services.
 pub(super) const CHAT: &[Member] = &[
     optional("model", Kind::Text),
     required("messages", Kind::List),
@@ -52,13 +52,13 @@ const MESSAGE: &[Member] = &[
 
 const ROLES: &[&str] = &["system", "developer", "user", "assistant", "tool"];
 
-/// An error as `OpenAI` sends it.
+/// An error in `OpenAI`'s shape.
 pub(super) fn error(status: u16, message: &str, kind: &str, param: Option<&str>, code: Option<&str>) -> Answer {
     let error = json!({"message": message, "type": kind, "param": param, "code": code});
     Answer::json(status, &json!({ "error": error }))
 }
 
-/// How `OpenAI` refuses a request.
+/// `OpenAI`'s answer to an invalid request.
 pub(super) fn refuse(violation: &Violation) -> Answer {
     let place = violation.indexed_place();
     let place = place.as_str();
@@ -106,7 +106,7 @@ const INVALID_INPUT: &str =
 /// The routes under `/openai`.
 pub(super) fn route(call: &Call<'_>) -> Answer {
     let answer = either(serve(call));
-    // The service tells how much is left with each answer.
+    // The service reports the rest of the limit with each answer.
     answer
         .with_header("x-ratelimit-limit-requests", "500")
         .with_header("x-ratelimit-remaining-requests", "499")
@@ -131,7 +131,7 @@ fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
     }
 }
 
-/// Wants the key as a Bearer token.
+/// Requires the key as a Bearer token.
 pub(super) fn authorise(call: &Call<'_>) -> Result<(), Answer> {
     let Some(key) = call.bearer().filter(|key| !key.is_empty()) else {
         let message =
@@ -179,7 +179,7 @@ fn serve_azure(call: &Call<'_>) -> Result<Answer, Answer> {
     }
 }
 
-/// The width of a model's vectors; None when there is no such model.
+/// The width of a model's vectors; None for an unknown model.
 fn width_of(model: &str) -> Option<usize> {
     match model {
         "text-embedding-3-small" | "text-embedding-ada-002" => Some(1536),
@@ -193,7 +193,7 @@ fn embed(body: &Value, deployment: Option<&str>) -> Result<Answer, Answer> {
     let body = strict::object(body, "", EMBEDDINGS).map_err(|violation| refuse(&violation))?;
     let named = body.text("model");
     let model = match (deployment, named) {
-        // A deployment may have any name; what it is called by tells its model when it can.
+        // A deployment may have any name; its name selects the model if it is a model's.
         (Some(name), _) if width_of(name).is_some() => name,
         (Some(_), Some(model)) if width_of(model).is_some() => model,
         (Some(_), _) => "text-embedding-3-small",
@@ -260,7 +260,7 @@ pub(super) fn encoded(vector: &[f32], base64: bool) -> Value {
     Value::from(vector.to_vec())
 }
 
-/// Answers a chat request; the model is the one of the path where the body need not name it.
+/// Answers a chat request. `in_path`: the path's model, for interfaces whose body need not name it.
 pub(super) fn chat(body: &Value, members: &[Member], in_path: Option<&str>) -> Result<Answer, Violation> {
     let body = strict::object(body, "", members)?;
     let model = body.text("model").filter(|model| !model.is_empty()).or(in_path);

@@ -8,7 +8,7 @@ use super::call::{either, Call};
 use super::{google, google_identity};
 use crate::answer::Answer;
 
-/// The version that `latest` stands for.
+/// The version of `latest`.
 const LATEST: &str = "3";
 
 /// The routes under `/secretmanager`.
@@ -58,7 +58,7 @@ fn access(call: &Call<'_>) -> Result<Answer, Answer> {
     Ok(Answer::json(200, &json!({"name": name(number), "payload": payload})))
 }
 
-/// The CRC with Castagnoli's polynomial, bit by bit: secrets are short.
+/// CRC-32C (Castagnoli), bit by bit: secrets are short.
 fn crc32c(bytes: &[u8]) -> u32 {
     let sum = bytes.iter().fold(u32::MAX, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0x82f6_3b78 * (sum & 1)))

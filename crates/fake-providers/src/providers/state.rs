@@ -1,4 +1,4 @@
-//! What the providers remember between requests.
+//! The providers' state between requests.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::shared::lock;
 
-/// How long a token is good for, in seconds.
+/// Default lifetime of a token, in seconds.
 pub(crate) const HOUR: u64 = 3600;
 
-/// What the providers remember between requests.
+/// The providers' state between requests.
 #[derive(Default)]
 pub(crate) struct State {
     tokens: Mutex<Tokens>,
@@ -31,7 +31,7 @@ impl State {
     }
 }
 
-/// The access tokens handed out.
+/// The issued access tokens.
 pub(crate) struct Tokens {
     valid: HashMap<String, Instant>,
     issued: u64,
@@ -45,7 +45,7 @@ impl Default for Tokens {
 }
 
 impl Tokens {
-    /// A new token and how long it is good for.
+    /// A new token and its lifetime.
     pub(crate) fn issue(&mut self) -> (String, Duration) {
         self.issued += 1;
         let noise = UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_nanos());
@@ -72,28 +72,28 @@ impl Tokens {
     }
 }
 
-/// So many requests in each window.
+/// A number of requests for each window.
 pub(crate) struct Limit {
     pub(crate) per_window: u32,
     pub(crate) window: Duration,
-    /// When the current window began; one begins with its first request.
+    /// Start of the current window: the time of its first request.
     pub(crate) begin: Option<Instant>,
     pub(crate) used: u32,
 }
 
-/// What the limiters remember.
+/// The limiters' state.
 #[derive(Default)]
 pub(crate) struct Limits {
     pub(crate) limit: Option<Limit>,
-    /// When the pauses end, by path.
+    /// The ends of the pauses, by path.
     pub(crate) pauses: HashMap<String, Instant>,
-    /// How many requests are under way, by how many may be.
+    /// Requests in progress, by the limit N of their path.
     pub(crate) busy: HashMap<u32, u32>,
     pub(crate) refused: u64,
 }
 
 impl Limits {
-    /// Forgets what has happened, not what is allowed or still under way.
+    /// Clears the history, but neither the limits nor the requests in progress.
     pub(crate) fn clear(&mut self) {
         if let Some(limit) = &mut self.limit {
             limit.begin = None;

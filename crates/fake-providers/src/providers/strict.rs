@@ -1,10 +1,10 @@
-//! Reading JSON that must have exactly the members an interface knows.
+//! Reads JSON objects with exactly the members that an interface knows.
 
 use serde_json::{Map, Value};
 
 use super::call::Call;
 
-/// What a member may hold.
+/// The type of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -31,7 +31,7 @@ impl Kind {
         }
     }
 
-    /// As the messages of errors call it.
+    /// The type's name in error messages.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Text => "string",
@@ -54,7 +54,7 @@ enum Presence {
     Nullable,
 }
 
-/// One member that an object may have.
+/// A member that an object may have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member {
     name: &'static str,
@@ -62,22 +62,22 @@ pub(super) struct Member {
     presence: Presence,
 }
 
-/// A member that must be there.
+/// A required member.
 pub(super) const fn required(name: &'static str, kind: Kind) -> Member {
     Member { name, kind, presence: Presence::Required }
 }
 
-/// A member that may be left out, but not be null.
+/// An optional member that must not be null.
 pub(super) const fn optional(name: &'static str, kind: Kind) -> Member {
     Member { name, kind, presence: Presence::Optional }
 }
 
-/// A member that may be left out or null.
+/// An optional member that may be null.
 pub(super) const fn nullable(name: &'static str, kind: Kind) -> Member {
     Member { name, kind, presence: Presence::Nullable }
 }
 
-/// What is wrong with a request.
+/// The fault of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Fault {
     Method,
@@ -87,14 +87,14 @@ pub(super) enum Fault {
     Missing,
     Unknown,
     Type(Kind),
-    /// The message of the service.
+    /// The service's message.
     Value(String),
 }
 
-/// What is wrong with a request, and where.
+/// A fault and its place.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Violation {
-    /// The member, with those around it: `messages.0.role`.
+    /// The path of the member: `messages.0.role`.
     pub(super) place: String,
     pub(super) fault: Fault,
 }
@@ -104,7 +104,7 @@ impl Violation {
         Self { place: place.into(), fault }
     }
 
-    /// A member whose value is not allowed.
+    /// A member with a forbidden value.
     pub(super) fn value(place: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(place, Fault::Value(message.into()))
     }
@@ -114,7 +114,7 @@ impl Violation {
         Self::new(place, Fault::Type(kind))
     }
 
-    /// The place as most services write it: `messages[0].role`.
+    /// The place in the notation of most services: `messages[0].role`.
     pub(super) fn indexed_place(&self) -> String {
         let mut out = String::new();
         for part in self.place.split('.') {
@@ -130,18 +130,18 @@ impl Violation {
         out
     }
 
-    /// A member that must be there and is not.
+    /// A required member that is missing.
     pub(super) fn missing(place: impl Into<String>) -> Self {
         Self::new(place, Fault::Missing)
     }
 }
 
-/// An object that has been checked.
+/// A checked object.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Object<'a>(&'a Map<String, Value>);
 
 impl<'a> Object<'a> {
-    /// A member that is there and not null.
+    /// A member that is present and not null.
     pub(super) fn get(self, name: &str) -> Option<&'a Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
@@ -166,7 +166,7 @@ impl<'a> Object<'a> {
         self.get(name).and_then(Value::as_array).map(Vec::as_slice)
     }
 
-    /// A text that must be one of these; None when it is not there.
+    /// A text that must be one of these; None if it is missing.
     pub(super) fn choice(self, name: &'static str, allowed: &[&str]) -> Result<Option<&'a str>, Violation> {
         match self.text(name) {
             Some(given) if !allowed.contains(&given) => {
@@ -177,7 +177,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A width that must be one of these; None when it is not there.
+    /// A width that must be one of these; None if it is missing.
     pub(super) fn width(self, name: &'static str, allowed: &[i64]) -> Result<Option<usize>, Violation> {
         let Some(given) = self.whole(name) else {
             return Ok(None);
@@ -189,7 +189,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The JSON of a POST request that says it is JSON.
+/// The JSON of a POST request with a JSON content type.
 pub(super) fn body(call: &Call<'_>) -> Result<Value, Violation> {
     let given = call.header("content-type").unwrap_or_default();
     let media = given.split(';').next().unwrap_or_default().trim();
@@ -199,7 +199,7 @@ pub(super) fn body(call: &Call<'_>) -> Result<Value, Violation> {
     body_of_any_type(call)
 }
 
-/// The JSON of a POST request, for services that do not look at its type.
+/// The JSON of a POST request, for services that ignore the content type.
 pub(super) fn body_of_any_type(call: &Call<'_>) -> Result<Value, Violation> {
     if call.request.method != "POST" {
         return Err(Violation::new("", Fault::Method));
@@ -216,7 +216,7 @@ pub(super) fn join(place: &str, name: &str) -> String {
     }
 }
 
-/// Checks that a value is an object with no members but these.
+/// Checks that a value is an object with these members only.
 pub(super) fn object<'a>(value: &'a Value, place: &str, members: &[Member]) -> Result<Object<'a>, Violation> {
     let Value::Object(map) = value else {
         return Err(Violation::new(place, Fault::NotAnObject));
@@ -266,7 +266,7 @@ pub(super) fn content(value: &Value, place: &str) -> Result<String, Violation> {
         let place = format!("{place}.{index}");
         match block.get("type").and_then(Value::as_str) {
             Some("text") => said.push_str(object(block, &place, BLOCK)?.text("text").unwrap_or_default()),
-            // Images, tools and the like are not looked into.
+            // Images, tools and the like are not checked.
             Some(_) => {}
             None => return Err(Violation::missing(join(&place, "type"))),
         }
@@ -274,7 +274,7 @@ pub(super) fn content(value: &Value, place: &str) -> Result<String, Violation> {
     Ok(said)
 }
 
-/// Checks messages and returns what the user said last.
+/// Checks messages; returns the user's last one.
 pub(super) fn conversation(messages: &[Value], roles: &[&str], more: &[Member]) -> Result<String, Violation> {
     let members = [&[required("role", Kind::Text), nullable("content", Kind::TextOrList)], more].concat();
     let mut last = String::new();
@@ -294,7 +294,7 @@ pub(super) fn conversation(messages: &[Value], roles: &[&str], more: &[Member]) 
                     last = said;
                 }
             }
-            // An assistant that only called tools said nothing.
+            // A message with tool calls only has no text.
             None if object.get("tool_calls").is_some() => {}
             None => return Err(Violation::missing(place)),
         }

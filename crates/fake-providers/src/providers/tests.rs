@@ -7,7 +7,7 @@ use crate::endpoint::Endpoint;
 mod google;
 mod models;
 
-/// Sends a request; returns status and body, as JSON if it is some.
+/// Sends a request. Returns status and body; a body that is no JSON becomes a JSON string.
 fn send(endpoint: &Endpoint, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Value) {
     let (status, _, body) = send_raw(endpoint, method, path, headers, body);
     (status, serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into()))
@@ -38,14 +38,14 @@ fn post(endpoint: &Endpoint, path: &str, headers: &[(&str, &str)], body: &Value)
     send(endpoint, "POST", path, &headers, body.to_string().as_bytes())
 }
 
-/// A request that is refused with this status and a body that has this text.
+/// Asserts that a request is refused with this status and a body that contains this text.
 fn refused(endpoint: &Endpoint, path: &str, headers: &[(&str, &str)], body: &Value, status: u16, text: &str) {
     let (got, answer) = post(endpoint, path, headers, body);
     let answer = answer.as_str().map_or_else(|| answer.to_string(), str::to_owned);
     assert!(got == status && answer.contains(text), "{path} {body}: {got} {answer}, expected {status} {text}");
 }
 
-/// The object with one more member, or another value for it.
+/// The object with a member added or replaced.
 fn with(object: &Value, name: &str, value: impl Into<Value>) -> Value {
     let mut object = object.clone();
     object[name] = value.into();

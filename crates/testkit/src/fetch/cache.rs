@@ -1,4 +1,4 @@
-//! The folder for what is expensive to make and can be made again.
+//! The cache folder: things that are expensive to make and can be made again.
 
 use std::env;
 use std::fs::{self, File, TryLockError};
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// Says that a folder was finished; made last.
+/// Marks a finished folder; created last.
 const MARKER: &str = ".complete";
 
-/// The path of `name` in the cache, made by `make` unless it is there.
+/// The path of `name` in the cache; `make` creates it if it is missing.
 ///
-/// `make` gets an empty folder to fill. Only one process makes at a time, the others wait for it, and the
-/// folder gets its name when it is complete, so no one ever sees half of it.
+/// `make` gets an empty folder to fill. One process makes it at a time and the others wait. The folder gets its name
+/// when it is complete, so no process sees half of it.
 pub fn get_or_make(
     name: &str,
     progress: &dyn Fn(&str),
@@ -52,7 +52,7 @@ fn get_or_make_in(
     Ok(target)
 }
 
-/// The cache folder, which may not exist yet.
+/// The cache folder; it may not exist yet.
 pub fn folder() -> anyhow::Result<PathBuf> {
     // An empty variable counts as unset, and the XDG specification ignores relative paths.
     let variable = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -65,7 +65,7 @@ pub fn folder() -> anyhow::Result<PathBuf> {
         .context("no folder to keep a server in: set MYSQL_ML_CACHE, or HOME")
 }
 
-/// Waits for the lock; it is given back when the file is closed, also by the end of the process.
+/// Waits for the lock. Closing the file releases it, as does the end of the process.
 fn lock(path: &Path, progress: &dyn Fn(&str)) -> anyhow::Result<File> {
     let file = File::create(path)?;
     match file.try_lock() {
@@ -79,7 +79,7 @@ fn lock(path: &Path, progress: &dyn Fn(&str)) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Removes what a run that was stopped left behind.
+/// Removes the remains of a stopped run.
 fn remove(folder: &Path) -> anyhow::Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;

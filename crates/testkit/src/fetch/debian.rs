@@ -1,7 +1,7 @@
-//! Fetches Debian packages, a MySQL server above all, and unpacks them into a folder of their own.
+//! Fetches Debian packages, above all a MySQL server, and unpacks them into a folder of their own.
 //!
-//! Neither root nor a change to the system is needed: apt-get works with a private state in which
-//! nothing is installed, so it brings the server together with all it depends on, down to the C library.
+//! This needs neither root nor a change to the system. apt-get runs with a private state in which nothing is
+//! installed, so it fetches all dependencies, down to the C library.
 
 mod mirror;
 
@@ -15,17 +15,17 @@ use anyhow::{bail, Context as _};
 
 use super::{cache, output, Distribution, SERIES};
 
-/// The suite which has the release series; Debian's stable suites have no MySQL server.
+/// The suite with the release series; Debian's stable suites have no MySQL server.
 pub const SUITE: &str = "sid";
 
 /// The server and the command-line client.
 pub const PACKAGES: [&str; 2] = ["mysql-server-core", "mysql-client-core"];
 
-/// The keys that Debian signs its archive with; the name changed from .gpg to .pgp.
+/// The keys of Debian's archive; the suffix changed from .gpg to .pgp.
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
-/// The server from Debian's packages, out of the cache if it was fetched before.
+/// The server from Debian's packages, or from the cache if it was fetched before.
 pub(super) fn fetch(progress: &dyn Fn(&str)) -> anyhow::Result<Distribution> {
     let architecture = architecture()?;
     let name = format!("mysql-{SERIES}-{architecture}");
@@ -34,13 +34,13 @@ pub(super) fn fetch(progress: &dyn Fn(&str)) -> anyhow::Result<Distribution> {
         let packages = PACKAGES.map(|package| format!("{package}={SERIES}.*"));
         unpack_into(folder, &[architecture], &packages, &|_| true)
             .with_context(|| format!("cannot fetch MySQL {SERIES} from Debian {SUITE}"))?;
-        // The server is asked for its version before the folder is kept: it is complete if that runs.
+        // The folder is complete if the server can report its version.
         Distribution::unpacked(&folder.join("root")).map(drop)
     })?;
     Distribution::unpacked(&folder.join("root"))
 }
 
-/// What Debian calls the processor of this machine.
+/// Debian's name of this machine's processor.
 pub fn architecture() -> anyhow::Result<&'static str> {
     match env::consts::ARCH {
         "x86_64" => Ok("amd64"),
@@ -49,7 +49,7 @@ pub fn architecture() -> anyhow::Result<&'static str> {
     }
 }
 
-/// A system of Debian with some packages in the cache folder, to be copied or to make an image of. Needs root.
+/// A Debian system with some packages in the cache folder, to copy or to make an image of. Needs root.
 pub fn system(suite: &str, packages: &[&str], progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
     // SAFETY: geteuid has no preconditions.
     if unsafe { libc::geteuid() } != 0 {
@@ -67,10 +67,9 @@ pub fn system(suite: &str, packages: &[&str], progress: &dyn Fn(&str)) -> anyhow
     Ok(folder.join("root"))
 }
 
-/// Fetches packages with all they depend on and unpacks them into `folder/root`.
+/// Fetches packages with all their dependencies and unpacks them into `folder/root`.
 ///
-/// The first architecture is that of packages without one in their names. An archive is unpacked if `wanted`
-/// says so of its file name.
+/// The first architecture applies to packages without one in their names. `wanted` selects archives by file name.
 pub fn unpack_into(
     folder: &Path,
     architectures: &[&str],
@@ -88,7 +87,7 @@ pub fn unpack_into(
     fs::remove_dir_all(&apt.folder).context("cannot remove the fetched archives")
 }
 
-/// apt-get with a state of its own.
+/// apt-get with a private state.
 struct Apt {
     folder: PathBuf,
     architectures: Vec<String>,
@@ -104,7 +103,7 @@ impl Apt {
         for part in ["state/lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(part))?;
         }
-        // With no package installed, apt resolves the whole closure of dependencies.
+        // With no package installed, apt resolves all dependencies.
         fs::write(folder.join("state/status"), "")?;
         fs::write(
             folder.join("sources.list"),
@@ -155,7 +154,7 @@ impl Apt {
             // A mirror may be a frozen copy; signatures and hashes are checked all the same.
             "Acquire::Check-Valid-Until=false",
             "Acquire::Languages=none",
-            // Without this, apt-get goes on with no list at all if the mirror cannot be reached.
+            // Otherwise apt-get continues without any list if the mirror cannot be reached.
             "APT::Update::Error-Mode=any",
             "APT::Install-Recommends=false",
             "APT::Install-Suggests=false",

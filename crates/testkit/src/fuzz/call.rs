@@ -5,7 +5,8 @@ use fastrand::Rng;
 use super::catalogue::{Catalogue, Routine};
 use super::value::{any, for_parameter, parameter, Scope};
 
-/// The arguments of a loadable function may be fewer, more, or named; those of a routine are all there.
+/// Random arguments. Those of a loadable function may be missing, superfluous or named; those of a routine are
+/// complete.
 fn arguments(rng: &mut Rng, routine: &Routine, loadable: bool, scope: Scope) -> String {
     let mut names: Vec<&str> = routine.parameters.iter().map(String::as_str).collect();
     if !loadable {
@@ -34,7 +35,7 @@ fn arguments(rng: &mut Rng, routine: &Routine, loadable: bool, scope: Scope) -> 
         .join(", ")
 }
 
-/// A call of a function, sometimes with another in an argument.
+/// A call of a function, sometimes with another call as an argument.
 pub(super) fn function(rng: &mut Rng, all: &Catalogue, scope: Scope) -> String {
     let loadable = rng.u8(..10) < 6;
     let list = if loadable { &all.loadable } else { &all.functions };

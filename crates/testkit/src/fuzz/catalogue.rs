@@ -1,4 +1,4 @@
-//! What there is to call.
+//! The catalogue of functions and procedures to call.
 
 use surface::functions::{all, mysql_ml_so_create_function};
 use surface::{Exported, Kind};
@@ -6,13 +6,13 @@ use surface::{Exported, Kind};
 /// A function or procedure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Routine {
-    /// As it is called: with its schema, or without one for a loadable function.
+    /// The name in calls: with its schema, or without one for a loadable function.
     pub(super) name: String,
-    /// Its parameters' names.
+    /// The names of its parameters.
     pub(super) parameters: Vec<String>,
 }
 
-/// All of them, by how they are called.
+/// All routines, by the kind of their calls.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
     pub(super) loadable: Vec<Routine>,
@@ -23,13 +23,13 @@ pub(super) struct Catalogue {
 }
 
 impl Catalogue {
-    /// All that the library and its scripts make.
+    /// All functions and routines of the library and its scripts.
     pub(super) fn new() -> Catalogue {
         let mut catalogue = Catalogue {
             views: ["mysql.ml_model_providers", "ai.embedding_progress_view"].map(str::to_owned).into(),
             ..Catalogue::default()
         };
-        // It is CREATE FUNCTION in another form, which is left out.
+        // It is another form of CREATE FUNCTION, which is left out.
         for function in all().filter(|function| *function != mysql_ml_so_create_function) {
             let parameters: Vec<String> = function.declared().map(|(name, _)| name.to_owned()).collect();
             let routine = |name: String| Routine { name, parameters: parameters.clone() };
@@ -48,7 +48,7 @@ impl Catalogue {
         catalogue
     }
 
-    /// How many there are.
+    /// Number of routines.
     pub(super) fn len(&self) -> usize {
         self.loadable.len() + self.aggregates.len() + self.functions.len() + self.procedures.len()
     }

@@ -9,17 +9,17 @@ use super::call;
 use super::catalogue::Catalogue;
 use super::value::{pick, Scope};
 
-/// One thing that a session does.
+/// One step of a session.
 pub(super) enum Step {
     /// Sends a statement as text.
     Text(String),
     /// Prepares a statement and executes it.
     Prepared(String, Vec<mysql::Value>),
-    /// Kills the statement or connection of a session.
+    /// Kills the statement or the connection of a session.
     Kill {
-        /// Its number.
+        /// The session's number.
         session: usize,
-        /// Whether the connection goes too.
+        /// Whether the connection is killed too.
         connection: bool,
     },
 }
@@ -37,10 +37,10 @@ impl fmt::Display for Step {
 
 const EVERYTHING: Scope = Scope { columns: true, subqueries: true };
 const NO_TABLE: Scope = Scope { columns: false, subqueries: true };
-/// In expressions of stored programs: a subquery there crashes the server by itself.
+/// Expressions of stored programs: there a subquery crashes the server itself.
 const STORED: Scope = Scope { columns: false, subqueries: false };
 
-/// How a session's surroundings are changed.
+/// Changes of a session's variables and state.
 const SURROUNDINGS: [&str; 28] = [
     "SET SESSION sql_mode = ''",
     "SET SESSION sql_mode = DEFAULT",
@@ -89,7 +89,7 @@ const TRANSACTIONS: [&str; 14] = [
     "DELETE FROM fz.docs WHERE id > 40",
 ];
 
-/// What is done to the registry, by root.
+/// Damage to the registry, by root.
 const VANDALISM: [&str; 18] = [
     "ALTER TABLE mysql.cloudsql_ml_models DROP COLUMN options",
     "ALTER TABLE mysql.cloudsql_ml_models MODIFY options TEXT NULL",
@@ -111,7 +111,7 @@ const VANDALISM: [&str; 18] = [
     "REVOKE EXECUTE ON FUNCTION mysql.ml_embedding FROM ml_user",
 ];
 
-/// The registry as it was.
+/// The registry before the damage.
 const TABLES: [&str; 6] = [
     "cloudsql_ml_models",
     "cloudsql_ml_secrets",
@@ -121,12 +121,12 @@ const TABLES: [&str; 6] = [
     "cloudsql_ml_embed_failures",
 ];
 
-/// Makes a session's statements, one after the other.
+/// Generates a session's statements.
 pub(super) struct Generator<'c> {
     all: &'c Catalogue,
     rng: Rng,
     session: usize,
-    /// What comes first, of steps that belong together.
+    /// Queued steps that belong together.
     next: VecDeque<Step>,
 }
 
@@ -152,7 +152,7 @@ impl<'c> Generator<'c> {
             78..85 => Step::Text(pick(&mut self.rng, &SURROUNDINGS).to_owned()),
             85..90 => Step::Text(pick(&mut self.rng, &TRANSACTIONS).to_owned()),
             90..97 => Step::Kill { session: self.rng.usize(..8), connection: self.rng.u8(..12) == 0 },
-            // Only root can, for all others it is one more thing that is refused.
+            // Only root may do this; for others it is one more refused statement.
             97 => Step::Text(pick(&mut self.rng, &VANDALISM).to_owned()),
             _ => self.heal(),
         }
@@ -204,7 +204,7 @@ impl<'c> Generator<'c> {
         Step::Text(sql)
     }
 
-    /// A statement that writes what a function gives.
+    /// A statement that stores a function's result.
     fn writes(&mut self) -> Step {
         let c = self.call(EVERYTHING);
         let lone = self.call(NO_TABLE);
@@ -288,7 +288,7 @@ impl<'c> Generator<'c> {
         }
     }
 
-    /// Brings the registry back.
+    /// Restores the registry.
     fn heal(&mut self) -> Step {
         for table in TABLES {
             self.then(format!("DROP TABLE IF EXISTS mysql.{table}, mysql.{table}_away"));

@@ -3,13 +3,13 @@
 use fastrand::Rng;
 use mysql::Value;
 
-/// One of a list.
+/// A random element of a list.
 pub(super) fn pick<'a, T: ?Sized>(rng: &mut Rng, list: &[&'a T]) -> &'a T {
-    // Every list in this module is written down and has something in it.
+    // Every list in this module is a constant with elements.
     list.get(rng.usize(..list.len().max(1))).copied().unwrap_or_else(|| unreachable!("an empty list"))
 }
 
-/// Models of set_up.sql, ones that need no registration, and ones that do not exist.
+/// Models of set_up.sql, models that need no registration, and models that do not exist.
 const MODELS: [&str; 20] = [
     "'ok'",
     "'ok'",
@@ -200,7 +200,7 @@ const SETTINGS: [&str; 9] = [
     "'unknown'",
 ];
 
-/// What may stand in an expression.
+/// The parts allowed in an expression.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scope {
     /// The columns of `fz.docs`.
@@ -222,7 +222,7 @@ pub(super) fn any(rng: &mut Rng, scope: Scope) -> String {
     pick(rng, list).to_owned()
 }
 
-/// A value for a parameter, most often one that makes sense.
+/// A value for a parameter, most often a sensible one.
 pub(super) fn for_parameter(rng: &mut Rng, name: &str, scope: Scope) -> String {
     if rng.u8(..10) < 3 {
         return any(rng, scope);

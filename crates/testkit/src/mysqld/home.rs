@@ -1,4 +1,4 @@
-//! The folder that holds everything of one private server.
+//! The folder with all files of one private server.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{symlink, MetadataExt as _};
@@ -9,30 +9,30 @@ use tempfile::TempDir;
 
 use crate::library;
 
-/// Temporary folders are made here and not where TMPDIR says: the path of a socket must stay short.
+/// Temporary folders are created here instead of in TMPDIR, because a socket's path must be short.
 const TEMPORARY: &str = "/tmp";
 
-/// How the names of the temporary folders begin.
+/// The prefix of the temporary folders' names.
 const PREFIX: &str = "mysql-ml-server-";
 
-/// A file in a temporary folder, locked for as long as the process that made the folder lives.
+/// A file in a temporary folder, locked while the process that created the folder lives.
 const OWNER: &str = "owner";
 
-/// The longest path of a socket the server takes, the `.lock` file beside the X socket included.
+/// The longest socket path that the server accepts, including the `.lock` file beside the X socket.
 const LONGEST_SOCKET: usize = 100;
 
-/// The folder of a server and the paths in it.
+/// A server's folder and the paths in it.
 #[derive(Debug)]
 pub(super) struct Home {
     folder: PathBuf,
     sockets: PathBuf,
-    // Held for their Drop: the folders are removed and the lock is given back.
+    // Held for their Drop, which removes the folders and releases the lock.
     _temporary: Vec<TempDir>,
     _owner: Option<File>,
 }
 
 impl Home {
-    /// A folder that is removed with the server, or kept for looking into.
+    /// A folder that is removed with the server, or kept for inspection.
     pub(super) fn temporary(keep: bool) -> anyhow::Result<Home> {
         sweep();
         let mut folder = temporary_folder()?;
@@ -52,7 +52,7 @@ impl Home {
         Ok(home)
     }
 
-    /// A folder that stays, with the data of an earlier server if there was one.
+    /// A permanent folder, with the data of an earlier server if there was one.
     pub(super) fn given(folder: &Path) -> anyhow::Result<Home> {
         let create = || {
             fs::create_dir_all(folder)?;
@@ -95,7 +95,7 @@ impl Home {
         self.sockets.join("mysqlx.sock")
     }
 
-    /// The link by which a server with a keyring is called.
+    /// The link that starts a server with a keyring.
     pub(super) fn linked_mysqld(&self) -> PathBuf {
         self.folder.join("bin/mysqld")
     }
@@ -116,10 +116,9 @@ impl Home {
         self.folder.join("general.log")
     }
 
-    /// Fills the plugin folder: links to what came with the server and a copy of the library.
+    /// Fills the plugin folder with links to the server's own plugins and a copy of the library.
     ///
-    /// The library is copied because cargo writes a new build into the very file, which a server that has
-    /// it mapped would not survive.
+    /// A copy, because cargo writes a new build into the same file. A server with that file mapped would crash.
     pub(super) fn fill_plugin_dir(&self, own: &Path, library: Option<&Path>) -> anyhow::Result<()> {
         let plugin_dir = self.plugin_dir();
         for entry in fs::read_dir(own).with_context(|| format!("cannot read {}", own.display()))? {
@@ -137,8 +136,8 @@ impl Home {
 
     /// Configures `component_keyring_file` for this server alone.
     ///
-    /// The server loads the component that its manifest names, `mysqld.my` beside the path it was called by: a link
-    /// here, so that the program's own folder, which all servers share, stays as it is.
+    /// The server loads the components in the manifest `mysqld.my` beside the path of its call. The path is a link in
+    /// this folder, so that the program's own folder, which all servers share, does not change.
     pub(super) fn add_keyring(&self, mysqld: &Path) -> anyhow::Result<()> {
         let link = self.linked_mysqld();
         let bin = link.parent().context("a link without a folder")?;
@@ -157,7 +156,7 @@ impl Home {
 
     fn create_parts(&self) -> anyhow::Result<()> {
         fs::create_dir_all(self.tmpdir())?;
-        // Links of an earlier server may lead to a distribution which is no more.
+        // Links of an earlier server may point to a distribution that no longer exists.
         let plugin_dir = self.plugin_dir();
         if plugin_dir.exists() {
             fs::remove_dir_all(&plugin_dir)?;
@@ -174,9 +173,9 @@ fn temporary_folder() -> anyhow::Result<TempDir> {
         .with_context(|| format!("cannot create a folder in {TEMPORARY}"))
 }
 
-/// Marks a temporary folder as that of this process.
+/// Marks a temporary folder as this process's own.
 fn own(folder: &Path) -> std::io::Result<File> {
-    // The lock comes before the name, so that no other process finds the file without its lock.
+    // The lock comes before the name, so that no process finds the file unlocked.
     let unlocked = folder.join("owner.new");
     let owner = File::create(&unlocked)?;
     owner.lock()?;
@@ -184,14 +183,14 @@ fn own(folder: &Path) -> std::io::Result<File> {
     Ok(owner)
 }
 
-/// Removes the temporary folders of processes that were killed and could not do it themselves.
+/// Removes the temporary folders of killed processes.
 fn sweep() {
     let Ok(entries) = fs::read_dir(TEMPORARY) else {
         return;
     };
     for entry in entries.flatten() {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            // One that cannot be removed now does no harm here.
+            // A folder that cannot be removed now is harmless.
             let _ = sweep_folder(&entry.path());
         }
     }
@@ -204,7 +203,7 @@ fn sweep_folder(folder: &Path) -> std::io::Result<()> {
     if !metadata.is_dir() || metadata.uid() != user {
         return Ok(());
     }
-    // Without the file the folder is to be kept, or is being made at this moment.
+    // Without the file the folder is kept on purpose, or is being created.
     let owner = File::open(folder.join(OWNER))?;
     if owner.try_lock().is_ok() {
         fs::remove_dir_all(folder)?;

@@ -1,4 +1,4 @@
-//! A child process which does not outlive this one.
+//! A child process that ends with this one.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-/// How long a process may take to end after it was asked to.
+/// Time limit of a process's end after the request to end.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How often a process is looked at while waiting for its end.
+/// Interval of checks while waiting for a process's end.
 const POLL: Duration = Duration::from_millis(5);
 
 /// A running child; dropping it ends it.
@@ -24,10 +24,10 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a command so that the kernel kills it when this process ends in whatever way.
+    /// Starts a command that the kernel kills when this process ends in any way.
     pub(super) fn spawn(mut command: Command) -> anyhow::Result<Process> {
         let parent = std::process::id();
-        // A group of its own keeps the terminal's Ctrl-C from it: its owner decides when it ends.
+        // An own process group keeps the terminal's Ctrl-C away; the owner ends the process.
         command.process_group(0);
         let die_with_parent = move || {
             // SAFETY: prctl with these arguments only sets a flag of the calling process, and getppid
@@ -36,7 +36,7 @@ impl Process {
             if set == -1 {
                 return Err(io::Error::last_os_error());
             }
-            // If the parent ended before the flag was set, no signal will ever come.
+            // If the parent ended before the flag was set, the signal will never come.
             if u32::try_from(actual_parent) != Ok(parent) {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
@@ -54,14 +54,14 @@ impl Process {
         self.pid
     }
 
-    /// How the process ended, if it has.
+    /// The exit status, if the process has ended.
     pub(super) fn exited(&self) -> Option<ExitStatus> {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        // An error would mean that the child is not ours, which cannot be.
+        // An error would mean that the process is not our child, which cannot be.
         child.try_wait().ok().flatten()
     }
 
-    /// Waits for the end of the process, but not for longer than `limit`.
+    /// Waits at most `limit` for the end of the process.
     pub(super) fn wait(&self, limit: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + limit;
         loop {
@@ -73,7 +73,7 @@ impl Process {
         }
     }
 
-    /// Asks the process to end.
+    /// Sends SIGTERM.
     pub(super) fn terminate(&self) {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(pid) = libc::pid_t::try_from(self.pid) else {
@@ -86,10 +86,10 @@ impl Process {
         }
     }
 
-    /// Ends the process at once and waits until it is gone.
+    /// Kills the process and waits for its end.
     pub(super) fn kill(&self) {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        // Both fail only for a process that has ended already.
+        // Both fail only if the process has ended already.
         let _ = child.kill();
         let _ = child.wait();
     }
@@ -104,20 +104,20 @@ impl Drop for Process {
     }
 }
 
-/// A command to start and where to send what came of it.
+/// A command, and the channel for the result of its start.
 type Job = (Command, Sender<io::Result<Child>>);
 
 /// Starts a command from a thread that lives as long as this process.
 ///
-/// The kernel takes the end of the *thread* that forked for the end of the parent. Tests run on threads
-/// that end early, and a server may be shared by several of them.
+/// The kernel sends the signal when the forking *thread* ends. Tests run on short-lived threads, and several of them
+/// may share a server.
 fn spawn_from_lasting_thread(command: Command) -> anyhow::Result<Child> {
     static SPAWNER: OnceLock<io::Result<Sender<Job>>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
         let (jobs, queue) = mpsc::channel::<Job>();
         let serve = move || {
             for (mut command, answer) in queue {
-                // No one waits for the answer any more if this fails.
+                // If this fails, the receiver is gone.
                 let _ = answer.send(command.spawn());
             }
         };

@@ -1,4 +1,4 @@
-//! The options of a server for tests, and small questions about options and logs.
+//! Options of a test server, and helpers for options and logs.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
-/// How many lines of an error log go into an error message.
+/// Lines of an error log in an error message.
 const TAIL_LINES: usize = 40;
 
-/// Options that make a server fast to start and to stop, and small in memory.
+/// Options for a fast start and end, and little memory.
 ///
-/// Its data survive its own crash, but not that of the machine.
+/// The data survive a crash of the server, but not of the machine.
 pub(super) fn light() -> Vec<&'static str> {
     let mut options = vec![
         "--innodb-buffer-pool-size=32M",
@@ -21,26 +21,26 @@ pub(super) fn light() -> Vec<&'static str> {
         "--innodb-doublewrite=OFF",
         "--innodb-buffer-pool-load-at-startup=OFF",
         "--innodb-buffer-pool-dump-at-shutdown=OFF",
-        // The system's asynchronous requests are limited in number; many servers at once use them up.
+        // The system limits asynchronous requests; many concurrent servers use them up.
         "--innodb-use-native-aio=OFF",
-        // The performance schema takes its memory in proportion.
+        // The performance schema takes memory in proportion to it.
         "--table-open-cache=400",
         "--table-definition-cache=400",
     ];
     // SAFETY: geteuid has no preconditions.
     if unsafe { libc::geteuid() } == 0 {
-        // The server refuses to run as root without being told to.
+        // The server runs as root only with this option.
         options.push("--user=root");
     }
     options
 }
 
-/// Whether an option must be the same when the data directory is initialised and later.
+/// Whether an option must be the same at initialization and later.
 pub(super) fn shapes_data(arg: &str) -> bool {
     ["lower-case-table-names", "innodb-page-size"].iter().any(|option| is_option(arg, option))
 }
 
-/// Whether the options leave the X Protocol on, as it is by default.
+/// Whether the options leave the X Protocol on, which is the default.
 pub(super) fn has_x_protocol(args: &[String]) -> bool {
     let off = |arg: &str| {
         let value = arg.split_once('=').map_or("", |(_, value)| value);
@@ -51,18 +51,18 @@ pub(super) fn has_x_protocol(args: &[String]) -> bool {
     !args.iter().any(|arg| off(arg))
 }
 
-/// Whether the options say anything about the binary log.
+/// Whether any option concerns the binary log.
 pub(super) fn mentions_binary_log(args: &[String]) -> bool {
     args.iter().any(|arg| arg.replace('_', "-").contains("log-bin"))
 }
 
-/// Whether `arg` sets the option; the server takes underscores for hyphens.
+/// Whether `arg` sets the option; the server accepts underscores for hyphens.
 fn is_option(arg: &str, option: &str) -> bool {
     let name = arg.split('=').next().unwrap_or_default();
     name.trim_start_matches('-').replace('_', "-") == option
 }
 
-/// Sends what a command prints to its log, where complaints of the dynamic loader are looked for.
+/// Redirects a command's output to its log, which is searched for messages of the dynamic loader.
 pub(super) fn send_output_to(command: &mut Command, log: &Path) -> anyhow::Result<()> {
     let open = || -> std::io::Result<(File, File)> {
         let file = File::options().append(true).create(true).open(log)?;
@@ -73,7 +73,7 @@ pub(super) fn send_output_to(command: &mut Command, log: &Path) -> anyhow::Resul
     Ok(())
 }
 
-/// The contents of a log, empty if there is none.
+/// The contents of a log; empty if there is none.
 pub(super) fn read(log: &Path) -> String {
     // A log may hold bytes of statements that are not UTF-8.
     fs::read(log).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())

@@ -1,7 +1,7 @@
-//! Fresh data directories without the wait.
+//! Copies of a prepared data directory.
 //!
-//! Initialising a data directory takes seconds, copying one a fraction of a second. So it is done once
-//! for each server program and kept in the cache.
+//! The initialization of a data directory takes seconds, a copy a fraction of a second. So each server program
+//! initializes one, which is kept in the cache.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -14,22 +14,22 @@ use super::process::Process;
 use super::settings;
 use crate::fetch::{cache, option, Distribution};
 
-/// How long the server may take to initialise a data directory.
+/// Time limit of the initialization of a data directory.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// The file with the server's own UUID, which must differ from server to server.
+/// The file with the server's UUID, which must be unique.
 const UUID_FILE: &str = "auto.cnf";
 
 /// Fills `datadir` with the data of a server that never ran, whose root has no password.
 ///
-/// `args` are the options the server will run with; some of them must be known this early.
+/// `args`: the server's options, some of which matter at initialization.
 pub(super) fn instantiate(distribution: &Distribution, args: &[String], datadir: &Path) -> anyhow::Result<()> {
     let args: Vec<&String> = args.iter().filter(|arg| settings::shapes_data(arg)).collect();
     let mut hasher = DefaultHasher::new();
     (distribution.description(), settings::light(), &args).hash(&mut hasher);
     let name = format!("data-{}-{:016x}", distribution.version(), hasher.finish());
     let folder = cache::get_or_make(&name, &|_| (), |folder| initialise(distribution, &args, folder))?;
-    // A copy that was cut short must not pass for a data directory.
+    // A partial copy must not pass for a data directory.
     let unfinished = datadir.with_extension("unfinished");
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)?;
@@ -57,7 +57,7 @@ fn initialise(distribution: &Distribution, args: &[&String], folder: &Path) -> a
     }
 }
 
-/// Copies a folder with what is in it, permissions included.
+/// Copies a folder recursively, with its permissions.
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
     fs::set_permissions(to, fs::metadata(from)?.permissions())?;

@@ -1,21 +1,21 @@
-//! How many tests of one program have servers at the same time.
+//! Limits the tests of one program that have servers at the same time.
 //!
-//! The unit is a test, which is a thread: all servers that a thread starts take one turn. Were each server to take one, two
-//! tests with a replica each could wait for each other for ever.
+//! The unit is a test, which is a thread: all servers of a thread share one turn. With a turn for each server, two
+//! tests with a replica each could deadlock.
 
 use std::collections::HashMap;
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-/// At most this many, however many processors there are: a server takes some 300 MB.
+/// The maximum, even with more processors: a server takes some 300 MB.
 const MOST: usize = 8;
 
-/// Who has turns.
+/// The current holders.
 #[derive(Debug, Default)]
 struct Turns {
-    /// The threads that have one, with how often.
+    /// Threads with a turn, and the number of their servers.
     holders: HashMap<ThreadId, usize>,
-    /// Threads that wait until they are alone. New ones wait for them, so that they are not passed over for ever.
+    /// Threads that wait for an exclusive turn. New threads wait for them, to prevent starvation.
     waiting: usize,
     alone: Option<ThreadId>,
 }
@@ -23,7 +23,7 @@ struct Turns {
 static TURNS: LazyLock<Mutex<Turns>> = LazyLock::new(Mutex::default);
 static FREED: Condvar = Condvar::new();
 
-/// The right of a test to have servers; dropping it gives it back.
+/// A test's permission to have servers; dropping it releases it.
 #[derive(Debug)]
 #[must_use]
 pub struct Turn(ThreadId);
@@ -35,7 +35,8 @@ impl Turn {
         Turn::take(lock(), |turns| turns.alone.is_none() && turns.waiting == 0 && turns.holders.len() < most).1
     }
 
-    /// Waits until no other test has a server, and keeps it so: for a test that loads the whole machine, at its beginning.
+    /// Waits until no other test has a server, and keeps others waiting. Taken at the beginning of a test that loads
+    /// the whole machine.
     pub fn alone() -> Turn {
         let mut turns = lock();
         turns.waiting += 1;
@@ -73,7 +74,7 @@ impl Drop for Turn {
     }
 }
 
-/// The numbers are whole also where a thread panicked while it held the lock.
+/// The counts are consistent even if a thread panicked while it held the lock.
 fn lock() -> MutexGuard<'static, Turns> {
     TURNS.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -68,7 +68,7 @@ fn service_account() {
     assert_ne!(answer["access_token"], other["access_token"]);
     assert!(answer["access_token"].as_str().unwrap().starts_with("ya29.test-1-"));
     assert_eq!(endpoint.tokens_issued(), 2);
-    // Through a proxy it answers for Google's own address.
+    // Through a proxy it serves Google's own address.
     let there = with(&good, "aud", "https://oauth2.googleapis.com/token");
     assert_eq!(exchange(&endpoint, &bearer_form(&assertion(&endpoint, &there))).0, 200);
 

@@ -1,6 +1,6 @@
-//! Which Debian mirror this system uses.
+//! Finds the Debian mirror that this system uses.
 //!
-//! No address is written down here: the system's own may be the only one that can be reached.
+//! No address is hard-coded: the system's own mirror may be the only reachable one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::fetch::output;
 /// The folder of apt's settings.
 const APT: &str = "/etc/apt";
 
-/// The address of the mirror from which the system itself gets its packages.
+/// The address of the system's own mirror.
 pub(super) fn find() -> anyhow::Result<String> {
     let mut command = Command::new("apt-get");
     command.args(["indextargets", "--format", "$(ORIGIN) $(REPO_URI)", "Created-By: Packages"]);
@@ -21,9 +21,9 @@ pub(super) fn find() -> anyhow::Result<String> {
     if let Some(mirror) = in_index_targets(&targets) {
         return Ok(mirror);
     }
-    // Container images come without the downloaded indexes that know the origin of a source.
+    // Container images lack the downloaded indexes that know the origin of a source.
     for file in source_files() {
-        // One that cannot be read is one that apt could not use for this user either.
+        // apt could not use an unreadable one for this user either.
         let Ok(text) = fs::read_to_string(&file) else {
             continue;
         };
@@ -46,23 +46,23 @@ fn in_index_targets(targets: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Whether an address is that of an archive of Debian which does not hold its suites.
+/// Whether an address is that of a Debian archive without its suites.
 fn is_other_archive(address: &str) -> bool {
     ["debian-security", "debian-debug", "debian-ports", "security.debian.org"]
         .iter()
         .any(|other| address.contains(other))
 }
 
-/// One source of packages from apt's settings.
+/// One package source of apt's settings.
 #[derive(Debug, PartialEq, Eq)]
 struct Source {
     address: String,
     components: Vec<String>,
 }
 
-/// Picks the main archive by its customary path, as the origin is not known here.
+/// Picks the main archive by its customary path: the origin is unknown here.
 ///
-/// A wrong guess does no harm: what is fetched must carry Debian's signature.
+/// A wrong guess is harmless: everything fetched must carry Debian's signature.
 fn in_sources(sources: &[Source]) -> Option<String> {
     let is_main_archive = |source: &&Source| {
         let address = source.address.trim_end_matches('/');
@@ -73,7 +73,7 @@ fn in_sources(sources: &[Source]) -> Option<String> {
     sources.iter().find(is_main_archive).map(|source| source.address.clone())
 }
 
-/// The files in which apt looks for its sources.
+/// The files with apt's sources.
 fn source_files() -> Vec<PathBuf> {
     let apt = Path::new(APT);
     let mut files = vec![apt.join("sources.list")];
@@ -86,7 +86,7 @@ fn source_files() -> Vec<PathBuf> {
     files
 }
 
-/// The sources of a file in the one-line format: `deb [options] address suite component...`.
+/// The sources in the one-line format: `deb [options] address suite component...`.
 fn parse_one_line(text: &str) -> Vec<Source> {
     let parse = |line: &str| {
         // A comment may also follow a source on its line.
@@ -106,7 +106,7 @@ fn parse_one_line(text: &str) -> Vec<Source> {
     text.lines().filter_map(parse).collect()
 }
 
-/// The sources of a file in the deb822 format: fields in stanzas, with empty lines between them.
+/// The sources in the deb822 format: fields in stanzas, separated by empty lines.
 fn parse_deb822(text: &str) -> Vec<Source> {
     let mut sources = Vec::new();
     let mut stanza = Stanza::default();
@@ -142,7 +142,7 @@ impl Stanza {
         field.map(|(_, values)| std::mem::take(values)).unwrap_or_default()
     }
 
-    /// Adds the sources of the stanza and makes room for the next one.
+    /// Adds the sources of the stanza and clears it for the next one.
     fn end(&mut self, sources: &mut Vec<Source>) {
         let enabled = !self.take("enabled").iter().any(|value| value == "no" || value == "false");
         let binary = self.take("types").iter().any(|kind| kind == "deb");
