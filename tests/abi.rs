@@ -1,4 +1,4 @@
-//! The exported symbols, called as mysqld calls them: raw structures, no server around.
+//! Calls the exported symbols as mysqld does: raw structures, no server.
 
 #![allow(
     unsafe_code,
@@ -88,7 +88,7 @@ const STRING: c_int = 0;
 const REAL: c_int = 1;
 const INT: c_int = 2;
 
-/// One call's structures, owned here as the server owns them.
+/// The structures of one call, owned here as the server owns them.
 struct Call {
     values: Vec<Option<Vec<u8>>>,
     types: Vec<c_int>,
@@ -107,7 +107,7 @@ impl Call {
         Call::anywhere(values)
     }
 
-    /// Without telling the library that there is no server.
+    /// Without setting the library's test switch for a missing server.
     fn anywhere(values: &[Option<&[u8]>]) -> Box<Self> {
         let n = values.len();
         Box::new(Call {
@@ -158,7 +158,7 @@ impl Call {
         Err(String::from_utf8(bytes).expect("an error text is UTF-8 also where it is cut"))
     }
 
-    /// `Ok(None)` is NULL.
+    /// The result; `Ok(None)` is NULL.
     fn text(&mut self, f: Text) -> Result<Option<Vec<u8>>, ()> {
         let mut args = self.args();
         let mut buffer = [0 as c_char; 766];
@@ -291,7 +291,7 @@ fn vectors_need_not_be_aligned() {
         call.init(cosine_distance_init).unwrap();
         let mut args = call.args();
         let (mut is_null, mut error) = (0, 0);
-        // The server's pointer may be anywhere in its buffer.
+        // The server's pointer may have any alignment.
         call.pointers[1] = unsafe { call.pointers[1].add(offset) };
         call.lengths[1] = v.len() as c_ulong;
         let distance = unsafe { cosine_distance(&mut call.init, &mut args, &mut is_null, &mut error) };
@@ -302,7 +302,7 @@ fn vectors_need_not_be_aligned() {
 
 #[test]
 fn a_panic_inside_does_not_leave_the_library() {
-    // In a process of its own: the variable that asks for the panic counts for the whole process.
+    // In a process of its own: the variable that injects the panic affects the whole process.
     for stage in ["init", "call"] {
         let output = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "panics_when_asked", "--ignored", "--nocapture"])
@@ -330,8 +330,8 @@ fn panics_when_asked() {
     call.deinit(ml_version_deinit);
 }
 
-/// The library as a server loads it that lacks what it needs: MariaDB creates all functions, and would take an error of theirs
-/// for a NULL.
+/// Loads the library as a server without the needed symbols does. MariaDB creates all functions, and would treat an
+/// error of a later call as NULL.
 #[test]
 fn every_function_refuses_a_server_that_lacks_what_is_needed() {
     let library = CString::new(testkit::library::under_test().unwrap().into_os_string().into_encoded_bytes()).unwrap();
@@ -350,7 +350,7 @@ fn every_function_refuses_a_server_that_lacks_what_is_needed() {
         assert!(!address.is_null(), "{name}");
         let init = unsafe { std::mem::transmute::<*mut c_void, Init>(address) };
         let error = Call::anywhere(&[]).init(init).expect_err(name);
-        // MariaDB cuts it after some 80 bytes.
+        // MariaDB truncates the message after some 80 bytes.
         let known = name.trim_start_matches("mysql_ml_so_");
         let fact = format!("{known}: mysql-ml needs MySQL 9.7; this server does not export ");
         assert!(error.trim_start_matches("mysql_ml_so_").starts_with(&fact), "{name}: {error}");

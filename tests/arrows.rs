@@ -1,6 +1,6 @@
-//! The order of rooms: a file imports only rooms below its own, and no more than two files import each other.
+//! The order of rooms: a file imports only rooms below its own, and at most two files import each other in a circle.
 //!
-//! Cargo keeps the order of crates. Inside the two crates with several rooms this test reads the imports.
+//! Cargo keeps the order of crates. For the two crates with several rooms this test reads the imports.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 struct House {
     sources: &'static str,
     rooms: &'static [&'static str],
-    /// Rooms that import none of their crate.
+    /// Rooms that import nothing of their crate.
     beside: &'static [&'static str],
 }
 
@@ -24,7 +24,7 @@ const HOUSES: [House; 2] = [
     House { sources: "src", rooms: &["sql", "jobs", "registry", "tables", "mysql"], beside: &[] },
 ];
 
-/// The crates of the product.
+/// The product's crates.
 const CRATES: [&str; 5] = ["src", "crates/core/src", "crates/local/src", "crates/base/src", "crates/surface/src"];
 
 #[test]
@@ -88,14 +88,14 @@ fn display_path(file: &Path) -> String {
     file.strip_prefix(repository()).unwrap_or(file).display().to_string()
 }
 
-/// The folder or file below the sources that a file belongs to; `None` for lib.rs.
+/// The file's room: its folder or file directly below the sources; `None` for lib.rs.
 fn room_of(root: &Path, file: &Path) -> Option<String> {
     let first = file.strip_prefix(root).ok()?.iter().next()?.to_str()?;
     let room = first.strip_suffix(".rs").unwrap_or(first);
     (room != "lib").then(|| room.to_owned())
 }
 
-/// Each file of a crate with the files of the same crate that it names; code of tests is left out.
+/// The imports of each file inside its crate, without those of tests.
 fn imports(root: &Path) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -145,7 +145,7 @@ fn imported_by(root: &Path, file: &Path) -> BTreeSet<PathBuf> {
     resolved.filter(|target| target != file).collect()
 }
 
-/// The file of the deepest module in a path.
+/// The file of a path's deepest module.
 fn file_of(root: &Path, path: &[String]) -> Option<PathBuf> {
     (1..=path.len()).rev().find_map(|n| {
         let base = path[..n].iter().fold(root.to_owned(), |at, part| at.join(part));
@@ -153,7 +153,7 @@ fn file_of(root: &Path, path: &[String]) -> Option<PathBuf> {
     })
 }
 
-/// The code without comments, texts and the module of tests.
+/// The code without comments, strings and the module of tests.
 fn without_tests(code: &str) -> String {
     let mut lines = code.lines().peekable();
     let product = std::iter::from_fn(|| {
@@ -167,7 +167,7 @@ fn without_tests(code: &str) -> String {
         .collect()
 }
 
-/// All paths that begin with `crate`, `super` or `self`, each branch of a group as one.
+/// All paths that begin with `crate`, `super` or `self`; each branch of a group is one path.
 fn paths(code: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for root in ["crate::", "super::", "self::"] {
@@ -182,7 +182,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Reads one path and returns what follows it.
+/// Reads one path; returns the text after it.
 fn branches<'c>(code: &'c str, mut begin: Vec<String>, found: &mut Vec<Vec<String>>) -> &'c str {
     let mut rest = code.trim_start();
     loop {
@@ -209,7 +209,7 @@ fn branches<'c>(code: &'c str, mut begin: Vec<String>, found: &mut Vec<Vec<Strin
     }
 }
 
-/// Groups of files of which each reaches every other one.
+/// Groups of files that all reach each other.
 fn circles(imports: &BTreeMap<PathBuf, BTreeSet<PathBuf>>) -> Vec<Vec<PathBuf>> {
     let reach = |from: &PathBuf| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![from.clone()]);

@@ -1,4 +1,4 @@
-//! Answers of endpoints that repeat keys, dress failures as successes or are odd in other ways, on a real server.
+//! Odd answers of endpoints on a real server: repeated keys, errors with a success status, and the like.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,10 +11,10 @@ use mysql::prelude::Queryable;
 use mysql::Conn;
 use serde_json::{json, Value};
 
-/// A key with the characters that encodings write otherwise.
+/// A key with characters that encodings write differently.
 const KEY: &str = "sk-aB3/dE4+fG5=hI6_jK7-lM8.nO9";
 
-/// The key as answers may repeat it, in a text of JSON.
+/// Disguises of the key in an answer, as text for JSON.
 fn disguises() -> Vec<(&'static str, String)> {
     let each = |f: &dyn Fn(u32) -> String| KEY.chars().map(|c| f(c as u32)).collect::<String>();
     vec![
@@ -36,7 +36,7 @@ fn disguises() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Whether nothing of the key is in a text, also once it is read in the usual ways.
+/// Asserts that a text contains no part of the key, even after decoding.
 fn assert_clean(text: &str, what: &str) {
     let mut readings = vec![text.to_owned()];
     for _ in 0..3 {
@@ -91,7 +91,7 @@ fn register(conn: &mut Conn, id: &str, url: &str, provider: &str, model_type: &s
     .unwrap();
 }
 
-/// What a statement gives: its first column, or its error.
+/// A statement's first column, or its error.
 fn said(conn: &mut Conn, sql: &str) -> String {
     match conn.query_first::<mysql::Row, _>(sql) {
         Ok(Some(mut row)) => match row.take::<mysql::Value, _>(0).unwrap() {
@@ -152,7 +152,7 @@ fn a_key_that_an_answer_repeats_is_nowhere_to_be_seen() {
             assert!(text.contains("you sent") || text.contains("choices"), "{name}: {sql}: {text}");
             assert_clean(&text, &format!("{name}: {sql}"));
         }
-        // Refusals, in the shapes that their words are found in, and as they stand.
+        // Refusals: the message in its usual places, and as plain text.
         for (status, body) in [
             (401, format!(r#"{{"error":{{"message":"Incorrect API key provided: {disguise}."}}}}"#)),
             (403, format!(r#"{{"detail":"no {disguise}"}}"#)),
@@ -171,7 +171,7 @@ fn a_key_that_an_answer_repeats_is_nowhere_to_be_seen() {
                 assert_clean(&text, &format!("{name}: {status}: {sql}"));
             }
         }
-        // What is kept of rows that failed.
+        // The recorded errors of failed rows.
         *answer.lock().unwrap() = Answer::raw_json(400, format!(r#"{{"error":{{"message":"bad {disguise}"}}}}"#));
         let text = said(&mut root, "SELECT mysql.ml_embedding_batch('embed', '[\"a\",\"b\"]')");
         assert_clean(&text, name);
@@ -227,7 +227,7 @@ fn an_account_without_rights_writes_nothing_to_the_error_log() {
         assert_eq!(code, 1370, "{message}");
     }
     assert!(!running.server.error_log().contains("forged"), "{}", running.server.error_log());
-    // Who may embed tables writes one line a name, on one line.
+    // An account that may embed tables must not write more than one line to the log for a name.
     root.query_drop("GRANT ml_user TO nobody@localhost; SET DEFAULT ROLE ALL TO nobody@localhost").unwrap();
     root.query_drop("CREATE DATABASE a; GRANT ALL ON a.* TO nobody@localhost").unwrap();
     let mut somebody = running.server.connect("nobody").unwrap();
@@ -248,7 +248,7 @@ fn plain(conn: &mut Conn, id: &str, url: &str, provider: &str, model_type: &str)
     .unwrap();
 }
 
-/// Answers a path with `first` as long as it is asked `times`, then with `then`.
+/// A path that answers `first` to its first `times` requests, then `then`.
 fn first(running: &Running, path: &str, times: u32, first: &str, then: &str) -> Arc<AtomicU32> {
     let asked = Arc::new(AtomicU32::new(0));
     let (counted, first, then) = (Arc::clone(&asked), first.to_owned(), then.to_owned());
@@ -272,7 +272,7 @@ fn an_error_inside_a_200_is_that_error() {
     plain(&mut root, "ollama", &e.url("/o/api"), "ollama", "text_embedding");
     plain(&mut root, "any", &e.url("/any"), "custom", "generic");
     let (chat, embed) = ("/c/v1/chat/completions", "/e/v1/embeddings");
-    // Errors that pass are tried again, and the words of the others are told.
+    // Temporary errors are retried; the messages of the others are reported.
     for error in [
         r#"{"error":{"message":"Provider returned error","code":429,"metadata":{"raw":"temporarily limited","retry_after":0.1}}}"#,
         r#"{"choices":[{"index":0,"finish_reason":"stop","message":{"content":null}}],"error":{"message":"Provider returned error","code":429}}"#,
@@ -301,11 +301,11 @@ fn an_error_inside_a_200_is_that_error() {
     let asked = first(&running, chat, 9, r#"{"error":{"message":"x","code":"insufficient_quota"}}"#, PARIS);
     let error = said(&mut root, "SELECT mysql.ml_generate('chat', 'x', NULL)");
     assert!(error.contains("used up") && asked.load(Ordering::SeqCst) == 1, "{error}");
-    // A service of one's own may mean something else by it.
+    // A user's own service may use the member with another meaning.
     first(&running, "/any", 9, r#"{"error":"none of your business"}"#, "{}");
     assert!(said(&mut root, "SELECT mysql.ml_predict_row('any', '{}')").contains("none of your business"));
 
-    // Embeddings, one by one and in a batch, which is not halved for it.
+    // Embeddings, one by one and in a batch, which is not halved.
     let vectors = r#"{"data":[{"index":0,"embedding":[1,2]},{"index":1,"embedding":[3,4]}]}"#;
     for error in [r#"{"error":{"message":"busy","code":503}}"#, r#"{"data":[],"error":{"message":"busy","code":503}}"#]
     {
@@ -318,7 +318,7 @@ fn an_error_inside_a_200_is_that_error() {
         assert!(text.starts_with("[\""), "{error}: {text}");
         assert_eq!(asked.load(Ordering::SeqCst), 2, "{error}: the batch was split");
     }
-    // A job over a table goes on as well, and nothing is noted as failed.
+    // A job continues as well and records no failed row.
     root.query_drop("CREATE DATABASE jobs").unwrap();
     root.query_drop("CREATE TABLE jobs.rows_ (id INT PRIMARY KEY, body TEXT, v VECTOR(2))").unwrap();
     for error in [r#"{"error":{"message":"slow","code":429,"metadata":{"retry_after":0.2}}}"#, "", r#"{"data":[]}"#] {
@@ -378,8 +378,8 @@ fn a_wait_that_the_body_asks_for_is_waited() {
     let text = said(&mut root, "SELECT VECTOR_DIM(mysql.ml_embedding('g', 'a'))");
     assert_eq!(text, "2");
     assert!(began.elapsed() >= wait - Duration::from_millis(100), "{:?}", began.elapsed());
-    assert_eq!(running.endpoint.count_for(path), 2, "it asked once, waited as told, and asked again");
-    // The quota of a day is not waited for, whatever delay stands beside it.
+    assert_eq!(running.endpoint.count_for(path), 2, "it asked once, waited as requested, and asked again");
+    // A daily quota is not waited for, whatever delay accompanies it.
     running.endpoint.clear();
     *day.lock().unwrap() = "Day";
     *opens.lock().unwrap() = Instant::now() + Duration::from_secs(60);

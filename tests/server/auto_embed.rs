@@ -1,5 +1,5 @@
-//! Automatic embeddings on a real server: the event that fills changed rows, and what happens to it when the server
-//! restarts, another server takes over, the endpoint fails, or the table goes away.
+//! Automatic embeddings on a real server. The event embeds changed rows; the tests cover restarts, failovers, failing
+//! endpoints and dropped tables.
 
 use crate::common::{self, start, start_bare, wait_until, Running};
 use mysql::prelude::Queryable;
@@ -28,12 +28,12 @@ fn count(conn: &mut Conn, query: &str) -> u64 {
     conn.query_first(query).unwrap().unwrap()
 }
 
-/// Rows that lack a vector, or have another text's.
+/// Rows without a vector, or with another text's.
 fn stale(conn: &mut Conn) -> u64 {
     count(conn, "SELECT COUNT(*) FROM e.t WHERE body IS NOT NULL AND (v IS NULL OR v <> mysql.ml_embedding('m', body))")
 }
 
-/// Triggers, events and notes of the library about tables of the schema.
+/// Triggers, events and records of the library for tables of the schema.
 fn debris(conn: &mut Conn) -> u64 {
     count(
         conn,
@@ -54,14 +54,14 @@ fn progress(conn: &mut Conn) -> (String, String) {
     loop {
         let row: (String, Option<String>) =
             conn.query_first("SELECT status, note FROM ai.embedding_progress_view").unwrap().unwrap();
-        // The event may be at it.
+        // The event may be running.
         if row.0 != "running" {
             return (row.0, row.1.unwrap_or_default());
         }
     }
 }
 
-/// Waits until the event has begun to run, and run to its end, `n` times more.
+/// Waits until the event has begun and finished `n` more runs.
 fn runs(conn: &mut Conn, n: usize) {
     for _ in 0..=n {
         let last = |conn: &mut Conn| {
@@ -83,8 +83,8 @@ fn the_event_fills_new_and_changed_rows_also_after_a_restart() {
     conn.query_drop("INSERT INTO e.t (body) VALUES ('three')").unwrap();
     conn.query_drop("UPDATE e.t SET body = 'ONE' WHERE id = 1").unwrap();
     wait_until("the event fills the rows", || stale(&mut conn) == 0);
-    // What is written can be seen a moment before the run has ended.
-    wait_until("the run is told as finished", || {
+    // Vectors are visible a moment before the run's end.
+    wait_until("the run is reported as finished", || {
         let row: Option<(String, Option<String>)> =
             conn.query_first("SELECT status, last_error FROM ai.embedding_progress_view").unwrap();
         row.is_some_and(|(status, error)| status == "finished" && error.is_none())
@@ -102,7 +102,7 @@ fn the_event_fills_new_and_changed_rows_also_after_a_restart() {
 fn the_event_is_patient_with_rows_and_endpoints_that_fail() {
     let running = start();
     let mut conn = prepare(&running, "/v1/embeddings");
-    // The endpoint refuses an empty text, each time.
+    // The endpoint refuses every empty text.
     conn.query_drop("INSERT INTO e.t (body) VALUES ('')").unwrap();
     wait_until("the row fails", || count(&mut conn, "SELECT COUNT(*) FROM mysql.cloudsql_ml_embed_failures") == 1);
     let asked = running.endpoint.count();
@@ -123,13 +123,13 @@ fn the_event_is_patient_with_rows_and_endpoints_that_fail() {
     let error = |conn: &mut Conn| {
         conn.query_first::<Option<String>, _>("SELECT last_error FROM ai.embedding_progress_view").unwrap().flatten()
     };
-    wait_until("the endpoint's refusal is told", || error(&mut conn).is_some_and(|e| e.contains("401")));
+    wait_until("the endpoint's refusal is reported", || error(&mut conn).is_some_and(|e| e.contains("401")));
     let asked = running.endpoint.count();
     runs(&mut conn, 2);
     assert_eq!(running.endpoint.count(), asked, "an endpoint that refuses everything is left alone for a while");
     assert_eq!(running.errors_in_log(), Vec::<String>::new(), "the error log is not filled");
 
-    // Whoever mends it does not have to wait.
+    // After a repair, a manual refresh does not wait.
     conn.query_drop(format!(
         "CALL mysql.ml_alter_model_registration('m', '{}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
         running.endpoint.url("/v1/embeddings")
@@ -159,7 +159,7 @@ fn a_dropped_column_leaves_nothing_behind() {
     conn.query_drop("DROP TABLE e.t").unwrap();
     wait_until("the event removes itself", || debris(&mut conn) == 0);
 
-    // A schema takes trigger and event with it; the rest goes when somebody asks.
+    // DROP DATABASE drops trigger and event; the next call removes the rest.
     conn.query_drop("DROP DATABASE e").unwrap();
     let mut conn = prepare_again(&running);
     conn.query_drop("DROP DATABASE e").unwrap();
@@ -182,7 +182,7 @@ fn without_the_library_the_table_works_and_nothing_is_logged() {
     conn.query_drop("UPDATE e.t SET body = 'changed' WHERE id = 1").unwrap();
     runs(&mut conn, 1);
     assert_eq!(running.errors_in_log(), Vec::<String>::new());
-    // Installed again, it goes on.
+    // After the next installation it continues.
     running.install();
     let mut conn = running.root();
     wait_until("the event fills the row", || stale(&mut conn) == 0);
@@ -224,7 +224,7 @@ fn a_replica_takes_over() {
     assert_eq!(waited, 0, "the replica follows: {:?}", replica.errors_in_log());
     assert_eq!(count(&mut at_replica, "SELECT COUNT(v) FROM e.t"), 3);
 
-    // The source is lost.
+    // The source crashes.
     at_source.query_drop("INSERT INTO e.t (body) VALUES ('lost')").unwrap();
     drop(source);
     at_replica.query_drop("STOP REPLICA").unwrap();
@@ -241,7 +241,7 @@ fn a_replica_takes_over() {
         .unwrap();
     at_replica.query_drop("UPDATE e.t SET body = 'TWO' WHERE id = 2").unwrap();
     assert_eq!(count(&mut at_replica, "SELECT COUNT(*) FROM e.t WHERE id = 2 AND v IS NULL"), 1, "the trigger is here");
-    // Whatever call comes next finds that this server is the source now; from here on the event runs here.
+    // Any call detects that this server is the source now; from then on the event runs here.
     wait_until("the event fills the row", || stale(&mut at_replica) == 0);
     assert!(replica.server.error_log().contains("runs on this server now"));
     assert_eq!(note(&mut at_replica), None);
@@ -252,7 +252,7 @@ fn a_replica_takes_over() {
     replica.server.restart().unwrap();
 }
 
-/// A member of a group in single-primary mode, which has not joined it yet.
+/// A member of a group in single-primary mode, before joining.
 fn member(number: usize, ports: &[u16; 2]) -> Running {
     let seeds = ports.map(|port| format!("127.0.0.1:{port}"));
     let loose = |name: &str, value: &str| format!("--loose-group-replication-{name}={value}");
@@ -322,7 +322,7 @@ fn the_next_primary_of_a_group_takes_over() {
     wait_until("the second member is the primary", || count(&mut other, "SELECT @@GLOBAL.super_read_only") == 0);
     other.query_drop("INSERT INTO e.t (body) VALUES ('four')").unwrap();
     let event = event(&mut other).expect("the event came too");
-    // Any call finds that this server is the primary now.
+    // Any call detects that this server is the primary now.
     wait_until("the event runs on this server", || {
         other.query_drop("DO mysql.ml_embedding('words', 'a call')").unwrap();
         let on = format!(
@@ -359,14 +359,14 @@ fn a_vector_does_not_outlive_its_text_and_is_no_change_of_the_row() {
     };
     embed(&mut conn, "{}");
     assert_eq!((untouched(&mut conn), filled(&mut conn)), (4, vec![1, 2, 3, 4]));
-    // Gone, and refused by the endpoint; others are passed over by the filter.
+    // A NULL text and a text that the endpoint refuses; the filter excludes others.
     conn.query_drop("UPDATE e.t SET body = IF(id = 1, NULL, ''), at = at WHERE id <= 3").unwrap();
     embed(&mut conn, r#"{"where": "id <> 3"}"#);
     assert_eq!((untouched(&mut conn), filled(&mut conn)), (4, vec![3, 4]));
     conn.query_drop("UPDATE e.t SET body = NULL, at = at WHERE id = 4").unwrap();
     conn.query::<mysql::Row, _>("CALL ai.initialize_embeddings('m', 'e.t', 'body', 'v', NULL, 'manual')").unwrap();
     assert_eq!((untouched(&mut conn), filled(&mut conn)), (4, vec![]));
-    // What failed is not done.
+    // Failed rows do not count as done.
     let shown: (String, f64, String) =
         conn.query_first("SELECT status, percent_progress, note FROM ai.embedding_progress_view").unwrap().unwrap();
     assert!(shown.1 < 100.0 && shown.2.contains("2 rows failed"), "{shown:?}");
@@ -377,7 +377,7 @@ fn a_vector_does_not_outlive_its_text_and_is_no_change_of_the_row() {
         conn.query_first("SELECT percent_progress, note FROM ai.embedding_progress_view").unwrap().unwrap();
     assert_eq!(shown, (100.0, None));
 
-    // Who may not set the time of the change is told that the server does.
+    // An account that may not set the timestamp column gets a note that the server does.
     conn.query_drop("CREATE USER app@localhost").unwrap();
     conn.query_drop("GRANT `ml_user` TO app@localhost").unwrap();
     conn.query_drop("GRANT SELECT, UPDATE (v, v_hash) ON e.t TO app@localhost").unwrap();
@@ -423,7 +423,7 @@ fn unnoticed_changes_of_a_text_are_reported() {
     .unwrap();
     assert_eq!(progress(&mut conn), ("finished".to_owned(), String::new()));
     conn.query_drop("CALL ai.drop_embedding_config('e.t', 'v')").unwrap();
-    // Where the server runs triggers for a cascade there is nothing to tell: in sessions that begin from then on.
+    // If the server runs triggers for a cascade there is nothing to note. The setting applies to new sessions.
     conn.query_drop("SET GLOBAL enable_cascade_triggers = ON").unwrap();
     let mut conn = running.root();
     let by_cascade =
@@ -434,7 +434,7 @@ fn unnoticed_changes_of_a_text_are_reported() {
     let right = "SELECT COUNT(*) FROM e.t WHERE v = mysql.ml_embedding('m', 'Sea 7')";
     conn.query_drop("CALL ai.refresh_embeddings('e.t', 'v', NULL)").unwrap();
     assert_eq!(count(&mut conn, right), 1, "the cascade is noticed");
-    // Without it the vector would stay, which is what the note says where it is OFF.
+    // Without it the vector stays; the note says so while it is OFF.
     conn.query_drop("SET SESSION enable_cascade_triggers = OFF").unwrap();
     conn.query_drop("UPDATE e.author SET id = 8").unwrap();
     conn.query_drop("CALL ai.refresh_embeddings('e.t', 'v', NULL)").unwrap();
@@ -481,7 +481,7 @@ fn parts_missing_after_a_restore_are_reported_and_created_again() {
     conn.query_drop("INSERT INTO e.t (body) VALUES ('anew')").unwrap();
     text(&mut conn, again).unwrap();
     assert_eq!((parts(&mut conn, "e"), stale(&mut conn)), (11, 0));
-    // As a dump brings them, in a schema of another name: trigger and event of the first one.
+    // A dump's trigger and event in a schema of another name: they are those of the first schema.
     conn.query_drop("CREATE DATABASE other").unwrap();
     conn.query_drop("USE other").unwrap();
     conn.query_drop("CREATE TABLE t LIKE e.t").unwrap();
@@ -495,7 +495,7 @@ fn parts_missing_after_a_restore_are_reported_and_created_again() {
     // The event may have been running.
     wait_until("nothing is left", || parts(&mut conn, "other") == 0);
     assert_eq!(parts(&mut conn, "e"), 11);
-    // Said otherwise than before, it is another one.
+    // A different expression is a different configuration.
     let (_, message) = common::server_error(conn.query::<mysql::Row, _>(again));
     assert!(message.contains("initialized already"), "{message}");
     assert_eq!(running.errors_in_log(), Vec::<String>::new());
@@ -545,7 +545,7 @@ fn names_are_taken_as_the_server_takes_them() {
     let initialize = "CALL ai.initialize_embeddings('m', 'E.`A``b`', '`BO``dy`', '`v``v`', NULL, 'transactional')";
     conn.query::<mysql::Row, _>(initialize).unwrap();
     assert_eq!(count(&mut conn, "SELECT COUNT(`v``v`) FROM e.`a``b`"), 1);
-    // What was made is found as it was made.
+    // The comparison finds trigger and event unchanged.
     assert!(progress(&mut conn).1.starts_with("the event scheduler is off"), "{:?}", progress(&mut conn));
     let (_, message) = common::server_error(conn.query::<mysql::Row, _>(initialize));
     assert!(message.contains("initialized already"), "{message}");

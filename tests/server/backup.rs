@@ -7,11 +7,11 @@ use crate::common::{script, server_error, start, start_bare, Running};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 
-/// The two kinds of dump: what a dump has by default, and with everything.
+/// The two kinds of dump: with default options, and with everything.
 const DUMPS: [&[&str]; 2] =
     [&["--all-databases"], &["--all-databases", "--routines", "--events", "--triggers", "--single-transaction"]];
 
-/// A server with registrations, accounts, a column that is kept embedded, and views that call functions.
+/// A server with registrations, accounts, an automatically embedded column, and views that call functions.
 fn source() -> Running {
     let running = start();
     let mut root = running.root();
@@ -42,7 +42,7 @@ fn dump(running: &Running, options: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// As `mysql < file`.
+/// Runs `mysql < file`.
 fn feed(running: &Running, options: &[&str], text: &[u8]) -> Output {
     let mut client = running.server.client("root");
     client.args(options).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -62,7 +62,7 @@ fn install(running: &Running) {
     }
 }
 
-/// Everything that [`source`] made works here.
+/// Checks that everything in [`source`] works on this server.
 fn check(running: &Running, with_routines: bool) {
     let mut root = running.root();
     let near: Vec<(i32, f64, f64)> = root.query("SELECT * FROM shop.near ORDER BY id").unwrap();
@@ -147,7 +147,7 @@ fn without_the_library_the_error_names_it() {
     let mut conn: Conn = running.root();
     for call in ["mysql.ml_embedding('m', 'x')", "mysql.ml_version()", "mysql.ml_list_settings()"] {
         let (code, message) = server_error(conn.query::<Row, _>(format!("SELECT {call}")));
-        // Where the routine runs as its definer, the server does not tell that account what is missing.
+        // In a routine that runs as its definer, the server does not report the missing function to that account.
         assert!(matches!(code, 1305 | 1370), "{call}: {message}");
         assert!(message.contains("mysql_ml_so_ml_"), "{call}: {message}");
     }

@@ -1,4 +1,4 @@
-//! Bulk embedding on a real server: stops, edits, failures and crashes in the middle.
+//! Bulk embedding on a real server: kills, edits, failures and crashes in the middle.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -37,7 +37,7 @@ fn embed(conn: &mut Conn, options: &str) -> mysql::Result<(u64, u64, u64)> {
     Ok((row.get(0).unwrap(), row.get(1).unwrap(), row.get(2).unwrap()))
 }
 
-/// Every vector that is there is that of its text; returns how many there are.
+/// Checks that every vector belongs to its text; returns their number.
 fn check(conn: &mut Conn) -> u64 {
     let rows: Vec<(String, Vec<u8>)> = conn.query("SELECT body, v FROM e.t WHERE v IS NOT NULL").unwrap();
     for (body, vector) in &rows {
@@ -92,7 +92,7 @@ fn kill_stops_it_within_a_second_and_keeps_what_is_done() {
     let status: String = conn.query_first("SELECT status FROM mysql.cloudsql_ml_embed_progress").unwrap().unwrap();
     assert_eq!(status, "stopped");
     let (more, failed, _) = embed(&mut conn, "{}").unwrap();
-    // Less what was being written at the KILL and came after it was counted.
+    // Less the writes in progress at the KILL, which were not counted.
     assert!(more <= 20_000 - kept && failed == 0, "{kept} kept, {more} more, {failed} failed");
     assert_eq!(check(&mut conn), 20_000);
 }
@@ -133,7 +133,7 @@ fn a_row_edited_meanwhile_gets_the_new_texts_vector() {
     let (_, failed, _) = job.join().unwrap().unwrap();
     assert_eq!(failed, 0);
     embed(&mut conn, "{}").unwrap();
-    // Rows that had their vector before the edit keep the old one: without a hash column that cannot be told.
+    // Rows with a vector from before the edit keep it: without a hash column the edit is not detectable.
     conn.query_drop("UPDATE e.t SET v = NULL WHERE body LIKE 'edited%'").unwrap();
     embed(&mut conn, "{}").unwrap();
     assert_eq!(check(&mut conn), 1800);
@@ -203,7 +203,7 @@ fn many_bad_rows_before_the_first_good_one_stop_nothing() {
     conn.query_drop("UPDATE e.t SET body = '' WHERE id <= 400").unwrap();
     assert_eq!(embed(&mut conn, r#"{"concurrency": 1}"#).unwrap(), (300, 400, 0));
     assert_eq!(check(&mut conn), 300);
-    // What is left is bad rows only; that is no failure of the model's.
+    // Only bad rows are left, which is no failure of the model.
     assert_eq!(embed(&mut conn, "{}").unwrap(), (0, 400, 0));
 }
 
@@ -216,7 +216,8 @@ fn a_key_that_is_exchanged_during_a_job_fails_no_row() {
     let (requests, refused) = (Mutex::new(0), Arc::new(AtomicU32::new(0)));
     let (count, file) = (Arc::clone(&refused), path.clone());
     running.endpoint.on("/rotating", move |request| {
-        // With its 21st request the service takes the new key only. The file is replaced before another is looked at.
+        // From its 21st request the service accepts only the new key. The file is replaced before the next one is
+        // checked.
         let n = {
             let mut requests = requests.lock().unwrap();
             if *requests == 20 {
@@ -260,13 +261,13 @@ fn a_rate_limit_is_waited_out_with_whole_batches() {
 
 #[test]
 fn a_crash_of_the_server_leaves_nothing_wrong() {
-    // Durable, as servers are by default; those of the tests are not.
+    // With durable commits, as is MySQL's default; the test servers have them off.
     let mut running = start_bare(&["--innodb-flush-log-at-trx-commit=1"], &[]);
     running.install();
     let mut conn = prepare(&running, "/delay/100/v1/embeddings", 20_000);
     let mut other = running.root();
     let job = std::thread::spawn(move || embed(&mut other, r#"{"batch_size": 50}"#).is_err());
-    // Rows can be seen before their commit is on disk; what the progress tells of is there.
+    // Rows are visible before their commit is durable; rows counted in the progress are durable.
     let mut reported = 0;
     wait_until("some rows", || {
         reported = conn.query_first("SELECT embedded FROM mysql.cloudsql_ml_embed_progress").unwrap().unwrap_or(0);
@@ -301,7 +302,7 @@ fn a_job_whose_end_could_not_be_noted_does_not_stay_running() {
     assert_eq!(job.join().unwrap().0, 1317);
     assert_eq!(noted(&mut other).0, "running");
     other.query_drop("UNLOCK TABLES").unwrap();
-    // Whatever call comes next.
+    // Any next call.
     wait_until("its end is noted", || {
         conn.query_drop("SELECT mysql.ml_embedding('m', 'a text')").unwrap();
         noted(&mut conn).0 == "stopped"
@@ -324,7 +325,7 @@ fn a_job_that_a_crash_ended_does_not_stay_running() {
     running.server.restart().unwrap();
     let mut conn = running.root();
     assert_eq!(noted(&mut conn).0, "running");
-    // The job of a source is none of its replica's.
+    // A replica must not end the job of its source.
     conn.query_drop("SET GLOBAL read_only = ON").unwrap();
     conn.query_drop("SELECT mysql.ml_embedding('m', 'a text')").unwrap();
     assert_eq!(noted(&mut conn).0, "running");

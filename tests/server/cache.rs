@@ -1,4 +1,4 @@
-//! The caches on a real server: what is on disk survives, stays within its size and is never wrong; identical texts
+//! The caches on a real server: the disk cache survives, stays within its size and is never wrong. Identical texts
 //! are sent once.
 
 use std::fs;
@@ -43,7 +43,7 @@ fn status(conn: &mut Conn) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// Waits until so many embeddings are on disk, written.
+/// Waits until this many embeddings are written to disk.
 fn on_disk(conn: &mut Conn, entries: u64) {
     let mut last = Value::Null;
     wait_until(&format!("{entries} entries on disk"), || {
@@ -66,7 +66,7 @@ fn bytes_in(folder: &Path) -> u64 {
     })
 }
 
-/// Lines of ours in the error log.
+/// The disk cache's lines in the error log.
 fn log_lines(running: &Running) -> Vec<String> {
     running.server.error_log().lines().filter(|l| l.contains("cache on disk")).map(str::to_owned).collect()
 }
@@ -115,14 +115,14 @@ fn the_disk_cache_outlives_the_server_and_holds_no_texts_and_no_schema_is_seen()
     for i in 0..40 {
         embed(&mut root, "m", &text(i));
     }
-    // What comes in a batch is kept as well.
+    // Embeddings of a batch are kept too.
     let batch = serde_json::json!((40..50).map(text).collect::<Vec<_>>()).to_string();
     root.exec_drop("DO mysql.ml_embedding_batch('m', ?)", (batch,)).unwrap();
     on_disk(&mut root, 50);
     assert_eq!(threads(&running), 1);
     let schemas: Vec<String> = root.query("SHOW DATABASES").unwrap();
     assert_eq!(schemas, ["ai", "information_schema", "mysql", "performance_schema", "sys"]);
-    // Nor is any name taken.
+    // No SQL name is reserved either.
     for name in ["mysql_ml_cache", "#mysql_ml_cache"] {
         root.query_drop(format!("CREATE DATABASE `{name}`")).unwrap();
         root.query_drop(format!("CREATE TABLE `{name}`.t (a INT)")).unwrap();
@@ -156,7 +156,7 @@ fn the_disk_cache_outlives_the_server_and_holds_no_texts_and_no_schema_is_seen()
         assert_eq!(counted["models"]["m"]["disk_hits"], 50);
         assert_eq!(counted["cache"]["disk"]["state"], "on");
     }
-    // A changed model is another one.
+    // A changed model has other keys.
     root.query_drop(
         "CALL mysql.ml_alter_model_registration('m', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
     )
@@ -167,7 +167,7 @@ fn the_disk_cache_outlives_the_server_and_holds_no_texts_and_no_schema_is_seen()
     assert!(!folder(&running).exists());
     wait_until("the thread ends", || threads(&running) == 0);
     embed(&mut root, "m", "after");
-    // Left behind by a server that was turned off by other means.
+    // Left by a server that was shut down by other means.
     set(&mut root, "cache_disk_mb", "1");
     root.query_drop("SET GLOBAL innodb_fast_shutdown = 1").unwrap();
     root.query_drop("DELETE FROM mysql.cloudsql_ml_settings").unwrap();
@@ -217,10 +217,10 @@ fn eviction_keeps_the_file_within_its_size() {
     assert_eq!(running.endpoint.count(), requests + 1, "the oldest are not");
 }
 
-/// What happens to the file.
+/// The damage to the file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Damage {
-    // While the server is down.
+    // While the server is stopped.
     Empty,
     CutToHeader,
     CutInHalf,
@@ -232,7 +232,7 @@ enum Damage {
     Folder,
     FolderIsAFile,
     NoRights,
-    // While it is open.
+    // While the file is open.
     Deleted,
     FolderDeleted,
     Replaced,
@@ -330,13 +330,13 @@ fn whatever_happens_to_the_file_no_call_fails_and_no_vector_is_wrong() {
             embed(&mut root, "m", &format!("text {i}"));
         }
         on_disk(&mut root, u64::from(TEXTS));
-        // Twice the same size is none; another one has the log worked into the file.
+        // The same size again changes nothing; another size checkpoints the log into the file.
         set(&mut root, "cache_disk_mb", "17");
         assert!(fs::metadata(file(&running)).unwrap().len() > 80_000, "{damage:?}");
         let before = log_lines(&running).len();
         if damage.while_open() {
             damage.inflict(&folder(&running));
-            // The place is looked at once a second.
+            // The cache checks its place once a second.
             std::thread::sleep(Duration::from_millis(1100));
         } else {
             drop(root);
@@ -353,21 +353,21 @@ fn whatever_happens_to_the_file_no_call_fails_and_no_vector_is_wrong() {
         let lines = log_lines(&running)[before..].to_vec();
         let disk = status(&mut root)["cache"]["disk"].take();
         match damage {
-            // Nothing is lost: an empty file is a new one, the log is no part of the file any more, the owner gives
-            // itself the rights back. Noise in pages that SQLite still has in memory is not read.
+            // Nothing is lost. An empty file is a new one; the log is already in the file; the owner restores
+            // its own permissions. Noise in pages that SQLite still has in memory is not read.
             Damage::Empty | Damage::Log | Damage::NoRights => assert!(lines.is_empty(), "{damage:?}: {lines:?}"),
             Damage::MiddleOpen => assert!(lines.len() <= 1, "{damage:?}: {lines:?}"),
             Damage::Folder | Damage::FolderIsAFile => {
                 assert_eq!(disk["state"], "failed", "{damage:?}: {disk}");
-                assert_eq!(lines.len(), 1, "{damage:?}: told once: {lines:?}");
+                assert_eq!(lines.len(), 1, "{damage:?}: reported once: {lines:?}");
                 assert!(lines[0].contains("[Warning]") && lines[0].contains("is off"), "{lines:?}");
             }
-            // The log has the same words once a minute, so what happens again soon after is seen in the counters only.
+            // The log repeats a message at most once a minute; only the counters record a sooner repetition.
             _ if damage.while_open() && lines.is_empty() => {
                 assert!(disk["rebuilt"].as_u64().unwrap() > 0, "{damage:?}: {disk}");
             }
             _ => {
-                assert_eq!(lines.len(), 1, "{damage:?}: told once: {lines:?}");
+                assert_eq!(lines.len(), 1, "{damage:?}: reported once: {lines:?}");
                 assert!(lines[0].contains("[Warning]") && lines[0].contains("begins anew"), "{lines:?}");
             }
         }
@@ -381,7 +381,7 @@ fn whatever_happens_to_the_file_no_call_fails_and_no_vector_is_wrong() {
     assert_eq!(running.errors_in_log(), Vec::<String>::new());
 }
 
-/// A small file system, where the tests may mount one.
+/// A small file system, if the tests may mount one.
 struct Tiny(tempfile::TempDir);
 
 impl Tiny {
@@ -424,7 +424,7 @@ fn a_full_disk_fails_no_call() {
     assert_eq!(disk["state"], "full", "{disk}");
     assert!(disk["trouble"].as_str().is_some_and(|t| t.contains("the disk is full")), "{disk}");
     let lines = log_lines(&running);
-    assert!(lines.len() == 1 && lines[0].contains("no room"), "told once: {lines:?}");
+    assert!(lines.len() == 1 && lines[0].contains("no room"), "reported once: {lines:?}");
     running.endpoint.clear();
     embed(&mut root, "m", "text 0");
     assert_eq!(running.endpoint.count(), 0, "what is there is used on");
@@ -466,7 +466,7 @@ fn fifty_sessions_with_the_same_twenty_texts_send_twenty_requests() {
         assert!(n("shared") > 100, "{counted}");
         assert_eq!(n("shared") + n("cache_hits") + n("disk_hits") + n("requests"), 1000, "{counted}");
     }
-    // Without any cache too, for those who ask while it is being asked.
+    // Requests in progress are shared even without any cache.
     set(&mut root, "cache_memory_mb", "0");
     set(&mut root, "cache_disk_mb", "0");
     running.endpoint.set_latency(Duration::from_secs(2), Duration::ZERO);
@@ -505,7 +505,7 @@ fn another_session_takes_over_when_the_one_that_asks_is_killed() {
         let killed =
             scope.spawn(move || server_error(stopped.query::<mysql::Row, _>("SELECT mysql.ml_embedding('m', 'x')")).0);
         waiting(&mut root, 7);
-        // One who waits is stopped at once.
+        // A waiter's KILL takes effect at once.
         let began = Instant::now();
         root.query_drop(format!("KILL QUERY {stopped_id}")).unwrap();
         assert_eq!(killed.join().unwrap(), 1317);
@@ -519,7 +519,7 @@ fn another_session_takes_over_when_the_one_that_asks_is_killed() {
     assert_eq!(running.endpoint.count(), 2, "one of the others asked anew, once");
     assert_eq!(status(&mut root)["models"]["m"]["shared"], 4);
 
-    // A whole connection that ends while it leads, and a refusal that all get.
+    // A connection that ends while it leads; then a refusal that all waiters share.
     let mut gone = running.root();
     let gone_id = id(&mut gone);
     running.endpoint.clear();
@@ -572,7 +572,7 @@ fn a_models_embeddings_are_cleared_and_no_others() {
         assert_eq!(running.endpoint.count(), 90, "{memory} {disk}");
         assert_eq!(root.query_first::<String, _>("SELECT ml_cache_clear(NULL)").unwrap().unwrap(), "60");
     }
-    // After a restart too, before anything was asked.
+    // After a restart too, before any call.
     fill(&mut root);
     on_disk(&mut root, 60);
     drop(root);
@@ -580,7 +580,7 @@ fn a_models_embeddings_are_cleared_and_no_others() {
     let mut root = running.root();
     assert_eq!(clear(&mut root, Some("m")), 30);
     assert_eq!(clear(&mut root, Some("nobody")), 0);
-    // What was asked before a clear does not come back after it.
+    // The result of a request from before a clear does not come back after it.
     running.endpoint.set_latency(Duration::from_secs(1), Duration::ZERO);
     running.endpoint.clear();
     std::thread::scope(|scope| {
@@ -592,7 +592,7 @@ fn a_models_embeddings_are_cleared_and_no_others() {
     });
     embed(&mut root, "m", "slow");
     assert_eq!(running.endpoint.count(), 2);
-    // Nor does who asks after it get what is under way since before.
+    // A call after the clear does not share a request from before it.
     running.endpoint.clear();
     std::thread::scope(|scope| {
         let mut conn = running.root();
@@ -603,7 +603,7 @@ fn a_models_embeddings_are_cleared_and_no_others() {
         slow.join().unwrap();
     });
     assert_eq!(running.endpoint.count(), 2);
-    // Who may.
+    // Privileges.
     root.query_drop("CREATE USER app@localhost, admin@localhost").unwrap();
     root.query_drop("GRANT EXECUTE ON FUNCTION mysql.ml_embedding TO app@localhost").unwrap();
     root.query_drop("GRANT ml_admin TO admin@localhost").unwrap();

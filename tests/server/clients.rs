@@ -1,8 +1,5 @@
-//! Real clients against a real server: what their drivers make of vectors, JSON, errors and interrupted calls, and the
-//! programs of docs/clients.md.
-//!
-//! The checks are programs in tests/clients. The clients come from PyPI and npm, once. Where they cannot be had, the
-//! tests say so and pass; in CI (the environment variable `CI`) they fail.
+//! Real clients on a real server: their handling of vectors, JSON, errors and interrupted calls, and the programs of
+//! docs/clients.md.
 
 use crate::common;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,16 +12,16 @@ use testkit::{clients, library};
 
 const PASSWORD: &str = "a password, with 'quotes'";
 
-/// A server with what the programs expect, and the programs' environment.
+/// A server with the objects that the programs expect, and the programs' environment.
 struct Stage {
     site: Site,
     python: PathBuf,
     node: PathBuf,
-    /// Holds the `mysql` client that belongs to the server.
+    /// Holds the `mysql` client of the server.
     bin: tempfile::TempDir,
 }
 
-/// What the given fetch gives; `None` where it cannot be had and need not be.
+/// The fetched folder; `None` if it cannot be fetched and need not be.
 fn fetched<E: std::fmt::Display>(what: &str, found: Result<PathBuf, E>) -> Option<PathBuf> {
     match found {
         Ok(folder) => Some(folder),
@@ -58,7 +55,7 @@ impl Stage {
         }
         root.query_drop("CREATE DATABASE shop").unwrap();
         root.query_drop("USE shop").unwrap();
-        // The tables are made as the page says.
+        // Creates the tables as the page does.
         for statement in testkit::sqlscript::split(&blocks("sql").remove(0).code).iter().skip(1) {
             root.query_drop(&statement.text).unwrap();
         }
@@ -77,7 +74,7 @@ impl Stage {
         Some(Stage { site, python, node, bin })
     }
 
-    /// Runs a program and returns what it printed; it must succeed and print nothing to standard error.
+    /// Runs a program and returns its output; it must succeed and print nothing to standard error.
     fn run(&self, what: &str, program: &str, arguments: &[&Path]) -> String {
         let (port, x_port) = self.site.ports();
         let path = std::env::var("PATH").unwrap_or_default();
@@ -102,7 +99,7 @@ impl Stage {
 }
 
 impl Drop for Stage {
-    /// The server may be one that goes on.
+    /// The server may be a given one, which continues.
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
@@ -161,13 +158,13 @@ fn clients_work() {
     documented_programs_print_what_the_page_says();
 }
 
-/// One after the other on one server: a given server has one database `shop`.
+/// In turn on one server: a given server has one database `shop`.
 fn documented_programs_print_what_the_page_says() {
     let Some(stage) = Stage::set() else { return };
     let programs: Vec<Block> = ["sh", "python", "js"].into_iter().flat_map(blocks).collect();
     let outputs = blocks("output");
     assert_eq!((programs.len(), outputs.len()), (6, 6));
-    // The page has them in another order: by client.
+    // The page's order is by client.
     let page = ["mysql", "pymysql", "connector", "mysqlx", "sqlalchemy", "mysql2"];
     let folder = tempfile::tempdir().unwrap();
     for (name, output) in page.into_iter().zip(outputs) {
@@ -177,7 +174,7 @@ fn documented_programs_print_what_the_page_says() {
             "mysql2" => ("js", "node"),
             _ => ("py", "python3"),
         };
-        // Not called like the package that it imports.
+        // The file must not have the name of a package that it imports.
         let file = folder.path().join(format!("documented-{name}.{suffix}"));
         std::fs::write(&file, &block.code).unwrap();
         assert_eq!(stage.run(name, program, &[&file]), output.code, "{name}");

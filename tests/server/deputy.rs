@@ -1,13 +1,13 @@
-//! No account's stored text runs as another account, and no account stops another's work: attacks on automatic
-//! embeddings, jobs and registrations by accounts with the usual rights, on a real server.
+//! No account's stored text runs as another account, and no account stops another's work. Accounts with the usual
+//! privileges attack automatic embeddings, jobs and registrations on a real server.
 
 use crate::common::{self, server_error, start, wait_until, Running};
 use mysql::prelude::Queryable;
 use mysql::Conn;
 use testkit::sqlscript;
 
-/// A server with a model, the schema `shop` of an owner, and an attacker who may call models and has a schema of the own,
-/// with a function that writes down whose rights it has.
+/// A server with a model, an owner's schema `shop`, and an attacker. The attacker may call models and has a schema
+/// with a function that records its current user.
 fn prepare() -> (Running, Conn, Conn, Conn) {
     let running = start();
     let mut root = running.root();
@@ -39,12 +39,12 @@ fn prepare() -> (Running, Conn, Conn, Conn) {
     (running, root, owner, mallory)
 }
 
-/// Runs a statement to its end: a procedure's error may come after its first rows.
+/// Runs a statement to its end: a procedure's error may follow its first rows.
 fn run(conn: &mut Conn, statement: &str) -> mysql::Result<Vec<mysql::Row>> {
     conn.query(statement)
 }
 
-/// As whom the attacker's function ran.
+/// The accounts as which the attacker's function ran.
 fn seen(conn: &mut Conn) -> Vec<String> {
     conn.query("SELECT DISTINCT who FROM own.seen ORDER BY who").unwrap()
 }
@@ -73,7 +73,7 @@ fn progress(conn: &mut Conn) -> (String, Option<String>) {
             .query_first("SELECT status, note FROM ai.embedding_progress_view WHERE table_name = 'shop.docs'")
             .unwrap()
             .unwrap();
-        // The event may be at it.
+        // The event may be running.
         if row.0 != "running" {
             return row;
         }
@@ -98,7 +98,7 @@ fn a_stored_expression_runs_as_the_account_that_stored_it_whoever_refreshes() {
         assert_eq!(seen(&mut root), ["mallory@localhost"], "{call}");
         assert_eq!(number(&mut root, vectors), 0, "{call} is not about others' configurations");
     }
-    // By its name it is refreshed, as the one who configured it.
+    // A refresh by name runs as the account that configured it.
     run(&mut root, "CALL ai.refresh_embeddings('own.t', NULL, NULL)").unwrap();
     assert_eq!(number(&mut root, vectors), 1);
     assert_eq!(seen(&mut root), ["mallory@localhost"]);
@@ -117,7 +117,7 @@ fn a_view_in_the_place_of_a_configured_table_is_not_opened() {
             .exec_drop("CALL ai.initialize_embeddings('m', 'own.t', ?, 'v', NULL, 'transactional')", (column,))
             .unwrap();
         mallory.query_drop("RENAME TABLE own.t TO own.kept").unwrap();
-        // The server fills a derived table of one row while it optimizes, whatever the LIMIT.
+        // The server fills a derived table of one row during optimization, whatever the LIMIT.
         mallory
             .query_drop(
                 "CREATE ALGORITHM = TEMPTABLE SQL SECURITY INVOKER VIEW own.t AS \
@@ -166,7 +166,7 @@ fn only_its_account_or_who_may_alter_the_table_drops_replaces_and_refreshes() {
     let kept = "SELECT CONCAT(definer, ' ', content_column) FROM mysql.cloudsql_ml_embed_configs";
     assert_eq!(text(&mut root, kept).as_deref(), Some("owner@localhost body"));
 
-    // Who may alter the table may do all of it; what is stored still runs as the owner.
+    // ALTER on the table allows all of it; the stored text still runs as the owner.
     root.query_drop("GRANT ALTER ON shop.docs TO mallory@localhost").unwrap();
     root.query_drop("REVOKE SELECT, UPDATE (v) ON shop.docs FROM mallory@localhost").unwrap();
     root.query_drop("UPDATE shop.docs SET v = NULL").unwrap();
@@ -175,7 +175,7 @@ fn only_its_account_or_who_may_alter_the_table_drops_replaces_and_refreshes() {
     run(&mut mallory, "CALL ai.drop_embedding_config('shop.docs', 'v')").unwrap();
     assert_eq!(text(&mut root, kept), None);
 
-    // A probe of the rights changes nothing.
+    // A privilege probe changes nothing.
     assert_eq!(number(&mut root, "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'shop'"), 3);
 }
 
@@ -186,7 +186,7 @@ fn a_planted_event_neither_gets_rights_nor_counts_as_ours() {
     root.query_drop("GRANT EVENT ON shop.* TO planter@localhost").unwrap();
     let mut planter = running.server.connect("planter").unwrap();
     let evil = "INSERT INTO own.seen VALUES (CURRENT_USER())";
-    // Nobody can know the name before.
+    // The name cannot be predicted.
     let first = {
         owners_column(&mut owner);
         let name = object(&mut root);
@@ -216,7 +216,7 @@ fn a_planted_event_neither_gets_rights_nor_counts_as_ours() {
             assert_eq!(progress(&mut owner), ("finished".to_owned(), None));
         }
     }
-    // Ours, altered by another account, which thereby becomes its definer.
+    // The library's event, altered by another account, which thereby becomes its definer.
     planter.query_drop(format!("ALTER EVENT shop.`{name}` ON SCHEDULE EVERY 1 SECOND")).unwrap();
     owner.query_drop("INSERT INTO shop.docs (body) VALUES ('three')").unwrap();
     assert!(progress(&mut owner).1.unwrap().contains("planter@localhost"));
@@ -265,7 +265,7 @@ fn the_events_of_another_server_are_made_anew_by_their_account() {
     for event in
         root.query::<(String, String), _>("SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS").unwrap()
     {
-        // As an event that came by replication; whoever alters it becomes its definer.
+        // As an event that came by replication; the altering account becomes its definer.
         let definer = if event.0 == "shop" { &mut owner } else { &mut mallory };
         definer
             .query_drop(format!("ALTER EVENT {}.`{}` ON SCHEDULE EVERY 7 SECOND DISABLE ON REPLICA", event.0, event.1))
@@ -276,7 +276,7 @@ fn the_events_of_another_server_are_made_anew_by_their_account() {
         status == "stopped" && note.as_deref().unwrap().contains("CALL ai.refresh_embeddings('shop.docs', 'v', NULL)"),
         "{status} {note:?}"
     );
-    // What the documentation tells administrators to run after a failover.
+    // The documented statement for administrators after a failover.
     root.query_drop("SELECT table_name, ml_refresh_embeddings(table_name, embedding_column) AS done FROM ai.embedding_progress_view").unwrap();
     let events: Vec<(String, String, String)> =
         root.query("SELECT DEFINER, STATUS, INTERVAL_VALUE FROM information_schema.EVENTS ORDER BY DEFINER").unwrap();
@@ -331,7 +331,7 @@ fn jobs_without_the_right_to_write_leave_the_owners_notes_alone() {
     }
     assert_eq!(running.endpoint.count(), 0);
     assert_eq!(text(&mut root, notes).unwrap(), before);
-    // With the right to write, an account has notes of its own.
+    // With UPDATE, an account has records of its own.
     root.query_drop("GRANT UPDATE (v) ON shop.docs TO mallory@localhost").unwrap();
     run(&mut mallory, "CALL mysql.ml_embed_table('m', 'shop.docs', 'body', 'v', NULL)").unwrap();
     let accounts: Vec<String> =
@@ -344,7 +344,7 @@ fn jobs_without_the_right_to_write_leave_the_owners_notes_alone() {
 #[test]
 fn no_named_lock_holds_a_job_up() {
     let (_running, _root, mut owner, mut mallory) = prepare();
-    // What an earlier version asked for.
+    // The lock of an earlier version.
     mallory.query_drop("SELECT GET_LOCK(CONCAT('mysql_ml:', LEFT(SHA2('shop.docs.v', 256), 48)), 0)").unwrap();
     run(&mut owner, "CALL mysql.ml_embed_table('m', 'shop.docs', 'body', 'v', NULL)").unwrap();
     assert_eq!(number(&mut owner, "SELECT COUNT(v) FROM shop.docs"), 2);
@@ -377,7 +377,7 @@ fn question_marks_in_names_and_expressions_are_no_placeholders() {
         run(&mut root, "CALL ai.refresh_embeddings('`q?`.`t?`', NULL, NULL)").unwrap();
         let shown: (String, String, Option<String>) =
             root.query_first("SELECT table_name, status, note FROM ai.embedding_progress_view").unwrap().unwrap();
-        // What was made is found as it was made.
+        // The comparison finds trigger and event unchanged.
         assert!(shown.2.is_some_and(|note| note.starts_with("the event scheduler is off")));
         assert_eq!((shown.0.as_str(), shown.1.as_str()), ("`q?`.`t?`", "stopped"));
         assert_eq!(number(&mut root, "SELECT COUNT(`v?`) FROM `q?`.`t?`"), 2, "{content}");
@@ -411,11 +411,11 @@ fn altering_a_model_does_not_run_anothers_function() {
     assert!(message.contains("chosen by mallory@localhost"), "{message}");
     root.query_drop("DO mysql.ml_embedding('theirs', 'two')").unwrap();
     assert_eq!(seen(&mut root), ["mallory@localhost"]);
-    // Options leave the functions where they are.
+    // Changed options keep the functions.
     run(&mut root, "CALL mysql.ml_set_model_options('theirs', '{\"dimensions\": 8}')").unwrap();
     root.query_drop("DO mysql.ml_embedding('theirs', 'three')").unwrap();
     assert_eq!(seen(&mut root), ["mallory@localhost"]);
-    // Cleared, it is the other account's model.
+    // Without functions the model belongs to the altering account.
     root.exec_drop(
         "CALL mysql.ml_alter_model_registration('theirs', ?, NULL, NULL, NULL, NULL, NULL, '', NULL, NULL)",
         (&url,),
@@ -437,7 +437,7 @@ fn configurations_of_a_dropped_account_run_as_nobody_and_can_be_dropped() {
     let note = text(&mut root, "SELECT note FROM ai.embedding_progress_view WHERE table_name = 'own.t'").unwrap();
     assert!(note.contains("mallory@localhost does not exist"), "{note}");
     assert_eq!(seen(&mut root), Vec::<String>::new());
-    // Without registrations everything of everybody goes.
+    // Removing the registrations removes the objects of all accounts.
     let all = format!("SET @mysql_ml_drop_registrations = 1;\n{}", common::script("uninstall.sql"));
     sqlscript::run(&mut root, &all, "uninstall.sql").unwrap();
     let left = "SELECT (SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA IN ('shop', 'own')) + \
@@ -456,7 +456,7 @@ fn the_definer_needs_the_right_to_call_models_too() {
     let (code, message) = server_error(run(&mut root, "CALL ai.refresh_embeddings('shop.docs', 'v', NULL)"));
     assert_eq!((code, message.contains("owner")), (1370, true), "{message}");
     assert_eq!(number(&mut root, "SELECT COUNT(v) FROM shop.docs"), 0);
-    // And whoever calls needs it, whoever's configuration it is.
+    // The caller needs it too, for any account's configuration.
     let (code, _) = server_error(run(&mut owner, "DO ml_refresh_embeddings(NULL)"));
     assert_eq!(code, 1370);
 }
@@ -477,7 +477,7 @@ fn tables_of_an_earlier_version_are_brought_up_to_date() {
     owner.query_drop("INSERT INTO shop.docs (body) VALUES ('three')").unwrap();
     run(&mut owner, "CALL ai.refresh_embeddings(NULL, NULL, NULL)").unwrap();
     assert_eq!(progress(&mut owner), ("finished".to_owned(), None));
-    // What was made under another name is found by what it does.
+    // Objects with an older name are found by their body.
     let counts: (u64, u64, u64) = root
         .query_first(
             "SELECT (SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = 'shop'), \

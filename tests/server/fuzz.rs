@@ -1,5 +1,5 @@
-//! What crashes the server by itself when a loadable function is near, a short run of the statement fuzzer, and whether
-//! the threat model names tests that exist.
+//! Statements with a loadable function that crash the server itself, a short run of the statement fuzzer, and a check
+//! that the tests named in the threat model exist.
 
 use crate::common::{self, server_error, start};
 use mysql::prelude::Queryable;
@@ -7,7 +7,7 @@ use mysql::{Conn, Row};
 
 const REFUSED: &str = "into a variable first";
 
-/// A vector of one dimension, and a subquery for another one whose aggregate the server trips over.
+/// A vector of one dimension, and a subquery for another one with an aggregate that crashes the server.
 const ONE: &str = "x'0000803f'";
 const MANY: &str = "(SELECT MAX(v) FROM s.t)";
 
@@ -23,7 +23,7 @@ fn schema(conn: &mut Conn) {
     }
 }
 
-/// Three executions in one session: the server crashes at the second.
+/// Three executions in one session: the server would crash at the second.
 fn thrice(conn: &mut Conn, statement: &str) -> Vec<mysql::Result<Vec<Row>>> {
     (0..3).map(|_| conn.query::<Row, _>(statement)).collect()
 }
@@ -67,7 +67,7 @@ fn a_subquery_in_an_expression_of_a_stored_program_is_refused_before_the_server_
             }
         }
     }
-    // CASE once: the server puts NULL in the place of what was refused, and crashes at the second time all the same.
+    // CASE once: the server replaces the refused result by NULL, and would crash at the second execution.
     conn.query_drop(format!("CREATE PROCEDURE s.p() CASE {} WHEN 77 THEN DO 1; ELSE DO 0; END CASE", expressions[0]))
         .unwrap();
     assert!(server_error(conn.query::<Row, _>("CALL s.p()")).1.contains(REFUSED));
@@ -116,7 +116,7 @@ fn subqueries_beside_loadable_functions_work_wherever_the_server_does() {
     }
 }
 
-/// `cargo xtask fuzz sql` runs for longer, with another seed each time.
+/// `cargo xtask fuzz sql` runs longer, with a new seed each time.
 #[test]
 fn random_statements_of_several_accounts_do_no_harm() {
     let _alone = testkit::mysqld::Turn::alone();

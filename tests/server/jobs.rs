@@ -1,5 +1,5 @@
-//! One row never costs the others: rows that cannot be read, embedded or written, endpoints that fail over one text or for a
-//! while, locks of others.
+//! No row harms the others: unreadable, refused or unwritable rows, endpoints that fail for one text or for a while,
+//! and locks of other sessions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -86,7 +86,7 @@ fn a_500_over_one_text_costs_its_neighbours_nothing() {
         .iter()
         .all(|r| texts(r).len() == 1 || !texts(r).iter().any(|t| t.contains("long"))));
 
-    // In a single call the text at fault is the one that is named.
+    // The error of a single call names the text at fault.
     let array = r#"["a", "b", "long c", "d"]"#;
     let (_, message) =
         server_error(conn.exec_first::<String, _, _>("SELECT mysql.ml_embedding_batch('m', ?)", (array,)));
@@ -182,7 +182,7 @@ fn rows_that_were_edited_or_filled_while_their_texts_were_away_are_left_alone() 
         conn.query_drop("DELETE FROM e.t WHERE id = 3").unwrap();
         open.store(true, Ordering::SeqCst);
         let (embedded, failed, skipped) = job.join().unwrap();
-        // The edited row is embedded in the next pass, in which the one that failed is not tried again.
+        // The next pass embeds the edited row, and does not try the failed one again.
         assert_eq!((embedded, failed, skipped), (2, 1, if digest { 2 } else { 3 }), "{digest}");
         let wrong = "SELECT GROUP_CONCAT(id) FROM e.t WHERE id < 5 AND NOT v <=> IF(id = 2, STRING_TO_VECTOR('[9,9,9,9,9,9,9,9]'), mysql.ml_embedding('m', body))";
         assert_eq!(conn.query_first::<Option<String>, _>(wrong).unwrap().unwrap(), None, "{digest}");
@@ -265,7 +265,7 @@ fn a_vector_of_another_width_than_those_before_is_not_written() {
     assert_eq!(written, Some(99));
 }
 
-/// What the endpoints of the next test refuse: more than 16 texts, or more than 90 tokens of three letters.
+/// Whether the next test's endpoint refuses a batch: more than 16 texts, or more than 90 tokens of three letters.
 fn is_too_much(path: &str, texts: &[String]) -> bool {
     match path {
         "/tokens" => texts.iter().map(|text| text.len() / 3 + 1).sum::<usize>() > 90,
@@ -384,7 +384,7 @@ fn rows_that_cannot_be_written_are_noted_and_the_rest_is_done() {
     let failed = failures(&mut conn);
     assert!(failed.len() == 3 && failed.iter().all(|(_, e)| e.contains("row is locked")), "{failed:?}");
 
-    // A constraint that a row with a vector does not keep.
+    // A constraint that fails for a row with a vector.
     conn.query_drop("DELETE FROM mysql.cloudsql_ml_embed_failures").unwrap();
     conn.query_drop("CREATE TABLE e.c (id INT PRIMARY KEY, body TEXT, v VARBINARY(32), CHECK (v IS NULL OR id <> 9))")
         .unwrap();
@@ -426,7 +426,7 @@ fn a_lock_of_another_session_is_outwaited() {
     let (done, mut conn) = job.join().unwrap();
     assert_eq!(done.unwrap(), (3000, 0, 0));
 
-    // The whole table, longer than any wait of a session.
+    // The whole table, longer than any session waits.
     conn.query_drop("UPDATE e.t SET v = NULL").unwrap();
     conn.query_drop("CALL mysql.ml_cache_clear(NULL)").unwrap();
     running.endpoint.on("/slow", |request| {
@@ -487,7 +487,7 @@ fn errors_of_every_row_come_before_anything_is_sent() {
 #[test]
 fn fewer_requests_are_under_way_while_they_take_most_of_their_time() {
     let running = start();
-    // Each request under way beside others takes 120 ms more; alone it is quick. With 8 at once most would be too late.
+    // Each concurrent request adds 120 ms; a single one is fast. With 8 at once most would exceed the deadline.
     let (now, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (under_way, seen) = (Arc::clone(&now), Arc::clone(&most));
     running.endpoint.on("/crowded", move |request| {

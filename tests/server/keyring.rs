@@ -1,4 +1,4 @@
-//! Secrets in the server's keyring: stored, used, replaced, dropped, and seen nowhere.
+//! Secrets in the server's keyring: stored, used, replaced, dropped, and visible nowhere.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -7,19 +7,19 @@ use crate::common::{self, holds, server_error, start, start_with_keyring, Runnin
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 
-/// A key that no other has.
+/// A distinct key for each number.
 fn key(n: u32) -> String {
     format!("{KEYRING_KEY}-{n:04}")
 }
 
-/// A file with a key in it, for LOAD_FILE.
+/// A file with a key, for LOAD_FILE.
 fn key_file(running: &Running, key: &str) -> PathBuf {
     let path = running.secrets.path().join("loaded");
     std::fs::write(&path, format!("{key}\n")).unwrap();
     path
 }
 
-/// Runs `procedure` for the secret with the key, which is in no statement.
+/// Runs `procedure` for the secret with the key, which appears in no statement.
 fn set(running: &Running, conn: &mut Conn, procedure: &str, id: &str, key: &str) -> mysql::Result<()> {
     let path = key_file(running, key);
     conn.query_drop(format!("CALL mysql.{procedure}('{id}', LOAD_FILE('{}'))", path.display()))
@@ -55,7 +55,7 @@ fn ours(names: &[&str]) -> Vec<(String, String)> {
     names.iter().map(|name| ("mysql_ml".to_owned(), (*name).to_owned())).collect()
 }
 
-/// The tables of statements and variables, and of the registry, that hold the text.
+/// The tables of statements, variables and the registry that hold the text.
 fn seen_in_performance_schema(conn: &mut Conn, needle: &str) -> Vec<&'static str> {
     let mut found = Vec::new();
     for view in [
@@ -68,7 +68,7 @@ fn seen_in_performance_schema(conn: &mut Conn, needle: &str) -> Vec<&'static str
         "performance_schema.user_variables_by_thread",
         "mysql.cloudsql_ml_secrets",
     ] {
-        // The rows are searched here, so that the needle is in no statement.
+        // The search is local, so that the needle appears in no statement.
         let rows: Vec<Row> = conn.query(format!("SELECT * FROM {view}")).unwrap();
         if rows.iter().any(|row| holds(row, needle)) {
             found.push(view);
@@ -77,7 +77,7 @@ fn seen_in_performance_schema(conn: &mut Conn, needle: &str) -> Vec<&'static str
     found
 }
 
-/// The bytes of everything in the data directory that begins with `prefix`.
+/// The bytes of all files in the data directory whose names begin with `prefix`.
 fn files(running: &Running, prefix: &str) -> Vec<u8> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(running.server.datadir()).unwrap() {
@@ -123,14 +123,14 @@ fn a_key_is_stored_used_replaced_and_dropped_and_seen_nowhere() {
     running.endpoint.set_expected_key(&key(0));
     assert_eq!(embed(&mut root, "m", "first").unwrap(), Some(8));
 
-    // The old key is refused, and what the endpoint repeats of it is blotted out.
+    // The old key is refused, and the endpoint's repetition of it is redacted.
     running.endpoint.set_expected_key(&key(1));
     let (_, message) = server_error(embed(&mut root, "m", "refused"));
     assert!(message.contains("401") && !message.contains(KEYRING_KEY), "{message}");
     set(&running, &mut root, "ml_alter_secret", "openai", &key(1)).unwrap();
     assert_eq!(embed(&mut root, "m", "replaced").unwrap(), Some(8));
 
-    // Replaced while calls run: each has one key or the other, and none fails.
+    // Replaced while calls run: each call has one key or the other, and none fails.
     model(&running, &mut root, "open", "/v1/embeddings", "openai");
     running.endpoint.clear();
     let (stop, calls) = (AtomicBool::new(false), AtomicU32::new(0));
@@ -145,7 +145,7 @@ fn a_key_is_stored_used_replaced_and_dropped_and_seen_nowhere() {
                 }
             });
         }
-        // Two at once, as two administrators may.
+        // Two concurrent changes, as by two administrators.
         let mut other = running.root();
         let statements = [2, 3].map(|n| {
             let path = running.secrets.path().join(format!("key-{n}"));
@@ -177,14 +177,14 @@ fn a_key_is_stored_used_replaced_and_dropped_and_seen_nowhere() {
     assert_eq!(embed(&mut root, "m", "the last").unwrap(), Some(8));
     assert_eq!(keys(&running), ours(&["openai"]), "no copy is left");
 
-    // The bare form, with named arguments.
+    // The loadable function itself, with named arguments.
     let path = key_file(&running, &key(41));
     root.query_drop(format!("DO ml_alter_secret(LOAD_FILE('{}') AS value, 'openai' AS secret_id)", path.display()))
         .unwrap();
     running.endpoint.set_expected_key(&key(41));
     assert_eq!(embed(&mut root, "m", "bare").unwrap(), Some(8));
 
-    // Nothing of any of them is in a log or table.
+    // No log or table holds a part of them.
     assert_eq!(seen_in_performance_schema(&mut root, KEYRING_KEY), Vec::<&str>::new());
     assert_eq!(seen_in_performance_schema(&mut root, &hex(KEYRING_KEY)), Vec::<&str>::new());
     root.query_drop("FLUSH LOGS").unwrap();
@@ -197,13 +197,13 @@ fn a_key_is_stored_used_replaced_and_dropped_and_seen_nowhere() {
         assert!(!contains(&log, &hex(KEYRING_KEY).to_uppercase()));
     }
 
-    // It survives a restart, and the server lets go of the keyring when it shuts down.
+    // They survive a restart, and the server releases the keyring when it shuts down.
     drop(root);
     running.server.restart().unwrap();
     let mut root = running.root();
     assert_eq!(embed(&mut root, "m", "after the restart").unwrap(), Some(8));
 
-    // A copy whose maker died is read while the key itself is missing, and goes with the next change.
+    // A copy left by a crash is used while the key itself is missing; the next change removes it.
     drop(root);
     running.server.shutdown().unwrap();
     let file = std::fs::read_to_string(running.server.keyring_file()).unwrap();
@@ -217,7 +217,7 @@ fn a_key_is_stored_used_replaced_and_dropped_and_seen_nowhere() {
     assert_eq!(embed(&mut root, "m", "whole again").unwrap(), Some(8));
     assert_eq!(keys(&running), ours(&["openai"]));
 
-    // Dropped with its last registration only.
+    // Only dropping its last registration drops the key.
     let (_, message) = server_error(root.query_drop("CALL mysql.ml_drop_sm_secret_registration('openai')"));
     assert!(message.contains("is used by model"), "{message}");
     root.query_drop("CALL mysql.ml_drop_model_registration('m')").unwrap();
@@ -260,14 +260,14 @@ fn secrets_that_cannot_be_stored_are_errors_and_leave_nothing() {
     assert_eq!(keys(&running), ours(&[]));
     assert_eq!(root.query_first::<u32, _>("SELECT COUNT(*) FROM mysql.cloudsql_ml_secrets").unwrap(), Some(0));
 
-    // What the keyring takes and the table does not is taken back.
+    // A key that the keyring accepts and the table does not is removed again.
     root.query_drop("SET GLOBAL super_read_only = ON").unwrap();
     let (code, message) = server_error(root.query_drop("CALL mysql.ml_create_secret('s', '5ecret')"));
     assert_eq!(code, 1290, "{message}");
     assert_eq!(keys(&running), ours(&[]));
     root.query_drop("SET GLOBAL super_read_only = OFF, GLOBAL read_only = OFF").unwrap();
 
-    // The longest value, an id that is no name for a key, one that is registered.
+    // The longest value, an id that is no name for a key, an id that is registered.
     root.query_drop("CALL mysql.ml_create_secret('long', REPEAT('x', 16384))").unwrap();
     root.query_drop("CALL mysql.ml_create_secret('two words', 'v')").unwrap();
     let path: String = root
@@ -279,7 +279,7 @@ fn secrets_that_cannot_be_stored_are_errors_and_leave_nothing() {
     root.query_drop("CALL mysql.ml_create_sm_secret_registration('env', 'env:OPENAI_API_KEY')").unwrap();
     fails(&mut root, "CALL mysql.ml_alter_secret('env', '5ecret')", "not in the keyring but at env:OPENAI_API_KEY");
 
-    // A key that the registration names and the keyring lacks, as on a replica: stored without writing a table.
+    // A key in the registration that the keyring lacks, as on a replica: stored without a write to the table.
     root.query_drop("CALL mysql.ml_create_sm_secret_registration('lacks', 'keyring:team/key')").unwrap();
     model(&running, &mut root, "m", "/auth/embeddings", "lacks");
     let (_, message) = server_error(embed(&mut root, "m", "x"));
@@ -291,7 +291,7 @@ fn secrets_that_cannot_be_stored_are_errors_and_leave_nothing() {
     root.query_drop("SET GLOBAL super_read_only = OFF, GLOBAL read_only = OFF").unwrap();
     root.query_drop("CALL mysql.ml_drop_model_registration('m')").unwrap();
 
-    // A keyring that takes no changes: the key and the registration stay together.
+    // A read-only keyring: key and registration stay consistent.
     root.query_drop("SET GLOBAL keyring_operations = OFF").unwrap();
     fails(&mut root, "CALL mysql.ml_create_secret('s', '5ecret')", "did not store the value of 6 bytes");
     fails(&mut root, "CALL mysql.ml_alter_secret('lacks', '5ecret')", "keyring_operations is ON");
@@ -330,7 +330,7 @@ fn rights_and_other_owners() {
     let definer: Option<String> = root.query_first("SELECT definer FROM mysql.cloudsql_ml_secrets").unwrap();
     assert_eq!(definer.as_deref(), Some("admin@localhost"));
 
-    // Keys with another owner or none are not found, and ours not by others.
+    // Keys with another owner or none are not found, nor ours by others.
     root.query_drop("INSTALL PLUGIN keyring_udf SONAME 'keyring_udf.so'").unwrap();
     root.query_drop("CREATE FUNCTION keyring_key_store RETURNS INTEGER SONAME 'keyring_udf.so'").unwrap();
     root.query_drop("CREATE FUNCTION keyring_key_fetch RETURNS STRING SONAME 'keyring_udf.so'").unwrap();
@@ -354,7 +354,7 @@ fn rights_and_other_owners() {
     let fetched: Option<Option<String>> = root.query_first("SELECT keyring_key_fetch('s')").unwrap();
     assert_eq!(fetched, Some(None));
 
-    // Functions are dropped and installed again: nothing holds the keyring.
+    // Functions can be dropped and installed again: nothing holds the keyring.
     drop((nothing, admin, root));
     running.server.shutdown().unwrap();
     assert_eq!(running.errors_in_log(), Vec::<String>::new());
@@ -380,7 +380,7 @@ fn without_a_keyring_the_error_advises_how_to_get_one() {
     model(&running, &mut root, "m", "/auth/embeddings", "s");
     check_refusal(embed(&mut root, "m", "x").map(|_| ()));
     assert_eq!(running.endpoint.count(), 0);
-    // The registration can go.
+    // The registration can be dropped.
     root.query_drop("CALL mysql.ml_drop_model_registration('m')").unwrap();
     root.query_drop("CALL mysql.ml_drop_sm_secret_registration('s')").unwrap();
     drop(root);
@@ -427,7 +427,7 @@ fn shutdown_under_calls_that_read_the_keyring() {
     assert_eq!(embed(&mut running.root(), "m", "after all").unwrap(), Some(8));
 }
 
-/// The blocks of the documentation that need a keyring, and what it says of where a literal is seen.
+/// The documentation's blocks that need a keyring, and its statements about visible literals.
 #[test]
 fn documented_statements_work_and_keep_the_key_out_of_logs() {
     let running = start_with_keyring(&["--log-bin=binlog", "--server-id=1"]);
@@ -443,10 +443,10 @@ fn documented_statements_work_and_keep_the_key_out_of_logs() {
                 conn.query_drop(&statement.text).unwrap_or_else(|e| panic!("{page}: {}: {e}", statement.text));
                 count += 1;
             }
-            // The server answers a moment before it takes a statement from the process list.
+            // The server answers a moment before it removes a statement from the process list.
             conn.query_drop("DO 0").unwrap();
             assert_eq!(seen_in_performance_schema(&mut running.root(), &key), Vec::<&str>::new(), "{page}: {block}");
-            // Also while the session that did it is still there.
+            // Even while the session still exists.
             drop(conn);
             assert!(!running.server.general_log().contains(&key), "{page}: {block}");
         }
@@ -454,7 +454,8 @@ fn documented_statements_work_and_keep_the_key_out_of_logs() {
     }
     assert!(count >= 7, "only {count} statements were found in the documentation");
 
-    // The way for a literal needs these privileges. Without CONNECTION_ADMIN sql_log_off can be set and does nothing.
+    // A literal in the documented way needs these privileges. Without CONNECTION_ADMIN, setting sql_log_off has no
+    // effect.
     let mut root = running.root();
     root.query_drop("CREATE USER careful@localhost").unwrap();
     root.query_drop("GRANT SESSION_VARIABLES_ADMIN, CONNECTION_ADMIN ON *.* TO careful@localhost").unwrap();
@@ -464,14 +465,14 @@ fn documented_statements_work_and_keep_the_key_out_of_logs() {
     careful.query_drop("SET SESSION sql_log_off = ON").unwrap();
     careful.query_drop("UPDATE performance_schema.threads SET INSTRUMENTED = 'NO', HISTORY = 'NO' WHERE PROCESSLIST_ID = CONNECTION_ID()").unwrap();
     careful.query_drop(format!("CALL mysql.ml_create_secret('literal', '{}')", key(8))).unwrap();
-    // The server answers a moment before it takes a statement from the process list.
+    // The server answers a moment before it removes a statement from the process list.
     careful.query_drop("DO 0").unwrap();
     assert_eq!(seen_in_performance_schema(&mut root, &key(8)), Vec::<&str>::new());
     let log = running.server.general_log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains(&key(8))).collect();
     assert_eq!(lines, Vec::<&str>::new());
 
-    // What is not a key of the tests here, because it is seen.
+    // A value that is no key of the tests, because it is visible.
     let mut conn = running.root();
     conn.query_drop("CALL mysql.ml_create_secret('openai', 'sk-literal-1')").unwrap();
     let mut seen = seen_in_performance_schema(&mut running.root(), "sk-literal-1");

@@ -1,5 +1,5 @@
-//! Models inside the server: vectors against golden values of sentence-transformers, files that are not as they should be,
-//! many sessions at once, kills, memory, fetching.
+//! Local models: vectors against golden values of sentence-transformers, damaged files, many concurrent sessions,
+//! kills, memory, fetching.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -84,7 +84,7 @@ fn every_architecture_computes_what_transformers_does() {
     }
 }
 
-/// The error of loading a made-up model after a change to its files.
+/// The error of loading a tiny model with changed files.
 fn refused(change: impl FnOnce(&Path)) -> String {
     let root = tempfile::tempdir().unwrap();
     tiny_model::bert(&root.path().join("m")).unwrap();
@@ -280,7 +280,7 @@ fn all_ways_of_pooling_in_the_order_that_the_file_has() {
     let backward: Vec<f32> = ways.iter().rev().flat_map(|mode| one(mode)).collect();
     let reversed: Vec<&str> = ways.iter().rev().copied().collect();
     assert_close(&of(json!({"pooling_mode": reversed})).unwrap(), &backward);
-    // Of five tokens: the mean is a fifth of the sum, and the root of five times as much.
+    // For five tokens: the mean is a fifth of the sum, and the root is the sum divided by the root of five.
     let (mean, root) = (one("mean"), one("mean_sqrt_len_tokens"));
     assert_close(&mean.iter().map(|x| x * 5_f32.sqrt()).collect::<Vec<_>>(), &root);
     assert_close(&of(json!({"word_embedding_dimension": 16})).unwrap(), &mean);
@@ -444,7 +444,7 @@ fn a_tokenizer_that_makes_texts_grow_leaves_the_server_and_other_models_alone() 
     }
     let dimensions: Option<u32> = root.query_first("SELECT VECTOR_DIM(mysql.ml_embedding('tiny', 'cat'))").unwrap();
     assert_eq!(dimensions, Some(8));
-    // Less than the model has, by its option.
+    // The option shortens the model's vectors.
     root.query_drop("CALL mysql.ml_set_model_options('tiny', '{\"dimensions\": 4}')").unwrap();
     let dimensions: Option<u32> = root.query_first("SELECT VECTOR_DIM(mysql.ml_embedding('tiny', 'cat'))").unwrap();
     assert_eq!(dimensions, Some(4));
@@ -476,7 +476,7 @@ fn sessions_with_long_texts_let_another_accounts_call_on_another_model_through()
                     if !go_on.load(Ordering::Relaxed) {
                         break;
                     }
-                    // One that is killed or too late is no matter here.
+                    // A killed or late statement does not matter here.
                     let _ = conn
                         .exec_drop("SELECT mysql.ml_embedding('bert_local', ?)", (format!("{session} {i} {long}"),));
                 }
@@ -506,7 +506,7 @@ fn every_cut_of_a_file_is_an_error_and_no_panic() {
             let mut bytes = whole[..rng.usize(..whole.len())].to_vec();
             std::fs::write(&path, &bytes).unwrap();
             assert!(SentenceModel::open(&dir).is_err(), "{file} of {} bytes", bytes.len());
-            // Bytes that are others: whatever comes, no panic.
+            // Other bytes: any result but a panic.
             bytes = whole.clone();
             for _ in 0..rng.usize(1..8) {
                 let at = rng.usize(..bytes.len().min(2000));
@@ -530,7 +530,7 @@ fn a_model_that_makes_nothing_finite_is_an_error_of_the_text() {
     write_safetensors(&root.path().join("s/model.safetensors"), &[("embeddings".into(), vec![24, 8], table)]).unwrap();
     let model = StaticModel::open(&ModelDir::open(root.path(), "s").unwrap()).unwrap();
     let vector = model.embed(&["the cat sat on the mat"], CUT, &Turn::default()).unwrap().remove(0);
-    // Bytes are made of a vector in one place, which refuses these.
+    // Vectors become bytes in one place, which refuses these.
     assert!(vector.is_err() || mysql_ml_base::vector::to_bytes(&vector.unwrap()).is_err());
 }
 
@@ -542,7 +542,7 @@ fn register(conn: &mut Conn, id: &str, place: &str) {
     .unwrap();
 }
 
-/// What `ml_status()` tells of local models.
+/// The local models in `ml_status()`.
 fn local_status(conn: &mut Conn) -> serde_json::Value {
     let status: String = conn.query_first("SELECT mysql.ml_status()").unwrap().unwrap();
     serde_json::from_str::<serde_json::Value>(&status).unwrap()["local"].clone()
@@ -578,7 +578,7 @@ fn fifty_sessions_share_one_copy_and_each_gets_its_own_vectors() {
     assert!(status["threads"].as_u64().unwrap() <= cores.div_ceil(2) as u64, "{status}");
 }
 
-/// Runs `sql` in another session until it is killed; how long that took, and its error's number.
+/// Runs `sql` in another session until it is killed. Returns the time that took, and the error's number.
 fn killed(running: &Running, sql: String, after: impl FnOnce(&mut Conn)) -> (Duration, u16) {
     let mut conn = running.root();
     let id = conn.connection_id();
@@ -591,7 +591,7 @@ fn killed(running: &Running, sql: String, after: impl FnOnce(&mut Conn)) -> (Dur
     (began.elapsed(), code)
 }
 
-/// Waits until the session's statement has come so far that `sql` gives 1.
+/// Waits until the condition holds.
 fn wait_until(conn: &mut Conn, mut what: impl FnMut(&mut Conn) -> bool) {
     let end = Instant::now() + Duration::from_secs(120);
     while !what(conn) {
@@ -600,7 +600,7 @@ fn wait_until(conn: &mut Conn, mut what: impl FnMut(&mut Conn) -> bool) {
     }
 }
 
-/// Ends the other session of a test also where the test fails.
+/// Ends the test's other session, even if the test fails.
 struct Ending<'a>(&'a AtomicBool);
 
 impl Drop for Ending<'_> {
@@ -637,7 +637,7 @@ fn a_kill_ends_a_long_batch_and_disturbs_no_other() {
         });
         assert_eq!(code, 1317);
         assert!(took < Duration::from_secs(1), "{took:?}");
-        // What it left is gone, and the other session goes on.
+        // Its memory is released, and the other session continues.
         let before = done.load(Ordering::Relaxed);
         wait_until(&mut root, |root| local_status(root)["waiting"].as_u64().unwrap() < 100);
         wait_until(&mut root, |_| done.load(Ordering::Relaxed) > before + 3);
@@ -680,7 +680,7 @@ fn memory_is_given_back_when_a_model_is_unloaded() {
     let running = start();
     running.put_minilm();
     let mut root = running.root();
-    // What else the first calls take.
+    // Other one-time memory of the first calls.
     tiny_model::bert(&running.models().join("tiny")).unwrap();
     register(&mut root, "tiny", "tiny");
     root.query_drop("SELECT mysql.ml_embedding('tiny', 'the cat')").unwrap();
@@ -754,7 +754,7 @@ fn a_fetch_goes_on_where_it_was_and_refuses_other_bytes() {
     let fetch = |root: &mut Conn| root.query::<mysql::Row, _>("CALL mysql.ml_fetch_model('large')");
     let pieces = |running: &Running| running.endpoint.count_for("/cdn/test/large/model.safetensors");
 
-    // The connection fails after some pieces: nothing is there that could be loaded.
+    // The connection fails after some pieces: no model can be loaded.
     hub.pieces.store(8, Ordering::Relaxed);
     let (_, message) = server_error(fetch(&mut root));
     assert!(message.contains("404"), "{message}");
@@ -762,7 +762,7 @@ fn a_fetch_goes_on_where_it_was_and_refuses_other_bytes() {
     let (_, message) = server_error(root.query::<mysql::Row, _>("SELECT mysql.ml_embedding('large', 'cat')"));
     assert!(message.contains("ml_fetch_model('large')"), "{message}");
 
-    // It goes on; its last piece is not what it must be.
+    // The next fetch continues; its last piece is damaged.
     hub.pieces.store(0, Ordering::Relaxed);
     hub.damaged.store(true, Ordering::Relaxed);
     let before = pieces(&running);
@@ -780,7 +780,7 @@ fn a_fetch_goes_on_where_it_was_and_refuses_other_bytes() {
     );
     let dimensions: Option<u32> = root.query_first("SELECT VECTOR_DIM(mysql.ml_embedding('large', 'cat'))").unwrap();
     assert_eq!(dimensions, Some(8));
-    // Again over what is there.
+    // Again over existing files.
     fetch(&mut root).unwrap();
 }
 
@@ -799,7 +799,7 @@ fn a_fetch_tells_how_far_it_is_and_can_be_killed() {
             let states = rows.iter().filter_map(|row| row.get_opt::<Option<String>, _>("State")?.ok()?);
             states.into_iter().any(|s| s.starts_with("fetching a model: ") && s.contains("MB, model.safetensors"))
         });
-        // Another one waits for nobody and says so.
+        // A second fetch does not wait and says so.
         let (_, message) = server_error(root.query::<mysql::Row, _>("SELECT ml_fetch_model('large')"));
         assert!(message.contains("another session"), "{message}");
     });
@@ -834,7 +834,7 @@ fn a_fetch_never_deletes_the_models_of_others() {
         assert_eq!(root.query_first::<u32, _>(sql).unwrap(), Some(8));
     }
     assert!(running.models().join("acme/model-two/model.safetensors").exists());
-    // A file of somebody's among those that were fetched.
+    // A user's own file among the fetched ones.
     std::fs::write(running.models().join("acme/model-three/notes.txt"), "mine").unwrap();
     let (_, message) = server_error(root.query::<mysql::Row, _>("CALL mysql.ml_fetch_model('three')"));
     assert!(message.contains("notes.txt"), "{message}");
@@ -862,7 +862,7 @@ fn rows_of_a_table_are_written_from_the_first_second_on() {
     let mut root = running.root();
     root.query_drop("SELECT mysql.ml_embedding('bert_local', 'load it')").unwrap();
     texts_without_vectors(&mut root, 20_000);
-    // How fast this machine is, with what else it does.
+    // The machine's speed under its current load.
     let began = Instant::now();
     let some = "SELECT LENGTH(mysql.ml_embedding_batch('bert_local', (SELECT JSON_ARRAYAGG(CONCAT(body, ' alone')) FROM work.t WHERE id < 64)))";
     root.query_drop(some).unwrap();
@@ -881,7 +881,7 @@ fn rows_of_a_table_are_written_from_the_first_second_on() {
         first > 0 || job.is_finished()
     });
     let after = began.elapsed();
-    // Batch by batch, and not when all requests that are under way at once are done.
+    // Batch by batch, instead of after all concurrent requests.
     assert!(first < 8 * 64, "{first} rows at once");
     assert!(after < Duration::from_secs(1) + 4 * batch, "{after:?}, and {batch:?} for a batch");
     std::thread::sleep(Duration::from_secs(3).saturating_sub(began.elapsed()));

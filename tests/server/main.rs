@@ -1,6 +1,7 @@
-//! Everything that needs a MySQL server, as one program with a module a subject: `cargo test --test server bulk::`.
+//! All tests that need a MySQL server, as one program with a module for each subject: `cargo test --test server
+//! bulk::`.
 //!
-//! Each test has servers of its own. They run side by side, as many as libtest has threads; [`common`] says how.
+//! Each test has its own servers. Tests run in parallel, as many as libtest has threads; see [`common`].
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 

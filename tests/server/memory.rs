@@ -1,4 +1,4 @@
-//! The server's memory under large arguments, answers and results: bounded, shared fairly, given back.
+//! The server's memory for large arguments, answers and results: bounded, shared fairly, released.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use mysql::Conn;
 
 const MIB: u64 = 1 << 20;
 
-/// A line of the server's /proc/PID/status, in bytes.
+/// A field of the server's /proc/PID/status, in bytes.
 fn of_process(running: &Running, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", running.server.pid().unwrap())).unwrap();
     let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).unwrap();
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// Begins to measure the peak anew, and returns what is in RAM now.
+/// Resets the peak and returns the resident memory.
 fn begin(running: &Running) -> u64 {
     std::fs::write(format!("/proc/{}/clear_refs", running.server.pid().unwrap()), "5").unwrap();
     of_process(running, "VmRSS")
 }
 
-/// By how much the server has grown at most since `before`.
+/// The server's growth at its peak since `before`.
 fn grown(running: &Running, before: u64) -> u64 {
     of_process(running, "VmHWM").saturating_sub(before)
 }
@@ -61,7 +61,7 @@ fn the_same_text_many_times_costs_one_vector() {
     let length = |conn: &mut Conn, model: &str| {
         conn.exec_first::<u64, _, _>("SELECT LENGTH(ml_embedding_batch(?, ?))", (model, &same))
     };
-    // So that what the first call makes for good is not counted.
+    // Excludes permanent memory of the first call from the measurement.
     conn.query_drop(r#"SELECT ml_embedding_batch('d', '["x"]')"#).unwrap();
     let before = begin(&running);
     let (_, message) = server_error(length(&mut conn, "wide"));
@@ -127,7 +127,7 @@ fn results_that_cannot_be_handed_over_are_refused_before_they_are_paid() {
     assert!(message.contains("max_allowed_packet"), "{message}");
     assert!(running.endpoint.count() <= 1, "{} requests", running.endpoint.count());
 
-    // Where the width is known, none.
+    // None if the width is known.
     conn.query_drop(r#"CALL mysql.ml_set_model_options('m', '{"dimensions": 8}')"#).unwrap();
     conn.query_drop("CALL mysql.ml_cache_clear(NULL)").unwrap();
     running.endpoint.clear();
@@ -144,7 +144,7 @@ fn results_that_cannot_be_handed_over_are_refused_before_they_are_paid() {
     let (_, message) =
         server_error(conn.query_first::<String, _>("SELECT ml_embedding_agg('m', id, id + 0.5) FROM e.t"));
     assert!(message.contains("max_allowed_packet"), "{message}");
-    // Rows are sent while they are read, until it is known.
+    // Requests are sent while rows are read, until the width is known.
     let sent: usize =
         running.endpoint.requests().iter().map(|r| r.json()["input"].as_array().map_or(1, Vec::len)).sum();
     assert!(sent < 25_000, "{sent}");
@@ -154,7 +154,7 @@ fn results_that_cannot_be_handed_over_are_refused_before_they_are_paid() {
         assert_eq!(code, 3200);
         assert!(message.contains("max_allowed_packet"), "{call}: {message}");
     }
-    // What fits is handed over, to the last byte.
+    // A result within the limit is returned completely.
     let some = array((0..20_000).map(|i| i.to_string()));
     let result: String = conn.exec_first("SELECT ml_embedding_batch('m', ?)", (&some,)).unwrap().unwrap();
     assert_eq!(result.len(), 20_000 * 47 + 1);
@@ -271,7 +271,7 @@ fn answers_that_unpack_to_much_more_are_refused() {
             assert_eq!(code, 3200, "{model} {call}: {message}");
         }
     }
-    // Usage is not worth an error, nor memory.
+    // Missing usage is neither an error nor worth memory.
     let vector: Option<u64> = conn.query_first("SELECT LENGTH(ml_embedding('m2', 'x'))").unwrap();
     assert_eq!(vector, Some(8));
     let length: Option<u64> = conn.query_first("SELECT LENGTH(ml_predict_row('g', '{}'))").unwrap();
@@ -297,7 +297,7 @@ fn arguments_are_not_unpacked_without_a_bound() {
     let n = 8 << 20;
     let nested = format!(r#"{{"a":[{}[]]}}"#, "[],".repeat(n));
     let before = begin(&running);
-    // The bare functions: the procedures' parameters are JSON, of which the server makes a tree.
+    // The loadable functions: for the procedures' JSON parameters the server builds a tree.
     for statement in [
         "SELECT ml_set_model_options('m', ?)",
         "SELECT ml_embed_table('m', 'e.t', 'body', 'v', ?)",
@@ -308,12 +308,12 @@ fn arguments_are_not_unpacked_without_a_bound() {
         let error = conn.exec_first::<mysql::Row, _, _>(statement, (&nested,)).expect_err(statement);
         assert!(running.server.is_running(), "{statement}: {error}");
     }
-    // Millions of members, which are looked through and not kept.
+    // Millions of members, which are scanned and not kept.
     let members = format!("{{{}\"z\":1}}", (0..n / 8).map(|i| format!("\"{i}\":1,")).collect::<String>());
     conn.exec_first::<u64, _, _>("SELECT LENGTH(ml_predict_row('llm', ?))", (&members,)).unwrap();
     let grown = grown(&running, before);
     assert!(grown < 700 * MIB, "{} MiB", grown / MIB);
-    // A template that names its input so often that a text becomes gigabytes.
+    // A template that repeats its input so often that a text becomes gigabytes.
     let template = format!(r#"json:{{"a":"{}"}}"#, "{{input}}".repeat(6_000));
     conn.exec_drop(
         "CALL mysql.ml_create_model_registration('many', ?, 'custom', 'text_embedding', NULL, NULL, NULL, NULL, ?, 'path:$')",

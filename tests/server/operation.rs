@@ -1,4 +1,4 @@
-//! What the library does to a server under stress: kills, panics, shutdown, many sessions, reinstallation.
+//! The library's effects on a server under stress: kills, panics, shutdown, many sessions, reinstallation.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ fn register_dummy(conn: &mut Conn) {
     .unwrap();
 }
 
-/// What SHOW PROCESSLIST tells of each session: id, state, statement.
+/// SHOW PROCESSLIST: id, state and statement of each session.
 fn processlist(conn: &mut Conn) -> Vec<(u64, String, String)> {
     let rows: Vec<Row> = conn.query("SHOW FULL PROCESSLIST").unwrap();
     rows.into_iter()
@@ -38,12 +38,13 @@ fn processlist(conn: &mut Conn) -> Vec<(u64, String, String)> {
         .collect()
 }
 
-/// Statements of internal sessions that run now.
+/// The running statements of internal sessions.
 fn internal_statements(conn: &mut Conn) -> Vec<String> {
     processlist(conn).into_iter().map(|(_, _, info)| info).filter(|info| info.starts_with("PLUGIN")).collect()
 }
 
-/// The statements of a script that make loadable functions, also those in a comment behind what makes them in their place.
+/// The statements of a script that create loadable functions, including those in a comment after an equivalent
+/// statement.
 fn loadable(script: &str) -> impl Iterator<Item = &str> {
     script
         .lines()
@@ -51,8 +52,8 @@ fn loadable(script: &str) -> impl Iterator<Item = &str> {
         .filter_map(|l| l.find("CREATE ").and_then(|at| l.get(at..)))
 }
 
-/// What the scripts drop before a restore is what a dump would drop in place of a stored function; and what they make, they
-/// drop.
+/// The scripts for a restore drop the functions that a dump would drop in place of stored ones. The uninstall script
+/// drops every created object.
 #[test]
 fn the_scripts_drop_what_they_make() {
     let (install, uninstall) = (script("install.sql") + &script("install-ai.sql"), script("uninstall.sql"));
@@ -275,7 +276,7 @@ fn a_statement_that_waits_for_a_lock_of_the_registry_can_be_killed() {
 
 #[test]
 fn a_hundred_sessions_call_at_once() {
-    // The library's own sessions count too; how many there are at once depends on how busy the machine is.
+    // The library's own sessions count too; their number depends on the machine's load.
     let running = start_bare(&["--max-connections=400"], &[]);
     running.install();
     let mut root = running.root();
@@ -359,7 +360,7 @@ fn functions_dropped_and_installed_again_under_load() {
                 let mut i = 0;
                 while !stop.load(Ordering::Relaxed) {
                     i += 1;
-                    // The function may be gone at this moment: an error, never a lost connection.
+                    // The function may be dropped at this moment: an error, never a lost connection.
                     match conn
                         .query::<Row, _>(format!("SELECT mysql.ml_embedding('m', '{n}-{i}'), ml_embedding('d', '{i}')"))
                     {
@@ -432,7 +433,7 @@ fn install_is_repeatable_and_uninstall_complete() {
 
 #[test]
 fn a_native_function_of_one_of_the_names_does_not_stop_the_installation() {
-    // ABS stands in for a name that a server of somebody else's has.
+    // ABS stands for a native function of another server.
     let running = start_bare(&[], &[]);
     let mut root = running.root();
     let install = script("install.sql");
@@ -444,7 +445,7 @@ fn a_native_function_of_one_of_the_names_does_not_stop_the_installation() {
     assert_eq!(created, ["vector_distance"]);
     let answer: Option<String> = root.query_first("SELECT mysql_ml_so_create_function('abs')").unwrap();
     assert_eq!(answer.as_deref(), Some("native"));
-    // As the caller, and nothing but functions of the library.
+    // As the caller, and only for the library's functions.
     root.query_drop("CREATE USER nobody@localhost").unwrap();
     let mut nobody = running.server.connect("nobody").unwrap();
     let refused = server_error(nobody.query::<Row, _>("SELECT mysql_ml_so_create_function('distance')"));
@@ -465,11 +466,11 @@ fn a_server_without_the_library_or_of_another_version_is_an_error() {
     let error = sqlscript::run(&mut root, &script("install.sql"), "install.sql").unwrap_err();
     let text = format!("{error:#}");
     assert!(text.contains("1126") && text.contains("mysql_ml.so"), "{text}");
-    // The version check, against a server that seems to be another one.
+    // The version check, on a server that pretends to be another version.
     let other = script("install.sql").replace("VERSION() LIKE '9.7.%'", "VERSION() LIKE '5.7.%'");
     let error = sqlscript::run(&mut root, &other, "install.sql").unwrap_err();
     assert!(format!("{error:#}").contains("MySQL 9.7 is needed"), "{error:#}");
-    // A function without install.sql says what to do.
+    // The error of a function without install.sql has advice.
     std::fs::copy(common::built_library(), running.server.plugin_dir().join("mysql_ml.so")).unwrap();
     root.query_drop("CREATE FUNCTION ml_embedding RETURNS STRING SONAME 'mysql_ml.so'").unwrap();
     let (_, message) = server_error(root.query::<Row, _>("SELECT ml_embedding('d', 'x')"));
@@ -504,7 +505,7 @@ fn an_internal_error_of_512_bytes_is_passed_on() {
     root.query_drop("CREATE DATABASE f").unwrap();
     // The longest text a SIGNAL can carry: 128 characters of four bytes.
     let long = "😀";
-    // The server's longest message: an identifier error that quotes a long value.
+    // The server's longest message: an error that quotes a long value as an identifier.
     root.query_drop("CREATE FUNCTION f.head(model_id TEXT, input TEXT) RETURNS JSON DETERMINISTIC RETURN CAST(CONCAT('{\"', REPEAT('long ', 200)) AS JSON)").unwrap();
     root.query_drop(format!(
         "CREATE FUNCTION f.signal_it(model_id TEXT, input TEXT) RETURNS JSON DETERMINISTIC BEGIN \
@@ -577,7 +578,7 @@ fn tls_is_verified_and_a_private_authority_can_be_trusted() {
     assert!(host.contains("TLS failed"), "{host}");
     let (_, expired) = server_error(try_endpoint(&mut root, &Endpoint::start_tls(Certificate::Expired).unwrap(), true));
     assert!(expired.contains("TLS failed") && expired.contains("xpired"), "{expired}");
-    // A file that is not there is told when it is named; one that goes away later, by each call.
+    // A missing file is an error when it is set; a file removed later, in each call.
     let (_, missing) = server_error(root.query_drop("CALL mysql.ml_set_setting('ca_file', '/nonexistent/ca.pem')"));
     assert!(missing.contains("ca_file") && missing.contains("cannot be read"), "{missing}");
     let (_, missing) = {
@@ -661,7 +662,7 @@ fn the_command_line_client_shows_vectors_and_errors() {
     assert!(cells[0].starts_with("0x") && cells[0].len() == 18 && cells[0] == cells[1], "{hex}");
     let (_, error) = run(&[], "SELECT mysql.ml_embedding('nope', 'x')");
     assert!(error.contains("ERROR 3200 (HY000)") && error.contains("not registered"), "{error}");
-    // The scripts run through the client as the README says.
+    // The scripts run through the client, as in the README.
     let mut client = running.server.client("root");
     client.stdin(std::fs::File::open(testkit::library::workspace_root().join("install.sql")).unwrap());
     let output = client.output().unwrap();
@@ -671,7 +672,7 @@ fn the_command_line_client_shows_vectors_and_errors() {
 
 #[test]
 fn memory_of_a_refused_flood_is_bounded() {
-    // 64 sessions ask for an endless answer at once: each is cut at max_response_mb.
+    // 64 concurrent sessions request an endless answer: each is cut at max_response_mb.
     let running: Running = start();
     let mut root = running.root();
     root.query_drop("CALL mysql.ml_set_setting('max_response_mb', '1')").unwrap();
@@ -780,7 +781,7 @@ fn the_library_is_installed_into_a_running_server_and_replaced_under_use() {
     testkit::library::install(&mut root, &common::built_library(), &workspace).unwrap();
     register_dummy(&mut root);
     assert_eq!(root.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'x'))").unwrap(), Some(384));
-    // Again, while the server has it loaded: the file is another one, the mapped one is untouched.
+    // Again while the server has it loaded: the new file is another inode, and the mapped one is unchanged.
     let before = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&library).unwrap());
     testkit::library::install(&mut root, &common::built_library(), &workspace).unwrap();
     let after = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&library).unwrap());
@@ -788,7 +789,7 @@ fn the_library_is_installed_into_a_running_server_and_replaced_under_use() {
     assert_eq!(root.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'y'))").unwrap(), Some(384));
 }
 
-/// The library's threads in the server process now.
+/// The library's current threads in the server process.
 fn library_threads(running: &Running) -> usize {
     let tasks = format!("/proc/{}/task", running.server.pid().unwrap());
     std::fs::read_dir(tasks)
@@ -833,7 +834,7 @@ fn ten_thousand_internal_sessions_leave_memory_flat() {
     )
     .unwrap();
     root.query_drop("GRANT SELECT ON n.n TO app@localhost").unwrap();
-    // Each row asks for the caller's right, roles included, and reads the settings and the model: three sessions.
+    // Each row checks the caller's EXECUTE including roles, and reads the settings and the model: three sessions.
     let mut app = running.server.connect("app").unwrap();
     let mut round = |text: &str| {
         for call in ["ml_embedding", "mysql.ml_embedding"] {
@@ -881,7 +882,7 @@ fn a_replica_gets_functions_registrations_and_vectors() {
     let vector: Vec<u8> = fake_providers::embedding_for("replicated", 8).iter().flat_map(|x| x.to_le_bytes()).collect();
     assert_eq!(on_replica.query_first::<Vec<u8>, _>("SELECT v FROM r.t").unwrap(), Some(vector));
     assert_eq!(source.endpoint.count(), 1, "the replica sent no request");
-    // The replica calls models itself, and is told that it cannot register any.
+    // The replica calls models itself; a registration there is an error.
     assert_eq!(
         on_replica.query_first::<u64, _>("SELECT VECTOR_DIM(mysql.ml_embedding('m', 'there'))").unwrap(),
         Some(8)

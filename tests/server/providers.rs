@@ -1,4 +1,4 @@
-//! Credentials and limits on a real server: tokens that end, secrets that change, providers that say no.
+//! Credentials and limits on a real server: expiring tokens, changing secrets, refusing providers.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -33,7 +33,7 @@ fn status(conn: &mut Conn, model: &str) -> Value {
     all["models"][model].clone()
 }
 
-/// Runs `f` in `n` sessions at once and returns what each gave.
+/// Runs `f` in `n` concurrent sessions and returns the results.
 fn sessions<T: Send>(running: &Running, n: usize, f: impl Fn(usize, &mut Conn) -> T + Sync) -> Vec<T> {
     let connections: Vec<Conn> = (0..n).map(|_| running.root()).collect();
     std::thread::scope(|scope| {
@@ -49,7 +49,7 @@ fn sessions<T: Send>(running: &Running, n: usize, f: impl Fn(usize, &mut Conn) -
     })
 }
 
-/// A server whose Google identity is what `env` makes it.
+/// A server with the Google identity in `env`.
 fn google(env: &[(&str, &str)]) -> Running {
     let running = start_bare(&[], env);
     running.install();
@@ -62,12 +62,12 @@ fn one_token_serves_many_sessions_and_is_renewed_when_it_ends_or_is_revoked() {
     let all = sessions(&running, 30, |i, conn| embed(conn, "text-embedding-005", &format!("text {i}")).unwrap());
     assert!(all.iter().all(|d| *d == Some(768)));
     assert_eq!(running.endpoint.tokens_issued(), 1, "one refresh at a time");
-    // Revoked before its time: the 401 leads to a new one, and the call succeeds.
+    // Revoked early: the 401 leads to a new token, and the call succeeds.
     running.endpoint.revoke_tokens();
     let all = sessions(&running, 30, |i, conn| embed(conn, "text-embedding-005", &format!("again {i}")).unwrap());
     assert!(all.iter().all(|d| *d == Some(768)));
     assert_eq!(running.endpoint.tokens_issued(), 2);
-    // A token that lives for two seconds is renewed before its end: no call sees a 401.
+    // A token with a lifetime of two seconds is renewed before its end: no call gets a 401.
     running.endpoint.set_token_lifetime(Duration::from_secs(2));
     running.endpoint.revoke_tokens();
     let mut conn = running.root();
@@ -86,7 +86,7 @@ fn one_token_serves_many_sessions_and_is_renewed_when_it_ends_or_is_revoked() {
 fn a_token_service_that_hangs_holds_no_call_up_while_the_token_is_good() {
     let running = start();
     let mut conn = running.root();
-    // Renewed from 12 s on, good until 21.6 s. A renewal may take half of a call's time.
+    // Renewed from 12 s on, valid until 21.6 s. A renewal may take half of a call's time.
     running.endpoint.set_token_lifetime(Duration::from_secs(24));
     conn.query_drop("CALL mysql.ml_set_setting('timeout_ms', '4000')").unwrap();
     assert_eq!(embed(&mut conn, "text-embedding-005", "x").unwrap(), Some(768));
@@ -106,7 +106,7 @@ fn a_token_service_that_hangs_holds_no_call_up_while_the_token_is_good() {
         assert_eq!(embed(&mut conn, "text-embedding-005", &format!("before {n}")).unwrap(), Some(768));
         std::thread::sleep(Duration::from_millis(2));
     }
-    // The one that asked for a new token came back too, with the old one; so do many at once.
+    // The session that requested a new token returned too, with the old one; so do many concurrent ones.
     let all = sessions(&running, 20, |i, conn| embed(conn, "text-embedding-005", &format!("text {i}")).unwrap());
     assert!(all.iter().all(|d| *d == Some(768)));
     released.store(true, Ordering::Release);
@@ -212,7 +212,7 @@ fn the_metadata_server_gives_identity_project_and_location() {
     running.endpoint.clear();
     assert_eq!(embed(&mut conn, "text-embedding-005", "y").unwrap(), Some(768));
     assert_eq!(running.endpoint.count(), 1, "all of it is remembered");
-    // A model's URL may not lead there.
+    // A model's URL must not point there.
     let refused: mysql::Result<()> = conn.query_drop(
         "CALL mysql.ml_create_model_registration('meta', 'http://169.254.169.254/computeMetadata/v1/', 'custom', 'generic', NULL, NULL, NULL, NULL, NULL, NULL)",
     );
@@ -247,9 +247,9 @@ fn a_secret_rotated_under_load_fails_no_call() {
     let url = running.endpoint.url("/openai/v1");
     let path = running.secrets.path().join("rotating");
     let set = |key: &str| {
-        // The provider takes both keys while they are exchanged.
+        // The provider accepts both keys during the exchange.
         running.endpoint.set_expected_key("");
-        // As a careful administrator does: the file is replaced, not written in place.
+        // As a careful administrator does: the file is replaced, not overwritten.
         let new = path.with_extension("new");
         std::fs::write(&new, key).unwrap();
         std::fs::rename(&new, &path).unwrap();
@@ -297,7 +297,7 @@ fn a_secret_rotated_under_load_fails_no_call() {
         }
         done.store(true, Ordering::Release);
     });
-    // A key that is wrong and stays so is refused after one look, and not sent again.
+    // A key that stays wrong is refused after one check, and not sent again.
     running.endpoint.set_expected_key("sk-another-5ecret");
     running.endpoint.clear();
     let (_, message) = server_error(embed(&mut conn, "file", "refused"));
@@ -311,7 +311,7 @@ fn fifty_sessions_turn_one_429_into_one() {
     let mut conn = running.root();
     let url = running.endpoint.url("/pause-once/1/v1/embeddings");
     register(&mut conn, [Some("m"), Some(&url), Some("open_ai"), Some("text_embedding"), Some("test-8"), None, None]);
-    // The first is refused and asked to wait a second; 49 come while it waits.
+    // The first is refused and must wait a second; 49 arrive while it waits.
     let first_is_refused = Arc::new(AtomicBool::new(false));
     let results = sessions(&running, 50, |i, conn| {
         if i > 0 {
@@ -320,7 +320,7 @@ fn fifty_sessions_turn_one_429_into_one() {
                 assert!(Instant::now() < end);
                 std::thread::sleep(Duration::from_millis(1));
             }
-            // The refusal reaches the gate a moment after the endpoint sent it.
+            // The limiter gets the refusal a moment after the endpoint sent it.
             std::thread::sleep(Duration::from_millis(100));
         } else {
             first_is_refused.store(true, Ordering::Release);
@@ -341,7 +341,8 @@ fn a_burst_against_a_rate_limit_succeeds_with_few_refusals() {
     register(&mut conn, [Some("m"), Some(&url), Some("open_ai"), Some("text_embedding"), Some("test-8"), None, None]);
     let results = sessions(&running, 50, |i, conn| embed(conn, "m", &format!("text {i}")).unwrap());
     assert!(results.iter().all(|d| *d == Some(8)));
-    // 30 of the first burst, and a few when the gate has opened too far; without the gate it would be some hundreds.
+    // 30 of the first burst, and a few when the limiter has opened too far; without the limiter it would be some
+    // hundreds.
     assert!(running.endpoint.refused() <= 70, "{}", running.endpoint.refused());
 }
 
@@ -463,7 +464,7 @@ fn authorities_and_proxies_of_a_model() {
     options(&mut conn, "trusting", &serde_json::json!({"ca_file": ca.display().to_string()}).to_string());
     assert_eq!(embed(&mut conn, "trusting", "x").unwrap(), Some(8));
     assert!(server_error(embed(&mut conn, "other", "x")).1.contains("TLS failed"));
-    // A proxy of the model's own that is not there.
+    // A missing proxy in the model's own options.
     conn.query_drop("CALL mysql.ml_set_setting('egress_allowlist', 'http://model.example http://127.0.0.0/8')")
         .unwrap();
     register(

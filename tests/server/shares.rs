@@ -1,4 +1,4 @@
-//! No account's work stops another's, and no slow endpoint, function or job anything but itself.
+//! No account's work stops another's; a slow endpoint, function or job delays itself only.
 
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use testkit::xprotocol::XSession;
 
-/// Time for what takes some milliseconds on a machine with other things to do. What waits for a place takes 30 s and more.
+/// Time for calls of some milliseconds on a busy machine. Waiting for a place takes 30 s and more.
 const PROMPT: Duration = Duration::from_secs(5);
 
 fn id(conn: &mut Conn) -> u64 {
@@ -22,12 +22,12 @@ fn promptly<T>(what: &str, work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Runs a statement to its end: an error may come after the first row or result.
+/// Runs a statement to its end: an error may follow the first row or result.
 fn run(conn: &mut Conn, statement: &str) -> mysql::Result<()> {
     conn.query::<Row, _>(statement).map(drop)
 }
 
-/// An account with the rights to call models, and the rights to do more.
+/// An account with the privileges to call models, and further ones.
 fn account(running: &Running, name: &str) -> Conn {
     let mut root = running.root();
     root.query_drop(format!("CREATE USER {name}@localhost")).unwrap();
@@ -36,7 +36,7 @@ fn account(running: &Running, name: &str) -> Conn {
     running.server.connect(name).unwrap()
 }
 
-/// What people need of the server while something is slow.
+/// Calls that must work while something is slow.
 fn everything_answers(running: &Running, conn: &mut Conn, round: &str) {
     promptly("ml_status()", || conn.query_drop("SELECT mysql.ml_status()").unwrap());
     promptly("a call of another model", || {
@@ -56,7 +56,7 @@ fn everything_answers(running: &Running, conn: &mut Conn, round: &str) {
     });
 }
 
-/// Statements on connections of their own, and the ids of these.
+/// Runs statements on connections of their own; returns the connections' ids.
 fn at_once(
     running: &Running,
     user: &str,
@@ -110,16 +110,16 @@ fn jobs_on_an_endpoint_that_hangs_stop_nothing_else() {
     }
     let (ids, jobs) =
         at_once(&running, "root", JOBS, |i| format!("CALL mysql.ml_embed_table('hangs', 'e.t{i}', 'body', 'v', NULL)"));
-    // One model has a quarter of the 128 jobs for an account: the others wait for their turn, and say so.
+    // One model has a quarter of the 128 jobs for an account: the others wait for their turn, and report it.
     wait_until("32 jobs send", || running.endpoint.count() >= 32);
     wait_until("the others wait", || in_state(&mut root, "waiting for other jobs to end").len() == JOBS - 32);
     everything_answers(&running, &mut other, "of another account");
     everything_answers(&running, &mut root, "of the same account");
-    // The events of tables that are kept embedded come on top; they do not wait but come again.
+    // The events of automatically embedded tables come on top; they do not wait but run again later.
     for i in JOBS..JOBS + KEPT {
         root.query_drop(format!("INSERT INTO e.t{i} (id, body) VALUES (1, 'text {i}')")).unwrap();
     }
-    wait_until("an event tells that it waits", || {
+    wait_until("an event reports that it waits", || {
         root.query_first::<String, _>(
             "SELECT last_error FROM mysql.cloudsql_ml_embed_configs WHERE last_error LIKE '%too many jobs%' LIMIT 1",
         )
@@ -127,7 +127,7 @@ fn jobs_on_an_endpoint_that_hangs_stop_nothing_else() {
         .is_some()
     });
     everything_answers(&running, &mut other, "beside events");
-    // Another model of the same account has its jobs too.
+    // Another model of the same account has its own jobs.
     root.query_drop("CREATE TABLE e.small (id INT PRIMARY KEY, body TEXT, v VECTOR(8))").unwrap();
     root.query_drop("INSERT INTO e.small (id, body) VALUES (1, 'a'), (2, 'b')").unwrap();
     promptly("a job with another model", || {
@@ -216,7 +216,7 @@ fn a_revoke_is_in_force_with_the_next_bare_call() {
     let running = start();
     let mut root = running.root();
     root.query_drop("CALL mysql.ml_create_model_registration('d', NULL, 'dummy', 'text_embedding', NULL, NULL, NULL, NULL, NULL, NULL)").unwrap();
-    // Nothing that is kept runs out by itself.
+    // The registry cache does not expire during the test.
     root.query_drop("CALL mysql.ml_set_setting('registry_ttl_ms', '60000')").unwrap();
     root.query_drop("CREATE USER caller@localhost, by_role@localhost, idle_role@localhost").unwrap();
     root.query_drop("CREATE ROLE callers").unwrap();
@@ -248,7 +248,7 @@ fn a_revoke_is_in_force_with_the_next_bare_call() {
         }
         root.query_drop(format!("REVOKE EXECUTE ON FUNCTION mysql.ml_embedding FROM {grantee}")).unwrap();
     }
-    // A right to a procedure is none to a function, nor one of another name.
+    // EXECUTE on a procedure is not EXECUTE on a function, nor on another name.
     root.query_drop("GRANT EXECUTE ON PROCEDURE mysql.ml_embed_table TO caller@localhost").unwrap();
     root.query_drop("GRANT EXECUTE ON FUNCTION mysql.ml_generate TO caller@localhost").unwrap();
     let mut conn = running.server.connect("caller").unwrap();
@@ -257,7 +257,7 @@ fn a_revoke_is_in_force_with_the_next_bare_call() {
     assert_eq!(server_error(conn.query_drop("DO ml_status()")).0, 1370);
     root.query_drop("GRANT EXECUTE ON PROCEDURE mysql.ml_cache_clear TO caller@localhost").unwrap();
     conn.query_drop("DO ml_cache_clear(NULL)").unwrap();
-    // The check leaves no error, warning or number of rows of its own behind.
+    // The check leaves no error, warning or row count.
     conn.query_drop("SELECT 1 UNION SELECT 2").unwrap();
     let _ = server_error(conn.query_drop("DO ml_status()"));
     let warnings: Vec<(String, u16, String)> = conn.query("SHOW WARNINGS").unwrap();
@@ -275,7 +275,7 @@ fn a_kill_over_the_x_protocol_has_the_servers_own_error() {
         let call = std::thread::spawn(move || x.execute(statement));
         wait_until("it waits", || in_state(&mut root, state).contains(&x_id.parse().unwrap()));
         root.query_drop(format!("{kill} {x_id}")).unwrap();
-        // A killed connection may end before it tells.
+        // A killed connection may end before it reports the error.
         promptly(kill, || call.join().unwrap()).ok().map(|result| result.error.map(|e| e.0))
     };
     let call = ("SELECT ml_embedding('hangs', 'x')", "waiting for a model");

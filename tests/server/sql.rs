@@ -1,4 +1,4 @@
-//! The SQL suite: files of statements in tests/sql with the output they must give. tests/sql/README.md describes them.
+//! The SQL suite: files of statements in tests/sql with their expected output. tests/sql/README.md describes them.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -80,7 +80,7 @@ fn sql_suite() {
     assert!(failures.is_empty(), "{}\nMYSQL_ML_RECORD=1 records the new output", failures.join("\n\n"));
 }
 
-/// Made-up models where the server looks for them, and one that can be fetched.
+/// Tiny models in the server's directory, and one that can be fetched.
 fn put_tiny_models(running: &Running) {
     let models = running.models();
     tiny_model::bert(&models.join("tiny")).unwrap();
@@ -104,8 +104,8 @@ fn put_tiny_models(running: &Running) {
     Hub::serve(&running.endpoint, "test/tiny", &models.join("tiny")).unwrap();
 }
 
-/// The documentation's SQL is run as it stands, the hosts that it names included: a proxy leads there (fake_providers'
-/// `Internet`), and the files, variables and Secret Manager secrets that it names hold a test key.
+/// The documentation's SQL runs unchanged, with its hosts: a proxy serves them (fake_providers' `Internet`). Its
+/// files, variables and Secret Manager secrets hold a test key.
 #[test]
 fn documented_statements_work() {
     if site::is_given() {
@@ -174,7 +174,7 @@ fn documented_statements_work() {
     let mut failures = Vec::new();
     for (page, blocks) in &pages {
         if page.ends_with("providers/local.md") {
-            // The page fetches the model itself, and a folder that others filled is not replaced.
+            // The page fetches the model itself; a fetch does not replace a folder that others filled.
             std::fs::remove_dir_all(running.models().join("sentence-transformers/all-MiniLM-L6-v2")).unwrap();
         }
         let mut conn = running.root();
@@ -182,13 +182,13 @@ fn documented_statements_work() {
         conn.query_drop("CREATE DATABASE IF NOT EXISTS shop").unwrap();
         conn.query_drop("USE shop").unwrap();
         for (line, block) in blocks {
-            // What runs on the same machine is asked without a proxy.
+            // Requests to the same machine bypass the proxy.
             let block = block.replace("http://localhost:11434", &running.endpoint.url(""));
             for statement in testkit::sqlscript::split(&block) {
                 let result: mysql::Result<Vec<mysql::Row>> = conn.query(&statement.text);
                 let failure = match result {
                     Err(e) => Some(e.to_string()),
-                    // What a trial call finds wrong is no error of the statement.
+                    // A trial call's finding is no error of the statement.
                     Ok(rows) => rows
                         .into_iter()
                         .flat_map(mysql::Row::unwrap)
@@ -210,7 +210,7 @@ fn documented_statements_work() {
     assert!(count > 80, "only {count} statements were found in the documentation");
 }
 
-/// What follows this in SQL text, up to the quote that ends it, each once.
+/// The distinct texts after `before` in SQL text, each up to its closing quote.
 fn mentioned(text: &str, before: &str) -> Vec<String> {
     let found = text.match_indices(before).filter_map(|(at, _)| text[at + before.len()..].split('\'').next());
     let mut found: Vec<String> = found.map(str::to_owned).collect();
@@ -219,7 +219,7 @@ fn mentioned(text: &str, before: &str) -> Vec<String> {
     found
 }
 
-/// The fenced blocks marked `sql` of a Markdown page, with the line each starts at.
+/// The fenced blocks marked `sql` of a Markdown page, with the line of each.
 fn sql_blocks(text: &str) -> Vec<(usize, String)> {
     let mut blocks = Vec::new();
     let mut current: Option<(usize, String)> = None;
@@ -342,7 +342,7 @@ impl Run<'_> {
                         let cells: Vec<String> = values
                             .iter()
                             .zip(&columns)
-                            // How long something took differs from run to run.
+                            // Durations differ from run to run.
                             .map(|(v, c)| if c.0 == "seconds" { "#".to_owned() } else { cell(v, c.1) })
                             .collect();
                         let _ = writeln!(out, "{}", cells.join("\t"));

@@ -1,10 +1,10 @@
-//! What sessions inside the server inherit: the GLOBAL values of session variables change no result of the library.
+//! Session variables inherited inside the server: their GLOBAL values change no result of the library.
 
 use crate::common::{start, Running};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 
-/// Another value for variables that are neither numbers nor switches.
+/// Other values for variables that are neither numbers nor switches.
 const OTHERS: &[(&str, &[&str])] = &[
     ("binlog_format", &["STATEMENT"]),
     ("binlog_row_image", &["MINIMAL"]),
@@ -50,7 +50,7 @@ const OTHERS: &[(&str, &[&str])] = &[
     ("use_secondary_engine", &["FORCED"]),
 ];
 
-/// What is not tried, and why.
+/// Variables that are not tested, with the reason.
 const NOT_TRIED: &[(&str, &str)] = &[
     ("max_allowed_packet", "read-only in a session; the server's own bound on what a function may return"),
     (
@@ -64,7 +64,7 @@ const NOT_TRIED: &[(&str, &str)] = &[
     ("innodb_ft_user_stopword_table", "names a table of full-text indexes"),
 ];
 
-/// `ER_LOCAL_VARIABLE`, `ER_INCORRECT_GLOBAL_LOCAL_VAR`: there is no GLOBAL value, or none that can be set.
+/// `ER_LOCAL_VARIABLE`, `ER_INCORRECT_GLOBAL_LOCAL_VAR`: without a GLOBAL value, or without one that can be set.
 const CANNOT_BE_SET: [u16; 2] = [1228, 1238];
 
 fn prepare(running: &Running) -> Conn {
@@ -85,7 +85,7 @@ fn prepare(running: &Running) -> Conn {
          (3, 'thr\u{e9}\u{e9} \u{1F600}', NULL), (4, 'four', '2024-12-31 23:59:59')",
         "CREATE TABLE f.auto (id INT PRIMARY KEY, body TEXT, v VECTOR(8))",
         "INSERT INTO f.auto VALUES (1, 'a', NULL), (2, 'b', NULL), (3, 'c', NULL)",
-        // Its results go out in a header, where they are seen.
+        // Its results go into a header, where the test reads them.
         "CREATE FUNCTION f.headers(m VARCHAR(100), t TEXT) RETURNS JSON READS SQL DATA RETURN JSON_OBJECT('x-seen', \
          CONCAT_WS(',', 1 / 3, DATE_FORMAT('2024-01-05', '%W'), WEEK('2008-02-20'), (SELECT COUNT(*) FROM f.many), \
          (SELECT GROUP_CONCAT(REPEAT(IFNULL(s, '-'), 300) ORDER BY n) FROM f.many), \
@@ -130,7 +130,7 @@ fn result_of(conn: &mut Conn, statement: &str) -> String {
     }
 }
 
-/// What the library's calls give, with what they are.
+/// The results of the library's calls, with their names.
 fn results(running: &Running, conn: &mut Conn) -> Vec<(&'static str, String)> {
     let mut all = Vec::new();
     for statement in [
@@ -161,7 +161,7 @@ fn results(running: &Running, conn: &mut Conn) -> Vec<(&'static str, String)> {
         "CALL ai.drop_embedding_config('f.auto', 'v')",
     ] {
         let mut result = result_of(conn, statement);
-        // How long it took.
+        // Durations.
         if statement.contains("embed_table(") || statement.contains("itialize_emb") || statement.contains("refresh_") {
             let columns: Vec<&str> = result.split(" | ").collect();
             result = columns.iter().enumerate().filter(|(i, _)| *i != 3).map(|(_, c)| *c).collect::<Vec<_>>().join(" | ");
@@ -195,7 +195,7 @@ fn whatever_the_global_values_of_session_variables_are_the_library_gives_the_sam
         if NOT_TRIED.iter().any(|(n, _)| n == name) {
             continue;
         }
-        // One that a session has of its own: setting it there is no error of "GLOBAL only".
+        // A session variable of its own: setting it there is no error of "GLOBAL only".
         let in_session = root.query_drop(format!("SET SESSION `{name}` = DEFAULT"));
         if matches!(in_session, Err(mysql::Error::MySqlError(ref e)) if CANNOT_BE_SET.contains(&e.code) || e.code == 1229)
         {
@@ -248,7 +248,7 @@ fn whatever_the_global_values_of_session_variables_are_the_library_gives_the_sam
             }
             let back = if is_number && named.is_none() { before.clone() } else { quote(&before) };
             if root.query_drop(format!("SET GLOBAL `{name}` = {back}")).is_err() {
-                // One that shows nothing where it is not set.
+                // A variable that has no value until it is set.
                 root.query_drop(format!("SET GLOBAL `{name}` = DEFAULT")).unwrap_or_else(|e| panic!("{name}: {e}"));
             }
         }
@@ -258,7 +258,7 @@ fn whatever_the_global_values_of_session_variables_are_the_library_gives_the_sam
     assert!(tried > 100, "{tried}");
 }
 
-/// Rows of `f.t` whose vector is not that of the expression as this session understands it.
+/// Rows of `f.t` whose vector differs from that of the expression in this session.
 fn misunderstood(conn: &mut Conn, expression: &str) -> Vec<String> {
     conn.query(format!("SELECT ({expression}) FROM f.t WHERE NOT HEX(v) <=> HEX(ml_embedding('good', ({expression})))"))
         .unwrap()
@@ -319,7 +319,7 @@ fn a_callers_expression_means_what_it_means_in_the_callers_session() {
         let result = result_of(&mut other, &format!("SELECT ml_embed_table('good', 'f.t', {literal}, 'v')"));
         assert!(result.contains("\"embedded\":4"), "{set}: {expression}: {result}");
         assert_eq!(misunderstood(&mut other, expression), [""; 0], "{set}: {expression}");
-        // It is kept with what runs later, in a session of another kind.
+        // It is stored with the configuration, which runs later in another kind of session.
         let mut third = running.server.connect("owner").unwrap();
         let initialize = format!("SELECT ml_initialize_embeddings('good', 'f.t', {literal}, 'v')");
         let result = result_of(&mut other, &initialize);
@@ -329,7 +329,7 @@ fn a_callers_expression_means_what_it_means_in_the_callers_session() {
         assert_eq!(misunderstood(&mut other, expression), [""; 0], "refreshed, {set}: {expression}: {result}");
         third.query_drop("CALL ai.drop_embedding_config('f.t', 'v')").unwrap();
     }
-    // The stored procedure does not know its caller's mode; what makes sense in one mode only is understood in that one.
+    // The stored procedure does not know its caller's mode; an expression valid in one mode only has that mode.
     let mut other = running.server.connect("owner").unwrap();
     other.query_drop("SET sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT'").unwrap();
     for expression in [r#"CONCAT("title", ' ', "body")"#, r#""title" || ' ' || "body""#] {
@@ -337,7 +337,7 @@ fn a_callers_expression_means_what_it_means_in_the_callers_session() {
         other.exec_drop("CALL mysql.ml_embed_table('good', 'f.t', ?, 'v', NULL)", (expression,)).unwrap();
         assert_eq!(misunderstood(&mut other, expression), [""; 0], "{expression}");
     }
-    // So it is for a condition, which would otherwise compare the column's name with a text, and be true for no row.
+    // The same for a condition, which would otherwise compare the column's name with a text and be true for no row.
     for (condition, rows) in [(r#""n" >= 2"#, 2), (r#""title" = 'title 1'"#, 1)] {
         other.query_drop("UPDATE f.t SET v = NULL").unwrap();
         let options = serde_json::json!({"where": condition}).to_string();
@@ -353,7 +353,7 @@ fn a_callers_expression_means_what_it_means_in_the_callers_session() {
     let call = format!("CALL mysql.ml_embed_table('good', 'f.t', 'body', 'v', _utf8mb4 x'{both}')");
     let refused = result_of(&mut other, &call);
     assert!(refused.contains("option where") && refused.contains("is a text in this sql_mode"), "{refused}");
-    // GROUP_CONCAT cuts where it would in the caller's session, and that is told.
+    // GROUP_CONCAT truncates as in the caller's session, which is noted.
     other.query_drop("CREATE TABLE f.tags (tag VARCHAR(20) PRIMARY KEY)").unwrap();
     other.query_drop("INSERT INTO f.tags VALUES ('apple'), ('banana'), ('cherry')").unwrap();
     let tags = "CONCAT((SELECT GROUP_CONCAT(tag ORDER BY tag) FROM f.tags), body)";
@@ -364,7 +364,7 @@ fn a_callers_expression_means_what_it_means_in_the_callers_session() {
         assert!(result.contains("\"embedded\":4") && result.contains("GROUP_CONCAT cut") == cut, "{longest}: {result}");
         assert_eq!(misunderstood(&mut other, tags), [""; 0], "{longest}");
     }
-    // What cannot be taken over, or is no text, is refused.
+    // A state that cannot be transferred, or no text, is refused.
     other.query_drop("CREATE TEMPORARY TABLE f.auto (id INT PRIMARY KEY, body TEXT, v VECTOR(8))").unwrap();
     for (table, expression, options, message) in [
         ("f.t", "CONCAT(@x, body)", "{}", "user variable"),

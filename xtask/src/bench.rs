@@ -1,5 +1,5 @@
-//! Benchmarks that ship with the repository. Each measures its baseline in the same run, in turn with what it
-//! measures, because machines drift.
+//! Benchmarks that ship with the repository. Each measures its baseline in the same run and in turn, because machines
+//! drift.
 
 mod bars;
 pub mod bulk;
@@ -9,7 +9,7 @@ pub mod distance;
 pub mod local;
 pub mod memory;
 
-/// The middle value; of an even count the lower of the two.
+/// The median; of an even count the lower middle value.
 fn median(values: &[f64]) -> f64 {
     percentile(values, 50.0)
 }
@@ -23,7 +23,7 @@ fn percentile(values: &[f64], p: f64) -> f64 {
     sorted.get(place).copied().unwrap_or(f64::NAN)
 }
 
-/// What the figures were measured on.
+/// The machine of the measurements.
 fn machine() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo")
         .ok()
@@ -38,7 +38,7 @@ fn machine() -> String {
     format!("{cpu}, {cores} cores")
 }
 
-/// Texts of some 140 bytes, each another one.
+/// Distinct texts of some 140 bytes.
 fn texts(rows: usize) -> impl Iterator<Item = String> {
     (0..rows).map(|i| format!("text number {i}: a customer asks where the parcel with order {} has got to, and whether a refund is possible if it arrives late", i * 7919))
 }

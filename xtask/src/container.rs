@@ -1,5 +1,5 @@
-//! `cargo xtask container`: docker-compose.yml as a user runs it, then the SQL suite and the client tests against the
-//! container. Where no image can be pulled, on stand-ins for the images that it is built from.
+//! `cargo xtask container`: runs docker-compose.yml as a user does, then the SQL suite and the client tests against
+//! the container. If no image can be pulled, it uses stand-ins for the base images.
 
 mod engine;
 mod project;
@@ -18,18 +18,18 @@ use project::Project;
 use testkit::library::{cargo, workspace_root};
 use testkit::surroundings;
 
-/// The password of root in the containers.
+/// root's password in the containers.
 const PASSWORD: &str = "a root's \"password\"";
 
-/// The key that the compose secret holds.
+/// The key in the compose secret.
 const KEY: &str = "sk-compose-5ecret-0004";
 
-/// Which images the container is built from.
+/// The base images of the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Images {
-    /// Those that docker-compose.yml names, pulled
+    /// The images that docker-compose.yml names, pulled
     Official,
-    /// Made from Debian's packages, the crates and the toolchain of this machine; needs root and debootstrap
+    /// Images made from Debian's packages and this machine's crates and toolchain; needs root and debootstrap
     StandIns,
 }
 
@@ -45,7 +45,7 @@ pub fn run(images: Images, progress: &dyn Fn(&str)) -> Result<()> {
     fs::write(&password, PASSWORD)?;
     let key = folder.path().join("key");
     fs::write(&key, format!("{KEY}\n"))?;
-    // The containers' accounts read what is mounted.
+    // The containers' accounts must read the mounted files.
     for (path, mode) in [(folder.path(), 0o755), (&password, 0o644), (&key, 0o644)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     }
@@ -65,7 +65,7 @@ pub fn run(images: Images, progress: &dyn Fn(&str)) -> Result<()> {
     Ok(())
 }
 
-/// The compose file without any change: start, secrets, settings, restart, demo.
+/// The unchanged compose file: start, secrets, settings, restart, demo.
 fn as_a_user_has_it(mut project: Project<'_>, progress: &dyn Fn(&str)) -> Result<()> {
     let [port] = free_ports()?;
     project.set("MYSQL_ML_PORT", &port.to_string());
@@ -85,7 +85,7 @@ fn as_a_user_has_it(mut project: Project<'_>, progress: &dyn Fn(&str)) -> Result
     let state = project.compose_output(&["ps", "--format", "{{.Health}}", "mysql"])?;
     ensure!(state == "healthy", "the health of the container is {state}");
 
-    // The secret's value goes into a header, and is asked for where the endpoint shows it: in the container.
+    // The secret's value goes into a header. The endpoint that displays it is in the container.
     sql(&project, "CALL mysql.ml_create_sm_secret_registration('openai', 'file:openai')")?;
     sql(
         &project,
@@ -127,11 +127,11 @@ fn as_a_user_has_it(mut project: Project<'_>, progress: &dyn Fn(&str)) -> Result
          'auth_type_secret_manager', 'openai', NULL, NULL, NULL)",
     )?;
     let echo = sql(&project, "SELECT mysql.ml_predict_row('shown', '{}')")?;
-    ensure!(echo.contains("Bearer ***") && !echo.contains(KEY), "the key was not sent, or was shown: {echo}");
+    ensure!(echo.contains("Bearer ***") && !echo.contains(KEY), "the key was not sent, or was displayed: {echo}");
     project.down()
 }
 
-/// `cargo test` of what runs against a given server.
+/// Runs the tests that accept a given server.
 fn tests(engine: &Engine, variables: Vec<(String, String)>, folder: &Path) -> Result<()> {
     let [port, x_port, endpoint_port] = free_ports()?;
     let (secrets, sockets) = (folder.join("secrets"), folder.join("sockets"));
@@ -140,7 +140,7 @@ fn tests(engine: &Engine, variables: Vec<(String, String)>, folder: &Path) -> Re
         fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     }
     let environment = {
-        // The tests start it again; what matters is its address.
+        // The tests start it again; only its address matters here.
         let endpoint = Endpoint::start_on((Ipv4Addr::LOCALHOST, endpoint_port).into())?;
         surroundings::fill_secrets(&endpoint, &secrets)?;
         surroundings::environment(&endpoint, &secrets)
@@ -173,7 +173,7 @@ fn tests(engine: &Engine, variables: Vec<(String, String)>, folder: &Path) -> Re
     project.down()
 }
 
-/// Ports that are free at this moment.
+/// Free ports.
 fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut held = Vec::new();
     let mut ports = [0; N];

@@ -1,8 +1,8 @@
 //! `cargo xtask dist`: the files of a release.
 //!
-//! A library that loads into every MySQL 9.7 on Linux with glibc 2.28 or later, in an archive with all that belongs to it,
-//! its debug symbols beside it, a Debian package and checksums. The same sources, toolchain and `SOURCE_DATE_EPOCH` give
-//! the same bytes, wherever the sources are.
+//! A library that loads into every MySQL 9.7 on Linux with glibc 2.28 or later, in an archive with its scripts and
+//! documents. Beside it are debug symbols, a Debian package and checksums. The same sources, toolchain and
+//! `SOURCE_DATE_EPOCH` give the same bytes, in any folder.
 
 mod archive;
 mod build;
@@ -27,14 +27,14 @@ use testkit::library::workspace_root;
 /// The newest version of the GNU C library that a released library may need.
 pub const GLIBC: (u32, u32) = (2, 28);
 
-/// What to make.
+/// Options of a release.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The processors to make it for.
+    /// The processors.
     pub architectures: Vec<Architecture>,
-    /// The folder that the files are put into; made if it is not there.
+    /// The output folder; created if it does not exist.
     pub folder: PathBuf,
-    /// Whether docs/install.md is followed with the files. Needs root and debootstrap.
+    /// Whether to run the commands of docs/install.md with the files. Needs root and debootstrap.
     pub follow: bool,
 }
 
@@ -58,7 +58,7 @@ pub fn run(options: &Options, progress: &dyn Fn(&str)) -> anyhow::Result<Vec<Pat
     Ok(made)
 }
 
-/// One library with what belongs to it.
+/// One library with its accompanying files.
 #[derive(Debug, Clone)]
 struct Release {
     version: String,
@@ -67,7 +67,7 @@ struct Release {
     epoch: u64,
 }
 
-/// A library with all its features, or without those that are on unless said otherwise.
+/// A library with all features, or without the default ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Variant {
     Full,
@@ -109,7 +109,7 @@ fn make(
     let symbols = [Entry::new("mysql_ml.so.debug", 0o644, built.symbols)];
     let debug = archive::write(folder, &format!("{name}-debug"), &symbols, release.epoch)?;
     let mut made = vec![tarball, debug];
-    // One package a processor: two would put the same file into the same place.
+    // One package a processor: two would install the same file.
     if release.variant == Variant::Full {
         made.push(deb::write(folder, release, &files)?);
     }
@@ -121,7 +121,7 @@ fn make(
     Ok(made)
 }
 
-/// The time that all files are given, so that two runs give the same bytes: `SOURCE_DATE_EPOCH`, else that of the commit.
+/// The timestamp of all files, so that two runs give the same bytes: `SOURCE_DATE_EPOCH`, or else that of the commit.
 fn source_date_epoch() -> anyhow::Result<u64> {
     if let Ok(given) = std::env::var("SOURCE_DATE_EPOCH") {
         return given.parse().context("SOURCE_DATE_EPOCH is no number of seconds");
@@ -129,7 +129,7 @@ fn source_date_epoch() -> anyhow::Result<u64> {
     let mut git = std::process::Command::new("git");
     git.args(["log", "-1", "--format=%ct"]).current_dir(workspace_root());
     let time = testkit::fetch::output(git).context("the time of the release is unknown; set SOURCE_DATE_EPOCH")?;
-    time.parse().context("git told no time; set SOURCE_DATE_EPOCH")
+    time.parse().context("git reported no time; set SOURCE_DATE_EPOCH")
 }
 
 /// Writes the SHA-256 of each file in the format of `sha256sum --check`.

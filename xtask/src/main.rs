@@ -41,7 +41,7 @@ enum Command {
         #[arg(long, env = "MYSQL_ML_URL", hide_env_values = true)]
         url: String,
     },
-    /// Writes the sections of the SQL scripts that the tables in crates/surface decide
+    /// Writes the generated sections of the SQL scripts from the tables in crates/surface
     Sql {
         /// Writes nothing, and fails if a script differs
         #[arg(long)]
@@ -52,7 +52,7 @@ enum Command {
         /// The processors
         #[arg(long, value_delimiter = ',', default_value = "x86_64")]
         arch: Vec<dist::Architecture>,
-        /// Where the files go
+        /// The output folder
         #[arg(long, default_value = "target/release-files")]
         out: PathBuf,
         /// Follows docs/install.md with the files, in a Debian unpacked for it; needs root and debootstrap
@@ -61,33 +61,33 @@ enum Command {
     },
     /// Builds the container of docker-compose.yml, tries it, and runs the SQL suite and the client tests against it
     Container {
-        /// What it is built from
+        /// The base images
         #[arg(long, default_value = "official")]
         images: container::Images,
     },
-    /// Starts the local model endpoint of the tests alone, until the process is ended
+    /// Runs the tests' model endpoint until the process ends
     Endpoint {
         /// Address and port
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
     },
-    /// Sends a private server random statements, with faults and kills, and fails if it takes harm
+    /// Sends random statements to a private server, with faults and kills, and fails if the server ends, hangs or leaks
     Fuzz {
-        /// What is tried
+        /// The subject
         what: Fuzz,
-        /// How long
+        /// The duration in seconds
         #[arg(long, default_value_t = 60)]
         seconds: u64,
-        /// Decides the statements; default: another one each time
+        /// Seed of the statements; default: a new one each time
         #[arg(long)]
         seed: Option<u64>,
-        /// How many sessions at once
+        /// The number of concurrent sessions
         #[arg(long, default_value_t = 8)]
         sessions: usize,
     },
-    /// Measures, next to a baseline in the same run
+    /// Measures, compared with a baseline in the same run
     Bench {
-        /// What to measure
+        /// The subject
         what: Bench,
         /// Writes the report to docs/benchmarks
         #[arg(long)]
@@ -262,7 +262,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// Runs this program once more as it is now called, optimised.
+/// Runs this program again with the same arguments, optimised.
 fn again_in_release() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = std::process::Command::new(cargo)
@@ -323,7 +323,7 @@ fn stay(server: &Server) {
     let _ = std::io::stdin().read_line(&mut line);
 }
 
-/// A command as one would type it.
+/// A command as a line for a shell.
 fn shell_line(command: &std::process::Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())

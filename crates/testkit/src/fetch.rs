@@ -156,7 +156,7 @@ impl Identity {
     fn read(description: String) -> anyhow::Result<Identity> {
         let mut words = description.split_whitespace().skip_while(|word| *word != "Ver");
         let Some(version) = words.nth(1).map(str::to_owned) else {
-            bail!("it does not tell its version but: {description}");
+            bail!("its output has no version: {description}");
         };
         let patch = version.strip_prefix(SERIES);
         if !patch.is_some_and(|patch| patch.starts_with('.')) || version.contains("MariaDB") {
@@ -250,7 +250,7 @@ fn ask_plugin_dir(mysqld: &Program) -> anyhow::Result<PathBuf> {
     help.lines()
         .find_map(|line| line.strip_prefix("plugin-dir "))
         .map(|folder| PathBuf::from(folder.trim()))
-        .context("mysqld did not tell its plugin folder")
+        .context("mysqld did not report its plugin folder")
 }
 
 /// `--name=value` for a path, which need not be UTF-8.

@@ -88,7 +88,7 @@ pub fn install(conn: &mut mysql::Conn, library: &Path, workspace_root: &Path) ->
     let plugin_dir: String = conn
         .query_first("SELECT @@plugin_dir")
         .context("cannot ask the server for its plugin folder")?
-        .context("the server did not tell its plugin folder")?;
+        .context("the server did not report its plugin folder")?;
     let plugin_dir = Path::new(&plugin_dir);
     if !plugin_dir.is_dir() {
         bail!(

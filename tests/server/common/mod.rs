@@ -12,12 +12,12 @@ use mysql::Conn;
 use testkit::mysqld::{Distribution, Server, ServerOptions};
 use testkit::{library, sqlscript, surroundings};
 
-/// Keys that must never be seen outside of a request header. Searched for in logs and tables.
+/// Keys that must appear in request headers only. The tests search logs and tables for them.
 pub use testkit::surroundings::{ENV_KEY, FILE_KEY};
-/// How the keys begin that tests put into the keyring.
+/// The prefix of the keys that tests put into the keyring.
 pub const KEYRING_KEY: &str = "sk-ring-5ecret-0003";
 
-/// A server, an endpoint and where its secrets are.
+/// A server, an endpoint and the secrets directory.
 pub struct Running {
     pub server: Server,
     pub endpoint: Endpoint,
@@ -37,7 +37,7 @@ pub fn script(name: &str) -> String {
     library::script(name).unwrap()
 }
 
-/// Starts a server with `args`, without installing anything.
+/// Starts a server with `args`, without the library's functions.
 pub fn start_bare(args: &[&str], env: &[(&str, &str)]) -> Running {
     start_server(args, env, false)
 }
@@ -58,7 +58,7 @@ fn start_server(args: &[&str], env: &[(&str, &str)], keyring: bool) -> Running {
     environment.extend(env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
     let options = ServerOptions {
         args: args.iter().map(|a| (*a).to_owned()).collect(),
-        // An empty value takes a variable out.
+        // An empty value removes a variable.
         env: environment.into_iter().filter(|(_, value)| !value.is_empty()).collect(),
         env_remove: surroundings::NOT_INHERITED.map(str::to_owned).to_vec(),
         library: Some(built_library()),
@@ -77,7 +77,7 @@ pub fn start() -> Running {
 }
 
 impl Drop for Running {
-    /// Whatever a test did: no key is in a log.
+    /// Checks after every test that no log has a key.
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
@@ -106,12 +106,12 @@ impl Running {
         }
     }
 
-    /// The directory of models that the server looks into.
+    /// The server's directory of models.
     pub fn models(&self) -> PathBuf {
         self.secrets.path().join("models")
     }
 
-    /// Puts all-MiniLM-L6-v2 where `bert_local` looks for it.
+    /// Puts all-MiniLM-L6-v2 into the directory that `bert_local` uses.
     pub fn put_minilm(&self) {
         let weights = testkit::weights::minilm(&|step| eprintln!("{step}")).expect("the weights of all-MiniLM-L6-v2");
         testkit::weights::copy(&weights, &self.models().join("sentence-transformers/all-MiniLM-L6-v2")).unwrap();
@@ -141,13 +141,13 @@ impl Running {
         .unwrap();
     }
 
-    /// The server's log without what the tests' own server set-up causes.
+    /// The error log without the lines of the tests' own server set-up.
     pub fn errors_in_log(&self) -> Vec<String> {
         self.server.error_log().lines().filter(|l| l.contains("[ERROR]")).map(str::to_owned).collect()
     }
 }
 
-/// Whether a cell of the row holds the text. (Printed, a row shows the first bytes of each cell only.)
+/// Whether a cell of the row holds the text. (A printed row has the first bytes of each cell only.)
 pub fn holds(row: &mysql::Row, needle: &str) -> bool {
     (0..row.len()).any(|i| match row.as_ref(i) {
         Some(mysql::Value::Bytes(bytes)) => bytes.windows(needle.len()).any(|w| w == needle.as_bytes()),
@@ -163,7 +163,7 @@ pub fn server_error<T: std::fmt::Debug>(result: mysql::Result<T>) -> (u16, Strin
     }
 }
 
-/// Waits for what will come true within half a minute.
+/// Waits up to half a minute for a condition.
 pub fn wait_until(what: &str, mut f: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(30);
     while !f() {

@@ -1,4 +1,4 @@
-//! The server that tests run against: a private one, or that of `MYSQL_ML_TEST_URL`.
+//! The server for tests: a private one, or that of `MYSQL_ML_TEST_URL`.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ use testkit::xprotocol::XSession;
 
 use super::{start, Running};
 
-/// The server that is there already; its account may do everything. Through a socket, because the tests' accounts are
-/// those of `localhost`.
+/// URL of a given server, for an account with all privileges. Through a socket, because the tests' accounts are those
+/// of `localhost`.
 const URL: &str = "MYSQL_ML_TEST_URL";
-/// The port that the server's environment names for the local endpoint.
+/// The port of the local endpoint in the server's environment.
 const ENDPOINT_PORT: &str = "MYSQL_ML_TEST_ENDPOINT_PORT";
-/// The server's secrets directory, by the name it has there.
+/// The server's secrets directory, by its local path.
 const SECRETS_DIR: &str = "MYSQL_ML_TEST_SECRETS_DIR";
 
 /// A server with the library installed, and an endpoint beside it.
@@ -25,7 +25,7 @@ pub enum Site {
     Given(Given),
 }
 
-/// A server that somebody else started, with the surroundings of `testkit::surroundings`.
+/// A given server, with the environment of `testkit::surroundings`.
 pub struct Given {
     opts: Opts,
     endpoint: Endpoint,
@@ -33,24 +33,24 @@ pub struct Given {
     port: u16,
     x_port: u16,
     x_socket: PathBuf,
-    /// When the test began, by the server's clock.
+    /// Start of the test by the server's clock.
     since: String,
     /// Dropped last: other tests use the same server and port.
     _turn: Turn,
 }
 
-/// Whether the tests run against a server that is there already.
+/// Whether the tests run against a given server.
 pub fn is_given() -> bool {
     std::env::var_os(URL).is_some_and(|url| !url.is_empty())
 }
 
-/// Says that a test does not run, where the test runner's capture does not swallow it.
+/// Reports a skipped test past the test runner's capture.
 pub fn skip(why: &str) {
     let _ = writeln!(std::io::stderr(), "\nNOT RUN: {why}\n");
 }
 
 impl Site {
-    /// The given server, else a new private one.
+    /// The given server, or else a new private one.
     pub fn start() -> Site {
         if is_given() {
             Site::Given(Given::find())
@@ -66,7 +66,7 @@ impl Site {
         }
     }
 
-    /// A connection as root or as an account without a password.
+    /// A connection as root, or as an account without a password.
     pub fn connect(&self, user: &str) -> Conn {
         match self {
             Site::Private(running) => running.server.connect(user).unwrap(),
@@ -131,9 +131,9 @@ impl Given {
         let version: Option<String> =
             conn.query_first("SELECT mysql.ml_version()").expect("run install.sql there first");
         eprintln!("mysql-ml {} of the given server", version.unwrap());
-        // Installations have the schema ai only where somebody wants it.
+        // The schema ai is optional.
         testkit::sqlscript::run(&mut conn, &super::script("install-ai.sql"), "install-ai.sql").unwrap();
-        // The folder of the sockets may have another name there.
+        // The folder of the sockets may have another path there.
         let x_socket = socket.with_file_name(PathBuf::from(x_socket).file_name().unwrap());
         Given {
             opts,

@@ -2,26 +2,26 @@
 
 use std::fmt::Write as _;
 
-/// A bar: what it shows, and its value.
+/// A bar: its name and its value.
 pub type Bar<'a> = (&'a str, f64);
 
-/// How long the bars are.
+/// The lengths of the bars.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Scale {
-    /// As their values.
+    /// Proportional to their values.
     Linear,
-    /// As the values' logarithms, where they are far apart.
+    /// Proportional to the values' logarithms, for values that are far apart.
     Logarithmic,
 }
 
 const NAMES: f64 = 300.0;
 const LENGTH: f64 = 340.0;
 const HEIGHT: f64 = 26.0;
-/// What is measured against something else, and the rest.
+/// Colours of the library's bars and of the others.
 const OURS: &str = "#d9822b";
 const OTHERS: &str = "#9aa7b5";
 
-/// Bars under a title that names the unit. Those whose name holds `ours` stand out.
+/// Bars under a title that names the unit. Bars with `ours` in their names are highlighted.
 pub fn svg(title: &str, bars: &[Bar<'_>], scale: Scale, ours: &str) -> String {
     let most = bars.iter().map(|(_, v)| *v).fold(1.0, f64::max);
     let part = |value: f64| match scale {

@@ -1,9 +1,9 @@
-//! `cargo xtask bench bulk`: a whole table embedded, next to plain programs that do a part of it.
+//! `cargo xtask bench bulk`: embeds a whole table, compared with plain programs that do a part of it.
 //!
-//! The endpoint is on the same machine and answers with numbers as JSON text, at once or after 20 ms and 0.1 ms a text.
-//! Endpoint, server and the plain programs share its cores. (a) only fetches and parses, with as many requests at once
-//! and as many texts in each as the library; (a') only writes ready vectors into the same table; (b) is what one writes in
-//! Python, bulk/openai_client.py.
+//! The endpoint is on the same machine and answers with numbers as JSON text: at once, or after 20 ms and 0.1 ms a
+//! text. Endpoint, server and the plain programs share its cores. (a) only fetches and parses, with as many
+//! concurrent requests and as many texts in each as the library. (a') only writes ready vectors into the same table.
+//! (b) is a typical Python program, bulk/openai_client.py.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -27,9 +27,9 @@ use testkit::library::workspace_root;
 use testkit::mysqld::Server;
 
 pub(super) const DIMENSIONS: usize = 1536;
-/// Where (b) is.
+/// The folder of (b).
 const PEER: &str = "xtask/src/bench/bulk";
-/// What the library sends together to a server that speaks OpenAI's API, and how many requests at once.
+/// The library's batch size and concurrency for a server with OpenAI's API.
 const BATCH: usize = 64;
 const AT_ONCE: usize = 8;
 /// Vectors in one statement or transaction of the plain writer.
@@ -37,7 +37,7 @@ const GROUP: usize = 170;
 /// Texts of one `ml_embedding_batch`.
 const ARRAY: usize = 2000;
 
-/// A latency of the endpoint: its name, what a request takes, what each text adds.
+/// A latency of the endpoint: its name, the time of a request, and the time of each text.
 const LATENCIES: [(&str, Duration, Duration); 2] = [
     ("no latency", Duration::ZERO, Duration::ZERO),
     ("20 ms + 0.1 ms a text", Duration::from_millis(20), Duration::from_micros(100)),
@@ -61,7 +61,7 @@ struct Item<E> {
     embedding: E,
 }
 
-/// What was measured at one latency: rows a second of each round.
+/// Results at one latency: rows a second of each round.
 #[derive(Default)]
 struct Measured {
     fetch: Vec<f64>,
@@ -76,14 +76,14 @@ struct Measured {
     peak_mib: f64,
 }
 
-/// The server's options: room for the table, and a log that is not the bottleneck by its small size.
+/// The server's options: memory for the table, and a redo log that is large enough not to be the bottleneck.
 pub fn server_args() -> Vec<String> {
     ["--innodb-buffer-pool-size=1G", "--innodb-redo-log-capacity=512M", "--max-allowed-packet=1G"]
         .map(str::to_owned)
         .into()
 }
 
-/// Runs the benchmark and returns its report as Markdown and its plot as SVG.
+/// Runs the benchmark. Returns its report as Markdown and its plot as SVG.
 pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str)) -> Result<(String, String)> {
     let packages =
         clients::python_packages("bench-bulk", &workspace_root().join(PEER).join("requirements.txt"), progress)?;
@@ -100,7 +100,7 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
         )?;
         conn.exec_drop("CALL mysql.ml_set_model_options(?, ?)", (id, options))?;
     }
-    // Each row is to cost a request or its share of one.
+    // Each row must cost a request or its share of one.
     conn.query_drop("CALL mysql.ml_set_setting('cache_memory_mb', '0')")?;
     let texts = fill_table(&mut conn, rows)?;
     let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -130,7 +130,7 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
             let table_base64 = rate(rows, || embed_table(&mut conn, "bench64", rows))?;
             let few = rows.min(ARRAY * 5);
             let array = rate(few, || arrays(&mut conn, few))?;
-            // Row by row is slow, and its pace does not depend on the number of rows.
+            // Row by row is slow, and its speed does not depend on the number of rows.
             let few = if fixed.is_zero() { rows.min(5000) } else { 200 };
             conn.query_drop(format!("UPDATE bench.t SET v = NULL WHERE id < {few}"))?;
             let single = rate(few, || {
@@ -163,7 +163,7 @@ pub(super) fn embed_table(conn: &mut Conn, model: &str, rows: usize) -> Result<(
     Ok(())
 }
 
-/// (b): the program beside, in Python.
+/// (b): the Python program.
 fn peer(packages: &Path, url: &str, server: &Server) -> Result<f64> {
     let mut python = Command::new("python3");
     python.arg(workspace_root().join(PEER).join("openai_client.py")).arg(url).arg(server.socket());
@@ -172,22 +172,22 @@ fn peer(packages: &Path, url: &str, server: &Server) -> Result<f64> {
     printed.trim().parse().context("the Python client printed no number")
 }
 
-/// The most memory that a server takes.
+/// The peak of a server's memory.
 pub(super) struct Peak {
     pid: u32,
     before: u64,
 }
 
 impl Peak {
-    /// Measures from now on.
+    /// Starts the measurement.
     pub(super) fn begin(server: &Server) -> Result<Self> {
         let pid = server.pid()?;
-        // Linux's way to set the high-water mark to what is in use now.
+        // Resets the high-water mark to the current use on Linux.
         std::fs::write(format!("/proc/{pid}/clear_refs"), "5").context("the peak of memory cannot be reset")?;
         Ok(Peak { pid, before: server.rss_kib()? })
     }
 
-    /// By how much it grew at most since then.
+    /// The growth at the peak since then, in MiB.
     pub(super) fn grown_mib(&self) -> Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).context("no VmHWM")?;
@@ -213,14 +213,14 @@ pub(super) fn fill_table(conn: &mut Conn, rows: usize) -> Result<Vec<String>> {
 }
 
 pub(super) fn clear(conn: &mut Conn) -> Result<()> {
-    // A table made anew each time: an update in place of vectors that are there would be cheaper or dearer than the first.
+    // A new table each time: an update of existing vectors costs more or less than a first one.
     conn.query_drop("CREATE TABLE bench.new LIKE bench.t")?;
     conn.query_drop("INSERT INTO bench.new (id, body) SELECT id, body FROM bench.t")?;
     conn.query_drop("DROP TABLE bench.t")?;
     Ok(conn.query_drop("RENAME TABLE bench.new TO bench.t")?)
 }
 
-/// (a): fetches and parses, nothing else.
+/// (a): fetches and parses only.
 fn plain_fetch(url: &str, texts: &[String], encoding: Option<&str>) -> Result<()> {
     let batches: Vec<&[String]> = texts.chunks(BATCH).collect();
     let (next, got) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -259,7 +259,7 @@ fn plain_fetch(url: &str, texts: &[String], encoding: Option<&str>) -> Result<()
     Ok(())
 }
 
-/// (a'): writes ready vectors with so many sessions, each a range of the keys.
+/// (a'): writes ready vectors with this many sessions, each for a range of the keys.
 fn plain_writes(server: &Server, rows: usize, vector: &[u8], joined: bool, sessions: usize) -> Result<()> {
     let ids: Vec<usize> = (0..rows).collect();
     std::thread::scope(|scope| {
@@ -271,7 +271,7 @@ fn plain_writes(server: &Server, rows: usize, vector: &[u8], joined: bool, sessi
     })
 }
 
-/// By one of two ways: a prepared UPDATE that joins many by the key, or a prepared UPDATE a row with many in a
+/// Either a prepared UPDATE that joins many rows by the key, or a prepared UPDATE for each row with many in a
 /// transaction.
 pub(super) fn plain_write(conn: &mut Conn, ids: &[usize], vector: &[u8], joined: bool) -> Result<()> {
     let single = conn.prep("UPDATE bench.t SET v = CAST(? AS BINARY) WHERE id = ?")?;
@@ -295,7 +295,7 @@ pub(super) fn plain_write(conn: &mut Conn, ids: &[usize], vector: &[u8], joined:
     Ok(())
 }
 
-/// `ml_embedding_batch`, arrays of texts in, arrays of base64 out, not stored.
+/// `ml_embedding_batch`: arrays of texts in, arrays of base64 out, not stored.
 fn arrays(conn: &mut Conn, rows: usize) -> Result<()> {
     let mut from = 0;
     while from < rows {
@@ -309,12 +309,12 @@ fn arrays(conn: &mut Conn, rows: usize) -> Result<()> {
     Ok(())
 }
 
-/// The server's processor time so far.
+/// The server's processor time so far, in seconds.
 fn cpu_seconds(server: &Server) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid()?))?;
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-    // Linux counts in hundredths here on every machine that this runs on.
+    // Linux counts in hundredths of a second on all supported machines.
     Ok((ticks(11) + ticks(12)) / 100.0)
 }
 

@@ -1,6 +1,6 @@
-//! `cargo xtask bench cache`: what an embedding costs from memory, from disk and from the local endpoint.
+//! `cargo xtask bench cache`: the cost of an embedding from memory, from disk and from the local endpoint.
 //!
-//! One session, one call a row, 1536 dimensions. Each round measures all three one after the other, with other texts.
+//! One session, one call a row, 1536 dimensions. Each round measures all three in turn, with new texts.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,7 +17,7 @@ use testkit::mysqld::Server;
 
 const DIMENSIONS: usize = 1536;
 
-/// What a round measured, in microseconds a row.
+/// Results, one value a round, in microseconds a row.
 #[derive(Default)]
 struct Measured {
     memory: Vec<f64>,
@@ -28,7 +28,7 @@ struct Measured {
     written: Vec<f64>,
 }
 
-/// Runs the benchmark and returns its report as Markdown and its plot as SVG.
+/// Runs the benchmark. Returns its report as Markdown and its plot as SVG.
 pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str)) -> Result<(String, String)> {
     let endpoint = Endpoint::start()?;
     endpoint.set_recording(false);
@@ -94,7 +94,7 @@ fn statement(conn: &mut Conn, sql: &str, rows: usize) -> Result<Duration> {
     Ok(took)
 }
 
-/// Waits until all is written.
+/// Waits until all embeddings are written. Returns the time.
 fn wait_for(conn: &mut Conn, rows: usize) -> Result<Duration> {
     let started = Instant::now();
     loop {
@@ -153,7 +153,7 @@ fn report(rows: usize, rounds: usize, version: &str, measured: &Measured, file_b
     Ok(out)
 }
 
-/// Bars, because there is nothing between the cases.
+/// Bars, because the cases are discrete.
 fn plot(measured: &Measured) -> String {
     let lines = lines(measured);
     let bars: Vec<_> = lines.iter().map(|(name, values)| (*name, median(values))).collect();

@@ -1,8 +1,8 @@
-//! `cargo xtask bench call`: what one call a row costs, next to the same loop in plain Rust.
+//! `cargo xtask bench call`: the cost of one call a row, compared with the same loop in plain Rust.
 //!
-//! One session, one call at a time, 1536 dimensions, an endpoint without latency on the same machine. The plain
-//! loop uses the library's HTTP client (ureq) with one kept-alive connection and parses the numbers straight
-//! into f32, as the library does.
+//! One session, one call at a time, 1536 dimensions, an endpoint without latency on the same machine. The plain loop
+//! uses the library's HTTP client (ureq) with one kept-alive connection, and parses the numbers directly into f32, as
+//! the library does.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ struct Item {
     embedding: Vec<f32>,
 }
 
-/// Runs the benchmark and returns its report as Markdown and its plot as SVG.
+/// Runs the benchmark. Returns its report as Markdown and its plot as SVG.
 pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str)) -> Result<(String, String)> {
     let endpoint = Endpoint::start()?;
     endpoint.set_recording(false);
@@ -72,7 +72,7 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
             &format!("SELECT SUM(LENGTH(mysql.ml_embedding('bench', CONCAT('wrapped {round} ', body)))) FROM bench.t"),
             rows,
         )?;
-        // Each text differs from the one before, so that the cache answers and not the statement's memory.
+        // Consecutive texts differ, so that the cache answers instead of the statement's last call.
         let few = rows.min(HITS);
         let (bare_hits, wrapped_hits_sql, scan_sql) = (
             format!("SELECT SUM(LENGTH(ml_embedding('bench', CONCAT('hit ', body)))) FROM bench.t WHERE id < {few}"),
@@ -117,7 +117,7 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
     Ok((report, plot))
 }
 
-/// Texts whose embeddings are in the cache, and how often they are read.
+/// Number of cached texts, and of reads of each.
 const HITS: usize = 1000;
 const REPEATS: usize = 20;
 

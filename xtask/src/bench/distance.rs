@@ -1,7 +1,8 @@
-//! `cargo xtask bench distance`: what a distance costs, next to a plain Rust scan and to the server without one.
+//! `cargo xtask bench distance`: the cost of a distance, compared with a plain Rust scan and with the server without
+//! distances.
 //!
-//! One session, one table in memory. The server must hand every vector over before anything can be computed, so what
-//! is measured is three parts: handing over, computing, sorting.
+//! One session, one table in memory. The server hands every vector over before anything is computed, so a statement
+//! has three parts: handing over, computing, sorting.
 
 mod plot;
 
@@ -22,7 +23,7 @@ const BYTES: usize = DIMENSIONS * 4;
 const NEAREST: usize = 10;
 const TABLE: &str = "bench.v";
 
-/// The target: the statement takes at most as long as the server takes without distances, and this many plain scans.
+/// The target: a statement takes at most as long as the server without distances, plus this many plain scans.
 const SCANS: f64 = 1.5;
 
 /// Options of a server that holds the table in memory.
@@ -31,11 +32,11 @@ pub fn server_args(rows: usize) -> Vec<String> {
     vec![format!("--innodb-buffer-pool-size={megabytes}M"), "--innodb-redo-log-capacity=1G".into()]
 }
 
-/// What comes out: a text and a picture.
+/// The report and its plot.
 pub struct Report {
-    /// Markdown; shows the plot as `distance.svg` beside it.
+    /// Markdown; embeds the plot as `distance.svg` in the same folder.
     pub text: String,
-    /// The plot.
+    /// The plot as SVG.
     pub svg: String,
 }
 
@@ -53,15 +54,15 @@ const MEASURES: [Measure; 3] = [
     Measure { name: "dot product", function: "dot_product", order: "DESC", plain: plain_dot },
 ];
 
-/// Statements that read every vector, and compute no distance.
+/// Statements that read every vector and compute no distance.
 const FLOORS: [(&str, &str); 3] = [
     ("`SUM(LENGTH(v))`", "SELECT SUM(LENGTH(v)) FROM bench.v"),
     ("`SUM(CRC32(v))`", "SELECT SUM(CRC32(v)) FROM bench.v"),
-    // The third argument is NULL, so that nothing is computed: the server hands two vectors over, and that is all.
+    // The third argument is NULL, so nothing is computed: the server only hands two vectors over.
     ("`SUM(vector_distance(v, @q, NULL))`", "SELECT SUM(vector_distance(v, @q, NULL)) FROM bench.v"),
 ];
 
-/// The sort of a top 10 by something that costs nothing.
+/// The sort of a top 10 by a value that costs nothing.
 const SORT_FLOOR: &str = "SELECT id FROM bench.v ORDER BY vector_distance(v, @q, NULL) LIMIT 10";
 
 /// The times of one kind in milliseconds, one a round.
@@ -122,7 +123,7 @@ impl Measured {
         self.sort_floor.extend(&other.sort_floor);
     }
 
-    /// Handing over: what the server takes to call a function that computes nothing.
+    /// Handing over: the server's time for calls of a function that computes nothing.
     fn handing_over(&self) -> &Times {
         &self.floors[2]
     }
@@ -150,7 +151,7 @@ fn fill(conn: &mut Conn, data: &[u8], query: &[u8]) -> Result<()> {
     conn.query_drop("CREATE DATABASE IF NOT EXISTS bench")?;
     conn.query_drop(format!("CREATE TABLE {TABLE} (id INT PRIMARY KEY, v VECTOR({DIMENSIONS}))"))?;
     conn.query_drop("START TRANSACTION")?;
-    // The server takes a parameter for text; CAST makes it bytes.
+    // The server declares a parameter as text; CAST makes it bytes.
     conn.exec_batch(
         format!("INSERT INTO {TABLE} VALUES (?, CAST(? AS BINARY))"),
         data.chunks_exact(BYTES).enumerate(),
@@ -161,7 +162,7 @@ fn fill(conn: &mut Conn, data: &[u8], query: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// That the server's distances are those of the plain scan: otherwise the times mean nothing.
+/// Checks that the server's distances equal those of the plain scan; otherwise the times have no meaning.
 fn check(conn: &mut Conn, measure: Measure, data: &[u8], query: &[f32]) -> Result<()> {
     let plain = scan(measure, data, query);
     let sum: f64 = conn.query_first(sum_of(measure))?.context("a sum")?;
@@ -179,7 +180,7 @@ fn check(conn: &mut Conn, measure: Measure, data: &[u8], query: &[f32]) -> Resul
     Ok(())
 }
 
-/// Every distance, added up.
+/// The sum of all distances.
 fn scan(measure: Measure, data: &[u8], query: &[f32]) -> f64 {
     data.chunks_exact(BYTES).map(|v| (measure.plain)(v, query)).sum()
 }
@@ -200,7 +201,7 @@ fn plain_dot(v: &[u8], query: &[f32]) -> f64 {
 
 const LANES: usize = 32;
 
-/// The products in single precision: the fastest there is, and as precise as these vectors need.
+/// Inner product and squared norms in single precision: the fastest kernel, and precise enough for these vectors.
 #[multiversion(targets("x86_64+avx2+fma"))]
 fn plain_sums(v: &[u8], query: &[f32]) -> [f64; 3] {
     let (mut vq, mut vv, mut qq) = ([0.0_f32; LANES], [0.0_f32; LANES], [0.0_f32; LANES]);
@@ -231,7 +232,7 @@ fn elements(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
     bytes.as_chunks::<4>().0.iter().map(|e| f32::from_le_bytes(*e))
 }
 
-/// Numbers that are the same in every run (splitmix64).
+/// Pseudorandom numbers, the same in every run (splitmix64).
 struct Random(u64);
 
 impl Random {

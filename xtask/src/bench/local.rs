@@ -1,7 +1,5 @@
-//! `cargo xtask bench local`: all-MiniLM-L6-v2 inside the server, next to sentence-transformers and onnxruntime on the same
-//! weights and cores; and a table of sentences, in batches of the default size and in one.
-//!
-//! Each round measures all one after the other. The Python programs run in an environment that is made once with pip.
+//! `cargo xtask bench local`: all-MiniLM-L6-v2 inside the server, compared with sentence-transformers and onnxruntime
+//! on the same weights and cores. Also a table of sentences, in batches of the default size and in one.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -21,17 +19,17 @@ use testkit::library::workspace_root;
 use testkit::mysqld::Server;
 use testkit::weights;
 
-/// What the Python programs need.
+/// The packages of the Python programs.
 const PACKAGES: [&str; 4] = ["sentence-transformers", "onnxruntime", "onnx", "onnxscript"];
 
-/// Words of a sentence and of a paragraph: some 20 and 230 tokens.
+/// Minimum and maximum words of a sentence and of a paragraph: some 20 and 230 tokens.
 const SENTENCE: (usize, usize) = (10, 20);
 const PARAGRAPH: (usize, usize) = (150, 205);
 
-/// Sessions that ask at once, each for one text after the other.
+/// Concurrent sessions, each with one text at a time.
 const SESSIONS: usize = 8;
 
-/// Texts that are embedded one by one in a round.
+/// Texts of a round that are embedded one by one.
 const ALONE: usize = 100;
 
 struct Baseline {
@@ -84,7 +82,7 @@ impl Baseline {
     }
 
     fn read(&mut self) -> Result<Value> {
-        // What libraries print is passed over.
+        // Skips messages that libraries print.
         loop {
             let mut line = String::new();
             ensure!(
@@ -105,7 +103,7 @@ impl Baseline {
     }
 }
 
-/// Texts of made-up sentences in the words of the demo's collection.
+/// Texts of random sentences in the words of the demo's collection.
 struct Texts {
     words: Vec<String>,
     seed: u64,
@@ -139,7 +137,7 @@ impl Texts {
     }
 }
 
-/// One way of embedding, with what it reached in each round.
+/// One way of embedding, with its result of each round.
 #[derive(Default)]
 struct Measured {
     sentences: Vec<f64>,
@@ -212,7 +210,7 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
     for round in 0..=rounds {
         progress(&format!("a table: round {round} of {rounds}{}", if round == 0 { " (warm-up)" } else { "" }));
         fill(&mut conn, &texts.make(TABLES * rows, SENTENCE))?;
-        // Each first as often as the other: what is written is in the server's memory the second time.
+        // The two take turns to be first: for the second, written pages are already in the server's memory.
         for i in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
             let rate = (TABLES * rows) as f64 / table(&mut conn, WAVES[i])?;
             if round > 0 {
@@ -228,13 +226,13 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
     report(server, (rows, rounds), &names, &all, &tables, &versions, (median(&ready), memory, left), load)
 }
 
-/// Sentences of a table for one of an array.
+/// Size of the table, in multiples of the array.
 const TABLES: usize = 4;
 
-/// The options of a job with batches of the default size, and with all rows in one.
+/// Options of a job: batches of the default size, or all rows in one.
 const WAVES: [Option<&str>; 2] = [None, Some(r#"{"batch_size": 10000}"#)];
 
-/// Puts the texts into the table, without vectors.
+/// Fills the table with the texts, without vectors.
 fn fill(conn: &mut Conn, texts: &[String]) -> Result<()> {
     conn.query_drop("TRUNCATE TABLE bench_local.t")?;
     conn.query_drop("START TRANSACTION")?;
@@ -242,7 +240,7 @@ fn fill(conn: &mut Conn, texts: &[String]) -> Result<()> {
     Ok(conn.query_drop("COMMIT")?)
 }
 
-/// Embeds the table anew; the seconds.
+/// Embeds the table anew. Returns the seconds.
 fn table(conn: &mut Conn, options: Option<&str>) -> Result<f64> {
     conn.query_drop("UPDATE bench_local.t SET v = NULL")?;
     let began = Instant::now();
@@ -259,7 +257,7 @@ fn load() -> String {
     text.split(' ').next().unwrap_or_default().to_owned()
 }
 
-/// All texts in one array of `ml_embedding_batch`; the seconds.
+/// Embeds all texts with one `ml_embedding_batch`. Returns the seconds.
 fn batch(conn: &mut Conn, texts: &[String]) -> Result<f64> {
     let array = serde_json::to_string(texts)?;
     let began = Instant::now();
@@ -269,7 +267,8 @@ fn batch(conn: &mut Conn, texts: &[String]) -> Result<f64> {
     Ok(seconds)
 }
 
-/// Each text in a statement of its own, in several sessions at once; the seconds of all and of each.
+/// Embeds each text with a statement of its own, in several concurrent sessions. Returns the seconds of all and of
+/// each.
 fn in_sessions(server: &Server, texts: &[String], sessions: usize) -> Result<(f64, Vec<f64>)> {
     let next = AtomicUsize::new(0);
     let conns = (0..sessions).map(|_| server.connect("root")).collect::<Result<Vec<_>>>()?;

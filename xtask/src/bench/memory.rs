@@ -1,4 +1,4 @@
-//! `cargo xtask bench memory`: how much memory the server takes for `ml_embed_table`, beyond its buffer pool.
+//! `cargo xtask bench memory`: the server's memory for `ml_embed_table`, beyond its buffer pool.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use super::machine;
 use fake_providers::{embedding_for, Endpoint};
 use testkit::mysqld::Server;
 
-/// The server's options: a buffer pool that is full before anything is measured.
+/// The server's options: a buffer pool that is full before the measurement.
 pub fn server_args() -> Vec<String> {
     ["--innodb-buffer-pool-size=128M", "--innodb-redo-log-capacity=512M", "--max-allowed-packet=1G"]
         .map(str::to_owned)

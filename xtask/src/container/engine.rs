@@ -1,4 +1,4 @@
-//! A Docker engine: the one that runs, else a private one that ends with this process.
+//! A Docker engine: the running one, or else a private one that ends with this process.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -11,23 +11,23 @@ use tempfile::TempDir;
 
 use testkit::fetch::{cache, debian, output};
 
-/// How long a new engine may take until it answers, and until it ends.
+/// Time limit until a new engine answers, and until it ends.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Debian's packages of `docker compose` and `docker buildx`.
 const PLUGINS: [&str; 2] = ["docker-compose", "docker-buildx"];
 
-/// How docker is called.
+/// The environment of docker commands, and the private daemon if there is one.
 #[derive(Debug)]
 pub(super) struct Engine {
     variables: Vec<(String, String)>,
     daemon: Option<Child>,
-    // After the daemon, which writes there.
+    // Dropped after the daemon, which writes there.
     _folder: TempDir,
 }
 
 impl Engine {
-    /// The engine that `docker` reaches, else a private one where this is root and has a `dockerd`.
+    /// The engine that `docker` reaches; otherwise a private one, if this is root and has a `dockerd`.
     pub(super) fn find_or_start(progress: &dyn Fn(&str)) -> Result<Engine> {
         let mut engine = Engine { variables: Vec::new(), daemon: None, _folder: tempfile::tempdir()? };
         engine.add_plugins(progress)?;
@@ -66,7 +66,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// `docker`, ready to be given its arguments.
+    /// `docker` with its options; the caller adds arguments.
     pub(super) fn docker(&self) -> Command {
         let mut command = Command::new("docker");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
@@ -80,7 +80,7 @@ impl Engine {
         output(command).is_ok()
     }
 
-    /// The plugins of the system if it has both, else Debian's, in a configuration of our own.
+    /// The system's plugins if it has both, otherwise Debian's, in a private configuration.
     fn add_plugins(&mut self, progress: &dyn Fn(&str)) -> Result<()> {
         let has = |plugin: &str| {
             let mut command = self.docker();
@@ -107,7 +107,7 @@ impl Engine {
     }
 }
 
-/// Images that were built stay there: the next run builds what changed.
+/// Built images stay there: the next run builds only the changes.
 fn data_root() -> Result<PathBuf> {
     match env::var_os("MYSQL_ML_DOCKER_ROOT").filter(|path| !path.is_empty()) {
         Some(path) => Ok(PathBuf::from(path)),
@@ -120,7 +120,7 @@ impl Drop for Engine {
         let Some(mut daemon) = self.daemon.take() else { return };
         let mut kill = Command::new("kill");
         kill.arg(daemon.id().to_string());
-        // Best effort: asked to end, then ended.
+        // Best effort: a request to end, then a kill.
         let _ = kill.status();
         let end = Instant::now() + LIMIT;
         while matches!(daemon.try_wait(), Ok(None)) {

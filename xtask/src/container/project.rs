@@ -1,4 +1,4 @@
-//! A project of docker compose, taken down when it is dropped.
+//! A project of docker compose; dropping it takes it down.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,12 +9,12 @@ use super::engine::Engine;
 use testkit::fetch::output;
 use testkit::library::workspace_root;
 
-/// Containers, networks and volumes of a compose file under a name of their own.
+/// Containers, networks and volumes of a compose file, under a name of their own.
 pub(super) struct Project<'a> {
     engine: &'a Engine,
     name: String,
     variables: Vec<(String, String)>,
-    /// Laid over docker-compose.yml.
+    /// An override file for docker-compose.yml.
     extra: Option<PathBuf>,
     up: bool,
 }
@@ -42,7 +42,7 @@ impl<'a> Project<'a> {
             command.arg("--file").arg(extra);
         }
         command.args(arguments).current_dir(workspace_root());
-        // Those of the developer's own shell are for the developer's own containers.
+        // The developer's own shell sets these for the developer's own containers.
         for name in ["HTTPS_PROXY", "NO_PROXY", "EMBEDDINGS_MODEL", "MYSQL_ML_PORT"] {
             command.env_remove(name);
         }
@@ -50,12 +50,12 @@ impl<'a> Project<'a> {
         command
     }
 
-    /// Runs docker compose; where it fails, the error holds the containers' logs.
+    /// Runs docker compose; an error includes the containers' logs.
     pub(super) fn compose(&self, arguments: &[&str]) -> Result<()> {
         self.compose_output(arguments).map(drop)
     }
 
-    /// Runs docker compose and returns what it printed.
+    /// Runs docker compose and returns its output.
     pub(super) fn compose_output(&self, arguments: &[&str]) -> Result<String> {
         output(self.command(arguments)).or_else(|error| {
             let log = output(self.command(&["logs", "--tail", "30"])).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Stand-ins for the images that the container is built from, where none can be pulled.
+//! Stand-ins for the container's base images, if they cannot be pulled.
 //!
-//! Systems of Debian, unpacked by debootstrap: for MySQL the packages of the server, for Rust a C compiler of the same
-//! release as in the official image, and the toolchain and the crates of this machine. CONTRIBUTING.md tells what they
-//! prove.
+//! They are Debian systems unpacked by debootstrap. The one for MySQL has the server's packages. The one for Rust has
+//! a C compiler of the official image's release, and this machine's toolchain and crates. CONTRIBUTING.md describes
+//! what they prove.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use super::engine::Engine;
 use testkit::fetch::{debian, output};
 use testkit::library::workspace_root;
 
-/// Where the official image of Rust, and so the stand-in, comes from: glibc 2.31.
+/// The Debian release of the official Rust image, and so of the stand-in: glibc 2.31.
 const BUILD_SUITE: &str = "bullseye";
 
-/// The stand-in for a system with MySQL.
+/// The name of the stand-in for a system with MySQL.
 const DEBIAN: &str = "mysql-ml-standin/debian";
 
-/// Makes the images and returns the variables of docker-compose.yml that name them.
+/// Makes the images and returns the variables of docker-compose.yml that select them.
 pub(super) fn make(engine: &Engine, progress: &dyn Fn(&str)) -> Result<Vec<(String, String)>> {
     let mysql_system = debian::system(debian::SUITE, &debian::PACKAGES, progress)?;
     let build_system = debian::system(BUILD_SUITE, &["gcc", "libc6-dev", "ca-certificates"], progress)?;
@@ -50,7 +50,7 @@ pub(super) fn make(engine: &Engine, progress: &dyn Fn(&str)) -> Result<Vec<(Stri
         "ENV CARGO_HOME=/usr/local/cargo",
         "ENV CARGO_NET_OFFLINE=true",
     ];
-    // By another name when something in it changes, so that docker builds on what it built before.
+    // The name changes with the contents, so that docker reuses its earlier builds.
     let mut version = Command::new("rustc");
     version.arg("--version");
     let lock = fs::read_to_string(workspace_root().join("Cargo.lock"))?;
@@ -59,7 +59,7 @@ pub(super) fn make(engine: &Engine, progress: &dyn Fn(&str)) -> Result<Vec<(Stri
         import(engine, &rust, &parts, &changes)?;
     }
 
-    // The endpoint of the tests, which was built on this system: Debian's newest runs it.
+    // The tests' endpoint was built on this system: Debian's newest release runs it.
     let context = tempfile::tempdir()?;
     fs::copy(std::env::current_exe()?, context.path().join("xtask"))?;
     fs::copy(folder.join("embeddings.Dockerfile"), context.path().join("embeddings.Dockerfile"))?;
@@ -87,7 +87,7 @@ fn digest(text: &str) -> String {
 struct Part<'a> {
     folder: &'a Path,
     names: &'a [&'a str],
-    /// Where they are in the image, without the first slash.
+    /// Their path in the image, without the first slash.
     below: &'a str,
 }
 

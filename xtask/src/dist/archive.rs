@@ -1,4 +1,4 @@
-//! A `.tar.gz` whose bytes depend on its files and the time it is given, and on nothing else.
+//! A `.tar.gz` whose bytes depend only on its files and the given time.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -21,11 +21,11 @@ impl Entry {
     }
 }
 
-/// Writes `name.tar.gz` into the folder, with all files below a folder called `name`.
+/// Writes `name.tar.gz` into the folder, with all files in a folder `name`.
 pub(super) fn write(folder: &Path, name: &str, entries: &[Entry], epoch: u64) -> anyhow::Result<PathBuf> {
     let path = folder.join(format!("{name}.tar.gz"));
     let bytes = bytes(name, entries, epoch).with_context(|| format!("cannot pack {}", path.display()))?;
-    // By rename: whoever unpacks an archive of an earlier run has it whole.
+    // By rename, so that readers of an earlier run's archive see a whole file.
     let unfinished = folder.join(format!(".{name}.unfinished"));
     File::create(&unfinished)
         .and_then(|mut file| file.write_all(&bytes))

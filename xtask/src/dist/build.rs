@@ -1,4 +1,4 @@
-//! Builds the library of a release, so that nothing of this machine is in it.
+//! Builds the library of a release without traces of this machine.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,7 +13,7 @@ use super::{elf, Release, Variant, GLIBC};
 use testkit::fetch::output;
 use testkit::library::{cargo, workspace_root};
 
-/// The processors that releases are made for.
+/// The processors of releases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Architecture {
     /// AMD and Intel
@@ -25,7 +25,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// As the kernel calls it.
+    /// The kernel's name.
     pub(super) fn name(self) -> &'static str {
         match self {
             Architecture::X86_64 => "x86_64",
@@ -33,7 +33,7 @@ impl Architecture {
         }
     }
 
-    /// As Debian calls it.
+    /// Debian's name.
     pub(super) fn debian(self) -> &'static str {
         match self {
             Architecture::X86_64 => "amd64",
@@ -41,7 +41,7 @@ impl Architecture {
         }
     }
 
-    /// As rustc calls it.
+    /// rustc's name.
     pub(super) fn target(self) -> &'static str {
         match self {
             Architecture::X86_64 => "x86_64-unknown-linux-gnu",
@@ -55,7 +55,7 @@ impl Architecture {
 pub(super) struct Built {
     pub(super) stripped: Vec<u8>,
     pub(super) symbols: Vec<u8>,
-    /// The newest glibc version it needs.
+    /// The newest glibc version that it needs.
     pub(super) glibc: String,
 }
 
@@ -91,14 +91,14 @@ pub(super) fn library(release: &Release, toolchain: &Toolchain) -> anyhow::Resul
     split(&folder.join(target).join("dist/libmysql_ml.so"), toolchain)
 }
 
-/// Paths that would get into the library, and what is put there instead. The later ones count first.
+/// Paths that would get into the library, and their replacements. Later ones take precedence.
 fn places(root: &Path, target_folder: &Path) -> anyhow::Result<Vec<(String, &'static str)>> {
     let home = match std::env::var_os("CARGO_HOME").filter(|home| !home.is_empty()) {
         Some(home) => PathBuf::from(home),
         None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cargo"),
     };
     let mut places = vec![(home, "/cargo"), (root.to_owned(), "/mysql-ml"), (target_folder.to_owned(), "/build")];
-    // Each registry has a folder, whose name holds a digest of its address.
+    // Each registry has a folder; its name contains a digest of the registry's address.
     let sources = places.first().map(|(home, _)| home.join("registry/src")).unwrap_or_default();
     for entry in fs::read_dir(&sources).into_iter().flatten() {
         places.push((entry?.path(), "/crates"));
@@ -112,7 +112,7 @@ fn places(root: &Path, target_folder: &Path) -> anyhow::Result<Vec<(String, &'st
         .collect()
 }
 
-/// Takes the debug symbols out of a library into a file that debuggers find by its name and by the build ID.
+/// Moves the debug symbols of a library into a file that debuggers find by its name and build ID.
 fn split(library: &Path, toolchain: &Toolchain) -> anyhow::Result<Built> {
     let folder = tempfile::tempdir()?;
     let symbols = folder.path().join("mysql_ml.so.debug");
@@ -131,7 +131,7 @@ fn split(library: &Path, toolchain: &Toolchain) -> anyhow::Result<Built> {
 }
 
 impl Toolchain {
-    /// `cargo-zigbuild`, ready to be given its arguments.
+    /// `cargo-zigbuild`; the caller adds arguments.
     fn zigbuild(&self) -> Command {
         let mut command = cargo();
         let cargo = command.get_program().to_owned();

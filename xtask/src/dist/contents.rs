@@ -9,7 +9,7 @@ use super::archive::Entry;
 use super::sha256;
 use testkit::library::workspace_root;
 
-/// Files of the workspace that are handed out as they are.
+/// Files of the workspace that are copied unchanged.
 const FILES: [&str; 9] = [
     "CHANGELOG.md",
     "LICENSE-APACHE",
@@ -25,7 +25,7 @@ const FILES: [&str; 9] = [
 /// The checksums of an archive's files.
 const CHECKSUMS: &str = "SHA256SUMS";
 
-/// What is made for a release; the rest is copied.
+/// The generated files of a release; the rest is copied.
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) library: Vec<u8>,

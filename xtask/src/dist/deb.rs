@@ -12,7 +12,7 @@ use super::archive::Entry;
 use super::Release;
 use testkit::fetch::output;
 
-/// Where Debian's, Ubuntu's and Oracle's packages of the server look for plugins.
+/// The plugin folder of Debian's, Ubuntu's and Oracle's packages of the server.
 const PLUGINS: &str = "usr/lib/mysql/plugin";
 const SQL: &str = "usr/share/mysql-ml";
 const DOC: &str = "usr/share/doc/mysql-ml";
@@ -39,7 +39,7 @@ pub(super) fn write(folder: &Path, release: &Release, files: &[Entry]) -> Result
                 size += put(root, &format!("{DOC}/changelog.gz"), 0o644, &packed)?;
                 continue;
             }
-            // dpkg has its own.
+            // dpkg has its own checksums.
             "SHA256SUMS" => continue,
             path => format!("{DOC}/{path}"),
         };
@@ -71,7 +71,7 @@ pub(super) fn write(folder: &Path, release: &Release, files: &[Entry]) -> Result
 fn put(root: &Path, place: &str, mode: u32, content: &[u8]) -> Result<usize> {
     let path = root.join(place);
     if let Some(parent) = path.parent() {
-        // dpkg-deb takes the modes of the folders as they are, and the umask of this process may be a narrow one.
+        // dpkg-deb takes the modes of the folders as they are; this process's umask may be narrow.
         fs::create_dir_all(parent)?;
         let mut folder = parent;
         while folder != root {

@@ -1,4 +1,4 @@
-//! Which crates are in a library, as cargo tells.
+//! The crates in a library, from cargo's metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,11 +11,11 @@ use super::{Release, Variant};
 use testkit::fetch::output;
 use testkit::library::{cargo, workspace_root};
 
-/// The package of the library, and what cargo knows of all others.
+/// The library's package, and cargo's metadata of all others.
 #[derive(Debug)]
 pub(super) struct Package {
     pub(super) version: String,
-    /// Whether there are features that are on unless said otherwise.
+    /// Whether it has default features.
     has_default_features: bool,
     crates: BTreeMap<(String, String), Crate>,
 }
@@ -31,21 +31,21 @@ pub(super) struct Crate {
     pub(super) checksum: Option<String>,
     /// The folder of its sources.
     pub(super) folder: PathBuf,
-    /// Where to find it, `pkg:cargo/serde@1.0.0`.
+    /// Its package URL: `pkg:cargo/serde@1.0.0`.
     pub(super) purl: String,
-    /// Those it depends on directly, by name and version; only what is linked too.
+    /// Its direct, linked dependencies by name and version.
     pub(super) depends_on: BTreeSet<(String, String)>,
 }
 
 impl Crate {
-    /// Whether it is a crate of this workspace, which is in no registry.
+    /// Whether it is a crate of this workspace, which no registry has.
     pub(super) fn is_own(&self) -> bool {
         self.checksum.is_none()
     }
 }
 
 impl Package {
-    /// Asks cargo for all packages of the workspace's lock file.
+    /// Reads the metadata of all packages in the workspace's lock file.
     pub(super) fn read() -> Result<Package> {
         let mut command = cargo();
         command.args(["metadata", "--format-version", "1", "--locked"]).current_dir(workspace_root());
@@ -76,7 +76,7 @@ impl Package {
         Ok(Package { version, has_default_features, crates })
     }
 
-    /// The libraries to make.
+    /// The variants to build.
     pub(super) fn variants(&self) -> Vec<Variant> {
         match self.has_default_features {
             true => vec![Variant::Full, Variant::Slim],
@@ -84,7 +84,7 @@ impl Package {
         }
     }
 
-    /// The crates that are linked into a library, itself first: no build scripts, no macros.
+    /// The crates linked into a library, itself first, without build scripts and macros.
     pub(super) fn shipped(&self, release: &Release) -> Result<Vec<Crate>> {
         let mut command: Command = cargo();
         command.args(["tree", "--package", "mysql-ml", "--edges", "normal,no-proc-macro", "--locked"]);
@@ -141,7 +141,7 @@ impl Package {
     }
 }
 
-/// The checksums in Cargo.lock by name and version.
+/// The checksums in Cargo.lock, by name and version.
 fn checksums() -> Result<BTreeMap<(String, String), String>> {
     let lock = std::fs::read_to_string(workspace_root().join("Cargo.lock")).context("cannot read Cargo.lock")?;
     let mut checksums = BTreeMap::new();

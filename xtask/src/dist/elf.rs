@@ -1,4 +1,4 @@
-//! What a released library needs and exports, read from the file itself.
+//! A released library's needed and exported symbols, read from its ELF file.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use goblin::elf::Elf;
 
 use super::GLIBC;
 
-/// The libraries that may be needed: the parts of the GNU C library, which every server has loaded.
+/// The libraries that it may need: parts of the GNU C library, which every server has loaded.
 const MAY_NEED: [&str; 7] = [
     "libc.so.6",
     "libm.so.6",
@@ -21,7 +21,7 @@ const MAY_NEED: [&str; 7] = [
 /// Flag of the dynamic section: the library is never unmapped.
 const NODELETE: u64 = 0x8;
 
-/// The facts of a library that decide where it loads.
+/// The properties of a library that decide where it loads.
 #[derive(Debug, Default)]
 struct Facts {
     versions: BTreeSet<String>,
@@ -31,7 +31,7 @@ struct Facts {
     debug_sections: bool,
 }
 
-/// Refuses a library that would not load everywhere or shows more than its functions.
+/// Refuses a library that would not load everywhere, or that exports more than its functions.
 pub(super) fn check(library: &[u8], expected: &BTreeSet<String>) -> anyhow::Result<()> {
     let problems = problems(&read(library)?, expected);
     if !problems.is_empty() {
@@ -48,7 +48,7 @@ pub(super) fn glibc(library: &[u8]) -> anyhow::Result<String> {
     Ok(format!("{major}.{minor}"))
 }
 
-/// The symbols that the scripts make functions of, with those that the server looks for beside each.
+/// The symbols of the functions that the scripts create, with the companions that the server looks for.
 pub(super) fn exported_by_the_scripts() -> BTreeSet<String> {
     let mut symbols = BTreeSet::new();
     for function in surface::functions::exported() {
@@ -106,7 +106,7 @@ fn problems(facts: &Facts, expected: &BTreeSet<String>) -> Vec<String> {
     problems
 }
 
-/// Reads `GLIBC_2.28`; nothing for versions of other libraries, `GLIBC_PRIVATE` and the like.
+/// Parses `GLIBC_2.28`; None for versions of other libraries, `GLIBC_PRIVATE` and the like.
 fn glibc_version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.strip_prefix("GLIBC_")?.split('.').map(str::parse::<u32>);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))

@@ -1,4 +1,4 @@
-//! The licences of what is linked into the library, in one text.
+//! The licences of all linked crates, in one text.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result};
 use super::dependencies::Crate;
 use super::toolchain::Toolchain;
 
-/// How the files begin that hold a licence.
+/// The prefixes of the names of licence files.
 const FILES: [&str; 6] = ["license", "licence", "copying", "copyright", "notice", "unlicense"];
 
-/// The text: a list of the crates, then each licence text once with those it is of.
+/// The text: a list of the crates, then each licence text once with its crates.
 pub(super) fn text(shipped: &[Crate], toolchain: &Toolchain) -> Result<String> {
     let others: Vec<&Crate> = shipped.iter().filter(|found| !found.is_own()).collect();
     let mut out = String::from("The library mysql_ml.so contains the following, beside its own code.\n\n");
@@ -43,7 +43,7 @@ pub(super) fn text(shipped: &[Crate], toolchain: &Toolchain) -> Result<String> {
     let exception = spdx::exception_id("LLVM-exception").context("SPDX has no LLVM-exception")?.text();
     let llvm = format!("{}\n\n{exception}", spdx_text("Apache-2.0")?);
     texts.entry(llvm).or_default().push("libunwind and compiler-rt".into());
-    // By the first crate, so that a new crate changes little.
+    // Sorted by the first crate, so that a new crate changes little.
     let mut sorted: Vec<(Vec<String>, String)> = texts.into_iter().map(|(text, of)| (of, text)).collect();
     sorted.sort();
     for (of, text) in sorted {
@@ -67,7 +67,7 @@ fn files(found: &Crate) -> Result<Vec<String>> {
     names.into_iter().map(read).collect()
 }
 
-/// The standard texts of the licences that a crate without files names.
+/// The standard texts of the licences that a crate without licence files declares.
 fn standard(found: &Crate) -> Result<Vec<String>> {
     let expression = found.licence.as_deref().with_context(|| format!("{} has no licence", found.name))?;
     let parsed = spdx::Expression::parse_mode(expression, spdx::ParseMode::LAX)

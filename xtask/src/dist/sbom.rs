@@ -1,4 +1,4 @@
-//! The software bill of materials: what is linked into the library, in CycloneDX 1.6.
+//! The software bill of materials of the linked crates, in CycloneDX 1.6.
 
 use std::fs;
 
@@ -64,7 +64,7 @@ fn component(found: &Crate) -> Value {
     });
     if let Some(fields) = component.as_object_mut() {
         if let Some(licence) = &found.licence {
-            // Some crates still have the form of old, with a slash.
+            // Some crates still use the old form with a slash.
             fields.insert("licenses".into(), json!([{ "expression": licence.replace('/', " OR ") }]));
         }
         if let Some(checksum) = &found.checksum {
@@ -74,11 +74,11 @@ fn component(found: &Crate) -> Value {
     component
 }
 
-/// The version of the SQLite that the crate brings.
+/// The version of the SQLite that the crate bundles.
 fn sqlite_version(found: &Crate) -> Result<String> {
     let header = fs::read_to_string(found.folder.join("sqlite3/sqlite3.h")).context("no sqlite3.h")?;
     let line = header.lines().find(|line| line.starts_with("#define SQLITE_VERSION "));
-    line.and_then(|line| line.split('"').nth(1)).map(str::to_owned).context("sqlite3.h tells no version")
+    line.and_then(|line| line.split('"').nth(1)).map(str::to_owned).context("sqlite3.h has no version")
 }
 
 /// Seconds since 1970 as `2026-01-31T12:00:00Z`.

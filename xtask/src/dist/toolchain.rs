@@ -1,4 +1,4 @@
-//! The tools of a release build: zig from PyPI, and for another processor a Rust that has its standard library.
+//! The tools of a release build: zig from PyPI, and for another processor a Rust with its standard library.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,27 +10,27 @@ use anyhow::{bail, Context as _};
 use super::build::Architecture;
 use testkit::fetch::{cache, debian, output};
 
-/// Versions and digests of what is fetched from PyPI.
+/// Versions and digests of the packages from PyPI.
 const REQUIREMENTS: &str = include_str!("zig-requirements.txt");
 
-/// Packages that Debian's rustc depends on and a build with zig does not use: half a gigabyte.
+/// Dependencies of Debian's rustc that a build with zig does not use: half a gigabyte.
 const UNUSED: [&str; 6] = ["gcc-", "cpp", "binutils", "libc6-dev", "libgcc-", "linux-libc-dev"];
 
-/// What a library is built with.
+/// The tools that build a library.
 #[derive(Debug)]
 pub(super) struct Toolchain {
     /// A folder with `ziglang/zig` and `bin/cargo-zigbuild`.
     pub(super) zig: PathBuf,
-    /// The compiler, where it is not the usual one.
+    /// The compiler, if it is not the default one.
     pub(super) rustc: Option<PathBuf>,
-    /// A program that takes symbols out of libraries of any processor.
+    /// A program that strips libraries of any processor.
     pub(super) objcopy: PathBuf,
     rustc_version: String,
     zig_version: String,
 }
 
 impl Toolchain {
-    /// The tools for an architecture; those that are missing are fetched into the cache folder.
+    /// The tools for an architecture; missing ones are fetched into the cache folder.
     pub(super) fn find_or_fetch(architecture: Architecture, progress: &dyn Fn(&str)) -> anyhow::Result<Toolchain> {
         let zig = cache::get_or_make(&format!("zig-{}", digest(REQUIREMENTS)), progress, |folder| {
             progress("fetching zig from PyPI (about 100 MB, once)");
@@ -51,7 +51,7 @@ impl Toolchain {
         })
     }
 
-    /// The versions, a line each.
+    /// The versions, one a line.
     pub(super) fn description(&self) -> String {
         format!("{}\nzig {}\n", self.rustc_version, self.zig_version)
     }
@@ -61,7 +61,7 @@ impl Toolchain {
         self.rustc_version.split_whitespace().nth(1).unwrap_or_default()
     }
 
-    /// The version of zig, which brings the unwinder.
+    /// The version of zig, which provides the unwinder.
     pub(super) fn zig_version(&self) -> &str {
         &self.zig_version
     }
@@ -80,7 +80,7 @@ fn fetch_zig(folder: &Path) -> anyhow::Result<()> {
     output(pip).context("zig could not be fetched with python3 -m pip").map(drop)
 }
 
-/// Whether the usual compiler can build for an architecture.
+/// Whether the default compiler can build for an architecture.
 fn has_standard_library(architecture: Architecture) -> anyhow::Result<bool> {
     let mut rustc = Command::new("rustc");
     rustc.args(["--print", "target-libdir", "--target", architecture.target()]);
@@ -89,8 +89,8 @@ fn has_standard_library(architecture: Architecture) -> anyhow::Result<bool> {
 
 /// Debian's compiler, with the standard library of an architecture, unpacked into the cache folder.
 ///
-/// `rustup target add` is the usual way, and is preferred where it was gone. A standard library fits its own
-/// compiler only, so the compiler is Debian's too.
+/// `rustup target add` is the usual way, and takes precedence if its result is present. A standard library fits its
+/// own compiler only, so the compiler is Debian's too.
 fn debian_rustc(architecture: Architecture, progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
     let host = debian::architecture()?;
     let other = architecture.debian();
@@ -100,7 +100,7 @@ fn debian_rustc(architecture: Architecture, progress: &dyn Fn(&str)) -> anyhow::
         let wanted = |file: &str| !UNUSED.iter().any(|prefix| file.starts_with(prefix)) || file.starts_with("libgcc-s");
         debian::unpack_into(folder, &[host, other], &packages, &wanted)?;
         let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
-        // Found by its own path: the folder is renamed when it is complete.
+        // It locates its files by its own path: the folder is renamed when it is complete.
         let script = format!(
             "#!/bin/sh\nroot=\"$(dirname \"$0\")/root/usr\"\n\
              exec \"$root\"/lib/{triplet}/ld-linux-*.so.* --library-path \"$root/lib/{triplet}\" \"$root/bin/rustc\" \"$@\"\n"
@@ -113,7 +113,7 @@ fn debian_rustc(architecture: Architecture, progress: &dyn Fn(&str)) -> anyhow::
     Ok(folder.join("rustc"))
 }
 
-/// The toolchain's own objcopy, which knows all processors.
+/// The toolchain's own objcopy, which supports all processors.
 fn objcopy() -> anyhow::Result<PathBuf> {
     let mut rustc = Command::new("rustc");
     rustc.args(["--print", "sysroot"]);

@@ -1,4 +1,4 @@
-//! Follows docs/install.md: its commands are run in a Debian with MySQL 9.7 that is unpacked for it and removed afterwards.
+//! Runs the commands of docs/install.md in a temporary Debian with MySQL 9.7.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use tempfile::TempDir;
 use testkit::fetch::{debian, output};
 use testkit::library::workspace_root;
 
-/// The page, and how the blocks begin that are run.
+/// The page, and the first words of the blocks to run.
 const PAGE: &str = "docs/install.md";
 const RUN: &str = "```sh run";
 
-/// How long the server may take to start and to end.
+/// Time limit of the server's start and of its end.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Installs the files of a release as the page says. They are those of this machine's processor.
+/// Installs the files of a release, for this machine's processor, as the page says.
 pub(super) fn run(files: &[PathBuf], progress: &dyn Fn(&str)) -> Result<()> {
     let blocks = blocks()?;
     ensure!(!blocks.is_empty(), "{PAGE} has no blocks that begin with {RUN}");
@@ -38,7 +38,7 @@ pub(super) fn run(files: &[PathBuf], progress: &dyn Fn(&str)) -> Result<()> {
         for line in printed.lines() {
             progress(&format!("    {line}"));
         }
-        // The page says so where it matters; in a folder there is no systemd to do it.
+        // The page says so where it matters; a folder has no systemd to restart the server.
         if block.contains("mv ") || block.contains("apt-get install") || block.contains("dpkg ") {
             ensure!(server.is_running(), "the server did not survive the block at line {line}");
             server.stop()?;
@@ -48,7 +48,7 @@ pub(super) fn run(files: &[PathBuf], progress: &dyn Fn(&str)) -> Result<()> {
     server.stop()
 }
 
-/// The blocks that are run, with the line each begins at.
+/// The blocks to run, with the line of each.
 fn blocks() -> Result<Vec<(usize, String)>> {
     let page = fs::read_to_string(workspace_root().join(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;
     let mut blocks = Vec::new();
@@ -89,7 +89,7 @@ impl Machine {
         command
     }
 
-    /// Runs lines of a shell in /root/download, up to the first that fails.
+    /// Runs lines of a shell script in /root/download, up to the first failure.
     fn shell(&self, text: &str) -> Result<String> {
         let mut bash = self.command("bash");
         bash.args(["-euo", "pipefail", "-c", &format!("cd /root/download\n{text}")]);
@@ -97,7 +97,7 @@ impl Machine {
     }
 }
 
-/// A mysqld in the folder, with the settings it was built with.
+/// A mysqld in the folder, with its built-in settings.
 struct ServerInside<'a> {
     machine: &'a Machine,
     process: Child,
@@ -107,7 +107,7 @@ impl<'a> ServerInside<'a> {
     fn start(machine: &'a Machine) -> Result<ServerInside<'a>> {
         let root = machine.root();
         if !root.join("var/lib/mysql/mysql").exists() {
-            // Not var/run: in the folder that is a link to the /run of whoever follows it.
+            // Not var/run: in the folder it is a link to the host's /run.
             for folder in ["var/lib/mysql", "var/lib/mysql-files", "run/mysqld"] {
                 fs::create_dir_all(root.join(folder))?;
             }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// One bar, in milliseconds.
 pub(super) struct Bar {
     pub(super) name: String,
-    /// The part that the server takes in any case.
+    /// The server's part, which no distance function can avoid.
     pub(super) handing_over: f64,
     pub(super) rest: f64,
 }
@@ -16,7 +16,7 @@ const HEIGHT: f64 = 24.0;
 const SERVER: &str = "#9aa7b5";
 const REST: &str = "#d9822b";
 
-/// The picture.
+/// The plot as SVG.
 pub(super) fn svg(bars: &[Bar]) -> String {
     let longest = bars.iter().map(|b| b.handing_over + b.rest).fold(1.0, f64::max);
     let (width, height) = (NAMES + WIDTH + 90.0, HEIGHT * (bars.len() as f64 + 1.5));
