@@ -36,7 +36,7 @@
 //!
 //! | path | service |
 //! |---|---|
-//! | `/openai/v1/{embeddings,chat/completions}` | `OpenAI`, Bearer KEY; also models `test-N` |
+//! | `/openai/v1/{embeddings,chat/completions,rerank}` | `OpenAI`, Bearer KEY; also models `test-N`. `rerank` is Jina's, which servers with `OpenAI`'s interface have |
 //! | `/azure/openai/deployments/NAME/{embeddings,chat/completions}` | Azure, `api-key: KEY`, `?api-version=` |
 //! | `/anthropic/v1/messages` | Anthropic, `x-api-key: KEY`, `anthropic-version: 2023-06-01` |
 //! | `/vertex/v1/projects/P/locations/L/...` | Vertex AI, Bearer TOKEN; P is `test-project`, `other-project` or `my-project`. Models of Google (`:predict`, `:embedContent`, `:generateContent`, `:streamGenerateContent`) and Anthropic (`:rawPredict`), and `endpoints/E:predict` |
@@ -54,14 +54,60 @@
 //! | `/voyage/v1/{embeddings,rerank}` | Voyage AI, Bearer KEY |
 //! | `/mistral/v1/{embeddings,chat/completions}` | Mistral, Bearer KEY |
 //! | `/ollama/api/{embed,chat,generate}`, `/api/...` | Ollama, without a key; there is no model `missing` |
-//! | `/bedrock/model/M/{invoke,converse}` | Amazon Bedrock, Bearer KEY; Titan's and Cohere's embeddings, any model's `converse` |
+//! | `/bedrock/model/M/{invoke,converse}` | Amazon Bedrock, Bearer KEY; Titan's and Cohere's embeddings, Cohere's ranking, any model's `converse` |
+//!
+//! # What the chats answer
+//!
+//! `You said: ` and what the user said last. A request for JSON is taken in each provider's own form. Schemas that
+//! the provider does not support are refused as it does:
+//!
+//! | provider | form | refused |
+//! |---|---|---|
+//! | `OpenAI`, Azure | `response_format`: `json_schema`, `json_object` | with `strict`: open objects, optional properties, unknown keywords; `json_object` when no message says JSON |
+//! | Mistral, NIM, Hugging Face, `/v1/chat/completions`, `/bench` | the same | nothing |
+//! | Anthropic | `output_config.format` | open objects, bounds, `oneOf` |
+//! | Gemini, Vertex AI | `generationConfig`: `responseSchema` or `responseJsonSchema`, with `responseMimeType` | in `responseSchema` what Google's message has no field for |
+//! | Cohere | `response_format`: `json_object`, perhaps with `json_schema` | objects without a required property |
+//! | Ollama | `format`: a schema or `json` | |
+//! | Bedrock | `outputConfig.textFormat`, the schema as a text | as Anthropic |
+//! | Hugging Face's text generation | `parameters.grammar` | |
+//!
+//! The answer is read from what the user said last, by fixed rules:
+//!
+//! | schema | value |
+//! |---|---|
+//! | `enum` | the first of its values that occurs in the text, in any case; else the last one |
+//! | boolean | whether the text has the word `yes` or `true` |
+//! | number, integer | what follows `NAME=` or `NAME:`; else from 0 to 1 what follows `score=`, or 0.5; else the first one in the text, or 0 |
+//! | string | what follows `NAME:` up to a comma, a semicolon or the line's end; else NAME in upper case |
+//! | array | one item; all values that occur in the text where the items are an `enum` |
+//! | object | all properties |
+//!
+//! Where null is allowed, it is the value of a string or an `enum` that is not found, and of a boolean when the text has
+//! the word `unsure`. JSON without a schema is what a schema in one of the messages wants, else `{"answer": TEXT}`.
+//!
+//! A marker in the user's message makes any chat, in the provider's own shape, do something else. The last message of
+//! the user that has a marker counts. Values are read from the rest of that message:
+//!
+//! | marker | answer |
+//! |---|---|
+//! | `[[answer:TEXT]]` | exactly TEXT |
+//! | `[[once:TEXT]]` | TEXT to the user's first message; the usual answer when the dialogue goes on |
+//! | `[[fenced]]` | the text in a Markdown code fence |
+//! | `[[cut]]` | half of the text, ended by the limit of tokens |
+//! | `[[refuse]]` | the provider's refusal |
+//! | `[[tool]]` | a call of a tool |
+//! | `[[empty]]` | no choices, candidates or content |
+//! | `[[status:CODE]]` | an error with that status |
+//! | `[[slow:MS]]` | the same, after so many milliseconds |
 //!
 //! [`Internet`] is a proxy from the providers' own hosts to these prefixes.
 //!
-//! Limiters in front of other routes:
+//! A chat with a latency, for benchmarks, and limiters in front of other routes:
 //!
 //! | path | answer |
 //! |---|---|
+//! | `/bench/v1/chat/completions?ms=MS` | as `/v1/chat/completions`, after so many milliseconds |
 //! | `/limited/REST` | `/REST` up to the limit of a window ([`Endpoint::set_rate_limit`]), else 429 with the time to wait |
 //! | `/pause-once/SECONDS/REST` | 429 with `Retry-After` for that time after the path's first request, then `/REST` |
 //! | `/concurrent/N/REST` | `/REST` after 20 ms; 429 without a hint while N requests are in progress |

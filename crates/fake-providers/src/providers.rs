@@ -5,25 +5,36 @@
 
 use std::io;
 
+use serde_json::Value;
+
+use crate::answer::Answer;
 use crate::reply::Reply;
 use crate::request::Request;
 use crate::shared::{Route, Shared};
 
 mod anthropic;
 mod bedrock;
+mod bench;
 mod call;
 mod cohere;
+mod dialogue;
 mod google;
 pub(crate) mod google_identity;
 mod hugging_face;
 mod limits;
+mod marker;
 mod mistral;
 mod nvidia;
 mod ollama;
 mod openai;
+mod openai_chat;
+mod outcome;
+mod response_format;
+mod schemas;
 mod secret_manager;
 mod state;
 mod strict;
+mod structured;
 #[cfg(test)]
 mod tests;
 mod voyage;
@@ -31,6 +42,11 @@ mod voyage;
 pub use call::relevance_for;
 use call::{decode, Call};
 pub(crate) use state::State;
+
+/// Answers a chat request of `OpenAI`'s kind on the lenient default route.
+pub(crate) fn lenient_chat(shared: &Shared, body: &Value) -> Result<Answer, Answer> {
+    openai_chat::lenient(shared, body)
+}
 
 /// Answers a request below a provider's prefix; None without such a prefix.
 pub(crate) fn route(
@@ -56,6 +72,7 @@ pub(crate) fn route(
         "anthropic" => anthropic::route(&call),
         "azure" => openai::azure(&call),
         "bedrock" => bedrock::route(&call),
+        "bench" => bench::route(&call),
         "cohere" => cohere::route(&call),
         "computeMetadata" => google_identity::metadata(&call),
         "concurrent" => return limits::concurrent(&call, raw),

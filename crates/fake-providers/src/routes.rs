@@ -36,7 +36,7 @@ impl Route for Routes {
         }
         let reply = match path {
             "/v1/embeddings" => Reply::from(embeddings(shared, request, None)),
-            "/v1/chat/completions" => chat(request).into(),
+            "/v1/chat/completions" => chat(shared, request).into(),
             "/models/text/embeddings/v1" => custom_model(request).into(),
             "/auth/embeddings" => authorised(shared, request).into(),
             "/echo" => echo(request).into(),
@@ -280,48 +280,10 @@ fn named_dims(model: &str) -> usize {
         .unwrap_or(DEFAULT_DIMS)
 }
 
-fn chat(request: &Request<'_>) -> Answer {
-    match model_request(request).and_then(|body| complete(&body)) {
+fn chat(shared: &Shared, request: &Request<'_>) -> Answer {
+    match model_request(request).and_then(|body| providers::lenient_chat(shared, &body)) {
         Ok(answer) | Err(answer) => answer,
     }
-}
-
-fn complete(body: &Value) -> Result<Answer, Answer> {
-    let model = body.get("model").and_then(Value::as_str);
-    let model = model.ok_or_else(|| bad_request("you must provide a model parameter"))?;
-    let messages = body.get("messages").and_then(Value::as_array);
-    let said = messages
-        .into_iter()
-        .flatten()
-        .rev()
-        .find(|message| message.get("role").and_then(Value::as_str) == Some("user"))
-        .and_then(|message| message.get("content"))
-        .ok_or_else(|| bad_request("Missing required parameter: 'messages'."))?;
-    // The content is a text or a list of parts.
-    let said = match said {
-        Value::Array(parts) => parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect(),
-        other => other.as_str().unwrap_or_default().to_owned(),
-    };
-    let content = format!("You said: {said}");
-    let (prompt, completion) = (tokens(&said), tokens(&content));
-    let answer = json!({
-        "id": "chatcmpl-test",
-        "object": "chat.completion",
-        "created": 1_700_000_000,
-        "model": model,
-        "choices": [{
-            "index": 0,
-            "message": {"role": "assistant", "content": content, "refusal": null},
-            "logprobs": null,
-            "finish_reason": "stop",
-        }],
-        "usage": {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-        },
-    });
-    Ok(Answer::json(200, &answer))
 }
 
 fn custom_model(request: &Request<'_>) -> Answer {

@@ -2,10 +2,13 @@
 
 use serde_json::{json, Value};
 
-use super::call::{either, reply_to, Call};
-use super::strict::{self, optional, required, Fault, Kind, Member, Violation};
+use super::call::{either, Call};
+use super::outcome::{decide, Form, Outcome, TOOL};
+use super::schemas;
+use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Object, Violation};
 use crate::answer::Answer;
 use crate::embedding::tokens;
+use crate::shared::Shared;
 
 const VERSION: &str = "2023-06-01";
 const VERTEX_VERSION: &str = "vertex-2023-10-16";
@@ -23,6 +26,7 @@ const COMMON: &[Member] = &[
     optional("thinking", Kind::Object),
     optional("tools", Kind::List),
     optional("tool_choice", Kind::Object),
+    nullable("output_config", Kind::Object),
 ];
 
 /// An error in Anthropic's shape.
@@ -49,6 +53,20 @@ pub(super) fn refuse(violation: &Violation) -> Answer {
         Fault::Unknown => invalid(&format!("{place}: Extra inputs are not permitted")),
         Fault::Type(kind) => invalid(&format!("{place}: Input should be a valid {}", kind.name())),
         Fault::Value(message) => invalid(&format!("{place}: {message}")),
+        Fault::Status(status) => {
+            let kind = match status {
+                401 => "authentication_error",
+                403 => "permission_error",
+                404 => "not_found_error",
+                413 => "request_too_large",
+                429 => "rate_limit_error",
+                504 => "timeout_error",
+                529 => "overloaded_error",
+                500.. => "api_error",
+                _ => "invalid_request_error",
+            };
+            error(*status, kind, &failure(*status))
+        }
     }
 }
 
@@ -72,7 +90,7 @@ fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
         Some(other) => return Err(invalid(&format!("anthropic-version: \"{other}\" is not a valid version"))),
     }
     let body = strict::body(call).map_err(|violation| refuse(&violation))?;
-    let answer = messages(&body, None).map_err(|violation| refuse(&violation))?;
+    let answer = messages(call.shared, &body, None).map_err(|violation| refuse(&violation))?;
     Ok(answer
         .with_header("request-id", "req_test")
         .with_header("anthropic-ratelimit-requests-limit", "50")
@@ -81,7 +99,7 @@ fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
 }
 
 /// Answers messages. On Vertex AI the path has the model and the body the version.
-pub(super) fn messages(body: &Value, vertex_model: Option<&str>) -> Result<Answer, Violation> {
+pub(super) fn messages(shared: &Shared, body: &Value, vertex_model: Option<&str>) -> Result<Answer, Violation> {
     let first = match vertex_model {
         None => required("model", Kind::Text),
         Some(_) => required("anthropic_version", Kind::Text),
@@ -125,27 +143,56 @@ pub(super) fn messages(body: &Value, vertex_model: Option<&str>) -> Result<Answe
             _ => {}
         }
     }
-    let said = strict::conversation(messages, &["user", "assistant"], &[])?;
-    let mut text = reply_to(&said);
-    let stop_reason = if tokens(&text) > most {
+    let dialogue = strict::conversation(messages, &["user", "assistant"], &[])?;
+    let mut outcome = decide(shared, &dialogue, form(body)?)?;
+    if let Outcome::Text(text) = &mut outcome
+        && tokens(text) > most
+    {
         let mut end = most.saturating_mul(4).min(text.len());
         while !text.is_char_boundary(end) {
             end -= 1;
         }
         text.truncate(end);
-        "max_tokens"
-    } else {
-        "end_turn"
+        outcome = Outcome::Cut(std::mem::take(text));
+    }
+    let (content, stop_reason) = match &outcome {
+        Outcome::Text(text) => (json!([{"type": "text", "text": text}]), "end_turn"),
+        Outcome::Cut(text) => (json!([{"type": "text", "text": text}]), "max_tokens"),
+        Outcome::Tool => (json!([{"type": "tool_use", "id": "toolu_test", "name": TOOL, "input": {}}]), "tool_use"),
+        Outcome::Refused => (json!([]), "refusal"),
+        Outcome::Empty => (json!([]), "end_turn"),
     };
-    let answer = json!({
+    let mut answer = json!({
         "id": "msg_test",
         "type": "message",
         "role": "assistant",
         "model": model,
-        "content": [{"type": "text", "text": text}],
+        "content": content,
         "stop_reason": stop_reason,
         "stop_sequence": null,
-        "usage": {"input_tokens": tokens(&said), "output_tokens": tokens(&text)},
+        "usage": {"input_tokens": tokens(dialogue.last()), "output_tokens": tokens(outcome.text())},
     });
+    if let (Outcome::Refused, Some(answer)) = (&outcome, answer.as_object_mut()) {
+        let details = json!({"type": "refusal", "category": null, "explanation": "This request was declined."});
+        answer.insert("stop_details".into(), details);
+    }
     Ok(Answer::json(200, &answer))
+}
+
+/// What the member `output_config` wants of a text.
+fn form(body: Object<'_>) -> Result<Form<'_>, Violation> {
+    const CONFIG: &[Member] = &[nullable("format", Kind::Object), nullable("effort", Kind::Text)];
+    const FORMAT: &[Member] = &[required("type", Kind::Text), required("schema", Kind::Object)];
+    let place = "output_config";
+    let Some(config) = body.get(place) else { return Ok(Form::Free) };
+    let config = strict::object(config, place, CONFIG)?;
+    let place = "output_config.format";
+    let Some(format) = config.get("format") else { return Ok(Form::Free) };
+    let format = strict::object(format, place, FORMAT)?;
+    if format.text("type") != Some("json_schema") {
+        return Err(Violation::value(strict::join(place, "type"), "Input should be 'json_schema'"));
+    }
+    let Some(schema) = format.get("schema") else { return Ok(Form::Free) };
+    schemas::closed::check(schema).map_err(|why| Violation::value("output_config.format.schema", why))?;
+    Ok(Form::Schema(schema))
 }

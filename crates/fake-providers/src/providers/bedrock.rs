@@ -2,13 +2,19 @@
 
 use serde_json::{json, Value};
 
-use super::call::{either, reply_to, vector, Call};
-use super::strict::{self, optional, required, Fault, Kind, Member, Violation};
+use super::call::{either, ranking, vector, Call};
+use super::dialogue::Dialogue;
+use super::outcome::{decide, Form, Outcome, REFUSAL, TOOL};
+use super::schemas;
+use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Object, Violation};
 use crate::answer::Answer;
 use crate::embedding::tokens;
+use crate::shared::Shared;
 
 const TITAN_1: &str = "amazon.titan-embed-text-v1";
 const TITAN_2: &str = "amazon.titan-embed-text-v2:0";
+const RERANK: &str = "cohere.rerank-v3-5:0";
+const MAX_DOCUMENTS: usize = 1000;
 const MAX_TOKENS: usize = 8192;
 const MAX_TEXTS: usize = 96;
 const MAX_CHARACTERS: usize = 2048;
@@ -35,6 +41,19 @@ fn refuse(violation: &Violation) -> Answer {
         Fault::Unknown => malformed(&format!("#: extraneous key [{place}] is not permitted")),
         Fault::Type(kind) => malformed(&format!("#/{}: expected type: {}", place.replace('.', "/"), kind.name())),
         Fault::Value(message) => invalid(message),
+        Fault::Status(status) => {
+            let kind = match status {
+                403 => "AccessDeniedException",
+                404 => "ResourceNotFoundException",
+                408 => "ModelTimeoutException",
+                424 => "ModelErrorException",
+                429 => "ThrottlingException",
+                503 => "ServiceUnavailableException",
+                500.. => "InternalServerException",
+                _ => "ValidationException",
+            };
+            error(*status, kind, &failure(*status))
+        }
     }
 }
 
@@ -62,16 +81,17 @@ fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
         Some(_) => {}
     }
     let no_model = || invalid("The provided model identifier is invalid.");
-    let serve: fn(&Value, &str) -> Result<Answer, Violation> = match (*operation, *model) {
-        ("invoke", TITAN_1 | TITAN_2) => titan,
-        ("invoke", "cohere.embed-english-v3" | "cohere.embed-multilingual-v3") => cohere,
-        ("converse", model) if model.contains(".titan-embed") || model.contains("cohere.embed") => {
+    let serve: fn(&Shared, &Value, &str) -> Result<Answer, Violation> = match (*operation, *model) {
+        ("invoke", TITAN_1 | TITAN_2) => |_, body, model| titan(body, model),
+        ("invoke", "cohere.embed-english-v3" | "cohere.embed-multilingual-v3") => |_, body, _| cohere(body),
+        ("invoke", RERANK) => |_, body, _| rerank(body),
+        ("converse", model) if [".titan-embed", "cohere.embed", "rerank"].iter().any(|name| model.contains(name)) => {
             return Err(invalid("This action doesn't support the model that you provided. Try again with a supported text or chat model."));
         }
-        ("converse", model) if model.contains('.') => converse,
+        ("converse", model) if model.contains('.') => |shared, body, _| converse(shared, body),
         _ => return Err(no_model()),
     };
-    strict::body(call).and_then(|body| serve(&body, model)).map_err(|violation| refuse(&violation))
+    strict::body(call).and_then(|body| serve(call.shared, &body, model)).map_err(|violation| refuse(&violation))
 }
 
 fn titan(body: &Value, model: &str) -> Result<Answer, Violation> {
@@ -114,7 +134,7 @@ fn titan(body: &Value, model: &str) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &answer).with_header("X-Amzn-Bedrock-Input-Token-Count", &count.to_string()))
 }
 
-fn cohere(body: &Value, _: &str) -> Result<Answer, Violation> {
+fn cohere(body: &Value) -> Result<Answer, Violation> {
     const MEMBERS: &[Member] = &[
         required("texts", Kind::List),
         required("input_type", Kind::Text),
@@ -153,7 +173,7 @@ fn cohere(body: &Value, _: &str) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &answer))
 }
 
-fn converse(body: &Value, _: &str) -> Result<Answer, Violation> {
+fn converse(shared: &Shared, body: &Value) -> Result<Answer, Violation> {
     const MEMBERS: &[Member] = &[
         required("messages", Kind::List),
         optional("system", Kind::List),
@@ -163,6 +183,7 @@ fn converse(body: &Value, _: &str) -> Result<Answer, Violation> {
         optional("additionalModelRequestFields", Kind::Any),
         optional("additionalModelResponseFieldPaths", Kind::List),
         optional("requestMetadata", Kind::Object),
+        optional("outputConfig", Kind::Object),
     ];
     const CONFIG: &[Member] = &[
         optional("maxTokens", Kind::Whole),
@@ -176,7 +197,7 @@ fn converse(body: &Value, _: &str) -> Result<Answer, Violation> {
         let message = "The messages field cannot be empty. Add at least one message and try again.";
         return Err(Violation::value("messages", message));
     }
-    let mut said = String::new();
+    let mut dialogue = Dialogue::default();
     for (index, message) in messages.iter().enumerate() {
         let place = format!("messages.{index}");
         let message =
@@ -204,11 +225,9 @@ fn converse(body: &Value, _: &str) -> Result<Answer, Violation> {
             }
         }
         let text = blocks(message.list("content").unwrap_or_default(), &strict::join(&place, "content"))?;
-        if expected == "user" {
-            said = text;
-        }
+        dialogue.say(expected, text);
     }
-    blocks(body.list("system").unwrap_or_default(), "system")?;
+    dialogue.say("system", blocks(body.list("system").unwrap_or_default(), "system")?);
     if let Some(config) = body.get("inferenceConfig") {
         let config = strict::object(config, "inferenceConfig", CONFIG)?;
         if config.whole("maxTokens").is_some_and(|value| value < 1) {
@@ -217,15 +236,96 @@ fn converse(body: &Value, _: &str) -> Result<Answer, Violation> {
             return Err(Violation::value("inferenceConfig.maxTokens", message));
         }
     }
-    let text = reply_to(&said);
-    let (input, output) = (tokens(&said), tokens(&text));
+    let written = body.get("outputConfig").map_or(Ok(None), written_schema)?;
+    let form = written.as_ref().map_or(Form::Free, Form::Schema);
+    let outcome = decide(shared, &dialogue, form)?;
+    let (content, stop_reason) = match &outcome {
+        Outcome::Text(text) => (json!([{"text": text}]), "end_turn"),
+        Outcome::Cut(text) => (json!([{"text": text}]), "max_tokens"),
+        Outcome::Tool => (json!([{"toolUse": {"toolUseId": "tooluse_test", "name": TOOL, "input": {}}}]), "tool_use"),
+        // A guardrail says what its owner wrote for this case.
+        Outcome::Refused if body.get("guardrailConfig").is_some() => {
+            (json!([{"text": REFUSAL}]), "guardrail_intervened")
+        }
+        Outcome::Refused => (json!([]), "content_filtered"),
+        Outcome::Empty => (json!([]), "end_turn"),
+    };
+    let (input, output) = (tokens(dialogue.last()), tokens(outcome.text()));
     let answer = json!({
-        "output": {"message": {"role": "assistant", "content": [{"text": text}]}},
-        "stopReason": "end_turn",
+        "output": {"message": {"role": "assistant", "content": content}},
+        "stopReason": stop_reason,
         "usage": {"inputTokens": input, "outputTokens": output, "totalTokens": input + output},
         "metrics": {"latencyMs": 1},
     });
     Ok(Answer::json(200, &answer))
+}
+
+/// The schema of `outputConfig`, which is a text that has JSON; None when it wants no format.
+fn written_schema(config: &Value) -> Result<Option<Value>, Violation> {
+    const FORMAT: &[Member] = &[required("type", Kind::Text), required("structure", Kind::Object)];
+    const SCHEMA: &[Member] =
+        &[required("schema", Kind::Text), optional("name", Kind::Text), optional("description", Kind::Text)];
+    let inside = |value: Object<'_>, name: &str| value.get(name).cloned().unwrap_or_default();
+    let place = "outputConfig";
+    let config = strict::object(config, place, &[optional("textFormat", Kind::Object)])?;
+    let Some(format) = config.get("textFormat") else { return Ok(None) };
+    let place = strict::join(place, "textFormat");
+    let format = strict::object(format, &place, FORMAT)?;
+    if format.text("type") != Some("json_schema") {
+        let message = format!(
+            "1 validation error detected: Value at '{place}.type' failed to satisfy constraint: Member must satisfy \
+             enum value set: [json_schema]"
+        );
+        return Err(Violation::value(place, message));
+    }
+    let structure = inside(format, "structure");
+    let place = strict::join(&place, "structure");
+    let structure = strict::object(&structure, &place, &[required("jsonSchema", Kind::Object)])?;
+    let named = inside(structure, "jsonSchema");
+    let place = strict::join(&place, "jsonSchema");
+    let named = strict::object(&named, &place, SCHEMA)?;
+    let refused = |why: String| {
+        Violation::value(place.clone(), format!("The model returned the following errors: {place}.schema: {why}"))
+    };
+    let schema: Value = serde_json::from_str(named.text("schema").unwrap_or_default())
+        .map_err(|error| refused(format!("not valid JSON: {error}")))?;
+    schemas::closed::check(&schema).map_err(refused)?;
+    Ok(Some(schema))
+}
+
+fn rerank(body: &Value) -> Result<Answer, Violation> {
+    const MEMBERS: &[Member] = &[
+        required("query", Kind::Text),
+        required("documents", Kind::List),
+        nullable("top_n", Kind::Whole),
+        required("api_version", Kind::Whole),
+        optional("max_tokens_per_doc", Kind::Whole),
+    ];
+    let body = strict::object(body, "", MEMBERS)?;
+    if body.whole("api_version") != Some(2) {
+        return Err(Violation::value("api_version", "invalid request: api_version must be 2"));
+    }
+    let query = body.text("query").unwrap_or_default();
+    if query.is_empty() {
+        return Err(Violation::value("query", "invalid request: query must not be empty"));
+    }
+    let documents = strict::texts(body.get("documents"), "documents")?;
+    if documents.is_empty() || documents.len() > MAX_DOCUMENTS {
+        let message = format!("invalid request: documents must have between 1 and {MAX_DOCUMENTS} items");
+        return Err(Violation::value("documents", message));
+    }
+    let top = match body.whole("top_n") {
+        None => documents.len(),
+        Some(top) => usize::try_from(top)
+            .ok()
+            .filter(|top| *top > 0)
+            .ok_or_else(|| Violation::value("top_n", "invalid request: top_n must be greater than 0"))?,
+    };
+    let results = ranking(query, &documents)
+        .into_iter()
+        .take(top)
+        .map(|(index, score)| json!({"index": index, "relevance_score": score}));
+    Ok(Answer::json(200, &json!({"results": results.collect::<Vec<_>>()})))
 }
 
 /// The text of content blocks, which may hold text only.

@@ -4,10 +4,12 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use serde_json::{json, Map, Value};
 
-use super::call::{either, ranking, reply_to, test_width, Call};
-use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Violation};
+use super::call::{either, ranking, test_width, Call};
+use super::outcome::{decide, Form, Outcome, TOOL};
+use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Object, Violation};
 use crate::answer::Answer;
 use crate::embedding::{embedding_for, tokens};
+use crate::shared::Shared;
 
 const MAX_TEXTS: usize = 96;
 const INPUT_TYPES: &[&str] = &["search_document", "search_query", "classification", "clustering", "image"];
@@ -29,6 +31,7 @@ fn refuse(violation: &Violation) -> Answer {
             error(400, &format!("invalid type: parameter {place} is of the wrong type but should be {}", kind.name()))
         }
         Fault::Value(message) => error(400, message),
+        Fault::Status(status) => error(*status, &failure(*status)),
     }
 }
 
@@ -38,9 +41,9 @@ pub(super) fn route(call: &Call<'_>) -> Answer {
 }
 
 fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
-    let serve = match call.parts {
-        ["v2", "embed"] => embed,
-        ["v2", "rerank"] => rerank,
+    let serve: fn(&Shared, &Value) -> Result<Answer, Violation> = match call.parts {
+        ["v2", "embed"] => |_, body| embed(body),
+        ["v2", "rerank"] => |_, body| rerank(body),
         ["v2", "chat"] => chat,
         _ => return Err(error(404, "404 page not found")),
     };
@@ -49,7 +52,7 @@ fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
         Some(key) if !call.is_key(key) => return Err(error(401, "invalid api token")),
         Some(_) => {}
     }
-    strict::body(call).and_then(|body| serve(&body)).map_err(|violation| refuse(&violation))
+    strict::body(call).and_then(|body| serve(call.shared, &body)).map_err(|violation| refuse(&violation))
 }
 
 fn embed(body: &Value) -> Result<Answer, Violation> {
@@ -176,7 +179,7 @@ fn rerank(body: &Value) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &answer))
 }
 
-fn chat(body: &Value) -> Result<Answer, Violation> {
+fn chat(shared: &Shared, body: &Value) -> Result<Answer, Violation> {
     const MEMBERS: &[Member] = &[
         required("model", Kind::Text),
         required("messages", Kind::List),
@@ -200,14 +203,72 @@ fn chat(body: &Value) -> Result<Answer, Violation> {
     }
     let more = [nullable("tool_calls", Kind::List), nullable("tool_call_id", Kind::Text)];
     let roles = ["system", "user", "assistant", "tool"];
-    let said = strict::conversation(body.list("messages").unwrap_or_default(), &roles, &more)?;
-    let text = reply_to(&said);
-    let units = json!({"input_tokens": tokens(&said), "output_tokens": tokens(&text)});
+    let dialogue = strict::conversation(body.list("messages").unwrap_or_default(), &roles, &more)?;
+    let outcome = decide(shared, &dialogue, form(body)?)?;
+    let finish = match &outcome {
+        Outcome::Text(_) | Outcome::Empty => "COMPLETE",
+        Outcome::Cut(_) => "MAX_TOKENS",
+        Outcome::Tool => "TOOL_CALL",
+        // The service documents no refusal, but that generating may fail.
+        Outcome::Refused => "ERROR",
+    };
+    let message = match &outcome {
+        Outcome::Text(text) | Outcome::Cut(text) => {
+            json!({"role": "assistant", "content": [{"type": "text", "text": text}]})
+        }
+        Outcome::Tool => {
+            let call = json!({"id": "test-call", "type": "function", "function": {"name": TOOL, "arguments": "{}"}});
+            json!({"role": "assistant", "tool_plan": "I will look it up.", "tool_calls": [call]})
+        }
+        Outcome::Refused | Outcome::Empty => json!({"role": "assistant", "content": []}),
+    };
+    let units = json!({"input_tokens": tokens(dialogue.last()), "output_tokens": tokens(outcome.text())});
     let answer = json!({
         "id": "test-chat",
-        "finish_reason": "COMPLETE",
-        "message": {"role": "assistant", "content": [{"type": "text", "text": text}]},
+        "finish_reason": finish,
+        "message": message,
         "usage": {"billed_units": units, "tokens": units},
     });
     Ok(Answer::json(200, &answer))
+}
+
+/// What the member `response_format` wants of a text.
+fn form(body: Object<'_>) -> Result<Form<'_>, Violation> {
+    const MEMBERS: &[Member] = &[required("type", Kind::Text), optional("json_schema", Kind::Object)];
+    let place = "response_format";
+    let Some(format) = body.get(place) else { return Ok(Form::Free) };
+    let format = strict::object(format, place, MEMBERS)?;
+    let schema = format.get("json_schema");
+    match (format.text("type"), schema) {
+        (Some("text"), None) => Ok(Form::Free),
+        (Some("json_object"), _) if body.get("tools").is_some() || body.get("documents").is_some() => {
+            let message = "invalid request: response_format json_object is not supported with tools or documents";
+            Err(Violation::value(place, message))
+        }
+        (Some("json_object"), None) => Ok(Form::Json),
+        (Some("json_object"), Some(schema)) => {
+            check_schema(schema, true).map_err(|why| {
+                let message = format!("invalid request: response_format.json_schema is invalid: {why}");
+                Violation::value(place, message)
+            })?;
+            Ok(Form::Schema(schema))
+        }
+        _ => Err(Violation::value(place, "invalid request: response_format.type must be 'text' or 'json_object'")),
+    }
+}
+
+/// Checks what the service asks of schemas: an object on top, and a required property in each object.
+fn check_schema(schema: &Value, top: bool) -> Result<(), &'static str> {
+    let is_object = schema.get("type").is_some_and(|kind| kind == "object");
+    if top && !is_object {
+        return Err("the top level must be of type object");
+    }
+    if is_object && schema.get("required").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+        return Err("an object must have at least one required field");
+    }
+    for group in ["properties", "$defs"] {
+        let parts = schema.get(group).and_then(Value::as_object);
+        parts.into_iter().flatten().try_for_each(|(_, part)| check_schema(part, false))?;
+    }
+    schema.get("items").map_or(Ok(()), |items| check_schema(items, false))
 }

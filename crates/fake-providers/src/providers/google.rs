@@ -4,9 +4,11 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use serde_json::{json, Value};
 
-use super::call::{either, halves, ranking, reply_to, vector, Call};
-use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Object, Violation};
-use super::{anthropic, google_identity};
+use super::call::{either, halves, ranking, vector, Call};
+use super::dialogue::Dialogue;
+use super::outcome::{decide, Form, Outcome, TOOL};
+use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Object, Violation};
+use super::{anthropic, google_identity, schemas};
 use crate::answer::Answer;
 use crate::embedding::tokens;
 
@@ -72,6 +74,20 @@ pub(super) fn refuse(call: &Call<'_>, violation: &Violation) -> Answer {
         }
         Fault::Type(kind) => invalid(&format!("Invalid value at '{place}' (expected {})", kind.name())),
         Fault::Value(message) => invalid(message),
+        Fault::Status(code) => {
+            let status = match code {
+                401 => "UNAUTHENTICATED",
+                403 => "PERMISSION_DENIED",
+                404 => "NOT_FOUND",
+                429 => "RESOURCE_EXHAUSTED",
+                499 => "CANCELLED",
+                503 => "UNAVAILABLE",
+                504 => "DEADLINE_EXCEEDED",
+                500.. => "INTERNAL",
+                _ => "INVALID_ARGUMENT",
+            };
+            error(*code, status, &failure(*code))
+        }
     }
 }
 
@@ -79,11 +95,34 @@ pub(super) fn refuse(call: &Call<'_>, violation: &Violation) -> Answer {
 pub(super) fn camel(value: Value) -> Value {
     match value {
         Value::Object(members) => {
-            members.into_iter().map(|(name, value)| (camel_name(&name), camel(value))).collect::<Value>()
+            let member = |(name, value): (String, Value)| match camel_name(&name) {
+                name if name == "responseSchema" => (name, camel_schema(value)),
+                // Any JSON, which is not Google's.
+                name if name == "responseJsonSchema" => (name, value),
+                name => (name, camel(value)),
+            };
+            members.into_iter().map(member).collect::<Value>()
         }
         Value::Array(items) => items.into_iter().map(camel).collect(),
         other => other,
     }
+}
+
+/// The same for a schema, in which the names of properties are the user's.
+fn camel_schema(schema: Value) -> Value {
+    let Value::Object(members) = schema else { return schema };
+    let member = |(name, value): (String, Value)| match (camel_name(&name), value) {
+        (name, Value::Object(properties)) if name == "properties" => {
+            let properties = properties.into_iter().map(|(name, schema)| (name, camel_schema(schema)));
+            (name, properties.collect::<Value>())
+        }
+        (name, Value::Array(options)) if name == "anyOf" => {
+            (name, options.into_iter().map(camel_schema).collect::<Value>())
+        }
+        (name, value) if name == "items" => (name, camel_schema(value)),
+        (name, value) => (name, value),
+    };
+    members.into_iter().map(member).collect::<Value>()
 }
 
 fn camel_name(name: &str) -> String {
@@ -153,7 +192,7 @@ fn serve_vertex(call: &Call<'_>) -> Result<Answer, Answer> {
                 return Err(not_found());
             }
             let body = strict::body(call).map_err(|violation| anthropic::refuse(&violation))?;
-            anthropic::messages(&body, Some(model)).map_err(|violation| anthropic::refuse(&violation))
+            anthropic::messages(call.shared, &body, Some(model)).map_err(|violation| anthropic::refuse(&violation))
         }
         (Some("google"), "predict") if gemini_2 => {
             Err(invalid(&format!("{model} is not supported in the predict API. Please use embedContent.")))
@@ -174,8 +213,8 @@ fn serve_vertex(call: &Call<'_>) -> Result<Answer, Answer> {
             if !generates(model) {
                 return Err(not_found());
             }
-            let said = contents(&camel(body()?), true).map_err(refused)?;
-            Ok(generated(call, model, &said, method == "streamGenerateContent"))
+            let body = camel(body()?);
+            generate(call, model, &body, true, method == "streamGenerateContent").map_err(refused)
         }
         _ => Err(no_such_page(call)),
     }
@@ -436,8 +475,8 @@ fn embed_content_on_vertex(body: &Value) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &answer))
 }
 
-/// Checks a request to generate; returns the user's last message.
-fn contents(body: &Value, on_vertex: bool) -> Result<String, Violation> {
+/// Checks a request to generate and answers it.
+fn generate(call: &Call<'_>, model: &str, body: &Value, on_vertex: bool, streams: bool) -> Result<Answer, Violation> {
     const MEMBERS: &[Member] = &[
         optional("model", Kind::Text),
         required("contents", Kind::List),
@@ -476,21 +515,21 @@ fn contents(body: &Value, on_vertex: bool) -> Result<String, Violation> {
         let message = "Unable to submit request because at least one contents field is required.";
         return Err(Violation::value("contents", message));
     }
-    let mut last = String::new();
+    let mut dialogue = Dialogue::default();
     for (index, content) in contents.iter().enumerate() {
         let place = format!("contents.{index}");
         let said = parts(content, &place)?;
         match content.get("role").and_then(Value::as_str) {
-            Some("user") => last = said,
-            Some("model") => {}
+            Some(role @ ("user" | "model")) => dialogue.say(role, said),
             // For the Gemini API, content without a role is the user's.
-            None if !on_vertex => last = said,
+            None if !on_vertex => dialogue.say("user", said),
             _ => return Err(Violation::value(place, "Please use a valid role: user, model.")),
         }
     }
     if let Some(instruction) = body.get("systemInstruction") {
-        parts(instruction, "systemInstruction")?;
+        dialogue.say("system", parts(instruction, "systemInstruction")?);
     }
+    let mut wanted = Form::Free;
     if let Some(config) = body.get("generationConfig") {
         let config = strict::object(config, "generationConfig", CONFIG)?;
         if config.number("temperature").is_some_and(|value| !(0.0..=2.0).contains(&value)) {
@@ -502,16 +541,50 @@ fn contents(body: &Value, on_vertex: bool) -> Result<String, Violation> {
             let message = "Unable to submit request because it has a maxOutputTokens value that is not positive.";
             return Err(Violation::value("generationConfig.maxOutputTokens", message));
         }
+        wanted = form(config)?;
     }
     for (index, setting) in body.list("safetySettings").unwrap_or_default().iter().enumerate() {
         strict::object(setting, &format!("safetySettings.{index}"), SAFETY)?;
     }
-    Ok(last)
+    let outcome = decide(call.shared, &dialogue, wanted)?;
+    Ok(generated(call, model, &dialogue, &outcome, streams))
 }
 
-fn generated(call: &Call<'_>, model: &str, said: &str, streams: bool) -> Answer {
-    let text = reply_to(said);
-    let (prompt, answer) = (tokens(said), tokens(&text));
+/// What the members `response...` of `generationConfig` want of a text.
+fn form(config: Object<'_>) -> Result<Form<'_>, Violation> {
+    let refused = |name: &str, message: String| Err(Violation::value(format!("generationConfig.{name}"), message));
+    let kind = config.text("responseMimeType").unwrap_or("text/plain");
+    if !matches!(kind, "text/plain" | "application/json" | "text/x.enum") {
+        let message = "* GenerateContentRequest.generation_config.response_mime_type: allowed mimetypes are \
+                       `text/plain`, `application/json`, `application/xml`, `application/yaml` and `text/x.enum`.";
+        return refused("responseMimeType", message.into());
+    }
+    let (schema, json_schema) = (config.get("responseSchema"), config.get("responseJsonSchema"));
+    if schema.is_some() && json_schema.is_some() {
+        let message = "Unable to submit request because response_schema and response_json_schema must not both be set.";
+        return refused("responseJsonSchema", message.into());
+    }
+    if let Some(schema) = schema
+        && let Err(message) = schemas::gemini::check(schema)
+    {
+        return refused("responseSchema", message);
+    }
+    match (kind, schema.or(json_schema)) {
+        ("text/plain", None) => Ok(Form::Free),
+        ("text/plain", Some(_)) => {
+            let message = "Unable to submit request because a response schema needs the response_mime_type \
+                           application/json or text/x.enum.";
+            refused("responseMimeType", message.into())
+        }
+        ("text/x.enum", _) => refused("responseMimeType", "The local endpoint answers application/json only.".into()),
+        (_, None) => Ok(Form::Json),
+        (_, Some(schema)) => Ok(Form::Schema(schema)),
+    }
+}
+
+fn generated(call: &Call<'_>, model: &str, dialogue: &Dialogue, outcome: &Outcome, streams: bool) -> Answer {
+    let text = outcome.text();
+    let (prompt, answer) = (tokens(dialogue.last()), tokens(text));
     let usage = json!({
         "promptTokenCount": prompt,
         "candidatesTokenCount": answer,
@@ -519,21 +592,32 @@ fn generated(call: &Call<'_>, model: &str, said: &str, streams: bool) -> Answer 
     });
     let candidate = |text: &str| json!({"content": {"role": "model", "parts": [{"text": text}]}});
     let last = |text: &str| {
-        let mut candidate = candidate(text);
-        if let Some(candidate) = candidate.as_object_mut() {
-            candidate.insert("finishReason".into(), "STOP".into());
+        let mut answer = json!({"usageMetadata": usage, "modelVersion": model, "responseId": "test-response"});
+        let (mut candidate, finish) = match outcome {
+            Outcome::Text(_) => (candidate(text), "STOP"),
+            Outcome::Cut(_) => (candidate(text), "MAX_TOKENS"),
+            Outcome::Tool => {
+                let call = json!({"functionCall": {"name": TOOL, "args": {}}});
+                (json!({"content": {"role": "model", "parts": [call]}}), "STOP")
+            }
+            Outcome::Refused => {
+                let rating =
+                    json!({"category": "HARM_CATEGORY_DANGEROUS_CONTENT", "probability": "HIGH", "blocked": true});
+                (json!({"safetyRatings": [rating]}), "SAFETY")
+            }
+            // An empty list is left out, as all that is empty.
+            Outcome::Empty => return answer,
+        };
+        if let (Some(candidate), Some(answer)) = (candidate.as_object_mut(), answer.as_object_mut()) {
+            candidate.insert("finishReason".into(), finish.into());
+            answer.insert("candidates".into(), json!([candidate]));
         }
-        json!({
-            "candidates": [candidate],
-            "usageMetadata": usage,
-            "modelVersion": model,
-            "responseId": "test-response",
-        })
+        answer
     };
     if !streams {
-        return Answer::json(200, &last(&text));
+        return Answer::json(200, &last(text));
     }
-    let (head, tail) = halves(&text);
+    let (head, tail) = halves(text);
     let first = json!({
         "candidates": [candidate(head)],
         "modelVersion": model,
@@ -595,8 +679,8 @@ fn serve_gemini(call: &Call<'_>) -> Result<Answer, Answer> {
             if !generates(model) {
                 return Err(not_found());
             }
-            let said = contents(&camel(strict::body(call).map_err(refused)?), false).map_err(refused)?;
-            Ok(generated(call, model, &said, method == "streamGenerateContent"))
+            let body = camel(strict::body(call).map_err(refused)?);
+            generate(call, model, &body, false, method == "streamGenerateContent").map_err(refused)
         }
         _ => Err(no_such_page(call)),
     }

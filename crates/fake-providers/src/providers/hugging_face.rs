@@ -2,11 +2,15 @@
 
 use serde_json::{json, Value};
 
-use super::call::{either, ranking, reply_to, vector, Call};
+use super::call::{either, ranking, vector, Call};
+use super::dialogue::Dialogue;
 use super::openai;
-use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Object, Violation};
+use super::openai_chat::{self, chat, Kin};
+use super::outcome::{decide, Form, Outcome, REFUSAL};
+use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Object, Violation};
 use crate::answer::Answer;
 use crate::embedding::tokens;
+use crate::shared::Shared;
 
 const WIDTH: usize = 384;
 const MAX_BATCH: usize = 32;
@@ -32,6 +36,7 @@ fn refuse(violation: &Violation) -> Answer {
         Fault::Unknown => error(400, &format!("Unknown parameter: `{place}`")),
         Fault::Type(kind) => error(400, &format!("Error in `{place}`: value is not a valid {}", kind.name())),
         Fault::Value(message) => error(400, message),
+        Fault::Status(status) => error(*status, &failure(*status)),
     }
 }
 
@@ -62,8 +67,14 @@ fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
     }
     match route {
         Route::Features => features(&body, name).map_err(|violation| refuse(&violation)),
-        Route::Generate => generate(&body).map_err(|violation| refuse(&violation)),
-        Route::Chat => openai::chat(&body, openai::CHAT, None).map_err(|violation| openai::refuse(&violation)),
+        Route::Generate => generate(call.shared, &body).map_err(|violation| refuse(&violation)),
+        Route::Chat => {
+            let answer = chat(call.shared, &body, openai_chat::MEMBERS, Kin::Follower, None);
+            answer.map_err(|violation| match violation.fault {
+                Fault::Status(_) => refuse(&violation),
+                _ => openai::refuse(&violation),
+            })
+        }
     }
 }
 
@@ -94,12 +105,45 @@ fn features(body: &Value, name: &str) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &answer))
 }
 
-fn generate(body: &Value) -> Result<Answer, Violation> {
+fn generate(shared: &Shared, body: &Value) -> Result<Answer, Violation> {
     const MEMBERS: &[Member] =
         &[required("inputs", Kind::Text), optional("parameters", Kind::Object), optional("options", Kind::Object)];
     let body = strict::object(body, "", MEMBERS)?;
-    let said = body.text("inputs").unwrap_or_default();
-    Ok(Answer::json(200, &json!([{"generated_text": reply_to(said)}])))
+    let parameters = body.get("parameters");
+    let form = parameters.and_then(|parameters| parameters.get("grammar")).map_or(Ok(Form::Free), grammar)?;
+    let dialogue = Dialogue::of(body.text("inputs").unwrap_or_default());
+    let outcome = decide(shared, &dialogue, form)?;
+    // The interface has texts only: a model that does not want to says so.
+    let text = if outcome == Outcome::Refused { REFUSAL } else { outcome.text() };
+    let mut answer = json!({ "generated_text": text });
+    let detailed = parameters.and_then(|parameters| parameters.get("details")) == Some(&Value::Bool(true));
+    if let (true, Some(answer)) = (detailed, answer.as_object_mut()) {
+        let reason = if matches!(outcome, Outcome::Cut(_)) { "length" } else { "eos_token" };
+        let count = tokens(text);
+        let details =
+            json!({"finish_reason": reason, "generated_tokens": count, "prefill": [], "seed": null, "tokens": []});
+        answer.insert("details".into(), details);
+    }
+    Ok(Answer::json(200, &json!([answer])))
+}
+
+/// What the parameter `grammar` wants of a text.
+fn grammar(grammar: &Value) -> Result<Form<'_>, Violation> {
+    const MEMBERS: &[Member] = &[required("type", Kind::Text), required("value", Kind::Any)];
+    if grammar.is_null() {
+        return Ok(Form::Free);
+    }
+    let place = "parameters.grammar";
+    let grammar = strict::object(grammar, place, MEMBERS)?;
+    let schema = match (grammar.text("type"), grammar.get("value")) {
+        (Some("json"), Some(schema)) => Some(schema),
+        (Some("json_schema"), Some(named)) => named.get("schema"),
+        _ => None,
+    };
+    match schema {
+        Some(schema @ Value::Object(_)) => Ok(Form::Schema(schema)),
+        _ => Err(Violation::value(place, "Input validation error: grammar is not valid: expected a JSON Schema")),
+    }
 }
 
 fn tei_error(status: u16, kind: &str, message: &str) -> Answer {
@@ -121,6 +165,7 @@ fn refuse_tei(violation: &Violation) -> Answer {
         Fault::Unknown => data(&format!("unknown field `{place}`")),
         Fault::Type(kind) => data(&format!("{place}: invalid type, expected {}", kind.name())),
         Fault::Value(message) => tei_error(422, "Tokenizer", message),
+        Fault::Status(status) => tei_error(*status, "Backend", &failure(*status)),
     }
 }
 

@@ -3,7 +3,8 @@
 use serde_json::{json, Value};
 
 use super::call::{either, test_width, Call};
-use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Violation};
+use super::openai_chat::{chat, Kin};
+use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Violation};
 use super::{cohere, openai};
 use crate::answer::Answer;
 use crate::embedding::{embedding_for, tokens};
@@ -56,6 +57,9 @@ fn refuse(violation: &Violation) -> Answer {
             detail(&format!("{}_type", kind.name()), place, &format!("Input should be a valid {}", kind.name()))
         }
         Fault::Value(message) => error(400, "invalid_request_error", "3000", message),
+        Fault::Status(429) => error(429, "rate_limited", "1300", &failure(429)),
+        Fault::Status(status @ 500..) => error(*status, "internal_server_error", "3000", &failure(*status)),
+        Fault::Status(status) => error(*status, "invalid_request_error", "3000", &failure(*status)),
     }
 }
 
@@ -77,7 +81,7 @@ fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
     if embeds {
         embed(&body)
     } else {
-        openai::chat(&body, CHAT, None).map_err(|violation| refuse(&violation))
+        chat(call.shared, &body, CHAT, Kin::Mistral, None).map_err(|violation| refuse(&violation))
     }
 }
 

@@ -6,9 +6,11 @@ use serde_json::{json, Value};
 
 use super::call::{either, ranking, test_width, Call};
 use super::openai;
-use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Violation};
+use super::openai_chat::{self, chat, Kin};
+use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Violation};
 use crate::answer::Answer;
 use crate::embedding::{embedding_for, tokens};
+use crate::shared::Shared;
 
 const CLIP: &str = "nvidia/nvclip";
 const WIDTH: usize = 1024;
@@ -30,6 +32,7 @@ fn refuse(violation: &Violation) -> Answer {
         Fault::Unknown => error(422, &format!("{place}: Extra inputs are not permitted")),
         Fault::Type(kind) => error(422, &format!("{place}: Input should be a valid {}", kind.name())),
         Fault::Value(message) => error(400, message),
+        Fault::Status(status) => error(*status, &failure(*status)),
     }
 }
 
@@ -39,17 +42,17 @@ pub(super) fn route(call: &Call<'_>) -> Answer {
 }
 
 fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
-    let serve: fn(&Value) -> Result<Answer, Violation> = match call.parts {
-        ["v1", "embeddings"] => embed,
-        ["v1", "ranking"] => rank,
-        ["v1", "chat", "completions"] => |body| openai::chat(body, openai::CHAT, None),
+    let serve: fn(&Shared, &Value) -> Result<Answer, Violation> = match call.parts {
+        ["v1", "embeddings"] => |_, body| embed(body),
+        ["v1", "ranking"] => |_, body| rank(body),
+        ["v1", "chat", "completions"] => |shared, body| chat(shared, body, openai_chat::MEMBERS, Kin::Follower, None),
         _ => return Err(Answer::json(404, &json!({"detail": "Not Found"}))),
     };
     if !call.bearer().is_some_and(|key| call.is_key(key)) {
         let body = json!({"status": 401, "title": "Unauthorized", "detail": "Authentication failed"});
         return Err(Answer::json(401, &body));
     }
-    strict::body(call).and_then(|body| serve(&body)).map_err(|violation| refuse(&violation))
+    strict::body(call).and_then(|body| serve(call.shared, &body)).map_err(|violation| refuse(&violation))
 }
 
 /// Refuses texts that are too long, unless they may be truncated.

@@ -2,10 +2,13 @@
 
 use serde_json::{json, Value};
 
-use super::call::{either, halves, reply_to, test_width, vector, Call};
-use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Object, Violation};
+use super::call::{either, halves, test_width, vector, Call};
+use super::dialogue::Dialogue;
+use super::outcome::{decide, Form, Outcome, REFUSAL, TOOL};
+use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Object, Violation};
 use crate::answer::Answer;
 use crate::embedding::tokens;
+use crate::shared::Shared;
 
 const WIDTH: usize = 768;
 const MAX_BYTES: usize = 8000;
@@ -27,6 +30,7 @@ fn refuse(violation: &Violation) -> Answer {
         Fault::Type(_) if place == "input" || place.starts_with("input.") => error(400, "invalid input type"),
         Fault::Type(kind) => error(400, &format!("json: cannot unmarshal {place}, expected {}", kind.name())),
         Fault::Value(message) => error(400, message),
+        Fault::Status(status) => error(*status, &failure(*status)),
     }
 }
 
@@ -36,8 +40,8 @@ pub(super) fn route(call: &Call<'_>) -> Answer {
 }
 
 fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
-    let serve = match call.parts {
-        ["api", "embed"] => embed,
+    let serve: fn(&Shared, &Value) -> Result<Answer, Violation> = match call.parts {
+        ["api", "embed"] => |_, body| embed(body),
         ["api", "chat"] => chat,
         ["api", "generate"] => generate,
         _ => return Err(Answer::new(404, "text/plain", "404 page not found")),
@@ -48,7 +52,7 @@ fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
         Some("missing") => return Err(error(404, "model \"missing\" not found, try pulling it first")),
         _ => {}
     }
-    serve(&body).map_err(|violation| refuse(&violation))
+    serve(call.shared, &body).map_err(|violation| refuse(&violation))
 }
 
 fn embed(body: &Value) -> Result<Answer, Violation> {
@@ -87,20 +91,43 @@ fn embed(body: &Value) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &answer))
 }
 
+/// What the member `format` wants of a text.
+fn form(body: Object<'_>) -> Result<Form<'_>, Violation> {
+    match body.get("format") {
+        None => Ok(Form::Free),
+        Some(Value::String(name)) if name.is_empty() => Ok(Form::Free),
+        Some(Value::String(name)) if name == "json" => Ok(Form::Json),
+        Some(schema @ Value::Object(_)) => Ok(Form::Schema(schema)),
+        Some(other) => {
+            let message = format!("invalid format: {other}; expected \"json\" or a valid JSON Schema object");
+            Err(Violation::value("format", message))
+        }
+    }
+}
+
 /// A single answer, or its pieces as lines unless the request turned that off.
-fn answer(body: Object<'_>, said: &str, piece: impl Fn(&str) -> (&'static str, Value)) -> Answer {
-    let text = reply_to(said);
+fn answer(
+    shared: &Shared,
+    body: Object<'_>,
+    dialogue: &Dialogue,
+    piece: impl Fn(&str, bool) -> (&'static str, Value),
+) -> Result<Answer, Violation> {
+    let outcome = decide(shared, dialogue, form(body)?)?;
+    // The server knows no refusal: a model that does not want to says so.
+    let text = if outcome == Outcome::Refused { REFUSAL } else { outcome.text() };
+    let calls = outcome == Outcome::Tool;
+    let reason = if matches!(outcome, Outcome::Cut(_)) { "length" } else { "stop" };
     let line = |text: &str, last: bool| {
-        let (name, value) = piece(text);
+        let (name, value) = piece(text, calls);
         let mut line = json!({"model": body.text("model"), "created_at": CREATED, name: value, "done": last});
         if let (true, Some(line)) = (last, line.as_object_mut()) {
-            line.insert("done_reason".into(), "stop".into());
+            line.insert("done_reason".into(), reason.into());
             for (name, value) in [
                 ("total_duration", 14_143_917),
                 ("load_duration", 1_019_500),
-                ("prompt_eval_count", tokens(said)),
+                ("prompt_eval_count", tokens(dialogue.last())),
                 ("prompt_eval_duration", 1_000_000),
-                ("eval_count", tokens(&reply_to(said))),
+                ("eval_count", tokens(outcome.text())),
                 ("eval_duration", 2_000_000),
             ] {
                 line.insert(name.into(), value.into());
@@ -109,14 +136,14 @@ fn answer(body: Object<'_>, said: &str, piece: impl Fn(&str) -> (&'static str, V
         line
     };
     if body.flag("stream") == Some(false) {
-        return Answer::json(200, &line(&text, true));
+        return Ok(Answer::json(200, &line(text, true)));
     }
-    let (first, rest) = halves(&text);
+    let (first, rest) = halves(text);
     let lines = format!("{}\n{}\n{}\n", line(first, false), line(rest, false), line("", true));
-    Answer::new(200, "application/x-ndjson", lines)
+    Ok(Answer::new(200, "application/x-ndjson", lines))
 }
 
-fn chat(body: &Value) -> Result<Answer, Violation> {
+fn chat(shared: &Shared, body: &Value) -> Result<Answer, Violation> {
     const MEMBERS: &[Member] = &[
         required("model", Kind::Text),
         required("messages", Kind::List),
@@ -141,11 +168,17 @@ fn chat(body: &Value) -> Result<Answer, Violation> {
             return Err(Violation::kind(format!("messages.{index}.content"), Kind::Text));
         }
     }
-    let said = strict::conversation(messages, &["system", "user", "assistant", "tool"], MESSAGE)?;
-    Ok(answer(body, &said, |text| ("message", json!({"role": "assistant", "content": text}))))
+    let dialogue = strict::conversation(messages, &["system", "user", "assistant", "tool"], MESSAGE)?;
+    answer(shared, body, &dialogue, |text, calls| {
+        let mut message = json!({"role": "assistant", "content": text});
+        if let (true, Some(message)) = (calls, message.as_object_mut()) {
+            message.insert("tool_calls".into(), json!([{"function": {"name": TOOL, "arguments": {}}}]));
+        }
+        ("message", message)
+    })
 }
 
-fn generate(body: &Value) -> Result<Answer, Violation> {
+fn generate(shared: &Shared, body: &Value) -> Result<Answer, Violation> {
     const MEMBERS: &[Member] = &[
         required("model", Kind::Text),
         required("prompt", Kind::Text),
@@ -162,5 +195,6 @@ fn generate(body: &Value) -> Result<Answer, Violation> {
         nullable("think", Kind::Any),
     ];
     let body = strict::object(body, "", MEMBERS)?;
-    Ok(answer(body, body.text("prompt").unwrap_or_default(), |text| ("response", text.into())))
+    let dialogue = Dialogue::of(body.text("prompt").unwrap_or_default());
+    answer(shared, body, &dialogue, |text, _| ("response", text.into()))
 }

@@ -4,8 +4,9 @@ use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use serde_json::{json, Value};
 
-use super::call::{either, halves, reply_to, test_width, Call};
-use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Violation};
+use super::call::{either, ranking, test_width, Call};
+use super::openai_chat::{self, chat, Kin};
+use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Violation};
 use crate::answer::Answer;
 use crate::embedding::{embedding_for, tokens};
 
@@ -20,37 +21,6 @@ const EMBEDDINGS: &[Member] = &[
     optional("dimensions", Kind::Whole),
     optional("user", Kind::Text),
 ];
-
-/// The members of a chat request for `OpenAI` and compatible services.
-pub(super) const CHAT: &[Member] = &[
-    optional("model", Kind::Text),
-    required("messages", Kind::List),
-    nullable("temperature", Kind::Number),
-    nullable("top_p", Kind::Number),
-    nullable("n", Kind::Whole),
-    nullable("max_tokens", Kind::Whole),
-    nullable("max_completion_tokens", Kind::Whole),
-    nullable("stop", Kind::TextOrList),
-    nullable("presence_penalty", Kind::Number),
-    nullable("frequency_penalty", Kind::Number),
-    nullable("response_format", Kind::Object),
-    nullable("seed", Kind::Whole),
-    nullable("stream", Kind::Flag),
-    nullable("stream_options", Kind::Object),
-    nullable("tools", Kind::List),
-    nullable("tool_choice", Kind::Any),
-    nullable("reasoning_effort", Kind::Text),
-    nullable("user", Kind::Text),
-];
-
-const MESSAGE: &[Member] = &[
-    nullable("name", Kind::Text),
-    nullable("tool_calls", Kind::List),
-    nullable("tool_call_id", Kind::Text),
-    nullable("refusal", Kind::Text),
-];
-
-const ROLES: &[&str] = &["system", "developer", "user", "assistant", "tool"];
 
 /// An error in `OpenAI`'s shape.
 pub(super) fn error(status: u16, message: &str, kind: &str, param: Option<&str>, code: Option<&str>) -> Answer {
@@ -97,7 +67,22 @@ pub(super) fn refuse(violation: &Violation) -> Answer {
             invalid(&message, Some("invalid_type"))
         }
         Fault::Value(message) => invalid(message, None),
+        Fault::Status(status) => {
+            let (kind, code) = match status {
+                401 => ("invalid_request_error", Some("invalid_api_key")),
+                429 => ("requests", Some("rate_limit_exceeded")),
+                500.. => ("server_error", None),
+                _ => ("invalid_request_error", None),
+            };
+            error(*status, &failure(*status), kind, None, code)
+        }
     }
+}
+
+/// The answer for a path that there is not.
+pub(super) fn no_such_url(call: &Call<'_>) -> Answer {
+    let message = format!("Invalid URL ({} {})", call.request.method, call.request.path);
+    error(404, &message, "invalid_request_error", None, None)
 }
 
 const INVALID_INPUT: &str =
@@ -114,20 +99,25 @@ pub(super) fn route(call: &Call<'_>) -> Answer {
 }
 
 fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
-    let embeddings = match call.parts {
-        ["v1", "embeddings"] => true,
-        ["v1", "chat", "completions"] => false,
-        _ => {
-            let message = format!("Invalid URL ({} {})", call.request.method, call.request.path);
-            return Err(error(404, &message, "invalid_request_error", None, None));
-        }
+    enum Route {
+        Embeddings,
+        Chat,
+        Rerank,
+    }
+    let route = match call.parts {
+        ["v1", "embeddings"] => Route::Embeddings,
+        ["v1", "chat", "completions"] => Route::Chat,
+        // The service itself has no such route; others who follow it have.
+        ["v1", "rerank"] => Route::Rerank,
+        _ => return Err(no_such_url(call)),
     };
     authorise(call)?;
-    let body = strict::body(call).map_err(|violation| refuse(&violation))?;
-    if embeddings {
-        embed(&body, None)
-    } else {
-        chat(&body, CHAT, None).map_err(|violation| refuse(&violation))
+    let refused = |violation| refuse(&violation);
+    let body = strict::body(call).map_err(refused)?;
+    match route {
+        Route::Embeddings => embed(&body, None),
+        Route::Chat => chat(call.shared, &body, openai_chat::MEMBERS, Kin::OpenAi, None).map_err(refused),
+        Route::Rerank => rerank(&body).map_err(refused),
     }
 }
 
@@ -173,10 +163,16 @@ fn serve_azure(call: &Call<'_>) -> Result<Answer, Answer> {
     }
     let body = strict::body(call).map_err(|violation| refuse(&violation))?;
     if embeddings {
-        embed(&body, Some(deployment))
-    } else {
-        chat(&body, CHAT, Some(deployment)).map_err(|violation| refuse(&violation))
+        return embed(&body, Some(deployment));
     }
+    let answer = chat(call.shared, &body, openai_chat::MEMBERS, Kin::Azure, Some(deployment));
+    answer.map_err(|violation| match violation.fault {
+        Fault::Status(status) => {
+            let error = json!({"code": status.to_string(), "message": failure(status)});
+            Answer::json(status, &json!({ "error": error }))
+        }
+        _ => refuse(&violation),
+    })
 }
 
 /// The width of a model's vectors; None for an unknown model.
@@ -260,76 +256,40 @@ pub(super) fn encoded(vector: &[f32], base64: bool) -> Value {
     Value::from(vector.to_vec())
 }
 
-/// Answers a chat request. `in_path`: the path's model, for interfaces whose body need not name it.
-pub(super) fn chat(body: &Value, members: &[Member], in_path: Option<&str>) -> Result<Answer, Violation> {
-    let body = strict::object(body, "", members)?;
-    let model = body.text("model").filter(|model| !model.is_empty()).or(in_path);
-    let model = model.ok_or_else(|| Violation::missing("model"))?;
-    let said = strict::conversation(body.list("messages").unwrap_or_default(), ROLES, MESSAGE)?;
-    for (name, most) in [("temperature", 2.0), ("top_p", 1.0)] {
-        if body.number(name).is_some_and(|value| !(0.0..=most).contains(&value)) {
-            let message = format!("Invalid '{name}': expected a value between 0 and {most}.");
-            return Err(Violation::value(name, message));
-        }
+/// Ranks documents as Jina does, and servers that have its interface beside `OpenAI`'s.
+fn rerank(body: &Value) -> Result<Answer, Violation> {
+    const MEMBERS: &[Member] = &[
+        required("model", Kind::Text),
+        required("query", Kind::Text),
+        required("documents", Kind::List),
+        nullable("top_n", Kind::Whole),
+        nullable("return_documents", Kind::Flag),
+        nullable("truncation", Kind::Flag),
+        nullable("user", Kind::Text),
+    ];
+    let body = strict::object(body, "", MEMBERS)?;
+    let documents = strict::texts(body.get("documents"), "documents")?;
+    if documents.is_empty() {
+        return Err(Violation::value("documents", "Invalid 'documents': empty array. Expected at least one document."));
     }
-    for name in ["n", "max_tokens", "max_completion_tokens"] {
-        if body.whole(name).is_some_and(|value| value < 1) {
-            let message = format!("Invalid '{name}': integer below minimum value. Expected a value >= 1.");
-            return Err(Violation::value(name, message));
-        }
-    }
-    if let Some(format) = body.get("response_format") {
-        match format.get("type").and_then(Value::as_str) {
-            Some("text" | "json_object" | "json_schema") => {}
-            Some(_) => {
-                return Err(Violation::value("response_format.type", "Invalid value for 'response_format.type'."))
-            }
-            None => return Err(Violation::missing("response_format.type")),
-        }
-    }
-    let content = reply_to(&said);
-    let (prompt, completion) = (tokens(&said), tokens(&content));
-    let usage = json!({
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
+    let top = match body.whole("top_n") {
+        None => documents.len(),
+        Some(top) => usize::try_from(top).ok().filter(|top| *top > 0).ok_or_else(|| {
+            Violation::value("top_n", "Invalid 'top_n': integer below minimum value. Expected a value >= 1.")
+        })?,
+    };
+    let query = body.text("query").unwrap_or_default();
+    let with_text = body.flag("return_documents") == Some(true);
+    let ranked = ranking(query, &documents).into_iter().take(top);
+    let results = ranked.map(|(index, score)| match documents.get(index).filter(|_| with_text) {
+        Some(text) => json!({"index": index, "relevance_score": score, "document": {"text": text}}),
+        None => json!({"index": index, "relevance_score": score}),
     });
-    if body.flag("stream") == Some(true) {
-        return Ok(streamed(model, &content));
-    }
-    let message = json!({"role": "assistant", "content": content, "refusal": null});
-    let choices: Vec<Value> = (0..body.whole("n").unwrap_or(1).min(128))
-        .map(|index| json!({"index": index, "message": message, "logprobs": null, "finish_reason": "stop"}))
-        .collect();
+    let used = tokens(query) + documents.iter().map(|text| tokens(text)).sum::<usize>();
     let answer = json!({
-        "id": "chatcmpl-test",
-        "object": "chat.completion",
-        "created": 1_700_000_000,
-        "model": model,
-        "choices": choices,
-        "usage": usage,
+        "model": body.text("model"),
+        "usage": {"total_tokens": used},
+        "results": results.collect::<Vec<_>>(),
     });
     Ok(Answer::json(200, &answer))
-}
-
-fn streamed(model: &str, content: &str) -> Answer {
-    let (first, rest) = halves(content);
-    let chunk = |delta: Value, finish: Option<&str>| {
-        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
-        let chunk = json!({
-            "id": "chatcmpl-test",
-            "object": "chat.completion.chunk",
-            "created": 1_700_000_000,
-            "model": model,
-            "choices": [choice],
-        });
-        format!("data: {chunk}\n\n")
-    };
-    let body = [
-        chunk(json!({"role": "assistant", "content": first}), None),
-        chunk(json!({"content": rest}), None),
-        chunk(json!({}), Some("stop")),
-        "data: [DONE]\n\n".to_owned(),
-    ];
-    Answer::new(200, "text/event-stream; charset=utf-8", body.concat())
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::call::Call;
+use super::dialogue::Dialogue;
 
 /// The type of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,8 @@ pub(super) enum Fault {
     Type(Kind),
     /// The service's message.
     Value(String),
+    /// The request asked to be answered with this status.
+    Status(u16),
 }
 
 /// A fault and its place.
@@ -128,6 +131,11 @@ impl Violation {
             }
         }
         out
+    }
+
+    /// A failure that the request itself asks for.
+    pub(super) fn status(status: u16) -> Self {
+        Self::new("", Fault::Status(status))
     }
 
     /// A required member that is missing.
@@ -274,10 +282,10 @@ pub(super) fn content(value: &Value, place: &str) -> Result<String, Violation> {
     Ok(said)
 }
 
-/// Checks messages; returns the user's last one.
-pub(super) fn conversation(messages: &[Value], roles: &[&str], more: &[Member]) -> Result<String, Violation> {
+/// Checks messages and returns what was said.
+pub(super) fn conversation(messages: &[Value], roles: &[&str], more: &[Member]) -> Result<Dialogue, Violation> {
     let members = [&[required("role", Kind::Text), nullable("content", Kind::TextOrList)], more].concat();
-    let mut last = String::new();
+    let mut dialogue = Dialogue::default();
     for (index, message) in messages.iter().enumerate() {
         let place = format!("messages.{index}");
         let object = object(message, &place, &members)?;
@@ -288,19 +296,19 @@ pub(super) fn conversation(messages: &[Value], roles: &[&str], more: &[Member]) 
         }
         let place = join(&place, "content");
         match object.get("content") {
-            Some(value) => {
-                let said = content(value, &place)?;
-                if role == "user" {
-                    last = said;
-                }
-            }
+            Some(value) => dialogue.say(role, content(value, &place)?),
             // A message with tool calls only has no text.
-            None if object.get("tool_calls").is_some() => {}
+            None if object.get("tool_calls").is_some() => dialogue.say(role, String::new()),
             None => return Err(Violation::missing(place)),
         }
     }
     if messages.is_empty() {
         return Err(Violation::value("messages", "at least one message is required"));
     }
-    Ok(last)
+    Ok(dialogue)
+}
+
+/// What services say when a request asks to fail, as the routes `/status/CODE` do.
+pub(super) fn failure(status: u16) -> String {
+    format!("status {status} for testing")
 }

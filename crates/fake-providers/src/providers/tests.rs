@@ -6,6 +6,7 @@ use crate::endpoint::Endpoint;
 
 mod google;
 mod models;
+mod structured;
 
 /// Sends a request. Returns status and body; a body that is no JSON becomes a JSON string.
 fn send(endpoint: &Endpoint, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Value) {

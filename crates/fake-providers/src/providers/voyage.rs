@@ -3,7 +3,7 @@
 use serde_json::{json, Value};
 
 use super::call::{either, ranking, test_width, Call};
-use super::strict::{self, nullable, optional, required, Fault, Kind, Member, Violation};
+use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Violation};
 use super::{cohere, openai};
 use crate::answer::Answer;
 use crate::embedding::{embedding_for, tokens};
@@ -26,6 +26,7 @@ fn refuse(violation: &Violation) -> Answer {
         Fault::Unknown => error(400, &format!("Argument '{place}' is not supported by our API.")),
         Fault::Type(kind) => error(400, &format!("Argument '{place}' is of the wrong type: expected {}.", kind.name())),
         Fault::Value(message) => error(400, message),
+        Fault::Status(status) => error(*status, &failure(*status)),
     }
 }
 

@@ -1,0 +1,140 @@
+//! What a chat endpoint answers, before it is put into a provider's shape.
+//!
+//! The text is `You said: ` and what the user said last. Where the request wants JSON, it is a value that
+//! [`structured`] reads from what the user said. [`Marker`]s in the user's messages decide otherwise.
+
+use serde_json::{json, Value};
+
+use super::call::{halves, reply_to};
+use super::dialogue::Dialogue;
+use super::marker::{self, Marked, Marker};
+use super::strict::Violation;
+use super::structured;
+use crate::shared::Shared;
+
+/// How many places of a text may be the start of a schema.
+const MAX_STARTS: usize = 64;
+
+/// What the text of an answer has to be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Form<'s> {
+    /// Any text.
+    Free,
+    /// JSON of any shape. A schema that is written in a message is heeded.
+    Json,
+    /// JSON that this schema describes.
+    Schema(&'s Value),
+}
+
+/// How an answer ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// A whole text.
+    Text(String),
+    /// A text that stopped at the limit of tokens.
+    Cut(String),
+    /// The model, or what watches over it, refuses.
+    Refused,
+    /// A call of the tool [`TOOL`] with the arguments `{}`, and no text.
+    Tool,
+    /// No answer, or one without content.
+    Empty,
+}
+
+/// The tool that `[[tool]]` calls.
+pub(super) const TOOL: &str = "lookup";
+
+/// What models say when they refuse.
+pub(super) const REFUSAL: &str = "I'm sorry, but I can't help with that.";
+
+impl Outcome {
+    /// The text, which is empty where there is none.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Cut(text) => text,
+            Self::Refused | Self::Tool | Self::Empty => "",
+        }
+    }
+}
+
+/// Decides how a chat ends; waits before if a marker says so.
+///
+/// The markers are those of the user's last message that has any. So they hold while a client asks again, and `once`
+/// is what ends with the first answer.
+///
+/// # Errors
+///
+/// The status that a marker asks for.
+pub(super) fn decide(shared: &Shared, dialogue: &Dialogue, form: Form<'_>) -> Result<Outcome, Violation> {
+    let marked = dialogue.users().map(marker::take).find(|marked| !marked.markers.is_empty());
+    let Marked { markers, rest } =
+        marked.unwrap_or_else(|| Marked { markers: Vec::new(), rest: dialogue.last().to_owned() });
+    for marker in &markers {
+        match marker {
+            Marker::Slow(delay) => shared.pause(*delay),
+            Marker::Status(status) => return Err(Violation::status(*status)),
+            Marker::Refuse => return Ok(Outcome::Refused),
+            Marker::Tool => return Ok(Outcome::Tool),
+            Marker::Empty => return Ok(Outcome::Empty),
+            _ => {}
+        }
+    }
+    let given = markers.iter().find_map(|marker| match marker {
+        Marker::Once(text) if dialogue.is_first() => Some(text.clone()),
+        Marker::Answer(text) => Some(text.clone()),
+        _ => None,
+    });
+    let mut text = given.unwrap_or_else(|| answer(dialogue, &rest, form));
+    if markers.contains(&Marker::Fenced) {
+        text = format!("```json\n{text}\n```");
+    }
+    if markers.contains(&Marker::Cut) {
+        let (half, _) = halves(&text);
+        return Ok(Outcome::Cut(half.to_owned()));
+    }
+    Ok(Outcome::Text(text))
+}
+
+fn answer(dialogue: &Dialogue, said: &str, form: Form<'_>) -> String {
+    match form {
+        Form::Free => reply_to(said),
+        Form::Schema(schema) => structured::value(schema, said).to_string(),
+        Form::Json => match dialogue.texts().find_map(written_schema) {
+            // The words of the schema are not what the user said.
+            Some((schema, written)) => structured::value(&schema, &said.replace(written, " ")).to_string(),
+            None => json!({"answer": reply_to(said)}).to_string(),
+        },
+    }
+}
+
+/// The first JSON Schema in a text, read and as it is written.
+fn written_schema(text: &str) -> Option<(Value, &str)> {
+    text.match_indices('{').take(MAX_STARTS).find_map(|(at, _)| {
+        let rest = text.get(at..)?;
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        let value = values.next()?.ok()?;
+        let is_schema = ["properties", "$ref", "anyOf"].iter().any(|name| value.get(name).is_some())
+            || value.get("type").is_some_and(|kind| kind.is_string() || kind.is_array());
+        let end = values.byte_offset();
+        is_schema.then_some(())?;
+        Some((value, rest.get(..end)?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_in_a_message_is_found() {
+        let text = r#"Use {braces} and {"a": 1} for {"type": "object", "properties": {"a": {"type": "boolean"}}}. yes"#;
+        let (schema, written) = written_schema(text).unwrap_or_default();
+        assert_eq!(schema["properties"]["a"]["type"], "boolean");
+        assert!(written.starts_with("{\"type\"") && written.ends_with("}}}"), "{written}");
+        assert_eq!(written_schema("none {} here {"), None);
+        let mut dialogue = Dialogue::of("yes");
+        assert_eq!(answer(&dialogue, "yes", Form::Json), r#"{"answer":"You said: yes"}"#);
+        dialogue.say("system", text.replace("yes", "").to_owned());
+        assert_eq!(answer(&dialogue, "yes", Form::Json), r#"{"a":true}"#);
+    }
+}
