@@ -3,8 +3,8 @@
 //! A shared library that an unmodified MySQL server loads with `CREATE FUNCTION ... SONAME 'mysql_ml.so'`. The
 //! SQL surface follows Cloud SQL for MySQL's model endpoint management.
 //!
-//! Here is what needs mysqld; what a call does is in the crate `mysql-ml-core`. Rooms import only those below them:
-//! [`sql`] -> [`jobs`] -> [`registry`] -> [`tables`] -> [`mysql`]. ARCHITECTURE.md has the picture.
+//! This crate holds the code that needs mysqld; `mysql-ml-core` holds the rest of a call. Rooms import only those
+//! below them: [`sql`] -> [`jobs`] -> [`registry`] -> [`tables`] -> [`mysql`]. ARCHITECTURE.md has the diagram.
 
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]

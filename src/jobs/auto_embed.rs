@@ -67,7 +67,7 @@ fn as_account<T: Send + 'static>(
     with_session(account, SessionKind::CallerStatement, interrupt, Instant::now() + SQL_TIMEOUT, work)
 }
 
-/// A configuration holds text of its definer; it runs with the definer's rights, whoever calls.
+/// A configuration holds text of its definer. It runs with the definer's rights for any caller.
 fn as_definer<T: Send + 'static>(
     config: &EmbedConfig,
     interrupt: &dyn Interrupt,
@@ -355,9 +355,9 @@ fn take_down(s: &mut Session, config: &EmbedConfig) -> Result<()> {
     event.and(trigger)
 }
 
-/// Removes the events that call for a column without a configuration, and its triggers: those of the current user, as a
-/// schema brings them that is restored into a server which does not know it. A trigger that removes vectors must not
-/// stay if no run restores them. Returns whether there were any.
+/// Removes the current user's events for a column without a configuration, and its triggers. A schema restored into
+/// another server brings such events. A trigger that removes vectors must not stay if no run restores them. Returns
+/// whether there were any.
 fn take_down_orphans(s: &mut Session, place: &Place, account: &Account) -> Result<bool> {
     let account = account.to_string();
     let events = s
@@ -469,7 +469,7 @@ impl Jobs {
                 let (layout, config) = (layout.clone(), config.clone());
                 as_definer(&config.clone(), interrupt, move |s| {
                     set_up(s, &config, &layout, false).inspect_err(|_| {
-                        // Remove what was created; report the first error.
+                        // Remove the created objects; report the first error.
                         let _ = take_down(s, &config);
                     })
                 })

@@ -1,8 +1,8 @@
 //! `ml_embed_table`: embeds the rows of a table that lack a vector.
 //!
 //! Reading, requests and writing overlap: one session reads rows in key order, others write vectors, all with the
-//! caller's rights. Every group of rows is a transaction of its own and checks the texts again, so a KILL at any moment
-//! is safe and the next run continues.
+//! caller's rights. Each group of rows is a transaction of its own and checks the texts again. So a KILL at any
+//! moment is safe, and the next run continues.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TryRecvError};
@@ -401,8 +401,8 @@ impl Jobs {
         job.end(result, started, &held, interrupt)
     }
 
-    /// Marks jobs as ended that are recorded as running but are not: their server was killed, or locks of others kept
-    /// their end from being recorded. On a replica they may be jobs of the source and stay.
+    /// Marks jobs as ended that are recorded as running and are not. Their server was killed, or other sessions'
+    /// locks prevented the record of their end. On a replica they may be jobs of the source and stay.
     pub(super) fn end_notes_of_gone_jobs(&self, interrupt: &dyn Interrupt) -> Result<()> {
         let mut gone = progress::running(interrupt)?;
         // Read after the notes: a job that began meanwhile has also updated its note.

@@ -80,7 +80,8 @@ pub fn may_execute_now(schema: &CStr, name: &CStr, procedure: bool) -> bool {
     // The check changes the state in the processlist.
     let _state = ProcessState::set(c"checking permissions");
     let kind = if procedure { ACL_PROCEDURE } else { ACL_FUNCTION };
-    // SAFETY: the calling thread's own THD, and NUL-terminated names that outlive the call; told to raise no error.
+    // SAFETY: the calling thread's own THD, and NUL-terminated names that outlive the call. The arguments suppress
+    // the error.
     !unsafe { check(thd, EXECUTE_ACL, schema.as_ptr(), name.as_ptr(), kind, true) }
 }
 
@@ -100,7 +101,7 @@ pub struct CallerContext {
     context: *mut SecurityContext,
 }
 
-// SAFETY: the copy belongs to nobody else; it is used by one thread at a time, which ownership ensures.
+// SAFETY: the copy has one owner, so only one thread uses it at a time.
 unsafe impl Send for CallerContext {}
 
 impl CallerContext {

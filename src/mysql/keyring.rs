@@ -83,7 +83,7 @@ pub fn replace(session: &Session, name: &str, value: &SecretString) -> Result<()
             return Err(error);
         }
         if store_one(name, value).is_err() {
-            return Ok(()); // the copy has the new value, and is what is read from now on
+            return Ok(()); // the copy has the new value, and is read from now on
         }
     } else {
         store_one(name, value)?;

@@ -79,8 +79,8 @@ pub fn write(warning: bool, name: &str, text: &str) {
         return;
     };
     let file: &CStr = c"mysql_ml";
-    // SAFETY: an acquired service; all texts end with NUL and live as long as the call. The message of this number has
-    // one placeholder, `%s`, for which the text is given: what is in the text is not looked at for more.
+    // SAFETY: an acquired service; all texts end with NUL and live as long as the call. The message of this number
+    // has one placeholder, `%s`, for which the text is given: the text itself is not parsed for placeholders.
     unsafe {
         (service.get().emit)(
             c"mysql_ml".as_ptr(),

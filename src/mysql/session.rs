@@ -24,9 +24,10 @@ const MAX_RESULT_BYTES: usize = 256 << 20;
 /// The statement that brings a session into a known state. A new session has the server's GLOBAL values, some of which
 /// change the meaning or results of statements. None of these variables needs a privilege.
 ///
-/// - Lock waits are short: nothing here may hold up the waiting statement for long.
-/// - The mode decides what a literal means.
-/// - Whatever cuts, rounds, hides, refuses or stops early has its default, or no limit where a limit is not ours to set.
+/// - Lock waits are short: nothing here may delay the waiting statement for long.
+/// - The mode determines the meaning of literals.
+/// - Variables that truncate, round, hide, refuse or stop early have their defaults, or no limit if the limit is the
+///   user's.
 const KNOWN_STATE: &str = "SET NAMES utf8mb4 COLLATE utf8mb4_0900_ai_ci, \
      SESSION autocommit = 1, SESSION completion_type = 'NO_CHAIN', \
      SESSION transaction_isolation = 'REPEATABLE-READ', SESSION transaction_read_only = 0, \

@@ -196,7 +196,7 @@ struct ThreadName(*const std::ffi::c_char, usize);
 unsafe impl Sync for ThreadName {}
 static THREAD_NAME: ThreadName = ThreadName(c"mysql_ml".as_ptr(), 8);
 
-/// Opens a session as `account`, runs `work` in it on another thread and returns what it returns.
+/// Opens a session as `account`, runs `work` in it on another thread and returns its result.
 ///
 /// The calling thread waits until `deadline` or an interrupt; a statement still running then is killed.
 pub fn with_session<T: Send + 'static>(
@@ -263,7 +263,7 @@ pub fn start_session<T: Send + 'static>(
     };
     let pending = workers(kind).run(&share, &abandoned, move || {
         if cancelled.is_cancelled() {
-            return Err(Error::interrupted(1317)); // it was queued, and nobody waits any more
+            return Err(Error::interrupted(1317)); // it was queued, and its caller has stopped waiting
         }
         // Known from the start: becoming the account may already wait for a lock.
         let mut session = Session::open(run_as, |id| session_id.store(id, Ordering::Release))?;
@@ -299,10 +299,10 @@ fn routine(function: &'static Function) -> Result<(&'static str, &'static str)> 
     function.routine_name().ok_or_else(|| Error::internal(format!("{} has no routine", function.name)))
 }
 
-/// Whether the account in force may execute the routine of a function: the server's own error 1370 where it may not.
+/// Checks that the current user may execute the routine of a function; otherwise the server's own error 1370.
 ///
-/// The answer is never kept: a REVOKE is in force with the next call. Active roles are looked at in memory; where they do
-/// not have it, the server is asked for all roles that are granted to the account.
+/// The answer is never kept: a REVOKE takes effect with the next call. Active roles are checked in memory. If they do
+/// not suffice, the server checks all roles granted to the account.
 pub fn check_may_execute(function: &'static Function, interrupt: &dyn Interrupt) -> Result<()> {
     let (schema, name) = routine(function)?;
     let text = |text: &str| CString::new(text).map_err(|_| Error::internal("a routine's name has a NUL"));

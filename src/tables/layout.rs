@@ -376,8 +376,9 @@ impl Layout {
 
 /// Refuses expressions that other sessions would evaluate differently, or that do not depend on the row.
 ///
-/// A stored routine does not know the sql_mode of its caller. If an expression makes sense in one mode only, that mode
-/// is set: `a || b` as OR would be 0 or 1, and without a column all rows would be equal.
+/// A stored routine does not know the sql_mode of its caller. If an expression is valid in one mode only, that mode
+/// is set. Otherwise `a || b` could be OR, which gives 0 or 1, and an expression without a column would be equal for
+/// all rows.
 ///
 /// Returns whether the expression is the same for all rows, unless the server finds it wrong.
 fn understand(content: &str, columns: &[Column], meaning: &mut Meaning) -> Result<bool> {

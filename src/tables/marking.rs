@@ -80,9 +80,9 @@ pub fn create_trigger(layout: &Layout, object: &str) -> Result<String> {
 
 /// The event's body. It does nothing once the library is uninstalled.
 pub fn event_body(place: &Place) -> String {
-    // Named arguments: the server takes them for loadable functions only. Otherwise somebody's stored function of this
-    // name in the schema would run as the event's definer once the library is uninstalled. Prepared, because without the
-    // library the server does not even parse them (error 1584).
+    // Named arguments: the server accepts them for loadable functions only. Otherwise another account's stored
+    // function of this name in the schema would run as the event's definer once the library is uninstalled. Prepared,
+    // because without the library the server does not even parse them (error 1584).
     let call = format!(
         "DO ml_refresh_embeddings({} AS table_name, {} AS embedding_column, NULL AS batch_size, 'event' AS caller)",
         literal(&format!("{}.{}", quoted(&place.schema), quoted(&place.table))),
@@ -206,7 +206,7 @@ mod tests {
         );
         assert!(is_body("BEGIN SET NEW.`aa`bb` = NULL; END", "BEGIN SET NEW.`a``b` = NULL; END"));
         assert!(!is_body("DO 0", "BEGIN SET NEW.`a``b` = NULL; END"));
-        // As the server shows a literal.
+        // As the server displays a literal.
         assert!(is_body("PREPARE x FROM 'DO f('a')'", "PREPARE x FROM 'DO f(''a'')'"));
     }
 }

@@ -1,4 +1,4 @@
-//! Reads rows and writes vectors so that one bad row does not fail the others: a failing statement is repeated in
+//! Reads rows and writes vectors so that one bad row does not fail the others. A failing statement is repeated in
 //! halves, down to single rows.
 
 use std::sync::Arc;

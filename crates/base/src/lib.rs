@@ -1,4 +1,4 @@
-//! What every part of mysql-ml uses: errors, interrupts, bounded memory and threads, vectors.
+//! Common parts of mysql-ml: errors, interrupts, bounded memory and threads, vectors.
 //!
 //! Nothing here knows MySQL. [`host`] holds functions of the process around the library.
 

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-/// Whether a URL is `prefix` or below it: the same scheme, host and port, and a path that begins with the prefix's whole
+/// Whether a URL is `prefix` or below it. Scheme, host and port are equal; the path begins with the prefix's whole
 /// segments and cannot lead out of it.
 pub fn is_below(prefix: &Url, url: &Url) -> bool {
     let base = prefix.path().trim_end_matches('/');

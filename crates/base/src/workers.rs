@@ -394,7 +394,7 @@ mod tests {
         assert!(!pool.has_room(&slow) && pool.has_room(&other));
         assert_eq!(pool.run(&other, &cancel, || Ok(7)).unwrap().wait(&Never, soon()).unwrap(), 7);
         assert_eq!(pool.shared.lock().queue.taken(), 16, "half of eight are at work");
-        // What nobody wants any more is not begun.
+        // Abandoned work is not started.
         cancel.cancel();
         drop(release);
         assert!(all.iter().all(|p| p.wait(&Never, soon()).is_err()));

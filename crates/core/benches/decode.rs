@@ -1,4 +1,4 @@
-//! `cargo bench --bench decode`: what it takes to read the vectors out of an answer, next to the plain ways to do it.
+//! `cargo bench --bench decode`: reads the vectors of an answer, compared with plain ways to do it.
 //!
 //! Answers of OpenAI's API with 64 vectors of 1536 numbers. All ways are measured in turn in each round. Prints a table
 //! as in docs/benchmarks/decode.md.

@@ -1,4 +1,4 @@
-//! What a call of a model does, without MySQL: a program can use it as the server's functions do.
+//! Calls of models without MySQL: a program can use this crate as the server's functions do.
 //!
 //! Rooms import only those below them: [`engine`] -> [`registration`] -> [`providers`] -> [`credentials`] -> [`catalog`] ->
 //! [`json`] -> [`http`]; [`cache`] stands beside them.

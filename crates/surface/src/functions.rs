@@ -1,26 +1,26 @@
-//! The table of SQL functions. Constants are called as the functions are: [`ml_embedding`].
+//! The table of SQL functions. Its constants have the functions' names: [`ml_embedding`].
 
 use Role::{Admin, User};
 
-/// A loadable function, a stored routine, or the two together.
+/// A loadable function, a stored routine, or both.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Function {
     /// The name of the loadable function; without one, that of the stored function.
     pub name: &'static str,
-    /// What the library exports; `None`: the routine stands alone.
+    /// The kind of exported function; `None`: only the routine exists.
     pub exported: Option<Exported>,
-    /// The symbol that the stored function calls, where that has the loadable function's name. With one name for both, the
-    /// stored function would call itself where the library is missing.
+    /// The symbol that the stored function calls if it has the loadable function's name. With one name, the stored
+    /// function would call itself if the library is missing.
     pub second_name: Option<&'static str>,
     /// Its parameters, in the order of positional calls.
     pub parameters: &'static [Parameter],
-    /// The routine that EXECUTE is granted on.
+    /// The routine for EXECUTE.
     pub routine: Option<Routine>,
     /// Whether an argument holds a key. Errors then quote no argument.
     pub confidential: bool,
-    /// Whether a server may have a function of its own by this name, which is then used.
+    /// Whether a server may have a native function of this name, which is then used.
     pub maybe_native: bool,
-    /// Arguments with which tests reach its call.
+    /// Arguments of a call in tests.
     pub sample: &'static str,
 }
 
@@ -31,14 +31,14 @@ pub enum Exported {
     Bytes,
     /// A double.
     Real,
-    /// Text, of all rows of a group.
+    /// Text, computed from all rows of a group.
     Aggregate,
 }
 
-/// A parameter. In a call with named arguments it goes by `name` and by `aliases`.
+/// A parameter. Named arguments use `name` or one of `aliases`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Parameter {
-    /// Its name, also in errors.
+    /// Its name, which errors use too.
     pub name: &'static str,
     /// Other names for it.
     pub aliases: &'static [&'static str],
@@ -48,7 +48,7 @@ pub struct Parameter {
     pub sql_type: &'static str,
     /// Whether positional calls of the loadable function may leave it out.
     pub optional: bool,
-    /// Whether the loadable function takes its bytes as they are, whatever the character set.
+    /// Whether the loadable function takes its bytes unconverted, in any character set.
     pub binary: bool,
 }
 
@@ -63,42 +63,42 @@ pub struct Routine {
     pub name: &'static str,
     /// The type and volatility of a function; empty for procedures.
     pub returns: (&'static str, &'static str),
-    /// Whose rights count inside. A DEFINER routine that calls a model could not be killed by its caller.
+    /// SQL SECURITY. A caller could not KILL a model call in a DEFINER routine.
     pub security: Security,
-    /// What it does.
+    /// Its body.
     pub body: Body,
     /// The role that gets EXECUTE.
     pub execute: Role,
     /// Its COMMENT.
     pub comment: &'static str,
-    /// What the script says above it, line by line.
+    /// The comment above it in the script, one element a line.
     pub note: &'static [&'static str],
 }
 
 /// The kind of a stored routine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It stands in expressions.
+    /// Called in expressions.
     Function,
-    /// It is called with CALL.
+    /// Called with CALL.
     Procedure,
 }
 
-/// Whose rights count inside a stored routine.
+/// SQL SECURITY of a stored routine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Security {
-    /// The caller's.
+    /// The caller's privileges.
     Invoker,
-    /// Those of the account `mysql_ml`, which then needs EXECUTE on the routine itself.
+    /// Privileges of the account `mysql_ml`, which then needs EXECUTE on the routine itself.
     Definer,
 }
 
-/// What a stored routine does.
+/// The body of a stored routine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
     /// `RETURN` the call of the loadable function, or `DO` it in a procedure.
     Call,
-    /// A statement in which `{call}` stands for the call.
+    /// A statement with the call in place of `{call}`.
     Around(&'static str),
 }
 
@@ -107,12 +107,12 @@ pub enum Body {
 pub enum Role {
     /// Calls models.
     User,
-    /// Registers them. It has what `ml_user` has.
+    /// Registers models; includes `ml_user`.
     Admin,
 }
 
 impl Function {
-    /// What a row leaves out.
+    /// Default values for the fields of a row.
     pub const DEFAULT: Function = Function {
         name: "",
         exported: None,
@@ -124,17 +124,17 @@ impl Function {
         sample: "",
     };
 
-    /// How many arguments a positional call must give.
+    /// The number of arguments that a positional call requires.
     pub fn required(&self) -> usize {
         self.parameters.iter().take_while(|p| !p.optional).count()
     }
 
-    /// The name of parameter `p`; empty where there is none.
+    /// The name of parameter `p`; empty if there is none.
     pub fn parameter(&self, p: usize) -> &'static str {
         self.parameters.get(p).map_or("", |p| p.name)
     }
 
-    /// The schema and name of the routine; `None`: there is none.
+    /// The schema and name of the routine, if there is one.
     pub fn routine_name(&self) -> Option<(&'static str, &'static str)> {
         self.routine.as_ref().map(|r| (r.schema, if r.name.is_empty() { self.name } else { r.name }))
     }
@@ -144,12 +144,12 @@ impl Function {
         self.routine.as_ref().is_some_and(|r| r.kind == Kind::Procedure)
     }
 
-    /// The parameters that the routine has.
+    /// The routine's parameters: name and type.
     pub fn declared(&self) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
         self.parameters.iter().filter_map(|p| Some((p.declared?, p.sql_type)))
     }
 
-    /// The exported symbols of which `CREATE FUNCTION` makes functions.
+    /// The exported symbols for `CREATE FUNCTION`.
     pub fn symbols(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.exported.iter().flat_map(|_| [Some(self.name), self.second_name]).flatten()
     }
@@ -183,7 +183,7 @@ const BYTES: &str = "LONGBLOB";
 const JSON: &str = "JSON";
 const VECTOR: &str = "VECTOR(16383)";
 
-/// As the binary log wants it of functions in statements that write.
+/// The binary log requires this of functions in statements that write.
 const CALL: &str = "DETERMINISTIC NO SQL";
 const READ: &str = "NOT DETERMINISTIC READS SQL DATA";
 const STATE: &str = "NOT DETERMINISTIC NO SQL";
@@ -208,7 +208,7 @@ const VECTORS_AND_MEASURE: [Parameter; 3] =
 const SECRET_PATH: [Parameter; 2] = [SECRET_ID, parameter("secret_path", TEXT)];
 const SECRET_VALUE: [Parameter; 2] = [SECRET_ID, parameter("value", BYTES)];
 
-/// Cloud SQL names the last three otherwise than AlloyDB and in another order, which the call decides.
+/// Cloud SQL and AlloyDB name and order the last three differently; each call determines the order.
 const REGISTRATION: [Parameter; 10] = [
     MODEL_ID,
     parameter("model_request_url", TEXT).optional(),
@@ -251,12 +251,12 @@ const fn routine(kind: Kind, returns: (&'static str, &'static str), execute: Rol
     }
 }
 
-/// A stored function: its type, its volatility, who may execute it, its comment.
+/// A stored function: type, volatility, role with EXECUTE, comment.
 const fn function(returns: &'static str, volatility: &'static str, execute: Role, comment: &'static str) -> Routine {
     routine(Kind::Function, (returns, volatility), execute, comment)
 }
 
-/// A stored procedure: who may execute it, its comment.
+/// A stored procedure: role with EXECUTE, comment.
 const fn procedure(execute: Role, comment: &'static str) -> Routine {
     routine(Kind::Procedure, ("", ""), execute, comment)
 }
@@ -283,10 +283,10 @@ impl Routine {
     }
 }
 
-/// The functions that the library exports, one row each: `$then!` is called with all of them.
+/// The exported functions, one row each: `$then!` is called with all of them.
 ///
-/// A row has the kind of the result, the function's name, the second name that its stored function calls, the Rust type (as
-/// `src/sql/exports.rs` sees it, the only place that reads it), and the fields of its [`Function`].
+/// A row has the kind of the result, the function's name, the second name that its stored function calls, the Rust
+/// type, and the fields of its [`Function`]. Only `src/sql/exports.rs` reads the Rust type.
 #[macro_export]
 macro_rules! exported_functions {
     ($then:ident) => {
@@ -630,7 +630,7 @@ const STORED: [&Function; 3] = [
     },
 ];
 
-/// The functions that the library exports, in the order of the scripts.
+/// The exported functions, in the order of the scripts.
 pub fn exported() -> impl Iterator<Item = &'static Function> {
     EXPORTED.iter().copied()
 }
@@ -676,7 +676,7 @@ mod tests {
     #[test]
     fn the_reference_describes_every_function() {
         let text = include_str!("../../../docs/functions.md");
-        // Texts without a routine are for the scripts and views alone.
+        // Exported texts without a routine are for scripts and views only.
         for f in exported().filter(|f| f.routine.is_some() || f.exported != Some(Exported::Bytes)) {
             let name = f.routine_name().map_or(f.name, |(_, name)| name);
             assert!(text.contains(name), "docs/functions.md lacks {name}");

@@ -1,8 +1,8 @@
 //! The SQL surface as data: each SQL function and each setting in one row.
 //!
-//! The library makes its exported symbols, argument names and privilege checks of the rows; `cargo xtask sql` makes the
-//! generated sections of the SQL scripts; tests and developer commands read the rows too. So this crate has no
-//! dependencies: a developer command reads it without building the library, whose tests need the developer commands.
+//! The library derives its exported symbols, argument names and privilege checks from the rows. `cargo xtask sql`
+//! writes the generated sections of the SQL scripts. Tests and developer commands read the rows too. This crate has
+//! no dependencies, so that a developer command need not build the library, whose tests need the developer commands.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -1,6 +1,6 @@
-//! The sections of the SQL scripts that are made of the tables.
+//! The generated sections of the SQL scripts.
 //!
-//! A script is written by hand but for what stands between two lines, `-- Generated: NAME` and `-- End of NAME`.
+//! A section is between the lines `-- Generated: NAME` and `-- End of NAME`; the rest of a script is written by hand.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,11 +15,11 @@ pub const SCRIPTS: [&str; 4] = ["install.sql", "install-ai.sql", "uninstall.sql"
 const LIBRARY: &str = "mysql_ml.so";
 const OWNER: &str = "`mysql_ml`@`localhost`";
 
-/// Writes the generated sections of the scripts in `folder` anew. Returns the scripts that differed.
+/// Writes the generated sections of the scripts in `folder`. Returns the scripts that differed.
 ///
 /// # Errors
 ///
-/// A script cannot be read or written, or has a section that is not known or not closed.
+/// A script cannot be read or written, or has an unknown or unclosed section.
 pub fn write(folder: &Path) -> io::Result<Vec<&'static str>> {
     let differing = differing(folder)?;
     for (name, text) in &differing {
@@ -49,7 +49,7 @@ fn differing(folder: &Path) -> io::Result<Vec<(&'static str, String)>> {
     Ok(differing)
 }
 
-/// The script with its sections made anew.
+/// The script with newly generated sections.
 fn fill(script: &str) -> Result<String, String> {
     let mut filled = String::new();
     let mut lines = script.lines();

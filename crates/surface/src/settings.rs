@@ -5,16 +5,16 @@
 pub struct Setting {
     /// Its name.
     pub name: &'static str,
-    /// The value where no row says otherwise.
+    /// The value without a row.
     pub default: &'static str,
-    /// The least and the greatest value of a number; `None`: a text.
+    /// The minimum and maximum of a number; `None`: a text.
     pub range: Option<(u64, u64)>,
 }
 
 /// The settings, one row each, in the order of error messages: `$then!` is called with all of them.
 ///
-/// A row has the documentation and the name of the field of the library's `Settings`, the kind of the value (a type of
-/// `Settings`' module, which reads and checks it), the setting's name, its default, and for a number its range.
+/// A row has documentation, the field of the library's `Settings`, the kind of the value, the setting's name and its
+/// default. Numbers also have a range. The kind is a type in `Settings`' module, which reads and checks the value.
 #[macro_export]
 macro_rules! settings {
     ($then:ident) => {

@@ -1,6 +1,7 @@
-//! The C ABI between mysqld and the library: what an entry point is, and raw server symbols.
+//! The C ABI between mysqld and the library: traits of entry points, and raw server symbols.
 //!
-//! Unsafe code lives in [`crate::mysql`], of which this is a part, and in what the macro of [`crate::sql::exports`] writes.
+//! Unsafe code is in [`crate::mysql`], including this module, and in the code that the macro of
+//! [`crate::sql::exports`] generates.
 
 pub mod args;
 pub mod function;

@@ -95,7 +95,7 @@ const GO_ON: c_int = 0;
 const STOP: c_int = 5;
 
 extern "C" fn look(context: *mut c_void, walk: *mut c_void) -> c_int {
-    // SAFETY: the unwinder calls with its own context and with what `place` passed to it.
+    // SAFETY: the unwinder passes its own context and the pointer that `place` passed to it.
     let (function, walk) = unsafe { (_Unwind_GetRegionStart(context), &mut *walk.cast::<Walk>()) };
     let landmarks = walk.landmarks;
     walk.in_query |= function == landmarks.prepare_query;

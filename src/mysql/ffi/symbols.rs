@@ -311,8 +311,7 @@ pub struct SystemVariableReader {
 #[repr(C)]
 #[allow(missing_docs)]
 pub struct ErrorLog {
-    /// (component, file, line, severity, number of the message, what the message's text has placeholders for); 0 for
-    /// success.
+    /// (component, file, line, severity, message number, arguments for the message's placeholders); 0 for success.
     pub emit: unsafe extern "C" fn(*const c_char, *const c_char, c_ulong, c_int, c_int, ...) -> c_char,
 }
 

@@ -225,7 +225,7 @@ mod tests {
         bytes[offset..].as_chunks().0
     }
 
-    /// One element after the other, and how much there was to add: what the error is measured by.
+    /// The sum in order of the elements, and the sum of absolute values, which bounds the rounding error.
     fn plain(a: Elements<'_>, b: Elements<'_>, f: impl Fn(f64, f64) -> f64) -> (f64, f64) {
         let terms = || a.iter().zip(b).map(|(x, y)| f(general::element(x), general::element(y)));
         (terms().sum(), terms().map(f64::abs).sum())

@@ -23,7 +23,7 @@ macro_rules! sql_enum {
             /// Every value, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The spelling that is stored and shown.
+            /// The spelling in storage and in output.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }

@@ -9,8 +9,8 @@ use crate::http::leaked_key;
 use crate::json::check_document;
 use mysql_ml_base::error::{cut, Error, Result};
 
-/// Declares the options, one row each: the field, its type, who understands it (`every` provider or `some`), and how a value
-/// is read, with the words for it in errors.
+/// Declares the options, one row each: field, type, providers that accept it (`every` or `some`), and reader of its
+/// value. The reader has the words for errors.
 macro_rules! options {
     ($($(#[$doc:meta])* $field:ident: $type:ty = $who:ident, $how:ident $arguments:tt;)+) => {
         /// The checked options of one model.

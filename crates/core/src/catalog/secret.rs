@@ -77,8 +77,8 @@ pub enum SecretPath {
     GoogleSecretManager(String),
 }
 
-/// The names of environment variables that may be read besides `MYSQL_ML_SECRET_*`: what the providers' own
-/// documentation tells users to set.
+/// Environment variables that may be read besides `MYSQL_ML_SECRET_*`: the variables in the providers' own
+/// documentation.
 pub const PROVIDER_KEY_VARIABLES: [&str; 15] = [
     "OPENAI_API_KEY",
     "AZURE_OPENAI_API_KEY",

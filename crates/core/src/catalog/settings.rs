@@ -78,8 +78,8 @@ surface::settings!(declare);
 impl Settings {
     /// Builds the settings from the table's rows over the defaults.
     ///
-    /// A row that the current version does not know or accept is an error that names it: a policy that silently
-    /// fell back to its default would be worse.
+    /// An unknown or invalid row is an error that names it. A policy that silently fell back to its default would be
+    /// worse.
     pub fn from_rows<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self> {
         let mut settings = Self::default();
         for (name, value) in rows {

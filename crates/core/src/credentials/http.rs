@@ -66,7 +66,7 @@ pub(in crate::credentials) mod tests {
 
     use super::*;
 
-    /// Runs `f` with what it needs to ask services.
+    /// Runs `f` with a context for requests to services.
     pub fn with_http<T>(f: impl FnOnce(&Http<'_>) -> T) -> T {
         f(&Http {
             client: &Client::default(),

@@ -1,4 +1,4 @@
-//! What a call does: find the model, look into the caches, compute or send, read the answer.
+//! The engine: a call finds its model, looks into the caches, computes or sends, and reads the answer.
 //!
 //! Runs without a server: the registry is a trait ([`store::Store`]). This file wires the parts; each is a file.
 

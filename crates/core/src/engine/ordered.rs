@@ -66,8 +66,8 @@ impl Answers {
         self.answers.get(usize::try_from(number?).ok()?)?.as_ref()
     }
 
-    /// A text of `beside` bytes and the values of `numbers`, which `write` puts together: it is given a place to write
-    /// to, and what writes the base64 of a vector there, an object with a text's error, or null.
+    /// The text of a result: `beside` bytes, and the values of `numbers`. `write` gets the text and a function that
+    /// appends a value: the base64 of a vector, an object with a text's error, or null.
     pub fn write(
         &self,
         beside: usize,
@@ -133,7 +133,7 @@ impl<'e> OrderedBatch<'e> {
     pub fn expect(&mut self, places: usize, beside: usize) -> Result<()> {
         self.places += places;
         self.beside += beside;
-        // If most widths would be too large, one request shows the width before others are paid for.
+        // If most widths would be too large, a single request finds the width before others are paid for.
         let likely = self.places.saturating_mul(encoded(LIKELY_WIDTH * 4));
         self.pipeline.ask_first(self.width.is_none() && likely > self.largest);
         self.must_fit()

@@ -137,7 +137,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    /// Stops when told so.
+    /// Stops when the flag is set.
     struct Stop<'a>(&'a AtomicBool);
 
     impl Interrupt for Stop<'_> {

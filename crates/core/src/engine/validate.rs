@@ -47,7 +47,7 @@ impl Engine {
             let body = probe.unwrap_or_else(|| "{}".into());
             let found = call.counted(self.remote.predict(&call, &body, interrupt)).map(|_| json!({}));
             let found = match found {
-                // The model's input is unknown; a refusal of an empty body shows that it exists.
+                // The model's input is unknown; a refusal of an empty body proves that it exists.
                 Err(e) if !known && matches!(e.kind(), Kind::Provider(400 | 405 | 415 | 422)) => {
                     Ok(json!({"note": "the endpoint answers, and refuses an empty request", "answer": e.message()}))
                 }

@@ -33,8 +33,8 @@ enum Target {
 }
 
 impl Allowlist {
-    /// Reads a comma- or space-separated list of `host`, `.suffix`, `address`, `network/bits`, each with an
-    /// optional `http://` before it (plain http is allowed there) and an optional `:port` behind a host.
+    /// Reads a comma- or space-separated list of `host`, `.suffix`, `address`, `network/bits`. Each may have
+    /// `http://` before it, which allows plain http, and `:port` after a host.
     pub fn parse(text: &str) -> Result<Self> {
         text.split(|c: char| c == ',' || c.is_whitespace())
             .filter(|entry| !entry.is_empty())

@@ -109,8 +109,8 @@ pub fn in_options(options: &Map<String, Value>) -> Vec<(String, String, &'static
     found
 }
 
-/// The kind of key that a request template seems to hold: a member with a key's name and a constant text, or a text
-/// that looks like a key.
+/// The kind of key in a request template: a member with a key's name and a constant text, or a text that looks like a
+/// key.
 pub fn in_template(template: &Value) -> Option<&'static str> {
     match template {
         Value::String(text) => in_text(text),

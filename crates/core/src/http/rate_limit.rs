@@ -29,7 +29,7 @@ pub fn exhausted<'h>(get: impl Fn(&str) -> Option<&'h str>, now: SystemTime) -> 
         .max()
 }
 
-/// The time until a limit is reset, for services that do not report the rest: `x-ratelimit-reset-after`,
+/// The time until a limit is reset, for services that do not report the rest. Headers: `x-ratelimit-reset-after`,
 /// `ratelimit-reset` and `ratelimit` (the IETF's drafts), `x-ratelimit-reset` (a duration or a time).
 pub fn reset<'h>(get: impl Fn(&str) -> Option<&'h str>, now: SystemTime) -> Option<Duration> {
     let in_parameter = || get("ratelimit")?.split(';').find_map(|part| part.trim().strip_prefix("t="));

@@ -321,7 +321,7 @@ fn merged(mut found: Vec<Found>) -> Vec<Found> {
     merged
 }
 
-/// The places in `text` of what was `found`, in their order, in what [`decode`] makes of it.
+/// The places in `text` of the places `found` in its [`decode`]d form, in order.
 fn places_in(text: &[u8], found: &[Found]) -> Vec<Found> {
     let mut places = Vec::with_capacity(found.len());
     let mut wanted = found.iter();
@@ -352,8 +352,8 @@ fn is_within_number(text: &[u8], at: &Range<usize>) -> bool {
     at.start.checked_sub(1).is_some_and(|before| number(text.get(before))) || number(text.get(at.end))
 }
 
-/// The secret parts of a header's value: the whole, the text after the scheme (`Bearer KEY`), the password of `Basic`,
-/// long values of cookies and parameters.
+/// The secret parts of a header's value: the whole value, the text after the scheme (`Bearer KEY`), the password of
+/// `Basic`, and long values of cookies and parameters.
 fn parts(value: &str) -> Vec<Zeroizing<String>> {
     let mut parts = Vec::new();
     let scheme = value.trim().split_once(' ').filter(|(_, rest)| rest.trim().len() >= SHORTEST);
@@ -427,7 +427,7 @@ fn class(byte: u8) -> Class {
     }
 }
 
-/// What begins at a place: how many bytes it takes up, and the character it stands for where that may be part of a key.
+/// The length in bytes of the unit at a place, and its character if that may be part of a key.
 fn unit(text: &[u8], at: usize) -> Option<(usize, Option<u8>)> {
     let rest = text.get(at..)?;
     let first = *rest.first()?;
@@ -727,7 +727,7 @@ mod tests {
         }
     }
 
-    /// What it costs. Run with `--ignored --nocapture`.
+    /// Its cost. Run with `--ignored --nocapture`.
     #[test]
     #[ignore = "a measurement"]
     fn eight_megabytes() {

@@ -79,9 +79,10 @@ pub struct Advice {
     pub wait: Option<Duration>,
 }
 
-/// Reads a refusal's statement about retries. The wait is that of the headers `retry-after-ms` and `Retry-After`, else
-/// of the body (`google.rpc.RetryInfo`, `retry_after` and the like, "try again in 20s"), else of the headers with the
-/// time of a limit's reset.
+/// Reads a refusal's statement about retries. The wait comes from the first of these:
+/// - the headers `retry-after-ms` and `Retry-After`;
+/// - the body (`google.rpc.RetryInfo`, `retry_after` and the like, "try again in 20s");
+/// - the headers with the time of a limit's reset.
 pub fn advice<'h>(status: u16, get: impl Fn(&str) -> Option<&'h str>, body: &[u8], now: SystemTime) -> Advice {
     let again = should_retry(get("x-should-retry"), status, body);
     let limited = matches!(status, 408 | 425 | 429 | 500..=599);

@@ -16,8 +16,8 @@ const MOST: usize = 100_000;
 /// Replaces a lone surrogate, which UTF-8 cannot contain.
 const REPLACEMENT: &[u8] = b"\\ufffd";
 
-/// The answer in UTF-8: without a byte order mark and trailing NULs, without lone surrogates and bare control
-/// characters in strings, `null` for `NaN` and `Infinity`. Invalid bytes become U+FFFD.
+/// The answer in UTF-8, without a byte order mark and trailing NULs. Strings lose lone surrogates and bare control
+/// characters; `NaN` and `Infinity` become `null`. Invalid bytes become U+FFFD.
 pub fn tidy(mut body: Vec<u8>) -> Vec<u8> {
     if let Some(text) = utf16(&body) {
         body = text.into_bytes();
@@ -261,7 +261,7 @@ mod tests {
         }
     }
 
-    /// What it costs. Run with `--ignored --nocapture`.
+    /// Its cost. Run with `--ignored --nocapture`.
     #[test]
     #[ignore = "a measurement"]
     fn eight_megabytes() {

@@ -161,7 +161,7 @@ mod tests {
             let norm: f32 = v.iter().map(|x| x * x).sum();
             assert!((norm - 1.0).abs() < 1e-5, "{text}");
         }
-        // Golden: a change here changes what users have stored.
+        // Golden: users have stored such vectors, so they must not change.
         let v = embed("hello world", 8).unwrap();
         let rounded: Vec<i32> = v.iter().map(|x| (x * 1000.0).round() as i32).collect();
         assert_eq!(rounded, GOLDEN_HELLO_WORLD_8);

@@ -1,7 +1,7 @@
 //! The file of the cache on disk: an SQLite database that one thread alone uses.
 //!
-//! The connection has the file to itself (`locking_mode=EXCLUSIVE`). SQLite then keeps the index of its write-ahead log
-//! in its own memory: no file is mapped, so a truncated file cannot end mysqld with SIGBUS.
+//! The connection has the file to itself (`locking_mode=EXCLUSIVE`). SQLite then keeps the index of its write-ahead
+//! log in its own memory. No file is mapped, so a truncated file cannot end mysqld with SIGBUS.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
@@ -49,8 +49,8 @@ const PAGE: u64 = 4096;
 /// Bytes of a page in the write-ahead log, with its header.
 const FRAME: u64 = PAGE + 24;
 
-/// The most pages a row may touch besides those of its vector: leaves of two tables and three indexes, their splits,
-/// pages of the pointer map, the counter.
+/// The most pages that a row may touch besides those of its vector. They are leaves of two tables and three indexes,
+/// their splits, pages of the pointer map, and the counter.
 const PAGES_A_ROW: u64 = 10;
 
 /// Why an operation on the file failed.

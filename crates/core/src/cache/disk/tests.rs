@@ -49,7 +49,7 @@ impl Open {
 
     fn written(&self) {
         self.until("written", |cache| cache.status()["queued"] == 0);
-        // What was taken from the queue is written when the next lookup is answered.
+        // Queued entries are written once the next lookup is answered.
         assert_eq!(self.get("nothing"), None);
     }
 

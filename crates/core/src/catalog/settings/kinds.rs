@@ -59,7 +59,7 @@ numbers! {
     Millis: Duration = Duration::from_millis;
     /// Mebibytes, as bytes.
     Mebibytes: u64 = |n: u64| n << 20;
-    /// The same, of what is in memory at once.
+    /// Mebibytes of data in memory, as bytes.
     MebibytesInMemory: usize = |n: u64| usize::try_from(n << 20).unwrap_or(usize::MAX);
 }
 
@@ -71,7 +71,7 @@ fn number(setting: &Setting, text: &str) -> Result<u64> {
         .ok_or_else(|| refused(setting, text, &format!("it takes a whole number from {min} to {max}")))
 }
 
-/// Declares kinds of texts: what is checked.
+/// Declares kinds of texts with their checks.
 macro_rules! texts {
     ($($(#[$doc:meta])* $kind:ident = $check:expr;)+) => {
         $(

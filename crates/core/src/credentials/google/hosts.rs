@@ -22,8 +22,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Reads the variables through `get`. An administrator who sets mysqld's environment is trusted with its
-    /// credentials.
+    /// Reads the variables through `get`. The administrator of mysqld's environment is trusted with its credentials.
     pub fn from_variables(get: impl Fn(&str) -> Option<String>) -> Self {
         let base =
             |name: &str| get(name).map(|url| url.trim().trim_end_matches('/').to_owned()).filter(|url| !url.is_empty());
@@ -75,8 +74,8 @@ impl Hosts {
         self.iam_credentials.as_deref().unwrap_or("https://iamcredentials.googleapis.com")
     }
 
-    /// Whether the server's Google access token may be sent to a model's URL: only to hosts that serve models, so that
-    /// registrants cannot use the server's identity elsewhere.
+    /// Whether the server's Google access token may be sent to a model's URL. Only hosts that serve models may get
+    /// it, so that registrants cannot use the server's identity elsewhere.
     pub fn may_have_token(&self, url: &Url) -> bool {
         let overridden = [&self.vertex, &self.discovery, &self.gemini]
             .into_iter()
@@ -138,8 +137,8 @@ const METHODS: [&str; 14] = [
     "generateText",
 ];
 
-/// Whether a path is that of a call to a model: of a publisher or an endpoint in Vertex AI, of a ranking, of the Gemini
-/// API, or OpenAI's API at Vertex AI.
+/// Whether a path is that of a model call: a publisher or endpoint in Vertex AI, ranking, the Gemini API, or OpenAI's
+/// API at Vertex AI.
 fn calls_a_model(path: &str) -> bool {
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let called =

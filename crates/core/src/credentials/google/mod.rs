@@ -1,7 +1,7 @@
 //! Google's application default credentials, found in the order of Google's own libraries.
 //!
-//! The order is that of google-auth: the file that `GOOGLE_APPLICATION_CREDENTIALS` names, the file that
-//! `gcloud auth application-default login` writes, the metadata server of a Google Cloud machine.
+//! The order is that of google-auth: the file in `GOOGLE_APPLICATION_CREDENTIALS`, the file of `gcloud auth
+//! application-default login`, the metadata server of a Google Cloud machine.
 
 pub mod cloud;
 mod exchange;

@@ -23,7 +23,7 @@ const MAX_DEPTH: u32 = 3;
 pub enum Source {
     /// A service account's key.
     ServiceAccount(Box<ServiceAccount>),
-    /// A user who logged in with `gcloud`.
+    /// A user's login with `gcloud`.
     AuthorizedUser(Box<AuthorizedUser>),
     /// A token of another identity provider.
     ExternalAccount(Box<ExternalAccount>),
@@ -111,9 +111,9 @@ impl Source {
         Self::from_value(value, place, 0)
     }
 
-    /// Reads a credentials file that a secret holds. Whoever registered the secret may have written it, so it must not
-    /// make the server read files, ask other machines, or send what it has to them: a key or login, exchanged at Google's
-    /// own hosts.
+    /// Reads a credentials file in a secret. The secret's registrant may have written it. So it must not make the
+    /// server read files, send requests to other machines, or send them credentials. It may be a key or login, which
+    /// is exchanged at Google's own hosts.
     pub fn from_secret(text: &str, hosts: &Hosts) -> Result<Self> {
         let source = Self::from_json(text, "the secret")?;
         source.check_foreign(hosts)?;
