@@ -358,7 +358,7 @@ impl<T: AsRef<[u8]>> AsRef<[u8]> for Held<T> {
 mod tests {
     use super::*;
 
-    /// The accounts are those of the process: tests that set the bound take turns.
+    /// The accounts belong to the whole process, so tests that set the bound take turns.
     static TURN: Mutex<()> = Mutex::new(());
 
     #[test]

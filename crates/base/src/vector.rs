@@ -220,7 +220,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(1);
         for length in (1..=40).chain([768, 1536, 3072, 4096, 16_383]) {
             let a: Vec<f32> = (0..length).map(|_| rng.f32() - 0.5).collect();
-            // One that is near and one that is anywhere.
+            // One vector nearby and one anywhere.
             let near: Vec<f32> = a.iter().map(|x| x + (rng.f32() - 0.5) * 1e-3).collect();
             let far: Vec<f32> = a.iter().map(|_| rng.f32() - 0.4).collect();
             for b in [near, far] {

@@ -102,7 +102,7 @@ fn sent_secrets_are_in_no_answer_and_no_error() {
     let e = Endpoint::start().unwrap();
     let secret = "form+5ecret/0001=x";
     let login = "cGFzcy13b3JkOmlz";
-    // Repeats all that it was sent, each thing in another notation.
+    // Repeats the whole request, each part in another encoding.
     let echo = move |r: &Recorded| {
         let header = r.header("authorization").unwrap().replace('c', "\\u0063");
         let form = r.text().replace('%', "%25");
@@ -229,7 +229,7 @@ fn retries_and_their_bounds() {
         assert_eq!(e.count(), 1, "{path} is not worth another try");
         e.clear();
     }
-    // Waits asked for in milliseconds are kept.
+    // Waits in milliseconds are respected.
     let first = Arc::new(AtomicBool::new(true));
     e.on("/busy-once", move |_| {
         if first.swap(false, Ordering::SeqCst) {
@@ -269,7 +269,7 @@ fn connections_are_kept_and_a_closed_one_is_replaced() {
         client.send(&call(&e.url("/v1/embeddings")), 0, &NetworkPolicy::default(), &CancelToken::default()).unwrap();
     }
     assert_eq!(e.connections(), 1);
-    // Closed at a moment when the client may be using it again: not a failure, also without retries.
+    // Closed while the client may be using it again: not a failure, even without retries.
     for _ in 0..200 {
         client.send(&call(&e.url("/close-keepalive")), 0, &NetworkPolicy::default(), &CancelToken::default()).unwrap();
     }
@@ -445,7 +445,7 @@ fn failures_are_not_cached() {
     assert!(embed(&engine, "m", "x", &Never).is_ok());
 }
 
-/// Says stop from the second question on.
+/// Interrupts from the second check on.
 struct StopSoon(AtomicBool);
 
 impl Interrupt for StopSoon {
@@ -469,7 +469,7 @@ fn a_stopped_statement_frees_its_worker_and_connection() {
 
 #[test]
 fn a_name_that_leads_to_a_forbidden_address_is_refused() {
-    // localhost is this machine, so it stands in for a name that an attacker points somewhere.
+    // localhost is this machine, so it stands for a name that an attacker points anywhere.
     let list = mysql_ml_core::http::egress::Allowlist::parse("http://10.0.0.0/8").unwrap();
     let settings = NetworkPolicy { egress_allowlist: list, ..NetworkPolicy::default() };
     let error =
@@ -483,7 +483,7 @@ fn requests_go_through_a_proxy_but_not_to_this_machine() {
     let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy_port = proxy.local_addr().unwrap().port();
     let target = e.port();
-    // A CONNECT proxy that takes one connection and leads every name to the endpoint.
+    // A CONNECT proxy that accepts one connection and directs every name to the endpoint.
     let served = std::thread::spawn(move || {
         let (mut client, _) = proxy.accept().unwrap();
         let mut head = Vec::new();
@@ -509,7 +509,7 @@ fn requests_go_through_a_proxy_but_not_to_this_machine() {
         ..NetworkPolicy::default()
     };
     let client = Client::default();
-    // To this machine: not through the proxy, which would never answer a second connection.
+    // Requests to this machine bypass the proxy, which would never answer a second connection.
     client.send(&call(&e.url("/v1/embeddings")), 0, &settings, &CancelToken::default()).unwrap();
     client.send(&call("http://model.internal/v1/embeddings"), 0, &settings, &CancelToken::default()).unwrap();
     assert_eq!(e.count(), 2);

@@ -381,7 +381,7 @@ mod tests {
         let error = server_api().err().unwrap();
         assert_eq!(error.kind(), Kind::Unsupported);
         assert!(error.message().contains("`_Z23srv_session_init_threadPKv`"), "{error}");
-        // Every function's init asks this first.
+        // Every function's init checks this first.
         assert_eq!(require_server().unwrap_err().message(), error.message());
     }
 }

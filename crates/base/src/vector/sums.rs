@@ -206,12 +206,12 @@ mod avx2 {
 mod tests {
     use super::*;
 
-    /// Every length up to some blocks, and those of models.
+    /// Every length up to some blocks, and the widths of models.
     fn lengths() -> impl Iterator<Item = usize> {
         (0..=40).chain([768, 1536, 3072, 4096, 16_383])
     }
 
-    /// Elements of both signs and of magnitudes that differ by 2^16, behind `offset` bytes that are none of it.
+    /// Elements of both signs and of magnitudes that differ by 2^16, after `offset` other bytes.
     fn random(rng: &mut fastrand::Rng, length: usize, offset: usize) -> Vec<u8> {
         let mut bytes = vec![0xff; offset];
         for _ in 0..length {

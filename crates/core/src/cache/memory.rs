@@ -185,7 +185,7 @@ mod tests {
         assert!(second.get(&key("a")).is_none());
     }
 
-    /// Tells to stop when it is asked for the second time.
+    /// Interrupts at the second check.
     struct StopsSoon(std::cell::Cell<u32>);
 
     impl Interrupt for StopsSoon {

@@ -627,7 +627,7 @@ mod tests {
         let first = enter(&gate, budget, soon()).unwrap();
         std::thread::scope(|scope| {
             let second = scope.spawn(|| enter(&gate, budget, soon()).is_ok());
-            // Where it did not wait, it would have failed by then.
+            // A request that did not wait would have failed by then.
             std::thread::sleep(Duration::from_millis(50));
             drop(first);
             assert!(second.join().unwrap());

@@ -553,7 +553,7 @@ mod tests {
         redactor(&[secret]).text(body).into_owned()
     }
 
-    /// Every way to write the key in which it was seen or may be.
+    /// Every known or likely encoding of the key.
     fn disguises() -> Vec<String> {
         let each = |f: &dyn Fn(char) -> String| KEY.chars().map(f).collect::<String>();
         let json_lower = each(&|c| format!("\\u{:04x}", c as u32));
@@ -607,7 +607,7 @@ mod tests {
         ]
     }
 
-    /// Whether nothing of the key can be read in a text, however it is read.
+    /// Whether a text has no readable part of the key in any decoding.
     fn is_clean(text: &str) -> bool {
         let mut reading = text.as_bytes().to_vec();
         for _ in 0..6 {

@@ -238,7 +238,7 @@ pub(crate) mod tests {
     use crate::catalog::options::ModelOptions;
     use mysql_ml_base::account::Account;
 
-    /// A model with nothing but its kind.
+    /// A model with provider and type only.
     pub(crate) fn model(provider: &str, model_type: &str) -> Model {
         Model {
             model_id: "m".into(),
@@ -273,7 +273,7 @@ pub(crate) mod tests {
         String::from_utf8(provider(model.provider).embedding_request(model, texts, role).unwrap()).unwrap()
     }
 
-    /// The URL of a model outside of any cloud.
+    /// The URL of a model without a cloud project.
     pub(crate) fn endpoint(model: &Model) -> String {
         provider(model.provider).endpoint(model, &Cloud::default()).unwrap()
     }

@@ -561,7 +561,7 @@ mod tests {
         let (_directory, folder) = temporary();
         let mut file = File::open(&folder, Limits::of(MIB)).unwrap();
         file.put(&[put("a", "m", 8), put("b", "n", 1536)]).unwrap();
-        // As after a kill: nothing is closed.
+        // As after a kill: nothing was closed.
         let copy = tempfile::tempdir().unwrap();
         for name in [FILE.to_owned(), format!("{FILE}-wal")] {
             std::fs::copy(folder.join(&name), copy.path().join(&name)).unwrap();

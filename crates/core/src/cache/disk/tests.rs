@@ -86,7 +86,7 @@ fn on_off_and_on_again() {
     assert_eq!(open.get("a"), None);
     open.size(MIB);
     assert_eq!(open.get("a"), None);
-    // An older reading of the settings, which some session still has, changes nothing.
+    // Older settings, which some session still has, change nothing.
     assert!(open.cache.follow(1, 0, || Err(Error::internal("not asked"))));
     open.put("b", "m");
     assert_eq!(open.get("b"), Some(vector(8)));
@@ -118,7 +118,7 @@ fn clearing_counts_each_embedding_once() {
     }
     open.written();
     open.put("d", "m");
-    // In memory are "a", which is on disk too, and "e", which is not.
+    // Memory has "a", which is on disk too, and "e", which is not.
     let cleared = open.cache.clear(Some("m"), vec![key("a"), key("e")], &Never).unwrap();
     assert!((4..=5).contains(&cleared), "{cleared}");
     assert_eq!(cleared, 4);
@@ -200,7 +200,7 @@ fn many_threads_at_once() {
 #[test]
 fn a_disk_that_hangs_holds_up_one_lookup_and_no_more() {
     let cache = DiskCache::default();
-    // Nobody answers.
+    // Without an answer from the keeper.
     cache.shared.usable.store(true, Ordering::Release);
     let began = Instant::now();
     assert_eq!(cache.get(&key("a"), &Never, soon()).unwrap(), None);
