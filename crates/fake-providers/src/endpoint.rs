@@ -1,5 +1,6 @@
 //! The endpoint for tests: start it, set its behaviour, read its requests.
 
+use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::Value;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::answer::Answer;
 use crate::connection;
@@ -21,6 +23,9 @@ use crate::tls::{self, Certificate};
 
 /// Time limit of [`Endpoint`]'s drop for connection threads after their sockets are shut down.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// Connections that may wait to be accepted; the system may allow fewer.
+const BACKLOG: i32 = 4096;
 
 /// Runs an endpoint until the process ends, and prints its port.
 pub fn serve(listen: SocketAddr) -> anyhow::Result<()> {
@@ -58,7 +63,7 @@ impl Endpoint {
     }
 
     fn launch(tls: Option<Arc<rustls::ServerConfig>>, ca_pem: String, listen: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(listen).context("bind")?;
+        let listener = listener(listen).context("listen")?;
         let address = listener.local_addr().context("local address")?;
         let base = match tls {
             // The certificate is for this name; clients verify names more often than addresses.
@@ -227,6 +232,19 @@ impl Endpoint {
     pub fn external_account(&self, file: &Path) -> Value {
         google_identity::external_account(&self.url("/google-sts/v1/token"), file)
     }
+}
+
+/// Listens with a queue for all connections of a benchmark that begin at once.
+///
+/// The standard library's queue of 128 overflows then. The system drops such a connection, and the client tries again
+/// after a second.
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // As the standard library does it: a port is free again at once.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 impl Drop for Endpoint {

@@ -537,3 +537,25 @@ fn throughput() {
         endpoint.prebuild("/v1/embeddings", &Answer::json(200, &json!({"data": data})));
     });
 }
+
+/// Chats of 900 ms, 512 at once: `cargo test -p fake-providers -- --ignored --nocapture many_at_once`.
+#[test]
+#[ignore = "a measurement"]
+fn many_at_once() {
+    let endpoint = Endpoint::start().unwrap();
+    endpoint.set_recording(false);
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).to_string();
+    let request = raw_post("/bench/v1/chat/completions?ms=900", &body);
+    for _ in 0..3 {
+        let begin = Instant::now();
+        let mut streams: Vec<TcpStream> =
+            (0..512).map(|_| TcpStream::connect(("127.0.0.1", endpoint.port())).unwrap()).collect();
+        streams.iter_mut().for_each(|stream| stream.write_all(&request).unwrap());
+        for stream in &mut streams {
+            let mut start = [0; 15];
+            stream.read_exact(&mut start).unwrap();
+            assert_eq!(&start, b"HTTP/1.1 200 OK");
+        }
+        println!("512 chats of 900 ms: {:?}", begin.elapsed());
+    }
+}
