@@ -63,13 +63,13 @@
 //!
 //! | provider | form | refused |
 //! |---|---|---|
-//! | `OpenAI`, Azure | `response_format`: `json_schema`, `json_object` | with `strict`: open objects, optional properties, unknown keywords; `json_object` when no message says JSON |
+//! | `OpenAI`, Azure | `response_format`: `json_schema`, `json_object` | with `strict`: open objects, optional properties, unknown keywords; `json_object` when no message says JSON; at `OpenAI` schemas with `gpt-3.5-...`, `gpt-4`, `gpt-4-...` |
 //! | Mistral, NIM, Hugging Face, `/v1/chat/completions`, `/bench` | the same | nothing |
-//! | Anthropic | `output_config.format` | open objects, bounds, `oneOf` |
+//! | Anthropic | `output_config.format` | open objects, bounds, `oneOf`; `claude-2` and `claude-3` |
 //! | Gemini, Vertex AI | `generationConfig`: `responseSchema` or `responseJsonSchema`, with `responseMimeType` | in `responseSchema` what Google's message has no field for |
 //! | Cohere | `response_format`: `json_object`, perhaps with `json_schema` | objects without a required property |
 //! | Ollama | `format`: a schema or `json` | |
-//! | Bedrock | `outputConfig.textFormat`, the schema as a text | as Anthropic |
+//! | Bedrock | `outputConfig.textFormat`, the schema as a text | as Anthropic; also by models of Titan and Nova |
 //! | Hugging Face's text generation | `parameters.grammar` | |
 //!
 //! The answer is read from what the user said last, by fixed rules:
@@ -92,7 +92,7 @@
 //! | marker | answer |
 //! |---|---|
 //! | `[[answer:TEXT]]` | exactly TEXT |
-//! | `[[once:TEXT]]` | TEXT to the user's first message; the usual answer when the dialogue goes on |
+//! | `[[once:TEXT]]` | TEXT to the user's first message; the usual answer when the dialogue goes on, or when a lone prompt quotes TEXT |
 //! | `[[fenced]]` | the text in a Markdown code fence |
 //! | `[[cut]]` | half of the text, ended by the limit of tokens |
 //! | `[[refuse]]` | the provider's refusal |

@@ -27,6 +27,8 @@ const COMMON: &[Member] = &[
     optional("tools", Kind::List),
     optional("tool_choice", Kind::Object),
     nullable("output_config", Kind::Object),
+    // Its name in the beta.
+    nullable("output_format", Kind::Any),
 ];
 
 /// An error in Anthropic's shape.
@@ -52,6 +54,7 @@ pub(super) fn refuse(violation: &Violation) -> Answer {
         Fault::Missing => invalid(&format!("{place}: Field required")),
         Fault::Unknown => invalid(&format!("{place}: Extra inputs are not permitted")),
         Fault::Type(kind) => invalid(&format!("{place}: Input should be a valid {}", kind.name())),
+        Fault::Value(message) if place.is_empty() => invalid(message),
         Fault::Value(message) => invalid(&format!("{place}: {message}")),
         Fault::Status(status) => {
             let kind = match status {
@@ -144,7 +147,7 @@ pub(super) fn messages(shared: &Shared, body: &Value, vertex_model: Option<&str>
         }
     }
     let dialogue = strict::conversation(messages, &["user", "assistant"], &[])?;
-    let mut outcome = decide(shared, &dialogue, form(body)?)?;
+    let mut outcome = decide(shared, &dialogue, form(body, model)?)?;
     if let Outcome::Text(text) = &mut outcome
         && tokens(text) > most
     {
@@ -180,14 +183,22 @@ pub(super) fn messages(shared: &Shared, body: &Value, vertex_model: Option<&str>
 }
 
 /// What the member `output_config` wants of a text.
-fn form(body: Object<'_>) -> Result<Form<'_>, Violation> {
+fn form<'a>(body: Object<'a>, model: &str) -> Result<Form<'a>, Violation> {
     const CONFIG: &[Member] = &[nullable("format", Kind::Object), nullable("effort", Kind::Text)];
     const FORMAT: &[Member] = &[required("type", Kind::Text), required("schema", Kind::Object)];
+    if body.get("output_format").is_some() {
+        let message = "This field is deprecated. Use 'output_config.format' instead. See \
+                       https://platform.claude.com/docs/en/build-with-claude/structured-outputs for more information.";
+        return Err(Violation::value("output_format", message));
+    }
     let place = "output_config";
     let Some(config) = body.get(place) else { return Ok(Form::Free) };
     let config = strict::object(config, place, CONFIG)?;
     let place = "output_config.format";
     let Some(format) = config.get("format") else { return Ok(Form::Free) };
+    if ["claude-2", "claude-3"].iter().any(|old| model.contains(old)) {
+        return Err(Violation::value("", format!("'{model}' does not support output format.")));
+    }
     let format = strict::object(format, place, FORMAT)?;
     if format.text("type") != Some("json_schema") {
         return Err(Violation::value(strict::join(place, "type"), "Input should be 'json_schema'"));

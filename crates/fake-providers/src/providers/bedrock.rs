@@ -14,6 +14,8 @@ use crate::shared::Shared;
 const TITAN_1: &str = "amazon.titan-embed-text-v1";
 const TITAN_2: &str = "amazon.titan-embed-text-v2:0";
 const RERANK: &str = "cohere.rerank-v3-5:0";
+/// Parts of the names of models without structured output.
+const UNSTRUCTURED: &[&str] = &["claude-3", "claude-v2", "claude-instant", "amazon.titan", "amazon.nova"];
 const MAX_DOCUMENTS: usize = 1000;
 const MAX_TOKENS: usize = 8192;
 const MAX_TEXTS: usize = 96;
@@ -88,7 +90,7 @@ fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
         ("converse", model) if [".titan-embed", "cohere.embed", "rerank"].iter().any(|name| model.contains(name)) => {
             return Err(invalid("This action doesn't support the model that you provided. Try again with a supported text or chat model."));
         }
-        ("converse", model) if model.contains('.') => |shared, body, _| converse(shared, body),
+        ("converse", model) if model.contains('.') => converse,
         _ => return Err(no_model()),
     };
     strict::body(call).and_then(|body| serve(call.shared, &body, model)).map_err(|violation| refuse(&violation))
@@ -173,7 +175,7 @@ fn cohere(body: &Value) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &answer))
 }
 
-fn converse(shared: &Shared, body: &Value) -> Result<Answer, Violation> {
+fn converse(shared: &Shared, body: &Value, model: &str) -> Result<Answer, Violation> {
     const MEMBERS: &[Member] = &[
         required("messages", Kind::List),
         optional("system", Kind::List),
@@ -236,6 +238,10 @@ fn converse(shared: &Shared, body: &Value) -> Result<Answer, Violation> {
             return Err(Violation::value("inferenceConfig.maxTokens", message));
         }
     }
+    // The service validates requests by model, and these do not have the member.
+    if body.get("outputConfig").is_some() && UNSTRUCTURED.iter().any(|old| model.contains(old)) {
+        return Err(Violation::unknown("outputConfig"));
+    }
     let written = body.get("outputConfig").map_or(Ok(None), written_schema)?;
     let form = written.as_ref().map_or(Form::Free, Form::Schema);
     let outcome = decide(shared, &dialogue, form)?;
@@ -285,7 +291,9 @@ fn written_schema(config: &Value) -> Result<Option<Value>, Violation> {
     let place = strict::join(&place, "jsonSchema");
     let named = strict::object(&named, &place, SCHEMA)?;
     let refused = |why: String| {
-        Violation::value(place.clone(), format!("The model returned the following errors: {place}.schema: {why}"))
+        // The message is of the interface that the models themselves have.
+        let message = format!("The model returned the following errors: output_config.format.schema: {why}");
+        Violation::value(place.clone(), message)
     };
     let schema: Value = serde_json::from_str(named.text("schema").unwrap_or_default())
         .map_err(|error| refused(format!("not valid JSON: {error}")))?;

@@ -6,12 +6,13 @@ pub(super) struct Dialogue {
     users: Vec<String>,
     others: Vec<String>,
     answered: bool,
+    is_prompt: bool,
 }
 
 impl Dialogue {
-    /// A dialogue that has one message of the user.
+    /// The dialogue of an interface that takes one prompt, whatever was said before.
     pub(super) fn of(prompt: &str) -> Self {
-        let mut dialogue = Self::default();
+        let mut dialogue = Self { is_prompt: true, ..Self::default() };
         dialogue.say("user", prompt.to_owned());
         dialogue
     }
@@ -41,8 +42,11 @@ impl Dialogue {
         self.users.iter().chain(&self.others).map(String::as_str)
     }
 
-    /// Whether nothing was answered yet and the user spoke once.
-    pub(super) fn is_first(&self) -> bool {
-        !self.answered && self.users.len() < 2
+    /// Whether this text was not answered yet: the user spoke once, and nobody answered.
+    ///
+    /// A lone prompt has no such order. There an answer that is quoted outside the markers was given.
+    pub(super) fn is_before(&self, answer: &str, without_markers: &str) -> bool {
+        let is_quoted = self.is_prompt && !answer.is_empty() && without_markers.contains(answer);
+        !self.answered && self.users.len() < 2 && !is_quoted
     }
 }

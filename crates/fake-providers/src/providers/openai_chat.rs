@@ -4,7 +4,7 @@ use serde_json::{json, Value};
 
 use super::call::halves;
 use super::dialogue::Dialogue;
-use super::outcome::{decide, Outcome, REFUSAL, TOOL};
+use super::outcome::{decide, Form, Outcome, REFUSAL, TOOL};
 use super::strict::{self, nullable, optional, required, Kind, Member, Violation};
 use super::{openai, response_format};
 use crate::answer::Answer;
@@ -77,11 +77,22 @@ pub(super) fn chat(
         }
     }
     let form = response_format::read(body.get("response_format"), &dialogue, kin)?;
+    if kin == Kin::OpenAi && matches!(form, Form::Schema(_)) && is_unstructured(model) {
+        let message = "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model. \
+                       Learn more about supported models at the Structured Outputs guide: \
+                       https://platform.openai.com/docs/guides/structured-outputs";
+        return Err(Violation::value("", message));
+    }
     let outcome = decide(shared, &dialogue, form)?;
     if body.flag("stream") == Some(true) {
         return Ok(streamed(model, &outcome, kin));
     }
     Ok(completion(model, &dialogue, &outcome, kin, body.whole("n").unwrap_or(1).min(128)))
+}
+
+/// Whether a model of `OpenAI`'s is older than structured output.
+fn is_unstructured(model: &str) -> bool {
+    model == "gpt-4" || ["gpt-3.5-", "gpt-4-", "gpt-4o-2024-05-13"].iter().any(|old| model.starts_with(old))
 }
 
 /// Answers a chat request without looking at what it does not need.

@@ -80,7 +80,7 @@ pub(super) fn decide(shared: &Shared, dialogue: &Dialogue, form: Form<'_>) -> Re
         }
     }
     let given = markers.iter().find_map(|marker| match marker {
-        Marker::Once(text) if dialogue.is_first() => Some(text.clone()),
+        Marker::Once(text) if dialogue.is_before(text, &rest) => Some(text.clone()),
         Marker::Answer(text) => Some(text.clone()),
         _ => None,
     });

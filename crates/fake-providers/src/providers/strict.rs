@@ -133,6 +133,11 @@ impl Violation {
         out
     }
 
+    /// A member that there is not.
+    pub(super) fn unknown(place: impl Into<String>) -> Self {
+        Self::new(place, Fault::Unknown)
+    }
+
     /// A failure that the request itself asks for.
     pub(super) fn status(status: u16) -> Self {
         Self::new("", Fault::Status(status))

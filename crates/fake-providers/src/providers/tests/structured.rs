@@ -476,7 +476,10 @@ fn closed_schemas_without_bounds() {
     let check = |body: &Value, text: &str| refused(&endpoint, "/anthropic/v1/messages", &headers, body, 400, text);
     let body = anthropic_body(&["a"], None);
     let format = json!({"type": "json_schema", "schema": yes()});
-    check(&with(&body, "output_format", format.clone()), "output_format: Extra inputs are not permitted");
+    check(
+        &with(&body, "output_format", format.clone()),
+        "output_format: This field is deprecated. Use 'output_config.format' instead.",
+    );
     check(&with(&body, "output_config", json!({"schema": yes()})), "output_config.schema: Extra inputs");
     check(
         &with(&body, "output_config", json!({"format": with(&format, "type", "json")})),
@@ -504,6 +507,28 @@ fn closed_schemas_without_bounds() {
     let body = with(&body, "anthropic_version", "vertex-2023-10-16");
     let (status, answer) = post(&endpoint, vertex, &[("Authorization", &token(&endpoint))], &body);
     assert_eq!((status, &answer["content"][0]["text"]), (200, &json!(r#"{"ok":true}"#)), "{answer}");
+}
+
+#[test]
+fn old_models_have_no_structured_output() {
+    let endpoint = start();
+    let text = "'response_format' of type 'json_schema' is not supported with this model";
+    for model in ["gpt-4", "gpt-4-turbo", "gpt-3.5-turbo"] {
+        let body = with(&openai_body(&["yes"], Some(&yes())), "model", model);
+        refused(&endpoint, OPENAI, &[KEY], &body, 400, text);
+    }
+    for model in ["gpt-4o", "gpt-4.1"] {
+        let body = with(&openai_body(&["yes"], Some(&yes())), "model", model);
+        assert_eq!(post(&endpoint, OPENAI, &[KEY], &body).0, 200, "{model}");
+    }
+    let headers = [("x-api-key", "sk-right"), ("anthropic-version", "2023-06-01")];
+    let body = with(&anthropic_body(&["yes"], Some(&yes())), "model", "claude-3-haiku-20240307");
+    let text = "\"'claude-3-haiku-20240307' does not support output format.\"";
+    refused(&endpoint, "/anthropic/v1/messages", &headers, &body, 400, text);
+    let path = "/bedrock/model/anthropic.claude-3-haiku-20240307-v1%3A0/converse";
+    let text = "#: extraneous key [outputConfig] is not permitted";
+    refused(&endpoint, path, &[KEY], &bedrock_body(&["yes"], Some(&yes())), 400, text);
+    assert_eq!(post(&endpoint, path, &[KEY], &bedrock_body(&["yes"], None)).0, 200);
 }
 
 #[test]
@@ -593,11 +618,14 @@ fn cohere_and_ollama_and_text_generation() {
         (&answer[0]["generated_text"], &answer[0]["details"]["finish_reason"]),
         (&json!(r#"{"ok":true}"#), &json!("eos_token"))
     );
-    let (_, answer) = post(&endpoint, path, &[KEY], &body("yes[[cut]]", grammar));
+    let (_, answer) = post(&endpoint, path, &[KEY], &body("yes[[cut]]", grammar.clone()));
     assert_eq!(
         (&answer[0]["generated_text"], &answer[0]["details"]["finish_reason"]),
         (&json!(r#"{"ok""#), &json!("length"))
     );
+    let asks = |said: &str| post(&endpoint, path, &[KEY], &body(said, grammar.clone())).1[0]["generated_text"].clone();
+    assert_eq!(asks("yes [[once:no JSON]]"), "no JSON");
+    assert_eq!(asks("yes [[once:no JSON]]\nThis is wrong: no JSON"), r#"{"ok":true}"#, "the answer is quoted");
     for marker in ["[[empty]]", "[[tool]]"] {
         assert_eq!(post(&endpoint, path, &[KEY], &body(marker, json!({}))), (200, json!([{"generated_text": ""}])));
     }
