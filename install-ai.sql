@@ -15,6 +15,66 @@ SET
 
 -- They run as the caller, whose rights on the table count. The library asks the server whether the caller may embed tables.
 -- Generated: routines of schema ai
+-- AI functions, with AlloyDB's names. A NULL model is that of the setting default_llm.
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.generate(
+    prompt LONGTEXT CHARACTER SET utf8mb4,
+    model_id TEXT CHARACTER SET utf8mb4)
+  RETURNS LONGTEXT CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: the answer of a language model to a prompt'
+  RETURN ai_generate(prompt, model_id);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.if(
+    prompt LONGTEXT CHARACTER SET utf8mb4,
+    model_id TEXT CHARACTER SET utf8mb4)
+  RETURNS BOOLEAN DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: whether a question or statement is true; NULL: it cannot be told'
+  RETURN ai_if(prompt, model_id);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.rank(
+    prompt LONGTEXT CHARACTER SET utf8mb4,
+    model_id TEXT CHARACTER SET utf8mb4)
+  RETURNS DOUBLE DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: a score from 0 to 1 by the criterion in the prompt'
+  RETURN ai_rank(prompt, model_id);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.classify(
+    input LONGTEXT CHARACTER SET utf8mb4,
+    labels JSON,
+    model_id TEXT CHARACTER SET utf8mb4)
+  RETURNS TEXT CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: the label that fits a text best'
+  RETURN ai_classify(input, labels, model_id);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.extract(
+    input LONGTEXT CHARACTER SET utf8mb4,
+    fields JSON,
+    model_id TEXT CHARACTER SET utf8mb4)
+  RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: the fields of a text as a JSON object'
+  RETURN ai_extract(input, fields, model_id);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.summarize(
+    input LONGTEXT CHARACTER SET utf8mb4,
+    model_id TEXT CHARACTER SET utf8mb4)
+  RETURNS LONGTEXT CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: a summary of a text'
+  RETURN ai_summarize(input, model_id);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.analyze_sentiment(
+    input LONGTEXT CHARACTER SET utf8mb4,
+    model_id TEXT CHARACTER SET utf8mb4)
+  RETURNS VARCHAR(8) CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: positive, negative, neutral or mixed'
+  RETURN ai_analyze_sentiment(input, model_id);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.translate(
+    input LONGTEXT CHARACTER SET utf8mb4,
+    language TEXT CHARACTER SET utf8mb4,
+    model_id TEXT CHARACTER SET utf8mb4)
+  RETURNS LONGTEXT CHARACTER SET utf8mb4 DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: a text in another language'
+  RETURN ai_translate(input, language, model_id);
+
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.initialize_embeddings(
     model_id TEXT CHARACTER SET utf8mb4,
     table_name TEXT CHARACTER SET utf8mb4,
@@ -81,6 +141,14 @@ CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY INVOKER VIEW ai.
 SET SESSION sql_mode = @mysql_ml_sql_mode;
 
 -- Generated: rights of ml_user in schema ai
+GRANT EXECUTE ON FUNCTION ai.generate TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.if TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.rank TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.classify TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.extract TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.summarize TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.analyze_sentiment TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.translate TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.initialize_embeddings TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.refresh_embeddings TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.drop_embedding_config TO `ml_user`;

@@ -59,6 +59,14 @@ CREATE FUNCTION IF NOT EXISTS ml_generate RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_generate RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_predict_row RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_predict_row RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_generate RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_if RETURNS INTEGER SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_rank RETURNS REAL SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_classify RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_extract RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_summarize RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_analyze_sentiment RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_translate RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_list_registered_model RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_list_registered_model RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_list_settings RETURNS STRING SONAME 'mysql_ml.so';
@@ -172,7 +180,11 @@ ALTER TABLE mysql.cloudsql_ml_settings
     'secret_ttl_ms',
     'local_memory_mb',
     'local_threads',
-    'huggingface_host'));
+    'huggingface_host',
+    'default_llm',
+    'default_embedding_model',
+    'default_reranker',
+    'on_error'));
 -- End of names of settings
 
 -- Progress and failed rows of ml_embed_table.

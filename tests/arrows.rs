@@ -18,7 +18,7 @@ struct House {
 const HOUSES: [House; 2] = [
     House {
         sources: "crates/core/src",
-        rooms: &["engine", "registration", "providers", "credentials", "catalog", "json", "http"],
+        rooms: &["engine", "ai", "registration", "providers", "credentials", "catalog", "json", "http"],
         beside: &["cache"],
     },
     House { sources: "src", rooms: &["sql", "jobs", "registry", "tables", "mysql"], beside: &[] },

@@ -1,7 +1,7 @@
 //! The statement in progress: KILL, and its state in the processlist.
 
 use std::cell::RefCell;
-use std::ffi::{c_void, CStr};
+use std::ffi::{c_void, CStr, CString};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -99,6 +99,23 @@ pub fn check_result(bytes: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::result_too_large(&format!("the result has {bytes} bytes"), largest))
+}
+
+/// `Sql_condition::SL_WARNING`.
+const SL_WARNING: std::ffi::c_int = 1;
+
+/// Adds a warning to those of the statement that this thread executes. The server keeps `max_error_count` of them and
+/// counts all.
+pub fn push_warning(function: &str, error: &Error) {
+    let (Some(push_warning), Ok(api)) = (statement_api().push_warning, server_api()) else { return };
+    let (code, Ok(text)) = (error.sql_code(), CString::new(error.sql_message(function))) else { return };
+    // SAFETY: the calling thread's own THD, and a text that ends with NUL, which the server copies.
+    unsafe {
+        let thd = (api.thd_get_current_thd)();
+        if !thd.is_null() {
+            push_warning(thd, SL_WARNING, code, text.as_ptr());
+        }
+    }
 }
 
 /// Sets the state in the processlist; restores the previous one on drop.

@@ -11,11 +11,12 @@ use std::num::NonZeroU8;
 
 use udf::prelude::*;
 
+use super::ai::AiFunction;
 use super::command::CommandFunction;
 use super::model_call::ModelFunction;
 use super::*;
 use crate::mysql::ffi::args::{Args, Setup};
-use crate::mysql::ffi::function::{AggregateFunction, BytesFunction, RealFunction, SqlFunction};
+use crate::mysql::ffi::function::{AggregateFunction, BytesFunction, IntegerFunction, RealFunction, SqlFunction};
 use crate::mysql::ffi::stored_program;
 use crate::mysql::ffi::symbols::require_server;
 use crate::mysql::guard;
@@ -41,13 +42,16 @@ macro_rules! export {
     // Results are references, never owned buffers, which the crate leaks. Names are `tt`: a `literal` would reach the
     // attribute in invisible brackets, which it does not read.
     (@ bytes $name:ident $(as $second:tt)?: $function:ty) => {
-        export!(@ $name $(as $second)?: $function, Option<&'a [u8]>);
+        export!(@ $name $(as $second)?: $function as BytesFunction, Option<&'a [u8]>);
     };
     (@ real $name:ident: $function:ty) => {
-        export!(@ $name: $function, Option<f64>);
+        export!(@ $name: $function as RealFunction, Option<f64>);
+    };
+    (@ integer $name:ident: $function:ty) => {
+        export!(@ $name: $function as IntegerFunction, Option<i64>);
     };
     (@ aggregate $name:ident: $function:ty) => {
-        export!(@ $name: $function, Option<&'a [u8]>);
+        export!(@ $name: $function as BytesFunction, Option<&'a [u8]>);
 
         #[register]
         impl AggregateUdf for $name {
@@ -77,9 +81,8 @@ macro_rules! export {
             }
         }
     };
-    (@ $name:ident $(as $second:tt)?: $function:ty, $($returns:tt)+) => {
-        // The attribute derives the symbol from the type's name. For a tuple it would use the name of the function
-        // that it generates.
+    (@ $name:ident $(as $second:tt)?: $function:ty as $call:ident, $($returns:tt)+) => {
+        // The attribute makes the symbol of the type's name. A tuple would take the name of the function that it makes.
         #[doc = concat!("The exported function `", stringify!($name), "`.")]
         #[allow(non_camel_case_types)]
         pub struct $name {
@@ -105,7 +108,7 @@ macro_rules! export {
                     if session_kind() == SessionKind::PrivilegeProbe {
                         return Ok(None); // getting here proves EXECUTE, which is all that the probe asks
                     }
-                    self.function.call(&Args::from_process(args))
+                    <$function as $call>::call(&mut self.function, &Args::from_process(args))
                 })
                 .map_err(|_| ProcessError)
             }

@@ -1,5 +1,6 @@
 //! The SQL functions, one file a family. They read arguments, call the engine or a job, and return.
 
+pub mod ai;
 pub mod auto_embed;
 pub mod batch;
 pub mod command;

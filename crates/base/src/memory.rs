@@ -338,6 +338,11 @@ impl<T> Held<T> {
     pub fn new(value: T, share: Reservation) -> Self {
         Held { value, _share: share }
     }
+
+    /// The value and its reservation.
+    pub fn into_parts(self) -> (T, Reservation) {
+        (self.value, self._share)
+    }
 }
 
 impl<T> Deref for Held<T> {

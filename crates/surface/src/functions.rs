@@ -31,7 +31,9 @@ pub enum Exported {
     Bytes,
     /// A double.
     Real,
-    /// Text, computed from all rows of a group.
+    /// An integer.
+    Integer,
+    /// Text, of all rows of a group.
     Aggregate,
 }
 
@@ -202,6 +204,10 @@ const EMBEDDING_COLUMN: Parameter = parameter("embedding_column", TEXT);
 const BATCH_SIZE: Parameter = parameter("batch_size", "INT").optional();
 const A_TEXT_OF_MODELS: [Parameter; 2] =
     [parameter("model_id", "VARCHAR(100) CHARACTER SET utf8mb4"), parameter("input_text", LONG_TEXT)];
+const PROMPT: Parameter = parameter("prompt", LONG_TEXT);
+const INPUT: Parameter = parameter("input", LONG_TEXT).aliases(&["text", "prompt"]);
+const LLM: Parameter = parameter("model_id", TEXT).optional();
+const ANSWER_OPTIONS: Parameter = parameter("options", JSON).undeclared().optional();
 const VECTORS: [Parameter; 2] = [parameter("a", BYTES), parameter("b", BYTES)];
 const VECTORS_AND_MEASURE: [Parameter; 3] =
     [parameter("a", BYTES), parameter("b", BYTES), parameter("distance_measure", TEXT)];
@@ -256,7 +262,12 @@ const fn function(returns: &'static str, volatility: &'static str, execute: Role
     routine(Kind::Function, (returns, volatility), execute, comment)
 }
 
-/// A stored procedure: role with EXECUTE, comment.
+/// A stored function of schema `ai` that calls a model: its name, its type, its comment.
+const fn ai(name: &'static str, returns: &'static str, comment: &'static str) -> Routine {
+    function(returns, CALL, User, comment).called("ai", name)
+}
+
+/// A stored procedure: who may execute it, its comment.
 const fn procedure(execute: Role, comment: &'static str) -> Routine {
     routine(Kind::Procedure, ("", ""), execute, comment)
 }
@@ -337,6 +348,52 @@ macro_rules! exported_functions {
                 parameters: &[MODEL_ID, parameter("request_body", JSON)],
                 routine: Some(function(JSON, CALL, User, "the answer of a model to a JSON request")),
                 sample: "'d', '{}'",
+            }
+            bytes ai_generate = AiFunction<ai::Generate> {
+                parameters: &[PROMPT, LLM, ANSWER_OPTIONS],
+                routine: Some(ai("generate", LONG_TEXT, "the answer of a language model to a prompt").note(&[
+                    "AI functions, with AlloyDB's names. A NULL model is that of the setting default_llm.",
+                ])),
+                sample: "'x', 'd'",
+            }
+            integer ai_if = AiFunction<ai::If> {
+                parameters: &[PROMPT, LLM, ANSWER_OPTIONS],
+                routine: Some(ai("if", "BOOLEAN", "whether a question or statement is true; NULL: it cannot be told")),
+                sample: "'x', 'd'",
+            }
+            real ai_rank = AiFunction<ai::Rank> {
+                parameters: &[PROMPT, LLM, ANSWER_OPTIONS],
+                routine: Some(ai("rank", "DOUBLE", "a score from 0 to 1 by the criterion in the prompt")),
+                sample: "'x', 'd'",
+            }
+            bytes ai_classify = AiFunction<ai::Classify> {
+                parameters: &[INPUT, parameter("labels", JSON), LLM, ANSWER_OPTIONS],
+                routine: Some(ai("classify", TEXT, "the label that fits a text best")),
+                sample: "'x', '[\"a\"]', 'd'",
+            }
+            bytes ai_extract = AiFunction<ai::Extract> {
+                parameters: &[INPUT, parameter("fields", JSON), LLM, ANSWER_OPTIONS],
+                routine: Some(ai("extract", JSON, "the fields of a text as a JSON object")),
+                sample: "'x', '[\"a\"]', 'd'",
+            }
+            bytes ai_summarize = AiFunction<ai::Summarize> {
+                parameters: &[INPUT, LLM, ANSWER_OPTIONS],
+                routine: Some(ai("summarize", LONG_TEXT, "a summary of a text")),
+                sample: "'x', 'd'",
+            }
+            bytes ai_analyze_sentiment = AiFunction<ai::AnalyzeSentiment> {
+                parameters: &[INPUT, LLM, ANSWER_OPTIONS],
+                routine: Some(ai(
+                    "analyze_sentiment",
+                    "VARCHAR(8) CHARACTER SET utf8mb4",
+                    "positive, negative, neutral or mixed",
+                )),
+                sample: "'x', 'd'",
+            }
+            bytes ai_translate = AiFunction<ai::Translate> {
+                parameters: &[INPUT, parameter("language", TEXT), LLM, ANSWER_OPTIONS],
+                routine: Some(ai("translate", LONG_TEXT, "a text in another language")),
+                sample: "'x', 'German', 'd'",
             }
             bytes ml_list_registered_model as "mysql_ml_so_ml_list_registered_model" =
                 CommandFunction<registration::ListModel> {
@@ -589,6 +646,7 @@ macro_rules! constants {
     };
     (@ bytes) => { Exported::Bytes };
     (@ real) => { Exported::Real };
+    (@ integer) => { Exported::Integer };
     (@ aggregate) => { Exported::Aggregate };
 }
 
@@ -647,7 +705,7 @@ mod tests {
     #[test]
     fn a_stored_function_calls_the_second_name_of_the_loadable_one() {
         for f in exported() {
-            let wrapped = f.routine.as_ref().is_some_and(|r| r.kind == Kind::Function);
+            let wrapped = f.routine.as_ref().is_some_and(|r| r.kind == Kind::Function && r.name.is_empty());
             let second = wrapped.then(|| format!("mysql_ml_so_{}", f.name));
             assert_eq!(f.second_name.map(str::to_owned), second, "{}", f.name);
         }

@@ -107,6 +107,7 @@ fn drop_function(name: &str) -> String {
 fn loadable(f: &'static Function) -> impl Iterator<Item = String> {
     let (aggregate, returns) = match f.exported {
         Some(Exported::Real) => ("", "REAL"),
+        Some(Exported::Integer) => ("", "INTEGER"),
         Some(Exported::Aggregate) => ("AGGREGATE ", "STRING"),
         Some(Exported::Bytes) | None => ("", "STRING"),
     };

@@ -53,6 +53,14 @@ macro_rules! settings {
             local_threads: Threads = local_threads, 0, 0..=1024;
             /// The hub for model files: a host, or a URL without a path.
             huggingface_host: Host = huggingface_host, "huggingface.co";
+            /// The model of AI functions that are given none; empty: they need one.
+            default_llm: ModelId = default_llm, "";
+            /// The model of `ai.embedding` and `ai.similarity` without one.
+            default_embedding_model: ModelId = default_embedding_model, "";
+            /// The model of `ai.rerank` without one.
+            default_reranker: ModelId = default_reranker, "";
+            /// What AI functions do about an input that fails: `error`, `null` or `detail`.
+            on_error: Failing = on_error, "error";
         }
     };
 }

@@ -213,6 +213,11 @@ impl<'a> Setup<'a> {
         }
     }
 
+    /// Declares an integer of at most `digits` digits that may be NULL.
+    pub fn returns_integer(&self, digits: u32) {
+        self.returns(digits);
+    }
+
     fn returns(&self, max_length: u32) {
         // SAFETY: the server's UDF_INIT, ours to write during init.
         unsafe {

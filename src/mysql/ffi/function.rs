@@ -34,3 +34,9 @@ pub trait RealFunction: SqlFunction {
     /// The result for one row; `None` is SQL NULL.
     fn call(&mut self, args: &Args<'_>) -> Result<Option<f64>>;
 }
+
+/// A function that returns an integer.
+pub trait IntegerFunction: SqlFunction {
+    /// The result for one row; `None` is SQL NULL.
+    fn call(&mut self, args: &Args<'_>) -> Result<Option<i64>>;
+}

@@ -235,6 +235,8 @@ pub struct StatementApi {
     pub thd_in_active_multi_stmt_transaction: Option<unsafe extern "C" fn(*const Thd) -> bool>,
     /// `find_temporary_table(thd, schema, table)`: a temporary table of the session, or NULL.
     pub find_temporary_table: Option<unsafe extern "C" fn(*mut Thd, *const c_char, *const c_char) -> *mut c_void>,
+    /// `push_warning(thd, severity, code, text)`: adds a condition to the statement's warnings.
+    pub push_warning: Option<unsafe extern "C" fn(*mut Thd, c_int, c_uint, *const c_char)>,
     /// `mysql_plugin_registry_acquire`.
     pub registry_acquire: Option<unsafe extern "C" fn() -> *mut Registry>,
     /// `mysql_plugin_registry_release`.
@@ -345,6 +347,8 @@ pub fn statement_api() -> &'static StatementApi {
                 thd_in_active_multi_stmt_transaction: lookup("_Z36thd_in_active_multi_stmt_transactionPK3THD")
                     .map(|a| std::mem::transmute(a)),
                 find_temporary_table: lookup("_Z20find_temporary_tableP3THDPKcS2_").map(|a| std::mem::transmute(a)),
+                push_warning: lookup("_Z12push_warningP3THDN13Sql_condition19enum_severity_levelEjPKc")
+                    .map(|a| std::mem::transmute(a)),
                 registry_acquire: lookup("_Z29mysql_plugin_registry_acquirev").map(|a| std::mem::transmute(a)),
                 registry_release: lookup("_Z29mysql_plugin_registry_releasePK16s_mysql_registry")
                     .map(|a| std::mem::transmute(a)),

@@ -116,18 +116,49 @@ options! {
     /// The most concurrent requests of one bulk call.
     concurrency: Option<u64> = every, number(1, 64);
     /// Handling of a text that fails in a bulk call.
-    on_error: Option<OnError> = every, read("'fail' or 'inline'", |v, o| {
-        one_of(v, o, &[("fail", OnError::Fail), ("inline", OnError::Inline)])
+    on_error: Option<OnError> = every, read("'error', 'null' or 'detail'", |v, o| {
+        *o = Some(OnError::parse(v.as_str()?)?);
+        Some(())
+    });
+    /// How a JSON answer is requested from a language model.
+    structured_output: Option<StructuredOutput> = every, read("'json_schema', 'json_object' or 'prompt'", |v, o| {
+        use StructuredOutput::{JsonObject, JsonSchema, Prompt};
+        one_of(v, o, &[("json_schema", JsonSchema), ("json_object", JsonObject), ("prompt", Prompt)])
     });
 }
 
-/// Handling of a text that fails in `ml_embedding_batch`.
+/// Handling of an input that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnError {
-    /// The statement fails with the text's number.
+    /// The statement fails, and names the input.
     Fail,
-    /// An object with the error replaces the vector.
-    Inline,
+    /// NULL, and a warning with the number of failures and the first reason.
+    Null,
+    /// An object with the error, where the result is JSON.
+    Detail,
+}
+
+impl OnError {
+    /// Reads a value; `fail` and `inline` are the names of earlier versions.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "error" | "fail" => OnError::Fail,
+            "null" => OnError::Null,
+            "detail" | "inline" => OnError::Detail,
+            _ => return None,
+        })
+    }
+}
+
+/// How a JSON answer is requested from a language model. The answer is checked in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StructuredOutput {
+    /// By a JSON Schema in the API's own form.
+    JsonSchema,
+    /// By the API's JSON mode, and the schema in words.
+    JsonObject,
+    /// By the schema in words only.
+    Prompt,
 }
 
 /// The requested encoding of vectors.
@@ -365,7 +396,8 @@ mod tests {
         let all = r#"{"timeout_ms":1,"max_retries":0,"dimensions":8,"task_type":"CLUSTERING","title":"t","input_type":"d",
             "query_input_type":"q","normalize":true,"truncate":false,"encoding_format":"base64","headers":{"X-Team":"a"},"query_parameters":{"p":"v"},
             "ca_file":"/ca.pem","proxy":"none","api_version":"2024-10-21","location":"eu","project":"p-1",
-            "requests_per_minute":1,"tokens_per_minute":1,"max_in_flight":1,"batch_size":1,"concurrency":1,"on_error":"inline"}"#;
+            "requests_per_minute":1,"tokens_per_minute":1,"max_in_flight":1,"batch_size":1,"concurrency":1,"on_error":"inline",
+            "structured_output":"prompt"}"#;
         let options = ModelOptions::from_json(Some(all)).unwrap();
         assert_eq!(options.headers.get("X-Team").map(String::as_str), Some("a"));
         let special: Vec<_> = options.special().collect();

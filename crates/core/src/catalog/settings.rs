@@ -4,7 +4,8 @@
 use surface::{Setting, SETTINGS};
 
 use self::kinds::{
-    AbsolutePath, Host, Hosts, Kind, Mebibytes, MebibytesInMemory, Millis, Number, ProxyUrl, Threads, Word,
+    AbsolutePath, Failing, Host, Hosts, Kind, Mebibytes, MebibytesInMemory, Millis, ModelId, Number, ProxyUrl, Threads,
+    Word,
 };
 use crate::http::policy::NetworkPolicy;
 use mysql_ml_base::error::{cut, Error, Result};

@@ -1,16 +1,44 @@
-//! `ml_generate`: text from a prompt.
+//! `ml_generate`: text from a prompt. `ai_...`: the value of a task's answer.
+
+use std::sync::Arc;
 
 use surface::functions;
 
-use mysql_ml_base::error::Result;
+use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{Held, Reservation};
 
+use super::call::Call;
+use super::store::Routine;
 use super::Engine;
-use crate::providers::chat::GenerateOptions;
+use crate::ai::{generate, Answer, Task};
+use crate::catalog::options::OnError;
+use crate::providers::chat::{GenerateOptions, Question, Rejected};
+
+/// The result of [`Engine::ask`].
+pub enum Asked {
+    /// The value, and what would be done about an error.
+    Answered(Held<Answer>, OnError),
+    /// The input's error, and what is to be given in the value's place: NULL or the error.
+    Failed(Error, OnError),
+}
+
+/// What is done about an input that fails: by argument, option or setting.
+pub(super) fn on_error_of(call: &Call, argument: Option<OnError>) -> OnError {
+    argument.or(call.model().options.on_error).unwrap_or(call.settings.on_error)
+}
+
+/// Whether an error may be that of one input. Others concern all calls of the model, or the statement.
+pub(super) fn is_of_the_input(error: &Error) -> bool {
+    match error.kind() {
+        Kind::Response | Kind::Timeout | Kind::TooLarge | Kind::Connection => true,
+        Kind::Provider(status) => !matches!(status, 300..=399 | 401..=405),
+        _ => false,
+    }
+}
 
 impl Engine {
-    /// The model's answer to a prompt, as text.
+    /// The model's answer to a prompt, as text; with the option `json_schema` a JSON document that conforms to it.
     pub fn generate(
         &self,
         model_id: &str,
@@ -18,10 +46,84 @@ impl Engine {
         options: &GenerateOptions,
         interrupt: &dyn Interrupt,
     ) -> Result<Held<String>> {
-        let _prompt = Reservation::take(prompt.len().saturating_mul(4), "the prompt")?;
         let call = self.call(functions::ml_generate, model_id, interrupt)?;
-        call.meter.called();
-        let generated = self.generator(call.model()).generate(&call, prompt, options, interrupt);
-        call.counted(generated).map_err(|e| e.context(&format!("model '{model_id}'")))
+        let task = generate::task(options.clone())?;
+        // The model's own temperature, as ever.
+        let question = Question { greedy: false, ..task.question(prompt.into()) };
+        self.answered(&call, &task, question, interrupt, |answer| match answer {
+            Answer::Text(text) | Answer::Json(text) => Some(text),
+            _ => None,
+        })
     }
+
+    /// The value of a task's answer about `text`. `model_id`: NULL for the model of the setting `default_llm`.
+    /// `on_error`: NULL for the model's option, else the setting.
+    pub fn ask(
+        &self,
+        function: Routine,
+        model_id: Option<&str>,
+        task: &Task,
+        text: &str,
+        on_error: Option<OnError>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Asked> {
+        let call = self.call_of_llm(function, model_id, interrupt)?;
+        let on_error = on_error_of(&call, on_error);
+        match self.answered(&call, task, task.question(text.into()), interrupt, Some) {
+            Ok(answer) => Ok(Asked::Answered(answer, on_error)),
+            Err(error) if on_error != OnError::Fail && is_of_the_input(&error) => Ok(Asked::Failed(error, on_error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A call of a language model. An error if the caller may not execute `function`.
+    pub fn call_of_llm(&self, function: Routine, model_id: Option<&str>, interrupt: &dyn Interrupt) -> Result<Call> {
+        let default;
+        let model_id = match model_id {
+            Some(model_id) => model_id,
+            None => {
+                default = self.settings(interrupt)?;
+                Some(default.default_llm.as_str()).filter(|id| !id.is_empty()).ok_or_else(|| {
+                    Error::invalid(
+                        "model_id is NULL and no default is set; give a model, or CALL mysql.ml_set_setting('default_llm', 'MODEL_ID')",
+                    )
+                })?
+            }
+        };
+        self.call(function, model_id, interrupt)
+    }
+
+    /// Asks, and asks once more with the reason where the answer cannot be used.
+    fn answered<T>(
+        &self,
+        call: &Call,
+        task: &Task,
+        mut question: Question,
+        interrupt: &dyn Interrupt,
+        take: impl Fn(Answer) -> Option<T>,
+    ) -> Result<Held<T>> {
+        let _question = Reservation::take(question.bytes().saturating_mul(4), "the prompt")?;
+        call.meter.called();
+        let mut ask = || {
+            let (answer, share) = self.generator(call.model()).generate(call, &question, interrupt)?.into_parts();
+            let reason = match task.read(&answer) {
+                Ok(value) => return Ok(Held::new(value, share)),
+                Err(reason) => reason,
+            };
+            question.rejected = Some(Rejected { answer: Arc::from(answer), reason: Arc::from(reason) });
+            let (answer, share) = self.generator(call.model()).generate(call, &question, interrupt)?.into_parts();
+            task.read(&answer).map(|value| Held::new(value, share)).map_err(|reason| unusable(&reason, &answer))
+        };
+        let answered = call.counted(ask()).map_err(|e| e.context(&format!("model '{}'", call.model().model_id)))?;
+        let (value, share) = answered.into_parts();
+        take(value).map(|value| Held::new(value, share)).ok_or_else(|| Error::internal("an answer of another kind"))
+    }
+}
+
+/// The error of an answer that could not be used twice.
+pub(super) fn unusable(reason: &str, answer: &str) -> Error {
+    Error::response(format!(
+        "the model's answer cannot be used, also when asked again: {reason}; it begins: {}",
+        cut(answer, 120)
+    ))
 }

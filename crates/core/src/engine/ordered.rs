@@ -201,7 +201,7 @@ impl<'e> OrderedBatch<'e> {
 
     /// A failed text ends the call, unless its error replaces the vector.
     fn must_go_on(&self, place: &impl Fn(u64) -> String) -> Result<()> {
-        if self.on_error == OnError::Inline {
+        if self.on_error == OnError::Detail {
             return Ok(());
         }
         let Some(number) = self.failed else { return Ok(()) };

@@ -5,6 +5,8 @@ use std::time::Duration;
 use surface::Setting;
 use url::Url;
 
+use crate::catalog::model::check_id;
+use crate::catalog::options::OnError;
 use crate::http::egress::Allowlist;
 use mysql_ml_base::error::{cut, Error, Result};
 
@@ -126,6 +128,24 @@ texts! {
             false => Err(refused(setting, text, "give a plain name")),
         }
     };
+    /// The id of a model; empty: none. It need not be registered yet.
+    ModelId = |setting, text| if text.is_empty() { Ok(()) } else { check_id(setting.name, text) };
+}
+
+/// What is done about an input that fails.
+pub struct Failing;
+
+impl Kind for Failing {
+    type Value = OnError;
+    type Default = &'static str;
+
+    fn default(default: &'static str) -> OnError {
+        OnError::parse(default).unwrap_or(OnError::Fail)
+    }
+
+    fn read(setting: &Setting, text: &str) -> Result<OnError> {
+        OnError::parse(text).ok_or_else(|| refused(setting, text, "it takes error, null or detail"))
+    }
 }
 
 /// A list of hosts; none by default.

@@ -22,7 +22,7 @@ use crate::catalog::local_place::Place;
 use crate::catalog::model::{Model, ProviderId};
 use crate::catalog::settings::Settings;
 use crate::engine::call::{Call, Input};
-use crate::providers::chat::GenerateOptions;
+use crate::providers::chat::Question;
 use crate::providers::usage::Usage;
 
 /// Time limit of `ml_load_model`.
@@ -195,15 +195,17 @@ impl Embed for Local {
 }
 
 impl Generate for Local {
-    fn generate(
-        &self,
-        call: &Call,
-        prompt: &str,
-        options: &GenerateOptions,
-        interrupt: &dyn Interrupt,
-    ) -> Result<Held<String>> {
+    fn generate(&self, call: &Call, question: &Question, interrupt: &dyn Interrupt) -> Result<Held<String>> {
+        let options = &question.options;
         if options.system.is_some() {
             return Err(Error::invalid("T5 takes no system; leave the option system out, or write it into the prompt"));
+        }
+        if question.schema.is_some() {
+            return Err(Error::invalid(format!(
+                "model '{}' of provider {} gives no JSON by a schema; use a model of a provider with structured output",
+                call.model().model_id,
+                call.model().provider.as_str()
+            )));
         }
         let options = local::GenerateOptions {
             max_tokens: usize::try_from(options.max_tokens.unwrap_or(MAX_TOKENS)).unwrap_or(usize::MAX),
@@ -213,7 +215,11 @@ impl Generate for Local {
             seed: options.seed.unwrap_or_else(|| fastrand::u64(..)),
             truncate: call.model().options.truncate == Some(true),
         };
-        let prompt = prompt.to_owned();
+        // T5 learnt tasks as the beginning of its text.
+        let prompt = match &question.instruction {
+            Some(instruction) => format!("{instruction}\n\n{}", question.text),
+            None => question.text.to_string(),
+        };
         let generate = move |model: &dyn LocalModel, turn: &Turn| model.generate(&prompt, &options, turn);
         let answer = self.compute(call, None, interrupt, |entry, caller, deadline| {
             entry.used(1);

@@ -18,7 +18,7 @@ use mysql_ml_base::vector;
 
 use super::call::{Call, Input};
 use crate::catalog::model::Model;
-use crate::providers::chat::GenerateOptions;
+use crate::providers::chat::Question;
 
 /// The capability to embed.
 pub(super) trait Embed {
@@ -36,14 +36,8 @@ pub(super) trait Embed {
 
 /// The capability to generate text.
 pub(super) trait Generate {
-    /// The answer to a prompt.
-    fn generate(
-        &self,
-        call: &Call,
-        prompt: &str,
-        options: &GenerateOptions,
-        interrupt: &dyn Interrupt,
-    ) -> Result<Held<String>>;
+    /// The text of the answer to a question, as the model wrote it.
+    fn generate(&self, call: &Call, question: &Question, interrupt: &dyn Interrupt) -> Result<Held<String>>;
 }
 
 /// The bytes of a vector, scaled to length 1 if the model's option `normalize` is true. Errors for vectors that MySQL

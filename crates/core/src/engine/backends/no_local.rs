@@ -15,7 +15,7 @@ use crate::catalog::local_place::Place;
 use crate::catalog::model::Model;
 use crate::engine::call::{Call, Input};
 use crate::engine::requester::Requester;
-use crate::providers::chat::GenerateOptions;
+use crate::providers::chat::Question;
 use crate::providers::local::no_local_models;
 
 /// The empty backend.
@@ -79,13 +79,7 @@ impl Embed for Local {
 }
 
 impl Generate for Local {
-    fn generate(
-        &self,
-        _call: &Call,
-        _prompt: &str,
-        _options: &GenerateOptions,
-        _interrupt: &dyn Interrupt,
-    ) -> Result<Held<String>> {
+    fn generate(&self, _call: &Call, _question: &Question, _interrupt: &dyn Interrupt) -> Result<Held<String>> {
         Err(no_local_models())
     }
 }

@@ -12,13 +12,14 @@ use mysql_ml_base::vector;
 
 use super::{encoded, must_not_be_zero, Embed, Generate};
 use crate::catalog::model::{Model, ModelType, ProviderId};
+use crate::catalog::options::StructuredOutput;
 use crate::engine::call::{Call, Input};
 use crate::engine::rate_limit::tokens_in;
 use crate::engine::requester::{must_not_be_an_error, unpacked, Request, Requester};
 use crate::engine::store::Store;
 use crate::engine::transforms::{call_output_function, call_request_functions, transform_functions};
 use crate::json::numbers::unreadable;
-use crate::providers::chat::{Chat, GenerateOptions};
+use crate::providers::chat::{Form, Question};
 use crate::providers::custom::Custom;
 use crate::providers::table::provider;
 use crate::providers::usage::{self, Usage};
@@ -30,21 +31,21 @@ const IMAGE_TOKENS: u64 = 258;
 /// Beyond this many registrations the table is emptied and learnt again.
 const MAX_LEARNT: usize = 4096;
 
-/// Learnt chat shapes that differ from the default of the host, by the registration's fingerprint.
+/// Learnt forms of requests that differ from the default of the host, by the registration's fingerprint.
 #[derive(Default)]
-struct Learnt(Mutex<HashMap<[u8; 32], Chat>>);
+struct Learnt(Mutex<HashMap<[u8; 32], Form>>);
 
 impl Learnt {
-    fn of(&self, fingerprint: &[u8; 32]) -> Option<Chat> {
+    fn of(&self, fingerprint: &[u8; 32]) -> Option<Form> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint).copied()
     }
 
-    fn keep(&self, fingerprint: [u8; 32], chat: Chat) {
+    fn keep(&self, fingerprint: [u8; 32], form: Form) {
         let mut learnt = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if learnt.len() >= MAX_LEARNT {
             learnt.clear();
         }
-        learnt.insert(fingerprint, chat);
+        learnt.insert(fingerprint, form);
     }
 }
 
@@ -155,21 +156,29 @@ impl Embed for Remote {
     }
 }
 
+/// The most forms of one request that are tried one after another.
+const MAX_FORMS: usize = 3;
+
+impl Remote {
+    /// The form of a model's requests: the learnt one, else that of its provider.
+    pub fn form(&self, model: &Model) -> Result<Form> {
+        match self.learnt.of(&model.fingerprint) {
+            Some(learnt) => Ok(learnt),
+            None => form_of(model),
+        }
+    }
+
+    /// Keeps a form that an endpoint took after it had refused another.
+    pub fn learn_form(&self, model: &Model, form: Form) {
+        self.learnt.keep(model.fingerprint, form);
+    }
+}
+
 impl Generate for Remote {
-    fn generate(
-        &self,
-        call: &Call,
-        prompt: &str,
-        options: &GenerateOptions,
-        interrupt: &dyn Interrupt,
-    ) -> Result<Held<String>> {
+    fn generate(&self, call: &Call, question: &Question, interrupt: &dyn Interrupt) -> Result<Held<String>> {
         let model = call.model();
-        let chat = match self.learnt.of(&model.fingerprint) {
-            Some(learnt) => learnt,
-            None => chat_of(model)?,
-        };
-        let ask = |chat: Chat, limit: Option<Instant>| -> Result<(Result<Held<String>>, Instant)> {
-            let body = chat.request(prompt, options)?;
+        let ask = |form: Form, limit: Option<Instant>| -> Result<(Result<Held<String>>, Instant)> {
+            let body = form.request(question)?;
             let request = provider(model.api).predict_request(model, &body)?;
             let (headers, _) = call_request_functions(self.store(), call, None, &body, interrupt)?;
             let mut request = Request::new(call, headers, request, tokens_in(&body))?;
@@ -180,20 +189,31 @@ impl Generate for Remote {
                 let usage = usage_of(&answer.body)?;
                 call.meter.used(0, usage);
                 let _unpacked = unpacked(&answer.body)?;
-                Ok((Held::new(chat.read(&answer.body)?, std::mem::take(&mut answer.share)), all_tokens(usage)))
+                Ok((Held::new(form.chat.read(&answer.body)?, std::mem::take(&mut answer.share)), all_tokens(usage)))
             });
             Ok((answered, deadline))
         };
-        let (answered, deadline) = ask(chat, None)?;
-        // A gateway hides its model, and thereby the name of the token limit.
-        let other = answered.as_ref().err().filter(|_| options.max_tokens.is_some());
-        let Some(other) = other.and_then(|error| chat.with_other_limit(error)) else { return answered };
-        let (again, _) = ask(other, Some(deadline))?;
-        match &again {
-            Err(error) if other.with_other_limit(error).is_some() => answered,
-            _ => {
-                self.learnt.keep(model.fingerprint, other);
-                again
+        let first = self.form(model)?;
+        let (refused, deadline) = ask(first, None)?;
+        let (mut form, mut answered) = (first, None);
+        for _ in 1..MAX_FORMS {
+            // A gateway hides its model, and thereby the parameters that the model takes.
+            let error = answered.as_ref().unwrap_or(&refused).as_ref().err();
+            let Some(other) =
+                error.and_then(|error| form.after_refusal(question, error)).filter(|other| *other != first)
+            else {
+                break;
+            };
+            form = other;
+            answered = Some(ask(other, Some(deadline))?.0);
+        }
+        match answered {
+            None => refused,
+            // Both names were refused: the first error is about the host's own.
+            Some(Err(error)) if form.after_refusal(question, &error).is_some() => refused,
+            Some(answered) => {
+                self.learn_form(model, form);
+                answered
             }
         }
     }
@@ -219,14 +239,15 @@ fn check_json(body: &str) -> Result<()> {
         .map_err(|e| Error::invalid(format!("request_body is not valid JSON: {e}")))
 }
 
-/// The chat shape of a model; an error if none is known.
-fn chat_of(model: &Model) -> Result<Chat> {
+/// The form of a model's requests; an error if no chat shape is known.
+fn form_of(model: &Model) -> Result<Form> {
     let generates = matches!(model.model_type, ModelType::Llm | ModelType::Generic);
-    provider(model.api).chat(model).filter(|_| generates && model.input.is_none()).ok_or_else(|| {
+    let chat = provider(model.api).chat(model).filter(|_| generates && model.input.is_none()).ok_or_else(|| {
         Error::invalid(format!(
             "how a model of provider {} and model_type {} is asked for a text is not known; call ml_predict_row with its own JSON",
             model.provider.as_str(),
             model.model_type.as_str()
         ))
-    })
+    })?;
+    Ok(Form::new(chat, model.options.structured_output.unwrap_or(StructuredOutput::JsonSchema)))
 }

@@ -1,0 +1,52 @@
+//! One question to a language model.
+
+use std::sync::Arc;
+
+use super::options::GenerateOptions;
+use crate::json::schema::Schema;
+
+/// One question. Instructions and data are separate messages of the request.
+#[derive(Debug, Clone, Default)]
+pub struct Question {
+    /// The task, for the system message; `None`: the text is the whole prompt.
+    pub instruction: Option<Arc<str>>,
+    /// The user's message: a prompt, or the data that the instruction is about.
+    pub text: Arc<str>,
+    /// The schema of a JSON answer; `None`: the answer is text.
+    pub schema: Option<Arc<Schema>>,
+    /// An earlier answer to this question that could not be used.
+    pub rejected: Option<Rejected>,
+    /// The options of the answer.
+    pub options: Arc<GenerateOptions>,
+    /// Whether the temperature is 0 where the options set none, so that answers repeat.
+    pub greedy: bool,
+}
+
+/// An answer that could not be used, and why; the model is asked once more with both.
+#[derive(Debug, Clone)]
+pub struct Rejected {
+    /// The answer.
+    pub answer: Arc<str>,
+    /// What is wrong with it.
+    pub reason: Arc<str>,
+}
+
+impl Question {
+    /// A prompt without instruction and schema.
+    pub fn prompt(text: &str, options: GenerateOptions) -> Self {
+        Question { text: text.into(), options: Arc::new(options), ..Question::default() }
+    }
+
+    /// The message after a rejected answer.
+    pub(super) fn correction(rejected: &Rejected) -> String {
+        format!("This answer cannot be used: {}. Answer again, with the corrected JSON document only.", rejected.reason)
+    }
+
+    /// Bytes of all its texts.
+    pub fn bytes(&self) -> usize {
+        let rejected = self.rejected.as_ref().map_or(0, |r| r.answer.len() + r.reason.len() + 128);
+        let system = self.options.system.as_ref().map_or(0, String::len);
+        let schema = self.schema.as_ref().map_or(0, |schema| schema.text().len());
+        self.instruction.as_ref().map_or(0, |i| i.len()) + self.text.len() + rejected + system + schema
+    }
+}
