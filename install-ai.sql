@@ -75,6 +75,73 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.translate(
   COMMENT 'mysql-ml: a text in another language'
   RETURN ai_translate(input, language, model_id);
 
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.generate_batch(
+    inputs JSON,
+    model_id TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: ai.generate for an array of prompts, as an array'
+  RETURN ai_generate_batch(inputs, model_id, options);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.if_batch(
+    inputs JSON,
+    model_id TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: ai.if for an array of prompts, as an array'
+  RETURN ai_if_batch(inputs, model_id, options);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.rank_batch(
+    inputs JSON,
+    model_id TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: ai.rank for an array of prompts, as an array'
+  RETURN ai_rank_batch(inputs, model_id, options);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.classify_batch(
+    inputs JSON,
+    labels JSON,
+    model_id TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: ai.classify for an array of texts, as an array'
+  RETURN ai_classify_batch(inputs, labels, model_id, options);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.extract_batch(
+    inputs JSON,
+    fields JSON,
+    model_id TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: ai.extract for an array of texts, as an array'
+  RETURN ai_extract_batch(inputs, fields, model_id, options);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.summarize_batch(
+    inputs JSON,
+    model_id TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: ai.summarize for an array of texts, as an array'
+  RETURN ai_summarize_batch(inputs, model_id, options);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.analyze_sentiment_batch(
+    inputs JSON,
+    model_id TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: ai.analyze_sentiment for an array of texts, as an array'
+  RETURN ai_analyze_sentiment_batch(inputs, model_id, options);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.translate_batch(
+    inputs JSON,
+    language TEXT CHARACTER SET utf8mb4,
+    model_id TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: ai.translate for an array of texts, as an array'
+  RETURN ai_translate_batch(inputs, language, model_id, options);
+
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.initialize_embeddings(
     model_id TEXT CHARACTER SET utf8mb4,
     table_name TEXT CHARACTER SET utf8mb4,
@@ -149,6 +216,14 @@ GRANT EXECUTE ON FUNCTION ai.extract TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.summarize TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.analyze_sentiment TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.translate TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.generate_batch TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.if_batch TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.rank_batch TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.classify_batch TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.extract_batch TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.summarize_batch TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.analyze_sentiment_batch TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.translate_batch TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.initialize_embeddings TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.refresh_embeddings TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.drop_embedding_config TO `ml_user`;

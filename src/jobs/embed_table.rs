@@ -32,6 +32,7 @@ use mysql_ml_base::memory::{self, Reservation};
 use mysql_ml_base::role::Role;
 use mysql_ml_base::shares::Turn;
 use mysql_ml_core::catalog::options::parse_object;
+use mysql_ml_core::engine::pipeline::texts::Texts;
 use mysql_ml_core::engine::pipeline::{Done, Pipeline};
 
 /// Target size of a page of rows, bytes of text.
@@ -239,7 +240,7 @@ struct Job<'e> {
     refused: Vec<Found>,
     model_id: String,
     options: Options,
-    pipeline: Pipeline<'e>,
+    pipeline: Pipeline<'e, Texts>,
     reader: SessionWorker<PageRequest, Result<Page>>,
     writers: Writers,
     /// Rows in the pipeline, by number.
@@ -341,7 +342,7 @@ impl Jobs {
         let pipeline = Pipeline::new(
             self.engine,
             call,
-            Role::Document,
+            Texts::new(Role::Document),
             options.concurrency,
             options.batch_size,
             // As long as the provider asks: waiting loses no work, and KILL ends it.
@@ -693,8 +694,8 @@ impl Job<'_> {
         !self.options.resting.is_empty() && self.options.resting.contains(&statements::display_key(&self.layout, found))
     }
 
-    fn done(&mut self, done: Done, interrupt: &dyn Interrupt) -> Result<()> {
-        let Done { id, vector, share } = done;
+    fn done(&mut self, done: Done<Arc<[u8]>>, interrupt: &dyn Interrupt) -> Result<()> {
+        let Done { id, result: vector, share } = done;
         let Some(found) = self.rows.remove(&id) else {
             return Err(Error::internal("a vector came back for a row that was not sent"));
         };

@@ -2,6 +2,7 @@
 //! `ai_summarize`, `ai_analyze_sentiment`, `ai_translate`. Names and argument order follow AlloyDB's schema `ai`.
 
 use std::ffi::CStr;
+use std::marker::PhantomData;
 use std::rc::Rc;
 
 use serde_json::{Map, Value};
@@ -15,9 +16,10 @@ use crate::mysql::ffi::function::{BytesFunction, IntegerFunction, RealFunction, 
 use crate::mysql::sql::refuse_inside_user_functions;
 use crate::mysql::statement::{check_result, push_warning, ProcessState, StatementInterrupt};
 use mysql_ml_base::error::{Error, Result};
-use mysql_ml_base::memory::Reservation;
+use mysql_ml_base::memory::{Held, Reservation};
 use mysql_ml_core::ai::{classify, decide, extract, generate, score, sentiment, summarize, translate, Answer, Task};
 use mysql_ml_core::catalog::options::{parse_object, OnError};
+use mysql_ml_core::engine::answers::SetOptions;
 use mysql_ml_core::engine::Asked;
 use mysql_ml_core::providers::chat::GenerateOptions;
 
@@ -25,6 +27,8 @@ use mysql_ml_core::providers::chat::GenerateOptions;
 pub trait AiTask {
     /// Its row in the table of functions.
     const FUNCTION: &'static Function;
+    /// The row of the function for many inputs.
+    const BATCH: &'static Function;
     /// The state in the processlist while it waits.
     const STATE: &'static CStr;
 
@@ -45,13 +49,14 @@ fn answer_options(options: &mut Map<String, Value>) -> Result<GenerateOptions> {
 
 /// Declares [`AiTask`] types.
 macro_rules! tasks {
-    ($($(#[$doc:meta])* $type:ident = $function:ident, |$argument:ident, $options:ident| $task:expr $(, $declare:expr)?;)+) => {
+    ($($(#[$doc:meta])* $type:ident = $function:ident / $batch:ident, |$argument:ident, $options:ident| $task:expr $(, $declare:expr)?;)+) => {
         $(
             $(#[$doc])*
             pub struct $type;
 
             impl AiTask for $type {
                 const FUNCTION: &'static Function = functions::$function;
+                const BATCH: &'static Function = functions::$batch;
                 const STATE: &'static CStr = match CStr::from_bytes_with_nul(
                     concat!("waiting for a model: ", stringify!($function), "\0").as_bytes(),
                 ) {
@@ -74,13 +79,13 @@ macro_rules! tasks {
 
 tasks! {
     /// `ai_generate(prompt [, model_id [, options]])`: text; JSON with the option `json_schema`.
-    Generate = ai_generate, |_argument, options| generate::task(answer_options(options)?);
+    Generate = ai_generate / ai_generate_batch, |_argument, options| generate::task(answer_options(options)?);
     /// `ai_if(prompt [, model_id [, options]])`: 1, 0, or NULL where the model cannot tell.
-    If = ai_if, |_argument, options| decide::task(answer_options(options)?), |setup: &Setup<'_>| setup.returns_integer(1);
+    If = ai_if / ai_if_batch, |_argument, options| decide::task(answer_options(options)?), |setup: &Setup<'_>| setup.returns_integer(1);
     /// `ai_rank(prompt [, model_id [, options]])`: a double from 0 to 1.
-    Rank = ai_rank, |_argument, options| score::task(answer_options(options)?), |setup: &Setup<'_>| setup.returns_real();
+    Rank = ai_rank / ai_rank_batch, |_argument, options| score::task(answer_options(options)?), |setup: &Setup<'_>| setup.returns_real();
     /// `ai_classify(input, labels [, model_id [, options]])`: a label; a JSON array of labels with the option `multi`.
-    Classify = ai_classify, |labels, options| {
+    Classify = ai_classify / ai_classify_batch, |labels, options| {
         let multi = match options.remove("multi") {
             None => false,
             Some(Value::Bool(multi)) => multi,
@@ -90,13 +95,13 @@ tasks! {
         classify::task(labels, multi, examples.as_ref(), answer_options(options)?)
     };
     /// `ai_extract(input, fields [, model_id [, options]])`: a JSON object of just these fields.
-    Extract = ai_extract, |fields, options| extract::task(fields, answer_options(options)?);
+    Extract = ai_extract / ai_extract_batch, |fields, options| extract::task(fields, answer_options(options)?);
     /// `ai_summarize(input [, model_id [, options]])`: text.
-    Summarize = ai_summarize, |_argument, options| summarize::task(answer_options(options)?);
+    Summarize = ai_summarize / ai_summarize_batch, |_argument, options| summarize::task(answer_options(options)?);
     /// `ai_analyze_sentiment(input [, model_id [, options]])`: positive, negative, neutral or mixed.
-    AnalyzeSentiment = ai_analyze_sentiment, |_argument, options| sentiment::task(answer_options(options)?);
+    AnalyzeSentiment = ai_analyze_sentiment / ai_analyze_sentiment_batch, |_argument, options| sentiment::task(answer_options(options)?);
     /// `ai_translate(input, language [, model_id [, options]])`: text.
-    Translate = ai_translate, |language, options| translate::task(language, answer_options(options)?);
+    Translate = ai_translate / ai_translate_batch, |language, options| translate::task(language, answer_options(options)?);
 }
 
 /// An [`AiTask`] as a loadable function. NULL for a NULL input or argument, without a call. The option `on_error` decides
@@ -106,7 +111,7 @@ pub struct AiFunction<T: AiTask> {
     /// The task of the last row: its arguments seldom change from row to row.
     prepared: Option<Prepared>,
     last: LastCall<Done>,
-    _task: std::marker::PhantomData<T>,
+    _task: PhantomData<T>,
 }
 
 struct Prepared {
@@ -131,7 +136,7 @@ impl<T: AiTask> SqlFunction for AiFunction<T> {
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         let bound = bind(setup, T::FUNCTION)?;
         T::declare(setup)?;
-        Ok(AiFunction { bound, prepared: None, last: LastCall::default(), _task: std::marker::PhantomData })
+        Ok(AiFunction { bound, prepared: None, last: LastCall::default(), _task: PhantomData })
     }
 }
 
@@ -146,7 +151,7 @@ impl<T: AiTask> AiFunction<T> {
             return Ok((Rc::clone(&p.task), p.on_error));
         }
         let mut members = options.map(parse_object).transpose()?.unwrap_or_default();
-        let on_error = members.remove("on_error").map(|value| on_error(&value)).transpose()?;
+        let on_error = on_error(&mut members)?;
         let task = Rc::new(T::task(argument, &mut members)?);
         if on_error == Some(OnError::Detail) && !task.is_json() {
             return Err(Error::invalid(
@@ -211,12 +216,70 @@ impl<T: AiTask> AiFunction<T> {
     }
 }
 
-/// Reads the option `on_error`.
-fn on_error(value: &Value) -> Result<OnError> {
-    value
-        .as_str()
-        .and_then(OnError::parse)
-        .ok_or_else(|| Error::invalid("option on_error takes 'error', 'null' or 'detail'"))
+/// Takes the option `on_error` out of the members.
+fn on_error(members: &mut Map<String, Value>) -> Result<Option<OnError>> {
+    let Some(value) = members.remove("on_error") else { return Ok(None) };
+    let known = value.as_str().and_then(OnError::parse);
+    known.map(Some).ok_or_else(|| Error::invalid("option on_error takes 'error', 'null' or 'detail'"))
+}
+
+/// Takes the options of a call with many inputs out of the members.
+fn set_options(members: &mut Map<String, Value>) -> Result<SetOptions> {
+    let concurrency = members.remove("concurrency").map(|value| {
+        let number = value.as_u64().filter(|n| (1..=64).contains(n));
+        number.ok_or_else(|| Error::invalid("option concurrency takes a whole number from 1 to 64"))
+    });
+    let ratio = members.remove("max_error_ratio").map(|value| {
+        let number = value.as_f64().filter(|ratio| (0.0..=1.0).contains(ratio));
+        number.ok_or_else(|| Error::invalid("option max_error_ratio takes a number from 0 to 1"))
+    });
+    Ok(SetOptions {
+        on_error: on_error(members)?,
+        concurrency: concurrency.transpose()?,
+        max_error_ratio: ratio.transpose()?,
+    })
+}
+
+/// An [`AiTask`] about the texts of a JSON array: a JSON array of values in their order, null for null and unknown.
+/// Equal texts are asked once; requests are concurrent. NULL for a NULL array or argument, without a call.
+pub struct AiBatch<T: AiTask> {
+    bound: Bound,
+    answers: Held<String>,
+    _task: PhantomData<T>,
+}
+
+impl<T: AiTask> SqlFunction for AiBatch<T> {
+    const FUNCTION: &'static Function = T::BATCH;
+
+    fn prepare(setup: &Setup<'_>) -> Result<Self> {
+        let bound = bind(setup, T::BATCH)?;
+        setup.returns_text(0x3fff_ffff)?;
+        Ok(AiBatch { bound, answers: Held::default(), _task: PhantomData })
+    }
+}
+
+impl<T: AiTask> BytesFunction for AiBatch<T> {
+    fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>> {
+        let before = AiFunction::<T>::before_model();
+        let inputs = self.bound.text(args, 0)?;
+        let argument = if before > 1 { self.bound.text(args, 1)? } else { Some("") };
+        let model_id = self.bound.text(args, before)?;
+        let options = self.bound.text(args, before + 1)?;
+        let (Some(inputs), Some(argument)) = (inputs, argument) else { return Ok(None) };
+        refuse_inside_user_functions()?;
+        let mut members = options.map(parse_object).transpose()?.unwrap_or_default();
+        let options = set_options(&mut members)?;
+        let task = T::task(argument, &mut members)?;
+        let _state = ProcessState::set(T::STATE);
+        let interrupt = StatementInterrupt::current();
+        let answered = engine().ask_all(T::BATCH, model_id, &task, inputs, options, &interrupt)?;
+        if let Some((failed, first)) = &answered.failures {
+            let text = format!("{failed} inputs failed; the first: {}", first.message());
+            push_warning(T::BATCH.name, &Error::new(first.kind(), text));
+        }
+        self.answers = answered.json;
+        Ok(Some(self.answers.as_bytes()))
+    }
 }
 
 /// A value and an error, of which one is null.

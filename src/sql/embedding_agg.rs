@@ -14,7 +14,8 @@ use crate::mysql::sql::refuse_inside_user_functions;
 use crate::mysql::statement::{ProcessState, StatementInterrupt};
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::memory::Held;
-use mysql_ml_core::engine::ordered::{OrderedBatch, MAX_TEXTS};
+use mysql_ml_core::engine::ordered::MAX_TEXTS;
+use mysql_ml_core::engine::vectors::VectorBatch;
 
 /// Bytes of a key's entry besides its text, in the list of rows and in the order of the result.
 const BESIDE_A_KEY: usize = 160;
@@ -44,7 +45,7 @@ struct FirstRow {
 /// The group in progress.
 struct Group {
     model_id: String,
-    texts: OrderedBatch<'static>,
+    texts: VectorBatch<'static>,
     /// Number of rows so far.
     rows: usize,
     /// The number of each key's text; `None` for a NULL text. Of rows with the same key the last one counts.
@@ -83,7 +84,7 @@ impl AggregateFunction for EmbeddingAgg {
             None => {
                 let first = FirstRow { key: key.to_owned(), content: content.map(str::to_owned) };
                 refuse_rollup(self.abandoned.take(), &first)?;
-                let texts = OrderedBatch::new(engine(), model_id, &interrupt)?;
+                let texts = VectorBatch::new(engine(), model_id, &interrupt)?;
                 self.group.insert(Group { model_id: model_id.to_owned(), texts, rows: 0, keys: BTreeMap::new(), first })
             }
         };

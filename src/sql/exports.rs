@@ -11,7 +11,7 @@ use std::num::NonZeroU8;
 
 use udf::prelude::*;
 
-use super::ai::AiFunction;
+use super::ai::{AiBatch, AiFunction};
 use super::command::CommandFunction;
 use super::model_call::ModelFunction;
 use super::*;

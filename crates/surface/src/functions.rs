@@ -207,6 +207,8 @@ const A_TEXT_OF_MODELS: [Parameter; 2] =
 const PROMPT: Parameter = parameter("prompt", LONG_TEXT);
 const INPUT: Parameter = parameter("input", LONG_TEXT).aliases(&["text", "prompt"]);
 const LLM: Parameter = parameter("model_id", TEXT).optional();
+const INPUTS: Parameter = parameter("inputs", JSON).aliases(&["prompts", "texts"]);
+const SET_OPTIONS: Parameter = parameter("options", JSON).optional();
 const ANSWER_OPTIONS: Parameter = parameter("options", JSON).undeclared().optional();
 const VECTORS: [Parameter; 2] = [parameter("a", BYTES), parameter("b", BYTES)];
 const VECTORS_AND_MEASURE: [Parameter; 3] =
@@ -394,6 +396,46 @@ macro_rules! exported_functions {
                 parameters: &[INPUT, parameter("language", TEXT), LLM, ANSWER_OPTIONS],
                 routine: Some(ai("translate", LONG_TEXT, "a text in another language")),
                 sample: "'x', 'German', 'd'",
+            }
+            bytes ai_generate_batch = AiBatch<ai::Generate> {
+                parameters: &[INPUTS, LLM, SET_OPTIONS],
+                routine: Some(ai("generate_batch", JSON, "ai.generate for an array of prompts, as an array")),
+                sample: "'[]', 'd'",
+            }
+            bytes ai_if_batch = AiBatch<ai::If> {
+                parameters: &[INPUTS, LLM, SET_OPTIONS],
+                routine: Some(ai("if_batch", JSON, "ai.if for an array of prompts, as an array")),
+                sample: "'[]', 'd'",
+            }
+            bytes ai_rank_batch = AiBatch<ai::Rank> {
+                parameters: &[INPUTS, LLM, SET_OPTIONS],
+                routine: Some(ai("rank_batch", JSON, "ai.rank for an array of prompts, as an array")),
+                sample: "'[]', 'd'",
+            }
+            bytes ai_classify_batch = AiBatch<ai::Classify> {
+                parameters: &[INPUTS, parameter("labels", JSON), LLM, SET_OPTIONS],
+                routine: Some(ai("classify_batch", JSON, "ai.classify for an array of texts, as an array")),
+                sample: "'[]', '[\"a\"]', 'd'",
+            }
+            bytes ai_extract_batch = AiBatch<ai::Extract> {
+                parameters: &[INPUTS, parameter("fields", JSON), LLM, SET_OPTIONS],
+                routine: Some(ai("extract_batch", JSON, "ai.extract for an array of texts, as an array")),
+                sample: "'[]', '[\"a\"]', 'd'",
+            }
+            bytes ai_summarize_batch = AiBatch<ai::Summarize> {
+                parameters: &[INPUTS, LLM, SET_OPTIONS],
+                routine: Some(ai("summarize_batch", JSON, "ai.summarize for an array of texts, as an array")),
+                sample: "'[]', 'd'",
+            }
+            bytes ai_analyze_sentiment_batch = AiBatch<ai::AnalyzeSentiment> {
+                parameters: &[INPUTS, LLM, SET_OPTIONS],
+                routine: Some(ai("analyze_sentiment_batch", JSON, "ai.analyze_sentiment for an array of texts, as an array")),
+                sample: "'[]', 'd'",
+            }
+            bytes ai_translate_batch = AiBatch<ai::Translate> {
+                parameters: &[INPUTS, parameter("language", TEXT), LLM, SET_OPTIONS],
+                routine: Some(ai("translate_batch", JSON, "ai.translate for an array of texts, as an array")),
+                sample: "'[]', 'German', 'd'",
             }
             bytes ml_list_registered_model as "mysql_ml_so_ml_list_registered_model" =
                 CommandFunction<registration::ListModel> {

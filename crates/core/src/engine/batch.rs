@@ -6,20 +6,21 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::ordered::{OrderedBatch, MAX_TEXTS};
+use super::ordered::MAX_TEXTS;
+use super::vectors::VectorBatch;
 use super::Engine;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Held;
 
 /// Bytes of one place in the array: the number of its text, in a list that grows by doubling.
-const PLACE: usize = 4 * size_of::<Option<u64>>();
+pub(super) const PLACE: usize = 4 * size_of::<Option<u64>>();
 
 impl Engine {
     /// The vectors of the texts in a JSON array, as a JSON array of base64 strings (little-endian 32-bit floats) in the
     /// order of the texts. NULL for null. A text that occurs more than once is sent once.
     pub fn embedding_batch(&self, model_id: &str, contents: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
-        let mut gather = OrderedBatch::new(self, model_id, interrupt)?;
+        let mut gather = VectorBatch::new(self, model_id, interrupt)?;
         let numbers = read_texts(contents, |text| {
             gather.spend(PLACE)?;
             text.map(|text| gather.number(text)).transpose()
@@ -47,7 +48,7 @@ impl Engine {
 }
 
 /// Reads the array without building a tree; returns `take` of each element, a text or null.
-fn read_texts<T>(contents: &str, mut take: impl FnMut(Option<&str>) -> Result<T>) -> Result<Vec<T>> {
+pub(super) fn read_texts<T>(contents: &str, mut take: impl FnMut(Option<&str>) -> Result<T>) -> Result<Vec<T>> {
     let mut failure = None;
     let mut reader = serde_json::Deserializer::from_str(contents);
     let read = Array { take: &mut take, failure: &mut failure }

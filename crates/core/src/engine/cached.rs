@@ -35,7 +35,7 @@ pub(super) struct CachedEmbeddings {
 }
 
 /// A requested embedding.
-pub(super) struct CacheLookup {
+pub struct CacheLookup {
     key: Key,
     /// The epoch of the request.
     epoch: u64,

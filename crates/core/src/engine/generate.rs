@@ -1,7 +1,5 @@
 //! `ml_generate`: text from a prompt. `ai_...`: the value of a task's answer.
 
-use std::sync::Arc;
-
 use surface::functions;
 
 use mysql_ml_base::error::{cut, Error, Kind, Result};
@@ -93,31 +91,54 @@ impl Engine {
         self.call(function, model_id, interrupt)
     }
 
-    /// Asks, and asks once more with the reason where the answer cannot be used.
     fn answered<T>(
         &self,
         call: &Call,
         task: &Task,
-        mut question: Question,
+        question: Question,
         interrupt: &dyn Interrupt,
         take: impl Fn(Answer) -> Option<T>,
     ) -> Result<Held<T>> {
         let _question = Reservation::take(question.bytes().saturating_mul(4), "the prompt")?;
         call.meter.called();
-        let mut ask = || {
-            let (answer, share) = self.generator(call.model()).generate(call, &question, interrupt)?.into_parts();
-            let reason = match task.read(&answer) {
-                Ok(value) => return Ok(Held::new(value, share)),
-                Err(reason) => reason,
-            };
-            question.rejected = Some(Rejected { answer: Arc::from(answer), reason: Arc::from(reason) });
-            let (answer, share) = self.generator(call.model()).generate(call, &question, interrupt)?.into_parts();
-            task.read(&answer).map(|value| Held::new(value, share)).map_err(|reason| unusable(&reason, &answer))
-        };
-        let answered = call.counted(ask()).map_err(|e| e.context(&format!("model '{}'", call.model().model_id)))?;
-        let (value, share) = answered.into_parts();
+        let answered = self.ask_again(call, task, question, interrupt);
+        let (value, share) = call.counted(answered).map_err(|e| of_model(call, &e))?.into_parts();
         take(value).map(|value| Held::new(value, share)).ok_or_else(|| Error::internal("an answer of another kind"))
     }
+
+    /// Asks, and asks once more with the reason where the answer cannot be used.
+    fn ask_again(
+        &self,
+        call: &Call,
+        task: &Task,
+        mut question: Question,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Held<Answer>> {
+        let (answer, share) = self.generator(call.model()).generate(call, &question, interrupt)?.into_parts();
+        let reason = match task.read(&answer) {
+            Ok(value) => return Ok(Held::new(value, share)),
+            Err(reason) => reason,
+        };
+        question.rejected = Some(Rejected { answer: answer.into(), reason: reason.into() });
+        let (answer, share) = self.generator(call.model()).generate(call, &question, interrupt)?.into_parts();
+        task.read(&answer).map(|value| Held::new(value, share)).map_err(|reason| unusable(&reason, &answer))
+    }
+
+    /// The same for a pipeline, which has counted the call; counts an error.
+    pub(super) fn ask_counted(
+        &self,
+        call: &Call,
+        task: &Task,
+        question: Question,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Answer> {
+        call.counted(self.ask_again(call, task, question, interrupt)).map(|answer| answer.into_parts().0)
+    }
+}
+
+/// The error with the model's name.
+fn of_model(call: &Call, error: &Error) -> Error {
+    error.clone().context(&format!("model '{}'", call.model().model_id))
 }
 
 /// The error of an answer that could not be used twice.

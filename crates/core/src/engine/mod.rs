@@ -2,6 +2,7 @@
 //!
 //! Runs without a server: the registry is a trait ([`store::Store`]). This file wires the parts; each is a file.
 
+pub mod answers;
 mod attempt;
 mod backends;
 mod batch;
@@ -23,6 +24,7 @@ pub mod store;
 mod target;
 mod transforms;
 mod validate;
+pub mod vectors;
 
 use std::sync::Arc;
 

@@ -267,6 +267,11 @@ impl Failure {
         Failure { retryable, ..Error::new(kind, message.into()).into() }
     }
 
+    /// The error of this try.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
     /// The kind of the error.
     pub fn kind(&self) -> Kind {
         self.error.kind()

@@ -15,6 +15,16 @@ pub struct Usage {
     pub output: Option<u64>,
 }
 
+impl Usage {
+    /// Tokens of request and answer together.
+    pub fn all(self) -> Option<u64> {
+        match (self.input, self.output) {
+            (None, None) => None,
+            (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
+        }
+    }
+}
+
 /// Reads the usage of a JSON answer; fails if it is not JSON. In a streamed array the last answer counts, which holds
 /// the sum.
 pub fn of_answer(answer: &[u8]) -> serde_json::Result<Usage> {

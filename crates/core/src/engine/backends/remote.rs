@@ -89,7 +89,7 @@ impl Remote {
             call.meter.used(0, usage);
             let text = String::from_utf8(std::mem::take(&mut answer.body))
                 .map_err(|_| Error::response("the endpoint's answer is not valid UTF-8"))?;
-            Ok((Held::new(text, std::mem::take(&mut answer.share)), all_tokens(usage)))
+            Ok((Held::new(text, std::mem::take(&mut answer.share)), usage.all()))
         })
     }
 }
@@ -189,7 +189,7 @@ impl Generate for Remote {
                 let usage = usage_of(&answer.body)?;
                 call.meter.used(0, usage);
                 let _unpacked = unpacked(&answer.body)?;
-                Ok((Held::new(form.chat.read(&answer.body)?, std::mem::take(&mut answer.share)), all_tokens(usage)))
+                Ok((Held::new(form.chat.read(&answer.body)?, std::mem::take(&mut answer.share)), usage.all()))
             });
             Ok((answered, deadline))
         };
@@ -224,14 +224,6 @@ fn usage_of(answer: &[u8]) -> Result<Usage> {
     usage::of_answer(answer).map_err(|e| unreadable(&e, answer))
 }
 
-/// Tokens of request and answer together.
-fn all_tokens(usage: Usage) -> Option<u64> {
-    match (usage.input, usage.output) {
-        (None, None) => None,
-        (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
-    }
-}
-
 /// Checks that a request body is JSON, without building it.
 fn check_json(body: &str) -> Result<()> {
     serde_json::from_str::<serde::de::IgnoredAny>(body)
@@ -240,7 +232,7 @@ fn check_json(body: &str) -> Result<()> {
 }
 
 /// The form of a model's requests; an error if no chat shape is known.
-fn form_of(model: &Model) -> Result<Form> {
+pub(in crate::engine) fn form_of(model: &Model) -> Result<Form> {
     let generates = matches!(model.model_type, ModelType::Llm | ModelType::Generic);
     let chat = provider(model.api).chat(model).filter(|_| generates && model.input.is_none()).ok_or_else(|| {
         Error::invalid(format!(

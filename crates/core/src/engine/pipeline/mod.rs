@@ -1,6 +1,12 @@
-//! Embeds many texts: packed into batches, several requests under way at once, one bad text apart from its neighbours.
+//! Much work of one kind: packed into batches, several requests under way at once, one bad input apart from its
+//! neighbours.
 //!
-//! The statement's thread steers; requests are sent and answers decoded on workers.
+//! The statement's thread steers; requests are sent and answers decoded on workers. [`Work`] says what the work is.
+
+mod named_limit;
+pub mod questions;
+pub mod texts;
+pub mod work;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
@@ -9,25 +15,20 @@ use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 
+use self::named_limit::{named_limit, Named};
+use self::work::{Finished, Work};
 use super::attempt::{failure_in, settle, settle_same_key, settle_unsent, Rejected, Tried, Unanswered};
-use super::backends::remote::api_of;
-use super::backends::{encoded, must_not_be_zero};
-use super::cached::CacheLookup;
-use super::call::{Call, Input};
-use super::embedding::{check_width, of_text};
-use super::rate_limit::{tokens_in, Budget, Learnt, Outcome, Permit, RateLimiter};
+use super::call::Call;
+use super::rate_limit::{Budget, Learnt, Outcome, Permit, RateLimiter};
 use super::requester::{exchange, unpacked, Outside, Request};
-use super::transforms::transform_functions;
 use super::Engine;
 use crate::catalog::model::Backend;
 use crate::http::{retry, Failure, Tries};
-use crate::providers::table::provider;
 use crate::providers::usage::Usage;
 use crate::providers::BatchLimits;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::{CancelToken, Interrupt, POLL};
 use mysql_ml_base::memory::Reservation;
-use mysql_ml_base::role::Role;
 use mysql_ml_base::shares::Share;
 use mysql_ml_base::workers::Reply;
 
@@ -41,9 +42,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// stops.
 const SUSPICIOUS: u32 = 10;
 
-/// The probe text and its number, which no text of the caller has.
-const PROBE: &str = "mysql-ml";
+/// The number of the probe, which no input of the caller has.
 const PROBE_ID: u64 = u64::MAX;
+
+/// The most forms of one request that are tried after refusals.
+const MAX_ADAPTED: u32 = 2;
 
 /// The default number of concurrent requests.
 const CONCURRENCY: u64 = 8;
@@ -56,17 +59,19 @@ const MEMORY_SPLIT: Duration = Duration::from_secs(5);
 /// How long a worker holds an answer while memory to read it is missing.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
-/// A text to embed, and the number its vector is returned under.
-struct Item {
+/// An input, and the number its result is returned under.
+struct Item<W: Work> {
     id: u64,
-    text: Arc<str>,
-    /// The cache key of its vector; `None` for the probe.
-    lookup: Option<CacheLookup>,
+    input: W::Input,
+    /// The place of its result in the cache; `None` for the probe.
+    place: Option<W::Place>,
 }
 
-/// Texts that are sent together.
-struct Batch {
-    items: Vec<Item>,
+/// Inputs that are sent together.
+struct Batch<W: Work> {
+    items: Vec<Item<W>>,
+    /// Forms of its request that were refused.
+    adapted: u32,
     tries: Tries,
     /// A key that the provider rejected; the batch is sent once more with a new one.
     rejected: Option<Rejected>,
@@ -99,7 +104,7 @@ struct Trouble {
     under_way: bool,
 }
 
-impl Batch {
+impl<W: Work> Batch<W> {
     /// Whether it is the probe.
     fn is_probe(&self) -> bool {
         self.items.iter().all(|item| item.id == PROBE_ID)
@@ -107,25 +112,25 @@ impl Batch {
 
     /// Whether it was sent before.
     fn is_again(&self) -> bool {
-        self.tries.made() > 0 || self.failed > 0 || self.rejected.is_some()
+        self.tries.made() > 0 || self.failed > 0 || self.rejected.is_some() || self.adapted > 0
     }
 
-    /// Its texts.
-    fn texts(&self) -> Vec<Arc<str>> {
-        self.items.iter().map(|item| Arc::clone(&item.text)).collect()
+    /// Its inputs.
+    fn inputs(&self) -> Vec<&W::Input> {
+        self.items.iter().map(|item| &item.input).collect()
     }
 }
 
 /// A batch returned by a worker.
-struct Returned {
-    batch: Batch,
+struct Returned<W: Work> {
+    batch: Batch<W>,
     permit: Permit,
-    result: BatchResult,
+    result: BatchResult<W>,
 }
 
-enum BatchResult {
-    /// A vector or an error for each text, and the reservation of the vectors' memory.
-    Vectors(Vec<Result<Vec<u8>>>, Reservation, Outcome, Duration, Usage),
+enum BatchResult<W: Work> {
+    /// A result or an error for each input, and the reservation of the results' memory.
+    Read(Vec<Result<W::Raw>>, Reservation, Outcome, Duration, Usage),
     /// An answer that could not be read.
     Unreadable(Error, Duration),
     Failed(Failure, Option<SecretString>),
@@ -133,31 +138,31 @@ enum BatchResult {
     Unsent(Error),
 }
 
-/// The result of a text.
-pub struct Done {
+/// The result of an input.
+pub struct Done<T> {
     /// Its number.
     pub id: u64,
-    /// Its vector's bytes, or its error.
-    pub vector: Result<Arc<[u8]>>,
-    /// The reservation of the vector's memory; empty for cached vectors.
+    /// Its result, or its error.
+    pub result: Result<T>,
+    /// The reservation of the result's memory; empty for cached results.
     pub share: Reservation,
 }
 
-/// Texts of one model in progress.
-pub struct Pipeline<'e> {
+/// Work of one kind and one model in progress.
+pub struct Pipeline<'e, W: Work> {
     engine: &'e Engine,
     call: Call,
+    work: W,
     limiter: Arc<RateLimiter>,
     share: Share,
     budget: Budget,
-    role: Role,
     limits: BatchLimits,
     concurrency: usize,
     /// Time limit of a batch with all waits; `None`: as long as the provider asks.
     patience: Option<Duration>,
-    queue: VecDeque<Item>,
-    again: VecDeque<Batch>,
-    ready: VecDeque<Done>,
+    queue: VecDeque<Item<W>>,
+    again: VecDeque<Batch<W>>,
+    ready: VecDeque<Done<W::Output>>,
     under_way: usize,
     /// Current limit of concurrent requests: below `concurrency` while requests take a large part of their time limit.
     window: usize,
@@ -176,20 +181,18 @@ pub struct Pipeline<'e> {
     asks_first: bool,
     /// Time since which memory for the next request is missing.
     short_since: Option<Instant>,
-    /// Whether a vector was returned.
+    /// Whether a result was returned.
     answered: bool,
     /// Single texts refused before the first answer.
     refused: u32,
-    /// Bytes of the first vector; all others must match.
-    width: Option<usize>,
     /// Time of the last check for hanging threads of local models.
     looked: Instant,
     cancel: CancelToken,
-    sender: Sender<Result<Returned>>,
-    receiver: Receiver<Result<Returned>>,
+    sender: Sender<Result<Returned<W>>>,
+    receiver: Receiver<Result<Returned<W>>>,
 }
 
-impl Drop for Pipeline<'_> {
+impl<W: Work> Drop for Pipeline<'_, W> {
     fn drop(&mut self) {
         // Nobody waits any more: workers and connections are free again within their next slice.
         self.cancel.cancel();
@@ -199,12 +202,12 @@ impl Drop for Pipeline<'_> {
     }
 }
 
-impl<'e> Pipeline<'e> {
+impl<'e, W: Work> Pipeline<'e, W> {
     /// A pipeline for a model. `patience`: time limit of a batch with all waits; `None`: as long as the provider asks.
     pub fn new(
         engine: &'e Engine,
         call: Call,
-        role: Role,
+        work: W,
         concurrency: Option<u64>,
         batch_size: Option<u64>,
         patience: Option<Duration>,
@@ -215,7 +218,7 @@ impl<'e> Pipeline<'e> {
         let limiter = engine.remote.requester.limiters.of(&model.fingerprint);
         call.meter.paced_by(&limiter);
         let size = batch_size.or(model.options.batch_size).and_then(|n| usize::try_from(n).ok());
-        let mut limits = provider(model.api).batch(model);
+        let mut limits = work.limits(model);
         limits.texts = size.map_or(limits.texts, |n| n.min(limits.most)).max(1);
         let learnt = limiter.learnt();
         limits.texts = learnt.texts.map_or(limits.texts, |n| n.min(limits.texts)).max(1);
@@ -236,7 +239,7 @@ impl<'e> Pipeline<'e> {
             divided_well: 0,
             budget: Budget::of(&model.options),
             engine,
-            role,
+            work,
             limits,
             concurrency,
             patience,
@@ -248,7 +251,6 @@ impl<'e> Pipeline<'e> {
             short_since: None,
             answered: false,
             refused: 0,
-            width: None,
             looked: Instant::now(),
             cancel: CancelToken::default(),
             sender,
@@ -272,32 +274,30 @@ impl<'e> Pipeline<'e> {
         self.asks_first = yes;
     }
 
-    /// Adds a text. Cached vectors are not requested.
-    pub fn push(&mut self, id: u64, text: Arc<str>, interrupt: &dyn Interrupt) -> Result<()> {
-        self.take(id, text, false, interrupt)
+    /// Adds an input. Cached results are not requested.
+    pub fn push(&mut self, id: u64, input: W::Input, interrupt: &dyn Interrupt) -> Result<()> {
+        self.take(id, input, false, interrupt)
     }
 
-    /// Adds a text that was refused before. It is sent alone, so that it cannot fail others.
-    pub fn push_alone(&mut self, id: u64, text: Arc<str>, interrupt: &dyn Interrupt) -> Result<()> {
-        self.take(id, text, true, interrupt)
+    /// Adds an input that was refused before. It is sent alone, so that it cannot fail others.
+    pub fn push_alone(&mut self, id: u64, input: W::Input, interrupt: &dyn Interrupt) -> Result<()> {
+        self.take(id, input, true, interrupt)
     }
 
-    fn take(&mut self, id: u64, text: Arc<str>, alone: bool, interrupt: &dyn Interrupt) -> Result<()> {
+    fn take(&mut self, id: u64, input: W::Input, alone: bool, interrupt: &dyn Interrupt) -> Result<()> {
         self.call.meter.called();
-        if self.call.model().backend() == Backend::Remote && !is_visible(&text) {
-            let item = Item { id, text, lookup: None };
-            self.fail(&item, Error::invalid(NOTHING_VISIBLE));
+        if let Some(error) = self.work.refused(&self.call, &input) {
+            self.fail(id, error);
             return Ok(());
         }
-        let lookup = self.engine.lookup(&self.call, Input::Text(&text), self.role)?;
-        match self.engine.embeddings.get_kept(&lookup, &self.call, interrupt)? {
-            Some(hit) => self.ready.push_back(Done { id, vector: Ok(hit), share: Reservation::default() }),
-            // Where each text is a call of its own there is nothing to keep apart.
-            None if alone && !self.one_by_one() => {
-                let batch = self.batch(vec![Item { id, text, lookup: Some(lookup) }]);
+        match self.work.look_up(self.engine, &self.call, &input, interrupt)? {
+            (_, Some(hit)) => self.ready.push_back(Done { id, result: Ok(hit), share: Reservation::default() }),
+            // Where each input is a call of its own there is nothing to keep apart.
+            (place, None) if alone && !self.one_by_one() => {
+                let batch = self.batch(vec![Item { id, input, place: Some(place) }]);
                 self.again.push_back(Batch { known_bad: true, ..batch });
             }
-            None => self.queue.push_back(Item { id, text, lookup: Some(lookup) }),
+            (place, None) => self.queue.push_back(Item { id, input, place: Some(place) }),
         }
         Ok(())
     }
@@ -319,7 +319,12 @@ impl<'e> Pipeline<'e> {
 
     /// Sends batches and returns a result; `None` after `wait` without one. An error concerns all texts: the statement
     /// was killed, or the endpoint is unusable.
-    pub fn advance(&mut self, wait: Duration, last: bool, interrupt: &dyn Interrupt) -> Result<Option<Done>> {
+    pub fn advance(
+        &mut self,
+        wait: Duration,
+        last: bool,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Option<Done<W::Output>>> {
         let end = Instant::now() + wait;
         loop {
             interrupt.check()?;
@@ -358,18 +363,18 @@ impl<'e> Pipeline<'e> {
     /// Sends batches while the window permits. A batch that is not full waits for more texts, unless `last`.
     fn dispatch(&mut self, last: bool, interrupt: &dyn Interrupt) -> Result<()> {
         if self.one_by_one() {
-            return self.embed_one(interrupt);
+            return self.compute_one(interrupt);
         }
         while self.under_way < if self.asks_first && !self.answered { 1 } else { self.window } {
             let now = Instant::now();
-            let due = |batch: &Batch| batch.not_before.is_none_or(|at| at <= now);
+            let due = |batch: &Batch<W>| batch.not_before.is_none_or(|at| at <= now);
             let first = if let Some(trouble) = &mut self.trouble {
-                let probe = self.again.iter().position(Batch::is_probe);
+                let probe = self.again.iter().position(Batch::<W>::is_probe);
                 match probe {
                     Some(i) if self.again.get(i).is_some_and(due) => self.again.remove(i),
                     None if !trouble.under_way && trouble.until <= now => {
                         trouble.under_way = true;
-                        Some(self.batch(vec![Item { id: PROBE_ID, text: Arc::from(PROBE), lookup: None }]))
+                        Some(self.probe())
                     }
                     _ => return Ok(()),
                 }
@@ -398,7 +403,7 @@ impl<'e> Pipeline<'e> {
                 Ok(share) => share,
                 Err(error) => return self.wait_for_memory(batch, error),
             };
-            let tokens = batch.items.iter().map(|i| tokens_in(&i.text)).sum();
+            let tokens = batch.items.iter().map(|item| W::tokens(&item.input)).sum();
             match self.limiter.try_now(self.budget, tokens) {
                 Ok(permit) if self.is_local() => {
                     self.compute(batch, permit, interrupt)?;
@@ -426,7 +431,7 @@ impl<'e> Pipeline<'e> {
 
     /// Puts a batch back for lack of memory: requests under way will free some, and for a job other calls may. An error
     /// if neither helps.
-    fn wait_for_memory(&mut self, mut batch: Batch, error: Error) -> Result<()> {
+    fn wait_for_memory(&mut self, mut batch: Batch<W>, error: Error) -> Result<()> {
         let now = Instant::now();
         let since = *self.short_since.get_or_insert(now);
         if self.under_way == 0 && self.ready.is_empty() {
@@ -445,53 +450,56 @@ impl<'e> Pipeline<'e> {
         Ok(())
     }
 
-    /// Whether texts are embedded one at a time: by stored functions, or without a request.
+    /// Whether inputs are computed one at a time on the statement's thread.
     fn one_by_one(&self) -> bool {
-        let model = self.call.model();
-        let functions = transform_functions(model);
-        let here = model.backend() == Backend::Dummy;
-        model.header_fn.is_some() || functions.0.is_some() || functions.1.is_some() || here
+        self.work.one_by_one(self.call.model())
     }
 
-    fn embed_one(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
+    fn compute_one(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         let Some(item) = self.queue.pop_front() else { return Ok(()) };
-        let result = self.engine.embed(&self.call, Input::Text(&item.text), self.role, None, interrupt);
-        match result {
+        match self.work.compute(self.engine, &self.call, &item.input, interrupt) {
             Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => Err(e),
             Err(e) => {
                 // The failing call has counted it.
-                self.ready.push_back(Done { id: item.id, vector: Err(e), share: Reservation::default() });
+                self.ready.push_back(Done { id: item.id, result: Err(e), share: Reservation::default() });
                 self.suspect_one(interrupt)
             }
-            Ok(bytes) => {
-                let share = Reservation::take(bytes.len(), "a vector")?;
-                self.finish(&item, bytes, share);
+            Ok(raw) => {
+                let share = Reservation::take(W::size(&raw), "a result")?;
+                self.finish(&item, raw, share);
                 Ok(())
             }
         }
     }
 
-    /// As [`Self::suspect`], for texts embedded one at a time.
+    /// As [`Self::suspect`], for inputs computed one at a time.
     fn suspect_one(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         if !self.is_suspicious() {
             return Ok(());
         }
-        let probe = self.engine.embed(&self.call, Input::Text(PROBE), self.role, None, interrupt);
+        let (input, name) = self.work.probe();
+        let probe = self.work.compute(self.engine, &self.call, &input, interrupt);
         self.answered = true;
         match probe {
             Ok(_) => Ok(()),
             Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => Err(e),
-            Err(e) => Err(not_the_texts(&e)),
+            Err(e) => Err(not_the_inputs(name, &e)),
         }
     }
 
+    /// A batch of the probe.
+    fn probe(&self) -> Batch<W> {
+        let (input, _) = self.work.probe();
+        self.batch(vec![Item { id: PROBE_ID, input, place: None }])
+    }
+
     /// The next batch, with as many texts as fit.
-    fn pack(&mut self) -> Option<Batch> {
+    fn pack(&mut self) -> Option<Batch<W>> {
         let mut items = Vec::with_capacity(self.limits.texts.min(self.queue.len()));
         let mut tokens = 0_u64;
         while items.len() < self.limits.texts {
             let Some(next) = self.queue.front() else { break };
-            let estimate = estimate(next);
+            let estimate = estimate::<W>(&next.input);
             if !items.is_empty() && tokens + estimate > self.limits.tokens {
                 break;
             }
@@ -501,7 +509,7 @@ impl<'e> Pipeline<'e> {
         (!items.is_empty()).then(|| self.batch(items))
     }
 
-    fn batch(&self, items: Vec<Item>) -> Batch {
+    fn batch(&self, items: Vec<Item<W>>) -> Batch<W> {
         let retries = self.call.max_retries();
         let tries = match self.patience {
             Some(patience) => Tries::new(Instant::now() + patience, retries),
@@ -509,6 +517,7 @@ impl<'e> Pipeline<'e> {
         };
         Batch {
             items,
+            adapted: 0,
             tries,
             rejected: None,
             not_before: None,
@@ -525,26 +534,22 @@ impl<'e> Pipeline<'e> {
     }
 
     /// Gives a batch to a local model.
-    fn compute(&mut self, batch: Batch, permit: Permit, interrupt: &dyn Interrupt) -> Result<()> {
+    fn compute(&mut self, batch: Batch<W>, permit: Permit, interrupt: &dyn Interrupt) -> Result<()> {
         self.call.meter.requested(false);
         let (reply, began) = (Reply::new(self.sender.clone()), Instant::now());
-        let (resolved, texts) = (Arc::clone(&self.call.resolved), batch.texts());
-        let done = move |vectors: Vec<Result<Vec<f32>>>| {
-            let encode = |vector: Result<Vec<f32>>| vector.and_then(|v| encoded(&resolved.model, v));
-            let vectors = vectors.into_iter().map(encode).collect();
+        let inputs = batch.items.iter().map(|item| item.input.clone()).collect();
+        let done = move |results: Vec<Result<W::Raw>>| {
             let outcome = Outcome::Answered { tokens: None, pause: None };
-            let result =
-                BatchResult::Vectors(vectors, Reservation::default(), outcome, began.elapsed(), Usage::default());
+            let result = BatchResult::Read(results, Reservation::default(), outcome, began.elapsed(), Usage::default());
             reply.send(Ok(Returned { batch, permit, result }));
         };
-        self.engine.local.embed_batch(&self.call, texts, self.role, &self.cancel, done, interrupt)?;
+        self.work.compute_locally(self.engine, &self.call, inputs, &self.cancel, Box::new(done), interrupt)?;
         self.under_way += 1;
         Ok(())
     }
 
-    fn spawn(&mut self, batch: Batch, permit: Permit, share: Reservation) -> Result<()> {
-        let texts: Vec<&str> = batch.items.iter().map(|i| i.text.as_ref()).collect();
-        let body = api_of(self.call.model()).embedding_request(self.call.model(), &texts, self.role)?;
+    fn spawn(&mut self, batch: Batch<W>, permit: Permit, share: Reservation) -> Result<()> {
+        let body = self.work.body(self.engine, &self.call, &batch.inputs())?;
         let request = Request::within(share, &self.call, None, body, 0)?;
         self.call.meter.requested(batch.is_again());
         let requester = &self.engine.remote.requester;
@@ -558,7 +563,7 @@ impl<'e> Pipeline<'e> {
     }
 
     /// Processes a returned batch. An error ends the whole call and is counted.
-    fn returned(&mut self, returned: Result<Returned>) -> Result<()> {
+    fn returned(&mut self, returned: Result<Returned<W>>) -> Result<()> {
         let result = self.take_back(returned);
         if let Err(error) = &result
             && !matches!(error.kind(), Kind::Interrupted(_))
@@ -568,27 +573,27 @@ impl<'e> Pipeline<'e> {
         result
     }
 
-    fn take_back(&mut self, returned: Result<Returned>) -> Result<()> {
+    fn take_back(&mut self, returned: Result<Returned<W>>) -> Result<()> {
         self.under_way = self.under_way.saturating_sub(1);
         let Returned { mut batch, permit, result } = returned?;
         match result {
-            BatchResult::Vectors(vectors, mut share, outcome, latency, usage) => {
+            BatchResult::Read(results, mut share, outcome, latency, usage) => {
                 permit.finish(&outcome);
                 self.short_since = None;
                 self.limited_since = None;
                 self.call.meter.answered(latency);
                 self.pace(latency);
                 self.works_again(&batch)?;
-                self.call.meter.used(vectors.len() as u64, usage);
-                for (item, vector) in batch.items.iter().zip(vectors) {
+                self.call.meter.used(W::counted(results.len()), usage);
+                for (item, result) in batch.items.iter().zip(results) {
                     self.answered = true;
-                    match vector {
+                    match result {
                         _ if item.id == PROBE_ID => {}
-                        Ok(bytes) => {
-                            let own = share.split(bytes.len());
-                            self.finish(item, bytes, own);
+                        Ok(raw) => {
+                            let own = share.split(W::size(&raw));
+                            self.finish(item, raw, own);
                         }
-                        Err(e) => self.fail(item, e),
+                        Err(e) => self.fail(item.id, e),
                     }
                 }
             }
@@ -614,6 +619,14 @@ impl<'e> Pipeline<'e> {
                     Unanswered::Useless(error) => return Err(error),
                     Unanswered::Failed(failure) => failure,
                 };
+                if batch.adapted < MAX_ADAPTED
+                    && let [item] = batch.items.as_slice()
+                    && self.work.adapt(self.engine, &self.call, &item.input, failure.error())
+                {
+                    batch.adapted += 1;
+                    self.again.push_back(batch);
+                    return Ok(());
+                }
                 match failure.kind() {
                     Kind::Interrupted(_) => return Err(failure.into_error(1)),
                     Kind::Memory => self.wait_for_memory(batch, failure.into_error(1))?,
@@ -658,7 +671,7 @@ impl<'e> Pipeline<'e> {
     }
 
     /// After an answer: the endpoint works, so texts may be at fault in batches that failed before.
-    fn works_again(&mut self, batch: &Batch) -> Result<()> {
+    fn works_again(&mut self, batch: &Batch<W>) -> Result<()> {
         self.answered_at = Some(Instant::now());
         if batch.is_probe() && self.trouble.take().is_some() {
             for mut waiting in std::mem::take(&mut self.again) {
@@ -689,7 +702,7 @@ impl<'e> Pipeline<'e> {
 
     /// A rate limit: the limiter delays all sessions as long as the provider asks. A job waits longer if the provider
     /// names no time.
-    fn outwait_limit(&mut self, mut batch: Batch, failure: Failure) -> Result<()> {
+    fn outwait_limit(&mut self, mut batch: Batch<W>, failure: Failure) -> Result<()> {
         if self.patience.is_some() {
             return match batch.tries.next(failure) {
                 Ok(_) => {
@@ -698,7 +711,7 @@ impl<'e> Pipeline<'e> {
                 }
                 Err(error) if batch.is_probe() => Err(error),
                 Err(error) => {
-                    batch.items.iter().for_each(|item| self.fail(item, error.clone()));
+                    batch.items.iter().for_each(|item| self.fail(item.id, error.clone()));
                     Ok(())
                 }
             };
@@ -724,7 +737,7 @@ impl<'e> Pipeline<'e> {
 
     /// The endpoint failed or timed out. After one more try a text may be the cause: the batch is halved if others were
     /// answered since. Otherwise the probe decides.
-    fn endpoint_failed(&mut self, mut batch: Batch, failure: Failure) -> Result<()> {
+    fn endpoint_failed(&mut self, mut batch: Batch<W>, failure: Failure) -> Result<()> {
         let now = Instant::now();
         let timed_out = failure.kind() == Kind::Timeout;
         if timed_out {
@@ -805,16 +818,17 @@ impl<'e> Pipeline<'e> {
 
     /// A refused batch is too large or contains a bad text: its halves are sent, down to single texts. Before the first
     /// answer the model may be at fault, so one text is sent separately.
-    fn split_or_fail(&mut self, mut batch: Batch, error: Error, by_failure: bool) -> Result<()> {
+    fn split_or_fail(&mut self, mut batch: Batch<W>, error: Error, by_failure: bool) -> Result<()> {
         if let Some(id) = batch.half_of {
             self.splits.remove(&id);
         }
         if let [item] = batch.items.as_slice() {
             if item.id == PROBE_ID {
-                return Err(not_the_texts(&error));
+                return Err(not_the_inputs(self.work.probe().1, &error));
             }
             let refused = !by_failure;
-            self.fail(item, of_text(error, &item.text));
+            let error = self.work.explained(error, &item.input);
+            self.fail(item.id, error);
             if refused {
                 self.suspect();
             }
@@ -837,7 +851,7 @@ impl<'e> Pipeline<'e> {
         self.next_split += 1;
         let split = Split { larger: rest.len().max(batch.items.len()), answered: 0, by_failure };
         self.splits.insert(id, split);
-        let half = |mut half: Batch| {
+        let half = |mut half: Batch<W>| {
             half.half_of = Some(id);
             // The second try belonged to the whole batch.
             half.failed = u32::from(by_failure && half.items.len() > 1);
@@ -854,8 +868,8 @@ impl<'e> Pipeline<'e> {
     }
 
     /// Keeps a limit named in a refusal, for this job and later ones. Returns whether the batch exceeds it.
-    fn learn_what_is_named(&mut self, batch: &Batch, message: &str) -> bool {
-        let tokens: u64 = batch.items.iter().map(estimate).sum();
+    fn learn_what_is_named(&mut self, batch: &Batch<W>, message: &str) -> bool {
+        let tokens: u64 = batch.items.iter().map(|item| estimate::<W>(&item.input)).sum();
         match named_limit(message, batch.items.len(), tokens) {
             Some(Named::Texts(texts)) => {
                 self.learn_texts(texts);
@@ -873,8 +887,7 @@ impl<'e> Pipeline<'e> {
     /// A single text was refused. After [`SUSPICIOUS`] refusals without an answer, the probe is sent.
     fn suspect(&mut self) {
         if self.is_suspicious() {
-            let item = Item { id: PROBE_ID, text: Arc::from(PROBE), lookup: None };
-            let probe = self.batch(vec![item]);
+            let probe = self.probe();
             self.again.push_front(probe);
         }
     }
@@ -885,118 +898,45 @@ impl<'e> Pipeline<'e> {
         !self.answered && self.refused == SUSPICIOUS
     }
 
-    fn finish(&mut self, item: &Item, bytes: Vec<u8>, share: Reservation) {
-        let wanted = self.call.model().options.dimensions;
-        if let Err(e) = check_width(&bytes, wanted) {
-            return self.fail(item, e);
+    fn finish(&mut self, item: &Item<W>, raw: W::Raw, share: Reservation) {
+        match self.work.finish(self.engine, &self.call, &item.input, item.place.as_ref(), raw) {
+            Finished::Done(result) => {
+                self.answered = true;
+                self.ready.push_back(Done { id: item.id, result: Ok(result), share });
+            }
+            Finished::Failed(error) => self.fail(item.id, error),
+            Finished::Again(input) => {
+                let batch = self.batch(vec![Item { id: item.id, input, place: None }]);
+                self.again.push_back(batch);
+            }
         }
-        let width = *self.width.get_or_insert(bytes.len());
-        if bytes.len() != width {
-            return self.fail(item, Error::response(format!(
-                "the endpoint answered with {} dimensions after {} before; vectors of several widths cannot be compared",
-                bytes.len() / 4,
-                width / 4
-            )));
-        }
-        self.answered = true;
-        let bytes: Arc<[u8]> = bytes.into();
-        if let Some(lookup) = &item.lookup {
-            self.engine.embeddings.keep_computed(lookup, &bytes);
-        }
-        self.ready.push_back(Done { id: item.id, vector: Ok(bytes), share });
     }
 
-    fn fail(&mut self, item: &Item, error: Error) {
+    fn fail(&mut self, id: u64, error: Error) {
         self.call.meter.failed(&error);
-        self.ready.push_back(Done { id: item.id, vector: Err(error), share: Reservation::default() });
+        self.ready.push_back(Done { id, result: Err(error), share: Reservation::default() });
     }
 }
 
-/// The error of a call when the probe is refused like all texts.
-fn not_the_texts(error: &Error) -> Error {
+/// The error of a call when the probe is refused like all inputs.
+fn not_the_inputs(probe: &str, error: &Error) -> Error {
     Error::new(
         error.kind(),
         format!(
-            "{}; every text was refused, including the probe '{PROBE}'; check the model with ml_validate_model",
+            "{}; every text was refused, including {probe}; check the model with ml_validate_model",
             error.message()
         ),
     )
 }
 
-/// Estimated tokens of a text: a third of its bytes, more than most providers count.
-fn estimate(item: &Item) -> u64 {
-    item.text.len() as u64 / 3 + 1
+/// Estimated tokens of an input: a third of its bytes, more than most providers count.
+fn estimate<W: Work>(input: &W::Input) -> u64 {
+    W::bytes(input) as u64 / 3 + 1
 }
 
-/// A limit named in a refusal.
-#[derive(Debug, PartialEq)]
-enum Named {
-    /// Of texts in a request.
-    Texts(usize),
-    /// Of tokens in a request.
-    Tokens(u64),
-}
-
-/// The limit in a provider's message that a request with these texts and tokens exceeds. Only quoted text is the
-/// provider's.
-fn named_limit(message: &str, texts: usize, tokens: u64) -> Option<Named> {
-    let words = message.split_once('"')?.1.to_lowercase();
-    let of_texts = ["batch", "inputs", "texts", "requests", "instances", "items", "documents", "array", "list"];
-    let of_all = ["per request", "per batch", "in total", "total tokens", "all inputs", "max_num_batched_tokens"];
-    let limiting = ["max", "most", "limit", "than", "up to", "<=", "only", "allowed", "exceed"];
-    let mut at = 0;
-    for piece in words.split_inclusive(|c: char| !c.is_ascii_digit() && c != ',') {
-        let start = at;
-        at += piece.len();
-        let digits: String = piece.chars().filter(char::is_ascii_digit).collect();
-        let Ok(number) = digits.parse::<u64>() else { continue };
-        let near = |from: usize, to: usize| {
-            words.char_indices().filter(|(i, _)| (from..to).contains(i)).map(|(_, c)| c).collect::<String>()
-        };
-        let before = near(start.saturating_sub(32), start);
-        if !limiting.iter().any(|word| before.contains(word)) {
-            continue;
-        }
-        let after = near(at.saturating_sub(1), at + 24);
-        if after.contains("token") || before.contains("token") {
-            if number > 0 && number < tokens && of_all.iter().any(|word| words.contains(word)) {
-                return Some(Named::Tokens(number));
-            }
-        } else if !after.contains("char") && !after.contains("byte") && of_texts.iter().any(|word| words.contains(word))
-        {
-            match usize::try_from(number) {
-                Ok(number) if number > 0 && number < texts => return Some(Named::Texts(number)),
-                _ => {}
-            }
-        }
-    }
-    None
-}
-
-/// The error of a text without visible characters.
-const NOTHING_VISIBLE: &str =
-    "the text has no visible character and is not sent; leave such rows out, or give NULL with NULLIF(text, '')";
-
-/// Whether a text has a visible character. Many providers refuse other texts, and their vectors mean nothing.
-fn is_visible(text: &str) -> bool {
-    text.chars().any(|c| {
-        !c.is_whitespace()
-            && !c.is_control()
-            && !matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-                | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-                | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
-    })
-}
-
-/// The most bytes of a batch's request: every text as JSON, and the text around them.
-fn body_of(batch: &Batch) -> usize {
-    let byte = |b: u8| match b {
-        b'"' | b'\\' => 2,
-        0..=31 => 6,
-        _ => 1,
-    };
-    batch.items.iter().map(|item| item.text.bytes().map(byte).sum::<usize>() + 64).sum()
+/// Bytes of a batch's request as reckoned before it is written: every input, and the text around it.
+fn body_of<W: Work>(batch: &Batch<W>) -> usize {
+    batch.items.iter().map(|item| W::encoded(&item.input) + 64).sum()
 }
 
 /// Reserves memory to read an answer. A worker waits a moment for it, because the answer is paid for.
@@ -1015,7 +955,12 @@ fn memory_to_read(body: &[u8], cancel: &CancelToken) -> Result<Reservation> {
 }
 
 /// Sends a batch once and decodes the answer, on a worker.
-fn one_try(outside: &Outside, request: &Request, batch: &Batch, cancel: &CancelToken) -> Result<BatchResult> {
+fn one_try<W: Work>(
+    outside: &Outside,
+    request: &Request,
+    batch: &Batch<W>,
+    cancel: &CancelToken,
+) -> Result<BatchResult<W>> {
     let rejected = batch.rejected.as_ref().map(|rejected| &rejected.key);
     let (answer, latency) = match exchange(outside, request, rejected, cancel)? {
         Tried::Answered(answer, latency) => (answer, latency),
@@ -1023,19 +968,12 @@ fn one_try(outside: &Outside, request: &Request, batch: &Batch, cancel: &CancelT
         Tried::SameKey => return Ok(BatchResult::SameKey),
         Tried::Unsent(error) => return Ok(BatchResult::Unsent(error)),
     };
-    let model = request.call.model();
     let mut share = match memory_to_read(&answer.body, cancel) {
         Ok(share) => share,
         Err(e) => return Ok(BatchResult::Failed(e.into(), None)),
     };
-    let read = match api_of(model).read_embeddings(model, &answer.body, batch.items.len()) {
-        Ok(read) if read.vectors.len() == batch.items.len() => read,
-        Ok(_) => {
-            return Ok(BatchResult::Unreadable(
-                Error::response("the endpoint answered with another number of vectors"),
-                latency,
-            ))
-        }
+    let (results, usage) = match W::read(&request.call, &batch.inputs(), &answer) {
+        Ok(read) => read,
         Err(e) => {
             return Ok(match failure_in(&answer, &e) {
                 Some(failure) => BatchResult::Failed(failure, None),
@@ -1043,48 +981,7 @@ fn one_try(outside: &Outside, request: &Request, batch: &Batch, cancel: &CancelT
             })
         }
     };
-    let encode = |vector: Vec<f32>| must_not_be_zero(&vector).and_then(|()| encoded(model, vector));
-    let vectors: Vec<Result<Vec<u8>>> = read.vectors.into_iter().map(encode).collect();
-    let usage = Usage { input: read.tokens, output: None };
-    share.shrink_to(vectors.iter().flatten().map(Vec::len).sum());
-    Ok(BatchResult::Vectors(
-        vectors,
-        share,
-        Outcome::Answered { tokens: read.tokens, pause: answer.pause },
-        latency,
-        usage,
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_cannot_be_seen_is_told() {
-        for text in ["", "  ", "\n\t", "\u{200b}\u{feff}", "\u{a0}\u{3000}", "\0", "\u{e0041}\u{ad}"] {
-            assert!(!is_visible(text), "{text:?}");
-        }
-        for text in [".", " x ", "\u{200b}é", "日", "\u{1f600}", "-"] {
-            assert!(is_visible(text), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn limits_are_found_in_providers_words() {
-        let of =
-            |words: &str| named_limit(&format!("http://127.0.0.1:8080/x: it answered 413 \"{words}\""), 500, 400_000);
-        assert_eq!(of("batch size 500 > maximum allowed batch size 32"), Some(Named::Texts(32)));
-        assert_eq!(of("at most 100 requests can be in one batch"), Some(Named::Texts(100)));
-        assert_eq!(
-            of("Invalid 'input': array too long. Expected an array with maximum length 96"),
-            Some(Named::Texts(96))
-        );
-        assert_eq!(of("Requested 400000 tokens, max 300,000 tokens per request"), Some(Named::Tokens(300_000)));
-        assert_eq!(of("This model's maximum context length is 8192 tokens, however you requested 9000 tokens"), None);
-        assert_eq!(of("input 3 of the batch is invalid"), None);
-        assert_eq!(of("text must have at most 200 characters; inputs"), None);
-        assert_eq!(of("bad request"), None);
-        assert_eq!(named_limit("no words of the provider's, of at most 3 inputs", 500, 1), None);
-    }
+    share.shrink_to(results.iter().flatten().map(W::size).sum());
+    let outcome = Outcome::Answered { tokens: usage.all(), pause: answer.pause };
+    Ok(BatchResult::Read(results, share, outcome, latency, usage))
 }

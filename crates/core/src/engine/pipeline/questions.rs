@@ -1,0 +1,167 @@
+//! Questions to a language model, as work of a pipeline: one a request, asked once more where the answer cannot be used.
+
+use std::sync::Arc;
+
+use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::interrupt::{CancelToken, Interrupt};
+
+use super::work::{encoded_length, Finished, WhenDone, Work};
+use crate::ai::{Answer as Value, Task};
+use crate::catalog::model::{Backend, Model};
+use crate::engine::backends::remote::form_of;
+use crate::engine::call::Call;
+use crate::engine::generate::unusable;
+use crate::engine::rate_limit::tokens_in;
+use crate::engine::Engine;
+use crate::http::Answer;
+use crate::json::numbers::unreadable;
+use crate::providers::chat::{Question, Rejected};
+use crate::providers::table::provider;
+use crate::providers::usage::{self, Usage};
+use crate::providers::BatchLimits;
+
+/// Questions of one task.
+pub struct Questions {
+    task: Arc<Task>,
+}
+
+/// One question, with its task, which reads the answer on a worker.
+#[derive(Clone)]
+pub struct Asking {
+    task: Arc<Task>,
+    question: Arc<Question>,
+}
+
+/// An answer as a worker reads it.
+pub enum Read {
+    /// The value.
+    Value(Value),
+    /// An answer that cannot be used.
+    Unusable(Rejected),
+}
+
+impl Questions {
+    /// Questions of `task`.
+    pub fn new(task: Arc<Task>) -> Self {
+        Questions { task }
+    }
+
+    /// Makes the question about a text.
+    pub fn asker(&self) -> impl Fn(Arc<str>) -> Asking + 'static {
+        let task = Arc::clone(&self.task);
+        move |text| Asking { question: Arc::new(task.question(text)), task: Arc::clone(&task) }
+    }
+}
+
+impl Work for Questions {
+    type Input = Asking;
+    type Place = ();
+    type Raw = Read;
+    type Output = Value;
+
+    fn limits(&self, _model: &Model) -> BatchLimits {
+        BatchLimits::ONE
+    }
+
+    fn probe(&self) -> (Asking, &'static str) {
+        (self.asker()("mysql-ml".into()), "the probe 'mysql-ml'")
+    }
+
+    /// Local models answer one question after another, whoever asks.
+    fn one_by_one(&self, model: &Model) -> bool {
+        model.header_fn.is_some() || model.backend() != Backend::Remote
+    }
+
+    fn look_up(
+        &self,
+        _engine: &Engine,
+        _call: &Call,
+        _input: &Asking,
+        _interrupt: &dyn Interrupt,
+    ) -> Result<((), Option<Value>)> {
+        Ok(((), None))
+    }
+
+    fn bytes(asking: &Asking) -> usize {
+        asking.question.bytes()
+    }
+
+    fn encoded(asking: &Asking) -> usize {
+        // The schema is JSON in JSON, at the most twice over.
+        let beside = asking.question.bytes().saturating_sub(asking.question.text.len());
+        encoded_length(&asking.question.text).saturating_add(beside.saturating_mul(3)).saturating_add(1024)
+    }
+
+    fn tokens(asking: &Asking) -> u64 {
+        tokens_in(&asking.question.text)
+    }
+
+    fn compute(&self, engine: &Engine, call: &Call, asking: &Asking, interrupt: &dyn Interrupt) -> Result<Read> {
+        engine.ask_counted(call, &asking.task, Question::clone(&asking.question), interrupt).map(Read::Value)
+    }
+
+    fn compute_locally(
+        &self,
+        _engine: &Engine,
+        _call: &Call,
+        _inputs: Vec<Asking>,
+        _cancel: &CancelToken,
+        _done: WhenDone<Read>,
+        _interrupt: &dyn Interrupt,
+    ) -> Result<()> {
+        Err(Error::internal("a batch of questions for a local model"))
+    }
+
+    fn body(&self, engine: &Engine, call: &Call, inputs: &[&Asking]) -> Result<Vec<u8>> {
+        let [asking] = inputs else { return Err(Error::internal("several questions in one request")) };
+        let body = engine.remote.form(call.model())?.request(&asking.question)?;
+        provider(call.model().api).predict_request(call.model(), &body)
+    }
+
+    fn read(call: &Call, inputs: &[&Asking], answer: &Answer) -> Result<(Vec<Result<Read>>, Usage)> {
+        let [asking] = inputs else { return Err(Error::internal("several questions in one request")) };
+        let usage = usage::of_answer(&answer.body).map_err(|e| unreadable(&e, &answer.body))?;
+        let text = form_of(call.model())?.chat.read(&answer.body)?;
+        let read = match asking.task.read(&text) {
+            Ok(value) => Read::Value(value),
+            Err(reason) => Read::Unusable(Rejected { answer: text.into(), reason: reason.into() }),
+        };
+        Ok((vec![Ok(read)], usage))
+    }
+
+    fn size(read: &Read) -> usize {
+        match read {
+            Read::Value(Value::Text(text) | Value::Json(text)) => text.len(),
+            Read::Value(_) => 0,
+            Read::Unusable(rejected) => rejected.answer.len() + rejected.reason.len(),
+        }
+    }
+
+    fn counted(_inputs: usize) -> u64 {
+        0
+    }
+
+    fn adapt(&self, engine: &Engine, call: &Call, asking: &Asking, error: &Error) -> bool {
+        let model = call.model();
+        let other = engine.remote.form(model).ok().and_then(|form| form.after_refusal(&asking.question, error));
+        other.inspect(|other| engine.remote.learn_form(model, *other)).is_some()
+    }
+
+    fn finish(
+        &mut self,
+        _engine: &Engine,
+        _call: &Call,
+        asking: &Asking,
+        _place: Option<&()>,
+        read: Read,
+    ) -> Finished<Asking, Value> {
+        match read {
+            Read::Value(value) => Finished::Done(value),
+            Read::Unusable(rejected) if asking.question.rejected.is_none() => {
+                let question = Question { rejected: Some(rejected), ..Question::clone(&asking.question) };
+                Finished::Again(Asking { task: Arc::clone(&asking.task), question: Arc::new(question) })
+            }
+            Read::Unusable(rejected) => Finished::Failed(unusable(&rejected.reason, &rejected.answer)),
+        }
+    }
+}
