@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `/v1/embeddings` | OpenAI embeddings; model `test-N` gives N dimensions, another one 1536 |
 //! | `/v1/chat/completions` | OpenAI chat: `You said: ` and the last user message |
+//! | `/v1/rerank` | Jina's ranking, which servers with `OpenAI`'s interface have; scores of [`relevance_for`] |
 //! | `/models/text/embeddings/v1` | `{"prompt": ["text"]}` to `[[f, ...]]`, 50 numbers each |
 //! | `/auth/embeddings` | as `/v1/embeddings`, 401 without the expected key (the message repeats the wrong one) |
 //! | `/echo` | the request as JSON; any method |
@@ -36,7 +37,7 @@
 //!
 //! | path | service |
 //! |---|---|
-//! | `/openai/v1/{embeddings,chat/completions,rerank}` | `OpenAI`, Bearer KEY; also models `test-N`. `rerank` is Jina's, which servers with `OpenAI`'s interface have |
+//! | `/openai/v1/{embeddings,chat/completions,rerank}` | `OpenAI`, Bearer KEY; also models `test-N`; `rerank` as below `/v1` |
 //! | `/azure/openai/deployments/NAME/{embeddings,chat/completions}` | Azure, `api-key: KEY`, `?api-version=` |
 //! | `/anthropic/v1/messages` | Anthropic, `x-api-key: KEY`, `anthropic-version: 2023-06-01` |
 //! | `/vertex/v1/projects/P/locations/L/...` | Vertex AI, Bearer TOKEN; P is `test-project`, `other-project` or `my-project`. Models of Google (`:predict`, `:embedContent`, `:generateContent`, `:streamGenerateContent`) and Anthropic (`:rawPredict`), and `endpoints/E:predict` |

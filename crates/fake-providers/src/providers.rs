@@ -48,6 +48,11 @@ pub(crate) fn lenient_chat(shared: &Shared, body: &Value) -> Result<Answer, Answ
     openai_chat::lenient(shared, body)
 }
 
+/// Ranks documents as servers with `OpenAI`'s interface do.
+pub(crate) fn rerank(body: &Value) -> Answer {
+    openai::rerank(body).unwrap_or_else(|violation| openai::refuse(&violation))
+}
+
 /// Answers a request below a provider's prefix; None without such a prefix.
 pub(crate) fn route(
     state: &State,

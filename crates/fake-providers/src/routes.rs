@@ -37,6 +37,7 @@ impl Route for Routes {
         let reply = match path {
             "/v1/embeddings" => Reply::from(embeddings(shared, request, None)),
             "/v1/chat/completions" => chat(shared, request).into(),
+            "/v1/rerank" => rerank(request).into(),
             "/models/text/embeddings/v1" => custom_model(request).into(),
             "/auth/embeddings" => authorised(shared, request).into(),
             "/echo" => echo(request).into(),
@@ -282,6 +283,12 @@ fn named_dims(model: &str) -> usize {
 
 fn chat(shared: &Shared, request: &Request<'_>) -> Answer {
     match model_request(request).and_then(|body| providers::lenient_chat(shared, &body)) {
+        Ok(answer) | Err(answer) => answer,
+    }
+}
+
+fn rerank(request: &Request<'_>) -> Answer {
+    match model_request(request).map(|body| providers::rerank(&body)) {
         Ok(answer) | Err(answer) => answer,
     }
 }

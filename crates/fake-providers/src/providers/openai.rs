@@ -257,7 +257,7 @@ pub(super) fn encoded(vector: &[f32], base64: bool) -> Value {
 }
 
 /// Ranks documents as Jina does, and servers that have its interface beside `OpenAI`'s.
-fn rerank(body: &Value) -> Result<Answer, Violation> {
+pub(super) fn rerank(body: &Value) -> Result<Answer, Violation> {
     const MEMBERS: &[Member] = &[
         required("model", Kind::Text),
         required("query", Kind::Text),

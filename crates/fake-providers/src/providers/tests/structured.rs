@@ -667,6 +667,9 @@ fn reranking_of_jina_and_bedrock() {
     refused(&endpoint, path, &[KEY], &with(&body, "documents", json!([])), 400, "documents");
     refused(&endpoint, path, &[], &body, 401, "API key");
 
+    assert_eq!(post(&endpoint, "/v1/rerank", &[], &body), post(&endpoint, path, &[KEY], &body));
+    refused(&endpoint, "/v1/rerank", &[], &with(&body, "top_k", 1), 400, "top_k");
+
     let path = "/bedrock/model/cohere.rerank-v3-5%3A0/invoke";
     let body = json!({"query": "red apple", "documents": documents, "api_version": 2, "top_n": 1});
     let (status, answer) = post(&endpoint, path, &[KEY], &body);
