@@ -274,7 +274,7 @@ impl<T: AiTask> BytesFunction for AiBatch<T> {
         let interrupt = StatementInterrupt::current();
         let answered = engine().ask_all(T::BATCH, model_id, &task, inputs, options, &interrupt)?;
         if let Some((failed, first)) = &answered.failures {
-            let text = format!("{failed} inputs failed; the first: {}", first.message());
+            let text = format!("inputs that failed: {failed}; the first: {}", first.message());
             push_warning(T::BATCH.name, &Error::new(first.kind(), text));
         }
         self.answers = answered.json;

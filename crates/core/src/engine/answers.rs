@@ -56,7 +56,7 @@ impl Engine {
         let about = questions.asker();
         let pipeline = Pipeline::new(self, call, questions, options.concurrency, None, Some(time))?;
         let mut batch = OrderedBatch::new(&model_id, on_error, pipeline, about);
-        let numbers = read_texts(inputs, |text| {
+        let numbers = read_texts("inputs", inputs, |text| {
             batch.spend(PLACE)?;
             text.map(|text| batch.number(text)).transpose()
         })?;

@@ -21,7 +21,7 @@ impl Engine {
     /// order of the texts. NULL for null. A text that occurs more than once is sent once.
     pub fn embedding_batch(&self, model_id: &str, contents: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
         let mut gather = VectorBatch::new(self, model_id, interrupt)?;
-        let numbers = read_texts(contents, |text| {
+        let numbers = read_texts("contents", contents, |text| {
             gather.spend(PLACE)?;
             text.map(|text| gather.number(text)).transpose()
         })?;
@@ -48,22 +48,27 @@ impl Engine {
 }
 
 /// Reads the array without building a tree; returns `take` of each element, a text or null.
-pub(super) fn read_texts<T>(contents: &str, mut take: impl FnMut(Option<&str>) -> Result<T>) -> Result<Vec<T>> {
+pub(super) fn read_texts<T>(
+    name: &str,
+    contents: &str,
+    mut take: impl FnMut(Option<&str>) -> Result<T>,
+) -> Result<Vec<T>> {
     let mut failure = None;
     let mut reader = serde_json::Deserializer::from_str(contents);
-    let read = Array { take: &mut take, failure: &mut failure }
+    let read = Array { name, take: &mut take, failure: &mut failure }
         .deserialize(&mut reader)
         .and_then(|taken| reader.end().map(|()| taken));
     match (read, failure) {
         (_, Some(failure)) => Err(failure),
         (Ok(taken), None) => Ok(taken),
         (Err(e), None) => Err(Error::invalid(format!(
-            "contents is not a JSON array ({e}); give one of texts, such as JSON_ARRAY('a', 'b')"
+            "{name} is not a JSON array ({e}); give one of texts, such as JSON_ARRAY('a', 'b')"
         ))),
     }
 }
 
 struct Array<'f, F> {
+    name: &'f str,
     take: &'f mut F,
     failure: &'f mut Option<Error>,
 }
@@ -89,12 +94,13 @@ impl<'de, T, F: FnMut(Option<&str>) -> Result<T>> Visitor<'de> for Array<'_, F> 
             let i = taken.len();
             let one = match element {
                 _ if i == MAX_TEXTS => {
-                    Err(Error::new(Kind::TooLarge, format!("contents has more than {MAX_TEXTS} texts; split it")))
+                    Err(Error::new(Kind::TooLarge, format!("{} has more than {MAX_TEXTS} texts; split it", self.name)))
                 }
                 Element::Text(text) => (self.take)(Some(&text)),
                 Element::Null => (self.take)(None),
                 Element::Other => Err(Error::invalid(format!(
-                    "element {i} of contents (from 0) is neither text nor null; CAST it to CHAR"
+                    "element {i} of {} (from 0) is neither text nor null; CAST it to CHAR",
+                    self.name
                 ))),
             };
             match one {
@@ -168,7 +174,7 @@ mod tests {
 
     #[test]
     fn contents_are_texts_and_nulls() {
-        let read = |contents: &str| read_texts(contents, |text| Ok(text.map(str::to_owned)));
+        let read = |contents: &str| read_texts("contents", contents, |text| Ok(text.map(str::to_owned)));
         assert_eq!(read(r#"["a", null, "\u0061"]"#).unwrap(), [Some("a".to_owned()), None, Some("a".to_owned())]);
         for bad in ["{}", "[1]", "[[\"a\"]]", "[{\"a\":1}]", "\"a\"", "[", "", "[\"a\"] x"] {
             assert!(read(bad).is_err(), "{bad}");
