@@ -67,7 +67,7 @@
 //! | `OpenAI`, Azure | `response_format`: `json_schema`, `json_object` | with `strict`: open objects, optional properties, unknown keywords; `json_object` when no message says JSON; at `OpenAI` schemas with `gpt-3.5-...`, `gpt-4`, `gpt-4-...` |
 //! | Mistral, NIM, Hugging Face, `/v1/chat/completions`, `/bench` | the same | nothing |
 //! | Anthropic | `output_config.format` | open objects, bounds, `oneOf`; `claude-2` and `claude-3` |
-//! | Gemini, Vertex AI | `generationConfig`: `responseSchema` or `responseJsonSchema`, with `responseMimeType` | in `responseSchema` what Google's message has no field for |
+//! | Gemini, Vertex AI | `generationConfig`: `responseSchema` or `responseJsonSchema`, with `responseMimeType` | in `responseSchema` what Google's message has no field for; on Vertex AI fields beside `anyOf` |
 //! | Cohere | `response_format`: `json_object`, perhaps with `json_schema` | objects without a required property |
 //! | Ollama | `format`: a schema or `json` | |
 //! | Bedrock | `outputConfig.textFormat`, the schema as a text | as Anthropic; also by models of Titan and Nova |
@@ -85,7 +85,8 @@
 //! | object | all properties |
 //!
 //! Where null is allowed, it is the value of a string or an `enum` that is not found, and of a boolean when the text has
-//! the word `unsure`. JSON without a schema is what a schema in one of the messages wants, else `{"answer": TEXT}`.
+//! the word `unsure`. JSON without a schema is what a schema in one of the messages wants, else `{"answer": TEXT}`. Any chat heeds a schema
+//! in a message that says "JSON Schema".
 //!
 //! A marker in the user's message makes any chat, in the provider's own shape, do something else. The last message of
 //! the user that has a marker counts. Values are read from the rest of that message:

@@ -541,7 +541,7 @@ fn generate(call: &Call<'_>, model: &str, body: &Value, on_vertex: bool, streams
             let message = "Unable to submit request because it has a maxOutputTokens value that is not positive.";
             return Err(Violation::value("generationConfig.maxOutputTokens", message));
         }
-        wanted = form(config)?;
+        wanted = form(config, on_vertex)?;
     }
     for (index, setting) in body.list("safetySettings").unwrap_or_default().iter().enumerate() {
         strict::object(setting, &format!("safetySettings.{index}"), SAFETY)?;
@@ -551,7 +551,7 @@ fn generate(call: &Call<'_>, model: &str, body: &Value, on_vertex: bool, streams
 }
 
 /// What the members `response...` of `generationConfig` want of a text.
-fn form(config: Object<'_>) -> Result<Form<'_>, Violation> {
+fn form(config: Object<'_>, on_vertex: bool) -> Result<Form<'_>, Violation> {
     let refused = |name: &str, message: String| Err(Violation::value(format!("generationConfig.{name}"), message));
     let kind = config.text("responseMimeType").unwrap_or("text/plain");
     if !matches!(kind, "text/plain" | "application/json" | "text/x.enum") {
@@ -565,7 +565,7 @@ fn form(config: Object<'_>) -> Result<Form<'_>, Violation> {
         return refused("responseJsonSchema", message.into());
     }
     if let Some(schema) = schema
-        && let Err(message) = schemas::gemini::check(schema)
+        && let Err(message) = schemas::gemini::check(schema, on_vertex)
     {
         return refused("responseSchema", message);
     }

@@ -18,7 +18,7 @@ const MAX_STARTS: usize = 64;
 /// What the text of an answer has to be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Form<'s> {
-    /// Any text.
+    /// Any text. Where a message says "JSON Schema" and has one, it is heeded.
     Free,
     /// JSON of any shape. A schema that is written in a message is heeded.
     Json,
@@ -96,14 +96,16 @@ pub(super) fn decide(shared: &Shared, dialogue: &Dialogue, form: Form<'_>) -> Re
 }
 
 fn answer(dialogue: &Dialogue, said: &str, form: Form<'_>) -> String {
-    match form {
-        Form::Free => reply_to(said),
-        Form::Schema(schema) => structured::value(schema, said).to_string(),
-        Form::Json => match dialogue.texts().find_map(written_schema) {
-            // The words of the schema are not what the user said.
-            Some((schema, written)) => structured::value(&schema, &said.replace(written, " ")).to_string(),
-            None => json!({"answer": reply_to(said)}).to_string(),
-        },
+    if let Form::Schema(schema) = form {
+        return structured::value(schema, said).to_string();
+    }
+    // A model that is asked in words only may do as well.
+    let heeds = |text: &&str| form == Form::Json || text.to_ascii_lowercase().contains("json schema");
+    match dialogue.texts().filter(heeds).find_map(written_schema) {
+        // The words of the schema are not what the user said.
+        Some((schema, written)) => structured::value(&schema, &said.replace(written, " ")).to_string(),
+        None if form == Form::Json => json!({"answer": reply_to(said)}).to_string(),
+        None => reply_to(said),
     }
 }
 
@@ -136,5 +138,8 @@ mod tests {
         assert_eq!(answer(&dialogue, "yes", Form::Json), r#"{"answer":"You said: yes"}"#);
         dialogue.say("system", text.replace("yes", "").to_owned());
         assert_eq!(answer(&dialogue, "yes", Form::Json), r#"{"a":true}"#);
+        assert_eq!(answer(&dialogue, "yes", Form::Free), "You said: yes", "nobody called it a schema");
+        dialogue.say("system", "The JSON Schema: {\"type\": \"boolean\"}".to_owned());
+        assert_eq!(answer(&dialogue, "yes", Form::Free), "true");
     }
 }

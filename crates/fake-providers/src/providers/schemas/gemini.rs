@@ -30,11 +30,27 @@ const FIELDS: &[&str] = &[
 const TYPES: &[&str] = &["STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", "NULL"];
 
 /// Why a schema is refused, as the service says it.
-pub(in crate::providers) fn check(schema: &Value) -> Result<(), String> {
+pub(in crate::providers) fn check(schema: &Value, on_vertex: bool) -> Result<(), String> {
     let place = "generation_config.response_schema";
     fields(schema, place)?;
     // The fields are read before what they mean.
-    meaning(schema, place)
+    meaning(schema, place)?;
+    if on_vertex {
+        lone_unions(schema, place)?;
+    }
+    Ok(())
+}
+
+/// Vertex AI wants `anyOf` alone; the Gemini API takes other fields beside it.
+fn lone_unions(schema: &Value, place: &str) -> Result<(), String> {
+    let Value::Object(members) = schema else { return Ok(()) };
+    if members.contains_key("anyOf") && members.len() > 1 {
+        return Err("Unable to submit request because one or more response schemas specified other fields alongside \
+                    any_of. When using any_of, it must be the only field set. Learn more: \
+                    https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/control-generated-output"
+            .into());
+    }
+    each_part(members, place, |name, _| format!("[{name}]"), lone_unions)
 }
 
 fn unreadable(what: &str) -> String {

@@ -7,6 +7,8 @@ use super::*;
 const KEY: (&str, &str) = ("Authorization", "Bearer sk-right");
 const OPENAI: &str = "/openai/v1/chat/completions";
 const BEDROCK: &str = "/bedrock/model/us.anthropic.claude-x-v1%3A0/converse";
+const VERTEX: &str =
+    "/vertex/v1/projects/test-project/locations/global/publishers/google/models/gemini-2.5-flash:generateContent";
 const GEMINI: &str = "/gemini/v1beta/models/gemini-2.5-flash:generateContent";
 
 fn start() -> Endpoint {
@@ -157,11 +159,7 @@ fn providers(endpoint: &Endpoint) -> Vec<Provider> {
             tool: ("tool_use", "/content/0/name"),
         },
         google("gemini", GEMINI, vec![("x-goog-api-key", "sk-right".into())]),
-        google(
-            "vertex",
-            "/vertex/v1/projects/test-project/locations/global/publishers/google/models/gemini-2.5-flash:generateContent",
-            vec![("Authorization", token(endpoint))],
-        ),
+        google("vertex", VERTEX, vec![("Authorization", token(endpoint))]),
         Provider {
             name: "cohere",
             path: "/cohere/v2/chat",
@@ -431,6 +429,10 @@ fn json_without_a_schema() {
     let written = format!("Answer with JSON that this schema describes: {schema}\na bad day");
     let written = with(&openai_body(&[&written], None), "response_format", format);
     assert_eq!(content(OPENAI, &written), r#"{"mood":"bad"}"#, "the schema's own words do not count");
+    let system = format!("It conforms to this JSON Schema: {}", yes());
+    let words = json!([{"role": "system", "content": system}, {"role": "user", "content": "yes"}]);
+    let words = with(&openai_body(&[], None), "messages", words);
+    assert_eq!(content(OPENAI, &words), r#"{"ok":true}"#, "asked in words only");
     let parts = json!([{"role": "user", "content": [{"type": "text", "text": "YE"}, {"type": "text", "text": "S"}]}]);
     assert_eq!(content(OPENAI, &with(&openai_body(&[], Some(&yes())), "messages", parts)), r#"{"ok":true}"#);
 
@@ -584,6 +586,12 @@ fn gemini_schemas() {
     check(json!({"responseSchema": {"type": "string"}}), "response_mime_type");
     check(json!({"responseMimeType": "text/html"}), "allowed mimetypes are");
     check(with(&json_schema, "responseSchema", json!({"type": "string"})), "must not both be set");
+
+    let union = json!({"description": "d", "anyOf": [{"type": "STRING"}, {"type": "NULL"}]});
+    let union = body(config(json!({"type": "OBJECT", "properties": {"first_name": union}})));
+    assert_eq!(text(&union), r#"{"first_name":"Ada"}"#);
+    let why = "specified other fields alongside any_of. When using any_of, it must be the only field set.";
+    refused(&endpoint, VERTEX, &[("Authorization", &token(&endpoint))], &union, 400, why);
 }
 
 #[test]
