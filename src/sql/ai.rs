@@ -1,4 +1,4 @@
-//! The functions that ask a language model about a text: `ai_generate`, `ai_if`, `ai_rank`, `ai_classify`, `ai_extract`,
+//! Functions of a language model and a text: `ai_generate`, `ai_if`, `ai_rank`, `ai_classify`, `ai_extract`,
 //! `ai_summarize`, `ai_analyze_sentiment`, `ai_translate`. Names and argument order follow AlloyDB's schema `ai`.
 
 use std::ffi::CStr;
@@ -23,11 +23,12 @@ use mysql_ml_core::engine::answers::SetOptions;
 use mysql_ml_core::engine::Asked;
 use mysql_ml_core::providers::chat::GenerateOptions;
 
-/// One of the functions. Its parameters are the input, whatever the task needs besides, the model and the options.
+/// One of the functions. Its parameters are the input, the task's other argument if it has one, the model and the
+/// options.
 pub trait AiTask {
     /// Its row in the table of functions.
     const FUNCTION: &'static Function;
-    /// The row of the function for many inputs.
+    /// The row of the batch function in the table of functions.
     const BATCH: &'static Function;
     /// The state in the processlist while it waits.
     const STATE: &'static CStr;
@@ -42,7 +43,7 @@ pub trait AiTask {
     fn task(argument: &str, options: &mut Map<String, Value>) -> Result<Task>;
 }
 
-/// The options that are left for the model's answer.
+/// The remaining options, which apply to the model's answer.
 fn answer_options(options: &mut Map<String, Value>) -> Result<GenerateOptions> {
     GenerateOptions::from_map(std::mem::take(options))
 }
@@ -80,7 +81,7 @@ macro_rules! tasks {
 tasks! {
     /// `ai_generate(prompt [, model_id [, options]])`: text; JSON with the option `json_schema`.
     Generate = ai_generate / ai_generate_batch, |_argument, options| generate::task(answer_options(options)?);
-    /// `ai_if(prompt [, model_id [, options]])`: 1, 0, or NULL where the model cannot tell.
+    /// `ai_if(prompt [, model_id [, options]])`: 1, 0, or NULL if the model is unsure.
     If = ai_if / ai_if_batch, |_argument, options| decide::task(answer_options(options)?), |setup: &Setup<'_>| setup.returns_integer(1);
     /// `ai_rank(prompt [, model_id [, options]])`: a double from 0 to 1.
     Rank = ai_rank / ai_rank_batch, |_argument, options| score::task(answer_options(options)?), |setup: &Setup<'_>| setup.returns_real();
@@ -94,7 +95,7 @@ tasks! {
         let examples = options.remove("examples");
         classify::task(labels, multi, examples.as_ref(), answer_options(options)?)
     };
-    /// `ai_extract(input, fields [, model_id [, options]])`: a JSON object of just these fields.
+    /// `ai_extract(input, fields [, model_id [, options]])`: a JSON object with exactly these fields.
     Extract = ai_extract / ai_extract_batch, |fields, options| extract::task(fields, answer_options(options)?);
     /// `ai_summarize(input [, model_id [, options]])`: text.
     Summarize = ai_summarize / ai_summarize_batch, |_argument, options| summarize::task(answer_options(options)?);
@@ -104,8 +105,8 @@ tasks! {
     Translate = ai_translate / ai_translate_batch, |language, options| translate::task(language, answer_options(options)?);
 }
 
-/// An [`AiTask`] as a loadable function. NULL for a NULL input or argument, without a call. The option `on_error` decides
-/// about an input that fails.
+/// An [`AiTask`] as a loadable function. NULL for a NULL input or argument, without a call. The option `on_error`
+/// determines the result of a failed input.
 pub struct AiFunction<T: AiTask> {
     bound: Bound,
     /// The task of the last row: its arguments seldom change from row to row.
@@ -216,14 +217,14 @@ impl<T: AiTask> AiFunction<T> {
     }
 }
 
-/// Takes the option `on_error` out of the members.
+/// Removes the option `on_error` from the members and returns it.
 fn on_error(members: &mut Map<String, Value>) -> Result<Option<OnError>> {
     let Some(value) = members.remove("on_error") else { return Ok(None) };
     let known = value.as_str().and_then(OnError::parse);
     known.map(Some).ok_or_else(|| Error::invalid("option on_error takes 'error', 'null' or 'detail'"))
 }
 
-/// Takes the options of a call with many inputs out of the members.
+/// Removes the options of a batch call from the members and returns them.
 fn set_options(members: &mut Map<String, Value>) -> Result<SetOptions> {
     let concurrency = members.remove("concurrency").map(|value| {
         let number = value.as_u64().filter(|n| (1..=64).contains(n));
@@ -240,8 +241,8 @@ fn set_options(members: &mut Map<String, Value>) -> Result<SetOptions> {
     })
 }
 
-/// An [`AiTask`] about the texts of a JSON array: a JSON array of values in their order, null for null and unknown.
-/// Equal texts are asked once; requests are concurrent. NULL for a NULL array or argument, without a call.
+/// An [`AiTask`] for the texts of a JSON array. Returns a JSON array of values in their order, null for null and
+/// unknown. Equal texts are sent once; requests are concurrent. NULL for a NULL array or argument, without a call.
 pub struct AiBatch<T: AiTask> {
     bound: Bound,
     answers: Held<String>,
@@ -282,7 +283,7 @@ impl<T: AiTask> BytesFunction for AiBatch<T> {
     }
 }
 
-/// A value and an error, of which one is null.
+/// The JSON object for `on_error` = `detail`: a value and an error, one of them null.
 fn detail(document: &str, error: Option<&Error>) -> Answer {
     let error = error.map_or(Value::Null, |error| error.message().into());
     Answer::Json(format!("{{\"value\": {document}, \"error\": {error}}}"))

@@ -57,10 +57,10 @@
 //! | `/ollama/api/{embed,chat,generate}`, `/api/...` | Ollama, without a key; there is no model `missing` |
 //! | `/bedrock/model/M/{invoke,converse}` | Amazon Bedrock, Bearer KEY; Titan's and Cohere's embeddings, Cohere's ranking, any model's `converse` |
 //!
-//! # What the chats answer
+//! # Answers of the chats
 //!
-//! `You said: ` and what the user said last. A request for JSON is taken in each provider's own form. Schemas that
-//! the provider does not support are refused as it does:
+//! `You said: ` and the user's last message. Requests for JSON have each provider's own form. Schemas that the provider
+//! does not support get its own refusal:
 //!
 //! | provider | form | refused |
 //! |---|---|---|
@@ -73,23 +73,23 @@
 //! | Bedrock | `outputConfig.textFormat`, the schema as a text | as Anthropic; also by models of Titan and Nova |
 //! | Hugging Face's text generation | `parameters.grammar` | |
 //!
-//! The answer is read from what the user said last, by fixed rules:
+//! The answer is read from the user's last message, by fixed rules:
 //!
 //! | schema | value |
 //! |---|---|
 //! | `enum` | the first of its values that occurs in the text, in any case; else the last one |
 //! | boolean | whether the text has the word `yes` or `true` |
-//! | number, integer | what follows `NAME=` or `NAME:`; else from 0 to 1 what follows `score=`, or 0.5; else the first one in the text, or 0 |
-//! | string | what follows `NAME:` up to a comma, a semicolon or the line's end; else NAME in upper case |
-//! | array | one item; all values that occur in the text where the items are an `enum` |
+//! | number, integer | the number after `NAME=` or `NAME:`; else from 0 to 1 the one after `score=`, or 0.5; else the first one in the text, or 0 |
+//! | string | the text after `NAME:` up to a comma, a semicolon or the line's end; else NAME in upper case |
+//! | array | one item; for items with an `enum` all values that occur in the text |
 //! | object | all properties |
 //!
-//! Where null is allowed, it is the value of a string or an `enum` that is not found, and of a boolean when the text has
-//! the word `unsure`. JSON without a schema is what a schema in one of the messages wants, else `{"answer": TEXT}`. Any chat heeds a schema
-//! in a message that says "JSON Schema".
+//! If null is allowed, it is the value of a string or an `enum` that is not found, and of a boolean if the text has
+//! the word `unsure`. JSON without a schema follows a schema in one of the messages, else it is `{"answer": TEXT}`. Any
+//! chat follows a schema in a message with the words "JSON Schema".
 //!
-//! A marker in the user's message makes any chat, in the provider's own shape, do something else. The last message of
-//! the user that has a marker counts. Values are read from the rest of that message:
+//! A marker in the user's message changes the answer of any chat, in the provider's own shape. Of the user's messages
+//! with a marker the last one counts. Values are read from the rest of that message:
 //!
 //! | marker | answer |
 //! |---|---|
@@ -101,7 +101,7 @@
 //! | `[[tool]]` | a call of a tool |
 //! | `[[empty]]` | no choices, candidates or content |
 //! | `[[status:CODE]]` | an error with that status |
-//! | `[[slow:MS]]` | the same, after so many milliseconds |
+//! | `[[slow:MS]]` | the same, after this many milliseconds |
 //!
 //! [`Internet`] is a proxy from the providers' own hosts to these prefixes.
 //!
@@ -109,7 +109,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/bench/v1/chat/completions?ms=MS` | as `/v1/chat/completions`, after so many milliseconds |
+//! | `/bench/v1/chat/completions?ms=MS` | as `/v1/chat/completions`, after this many milliseconds |
 //! | `/limited/REST` | `/REST` up to the limit of a window ([`Endpoint::set_rate_limit`]), else 429 with the time to wait |
 //! | `/pause-once/SECONDS/REST` | 429 with `Retry-After` for that time after the path's first request, then `/REST` |
 //! | `/concurrent/N/REST` | `/REST` after 20 ms; 429 without a hint while N requests are in progress |

@@ -59,7 +59,7 @@ macro_rules! settings {
             default_embedding_model: ModelId = default_embedding_model, "";
             /// The model of `ai.rerank` without one.
             default_reranker: ModelId = default_reranker, "";
-            /// What AI functions do about an input that fails: `error`, `null` or `detail`.
+            /// The result of AI functions for a failed input: `error`, `null` or `detail`.
             on_error: Failing = on_error, "error";
         }
     };

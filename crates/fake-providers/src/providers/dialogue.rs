@@ -1,6 +1,6 @@
-//! What was said in a chat, whichever provider's form it had.
+//! A chat's messages, independent of the provider's format.
 
-/// What was said in a chat.
+/// The messages of a chat.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Dialogue {
     users: Vec<String>,
@@ -10,14 +10,14 @@ pub(super) struct Dialogue {
 }
 
 impl Dialogue {
-    /// The dialogue of an interface that takes one prompt, whatever was said before.
+    /// The dialogue of an interface with a single prompt.
     pub(super) fn of(prompt: &str) -> Self {
         let mut dialogue = Self { is_prompt: true, ..Self::default() };
         dialogue.say("user", prompt.to_owned());
         dialogue
     }
 
-    /// Adds a message; providers call the one who answers `assistant` or `model`.
+    /// Adds a message. Providers call the model's role `assistant` or `model`.
     pub(super) fn say(&mut self, role: &str, text: String) {
         if role == "user" {
             self.users.push(text);
@@ -27,7 +27,7 @@ impl Dialogue {
         self.others.push(text);
     }
 
-    /// What the user said last.
+    /// The user's last message.
     pub(super) fn last(&self) -> &str {
         self.users.last().map_or("", String::as_str)
     }
@@ -42,9 +42,9 @@ impl Dialogue {
         self.users.iter().chain(&self.others).map(String::as_str)
     }
 
-    /// Whether this text was not answered yet: the user spoke once, and nobody answered.
+    /// Whether the chat has no answer yet: one message of the user, and none of the model.
     ///
-    /// A lone prompt has no such order. There an answer that is quoted outside the markers was given.
+    /// A single prompt has no such order: there a quotation of `answer` outside the markers means an earlier answer.
     pub(super) fn is_before(&self, answer: &str, without_markers: &str) -> bool {
         let is_quoted = self.is_prompt && !answer.is_empty() && without_markers.contains(answer);
         !self.answered && self.users.len() < 2 && !is_quoted

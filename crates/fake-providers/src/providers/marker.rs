@@ -1,4 +1,4 @@
-//! Markers: what a test writes into a prompt to choose how a chat endpoint answers.
+//! Markers: instructions in a test's prompt that select the answer of a chat endpoint.
 //!
 //! A marker is `[[NAME]]` or `[[NAME:ARGUMENT]]`. An argument may have several lines. It ends at the first `]]`; when
 //! more brackets follow at once, the last two of them end the marker, so that `[[answer:[1]]]` means `[1]`.
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The longest time that a marker delays an answer.
 const MAX_DELAY: Duration = Duration::from_secs(600);
 
-/// One wish of a test.
+/// One instruction of a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Marker {
     /// `[[answer:TEXT]]`: exactly this text.
@@ -26,7 +26,7 @@ pub(super) enum Marker {
     Empty,
     /// `[[status:CODE]]`: an error with this HTTP status.
     Status(u16),
-    /// `[[slow:MS]]`: the answer after so many milliseconds.
+    /// `[[slow:MS]]`: the answer after this many milliseconds.
     Slow(Duration),
     /// `[[fenced]]`: the answer inside a Markdown code fence.
     Fenced,
@@ -56,7 +56,7 @@ impl Marker {
     }
 }
 
-/// A text taken apart.
+/// A text, split into markers and the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Marked {
     /// The markers, in their order.
@@ -89,7 +89,7 @@ pub(super) fn take(text: &str) -> Marked {
     out
 }
 
-/// What is before the end of a marker, and what is after it.
+/// The text before the end of a marker, and the text after it.
 fn split_end(text: &str) -> Option<(&str, &str)> {
     let first = text.find("]]")?;
     let run = text.get(first..)?.bytes().take_while(|byte| *byte == b']').count();

@@ -79,7 +79,7 @@ pub(super) fn refuse(violation: &Violation) -> Answer {
     }
 }
 
-/// The answer for a path that there is not.
+/// The answer for an unknown path.
 pub(super) fn no_such_url(call: &Call<'_>) -> Answer {
     let message = format!("Invalid URL ({} {})", call.request.method, call.request.path);
     error(404, &message, "invalid_request_error", None, None)
@@ -107,7 +107,7 @@ fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
     let route = match call.parts {
         ["v1", "embeddings"] => Route::Embeddings,
         ["v1", "chat", "completions"] => Route::Chat,
-        // The service itself has no such route; others who follow it have.
+        // The service itself has no such route; compatible services have.
         ["v1", "rerank"] => Route::Rerank,
         _ => return Err(no_such_url(call)),
     };
@@ -256,7 +256,7 @@ pub(super) fn encoded(vector: &[f32], base64: bool) -> Value {
     Value::from(vector.to_vec())
 }
 
-/// Ranks documents as Jina does, and servers that have its interface beside `OpenAI`'s.
+/// Ranks documents in Jina's format, which compatible services have beside `OpenAI`'s interface.
 pub(super) fn rerank(body: &Value) -> Result<Answer, Violation> {
     const MEMBERS: &[Member] = &[
         required("model", Kind::Text),

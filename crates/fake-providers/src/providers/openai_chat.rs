@@ -1,4 +1,4 @@
-//! `OpenAI`'s chat interface, as it has it itself and as others follow it.
+//! `OpenAI`'s chat interface: its own, and those of compatible services.
 
 use serde_json::{json, Value};
 
@@ -42,13 +42,13 @@ const MESSAGE: &[Member] = &[
 
 const ROLES: &[&str] = &["system", "developer", "user", "assistant", "tool"];
 
-/// Who has the interface: they differ in what they check and how they refuse to answer.
+/// The service. Services differ in their checks and in their refusals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kin {
     OpenAi,
     Azure,
     Mistral,
-    /// Servers of open models; they take any schema.
+    /// Servers of open models; they accept any schema.
     Follower,
 }
 
@@ -95,7 +95,7 @@ fn is_unstructured(model: &str) -> bool {
     model == "gpt-4" || ["gpt-3.5-", "gpt-4-", "gpt-4o-2024-05-13"].iter().any(|old| model.starts_with(old))
 }
 
-/// Answers a chat request without looking at what it does not need.
+/// Answers a chat request; ignores unknown members.
 pub(super) fn lenient(shared: &Shared, body: &Value) -> Result<Answer, Answer> {
     let bad = |message: &str| openai::error(400, message, "invalid_request_error", None, None);
     let model = body.get("model").and_then(Value::as_str);
@@ -133,7 +133,7 @@ fn message(outcome: &Outcome, kin: Kin) -> Value {
         (Outcome::Refused, Kin::OpenAi | Kin::Follower) => {
             json!({"role": "assistant", "content": null, "refusal": REFUSAL})
         }
-        // What a filter holds back has no content at all.
+        // A filtered answer has no content at all.
         (Outcome::Refused, Kin::Azure) => json!({"role": "assistant"}),
         (outcome, _) => json!({"role": "assistant", "content": outcome.text(), "refusal": null}),
     }
@@ -144,7 +144,7 @@ fn finish_reason(outcome: &Outcome, kin: Kin) -> &'static str {
         (Outcome::Cut(_), _) => "length",
         (Outcome::Tool, _) => "tool_calls",
         (Outcome::Refused, Kin::Azure) => "content_filter",
-        // Mistral documents no refusal, but that generating may fail.
+        // Mistral documents no refusal, but a failed generation.
         (Outcome::Refused, Kin::Mistral) => "error",
         _ => "stop",
     }

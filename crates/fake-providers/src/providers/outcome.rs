@@ -1,7 +1,7 @@
-//! What a chat endpoint answers, before it is put into a provider's shape.
+//! The answer of a chat endpoint, independent of the provider's format.
 //!
-//! The text is `You said: ` and what the user said last. Where the request wants JSON, it is a value that
-//! [`structured`] reads from what the user said. [`Marker`]s in the user's messages decide otherwise.
+//! The text is `You said: ` and the user's last message. For a request for JSON, it is a value that [`structured`]
+//! reads from the messages. [`Marker`]s in the user's messages change the answer.
 
 use serde_json::{json, Value};
 
@@ -12,15 +12,15 @@ use super::strict::Violation;
 use super::structured;
 use crate::shared::Shared;
 
-/// How many places of a text may be the start of a schema.
+/// The maximum number of places in a text that are tried as the start of a schema.
 const MAX_STARTS: usize = 64;
 
-/// What the text of an answer has to be.
+/// The required format of an answer's text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Form<'s> {
-    /// Any text. Where a message says "JSON Schema" and has one, it is heeded.
+    /// Any text. A schema in a message with the words "JSON Schema" is followed.
     Free,
-    /// JSON of any shape. A schema that is written in a message is heeded.
+    /// JSON of any shape. A schema in a message is followed.
     Json,
     /// JSON that this schema describes.
     Schema(&'s Value),
@@ -33,7 +33,7 @@ pub(super) enum Outcome {
     Text(String),
     /// A text that stopped at the limit of tokens.
     Cut(String),
-    /// The model, or what watches over it, refuses.
+    /// The refusal of a model or of its filter.
     Refused,
     /// A call of the tool [`TOOL`] with the arguments `{}`, and no text.
     Tool,
@@ -44,7 +44,7 @@ pub(super) enum Outcome {
 /// The tool that `[[tool]]` calls.
 pub(super) const TOOL: &str = "lookup";
 
-/// What models say when they refuse.
+/// The text of a refusal.
 pub(super) const REFUSAL: &str = "I'm sorry, but I can't help with that.";
 
 impl Outcome {
@@ -57,14 +57,14 @@ impl Outcome {
     }
 }
 
-/// Decides how a chat ends; waits before if a marker says so.
+/// Determines the outcome of a chat. Waits first if a marker says so.
 ///
-/// The markers are those of the user's last message that has any. So they hold while a client asks again, and `once`
-/// is what ends with the first answer.
+/// The markers are those of the user's last message with any. So they also apply to a client's next request, and
+/// `once` ends with the first answer.
 ///
 /// # Errors
 ///
-/// The status that a marker asks for.
+/// The status that a marker requests.
 pub(super) fn decide(shared: &Shared, dialogue: &Dialogue, form: Form<'_>) -> Result<Outcome, Violation> {
     let marked = dialogue.users().map(marker::take).find(|marked| !marked.markers.is_empty());
     let Marked { markers, rest } =
@@ -99,17 +99,17 @@ fn answer(dialogue: &Dialogue, said: &str, form: Form<'_>) -> String {
     if let Form::Schema(schema) = form {
         return structured::value(schema, said).to_string();
     }
-    // A model that is asked in words only may do as well.
+    // A model may follow a schema that a prompt has in words only.
     let heeds = |text: &&str| form == Form::Json || text.to_ascii_lowercase().contains("json schema");
     match dialogue.texts().filter(heeds).find_map(written_schema) {
-        // The words of the schema are not what the user said.
+        // The schema's own text is no part of the user's message.
         Some((schema, written)) => structured::value(&schema, &said.replace(written, " ")).to_string(),
         None if form == Form::Json => json!({"answer": reply_to(said)}).to_string(),
         None => reply_to(said),
     }
 }
 
-/// The first JSON Schema in a text, read and as it is written.
+/// The first JSON Schema in a text, parsed and as text.
 fn written_schema(text: &str) -> Option<(Value, &str)> {
     text.match_indices('{').take(MAX_STARTS).find_map(|(at, _)| {
         let rest = text.get(at..)?;

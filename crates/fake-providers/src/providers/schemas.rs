@@ -1,4 +1,4 @@
-//! Which JSON Schemas the services take; each file refuses what one of them does not support.
+//! The JSON Schemas that services accept; each file refuses the schemas that a service does not support.
 
 pub(super) mod closed;
 pub(super) mod gemini;

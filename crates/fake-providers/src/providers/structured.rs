@@ -1,14 +1,14 @@
-//! Values that fit a JSON Schema, read from a text by fixed rules: what the fake models answer.
+//! Values that fit a JSON Schema, read from a text by fixed rules: the answers of the fake models.
 //!
 //! | schema | value |
 //! |---|---|
 //! | `enum` | the first of its values that occurs in the text in any case; else the last one |
 //! | boolean | whether the text has the word `yes` or `true`; null for `unsure` where null is allowed |
-//! | number, integer | what follows the property's name (`score=0.75`, `age: 7`); else as below |
-//! | number from 0 to 1 | what follows `score`; else 0.5 |
+//! | number, integer | the number after the property's name (`score=0.75`, `age: 7`); else as below |
+//! | number from 0 to 1 | the number after `score`; else 0.5 |
 //! | other number | the first one in the text; else 0. Whole ones are read for integers |
-//! | string | what follows `NAME:` up to a comma, a semicolon or the line's end; else NAME in upper case |
-//! | array | one item; all values that occur in the text where the items are an `enum` |
+//! | string | the text after `NAME:` up to a comma, a semicolon or the line's end; else NAME in upper case |
+//! | array | one item; for items with an `enum` all values that occur in the text |
 //! | object | all properties |
 //!
 //! Numbers stay between `minimum` and `maximum`. Strings and values of an `enum` that are not found are null where the
@@ -19,11 +19,11 @@ use std::cell::Cell;
 
 use serde_json::{Map, Number, Value};
 
-/// How deep a value may become; what would be deeper is null.
+/// The maximum depth of a value; deeper parts are null.
 const MAX_DEPTH: usize = 24;
-/// How many parts a value may have; the rest is null.
+/// The maximum number of parts of a value; the rest is null.
 const MAX_PARTS: usize = 10_000;
-/// The most items that `minItems` may ask for.
+/// The maximum of `minItems`.
 const MAX_ITEMS: u64 = 1000;
 
 /// The value for a schema and a text.
@@ -176,7 +176,7 @@ impl Builder<'_> {
         )
     }
 
-    /// What is written after a name and a colon or an equals sign.
+    /// The text after a name and a colon or an equals sign.
     fn after(&self, name: &str) -> Option<&str> {
         let name = name.to_ascii_lowercase();
         self.ascii.match_indices(&name).find_map(|(at, _)| {
@@ -202,7 +202,7 @@ enum Kind {
     Object,
 }
 
-/// The type of a schema; where several are allowed the first that is not null.
+/// The type of a schema; of several types the first that is not null.
 fn kind(schema: &Value) -> Kind {
     let named = |name: &str| match name.to_ascii_lowercase().as_str() {
         "null" => Kind::Null,

@@ -132,7 +132,7 @@ texts! {
     ModelId = |setting, text| if text.is_empty() { Ok(()) } else { check_id(setting.name, text) };
 }
 
-/// What is done about an input that fails.
+/// The result for a failed input.
 pub struct Failing;
 
 impl Kind for Failing {

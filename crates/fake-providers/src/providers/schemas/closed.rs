@@ -1,8 +1,8 @@
-//! Schemas of services that want closed objects and take no bounds: Anthropic, and Bedrock as well.
+//! Schemas of services that require closed objects and accept no bounds: Anthropic and Bedrock.
 
 use serde_json::Value;
 
-/// Keywords that are refused, by the types they go with.
+/// Refused keywords, by the types to which they apply.
 const REFUSED: &[(&str, &[&str])] = &[
     ("number", &["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"]),
     ("integer", &["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"]),
@@ -11,7 +11,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("object", &["minProperties", "maxProperties", "patternProperties", "propertyNames"]),
 ];
 
-/// Why a schema is refused.
+/// Accepts a schema, or returns the reason of its refusal.
 pub(in crate::providers) fn check(schema: &Value) -> Result<(), String> {
     let Value::Object(members) = schema else {
         return Err("Input should be a valid dictionary".into());

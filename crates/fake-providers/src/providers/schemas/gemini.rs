@@ -1,4 +1,4 @@
-//! Schemas of Gemini's `responseSchema`: a message of Google's with few fields, no JSON Schema.
+//! Schemas of Gemini's `responseSchema`: a Google message with few fields, not a JSON Schema.
 
 use serde_json::{Map, Value};
 
@@ -29,11 +29,11 @@ const FIELDS: &[&str] = &[
 
 const TYPES: &[&str] = &["STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", "NULL"];
 
-/// Why a schema is refused, as the service says it.
+/// Accepts a schema, or returns the service's message of its refusal.
 pub(in crate::providers) fn check(schema: &Value, on_vertex: bool) -> Result<(), String> {
     let place = "generation_config.response_schema";
     fields(schema, place)?;
-    // The fields are read before what they mean.
+    // The fields are checked before their meaning.
     meaning(schema, place)?;
     if on_vertex {
         lone_unions(schema, place)?;
@@ -57,7 +57,7 @@ fn unreadable(what: &str) -> String {
     format!("Invalid JSON payload received. {what}")
 }
 
-/// Checks that a schema can be read as Google's message.
+/// Checks that a schema is a valid message.
 fn fields(schema: &Value, place: &str) -> Result<(), String> {
     let Value::Object(members) = schema else {
         return Err(format!(
@@ -93,7 +93,7 @@ fn fields(schema: &Value, place: &str) -> Result<(), String> {
     each_part(members, place, |_, index| format!("[{index}].value"), fields)
 }
 
-/// Checks what a schema means.
+/// Checks the meaning of a schema.
 fn meaning(schema: &Value, place: &str) -> Result<(), String> {
     let Value::Object(members) = schema else { return Ok(()) };
     let kind = members.get("type").and_then(Value::as_str).map(str::to_ascii_uppercase);

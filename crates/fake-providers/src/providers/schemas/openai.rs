@@ -1,4 +1,4 @@
-//! Schemas that `OpenAI` takes with `strict`: closed objects whose properties are all required, and few keywords.
+//! Schemas that `OpenAI` accepts with `strict`: closed objects with required properties only, and few keywords.
 
 use serde_json::{Map, Value};
 
@@ -29,7 +29,8 @@ const PERMITTED: &[&str] = &[
     "multipleOf",
 ];
 
-/// Why a schema is refused; the service puts `Invalid schema for response_format 'NAME': ` before it.
+/// Accepts a schema, or returns the reason of its refusal. The service puts `Invalid schema for response_format
+/// 'NAME': ` before it.
 pub(in crate::providers) fn check(schema: &Value) -> Result<(), String> {
     match schema.get("type") {
         _ if schema.get("$ref").is_some() => {}
@@ -43,7 +44,7 @@ pub(in crate::providers) fn check(schema: &Value) -> Result<(), String> {
     part(schema, &mut Vec::new())
 }
 
-/// The place of a part, written as a tuple of Python.
+/// The path of a part as a Python tuple.
 fn context(path: &[String]) -> String {
     match path {
         [one] => format!("In context=('{one}',)"),

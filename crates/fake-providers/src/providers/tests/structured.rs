@@ -26,7 +26,7 @@ fn yes() -> Value {
     object("ok", json!({"type": "boolean"}))
 }
 
-/// How a provider is asked and where its answers have what.
+/// A provider's request format, and the places of text and reason in its answers.
 struct Provider {
     name: &'static str,
     path: &'static str,
@@ -202,7 +202,7 @@ impl Provider {
         post(endpoint, self.path, &headers, &(self.body)(said, schema))
     }
 
-    /// The answer's text and why it ended.
+    /// The answer's text and the reason of its end.
     fn says(&self, endpoint: &Endpoint, said: &[&str], schema: Option<&Value>) -> (String, Value) {
         let (status, answer) = self.ask(endpoint, said, schema);
         assert_eq!(status, 200, "{}: {answer}", self.name);
@@ -705,7 +705,7 @@ fn a_benchmark_may_have_many_requests_under_way() {
     for (status, answer) in all {
         assert_eq!((status, &answer["choices"][0]["message"]["content"]), (200, &json!(r#"{"ok":true}"#)));
     }
-    // One after the other they would take 19 seconds.
+    // In turn they would take 19 seconds.
     assert!((Duration::from_millis(300)..Duration::from_secs(9)).contains(&took), "{took:?}");
     assert_eq!(post(&endpoint, "/bench/v1/other", &[], &body).0, 404);
     assert_eq!(send(&endpoint, "GET", "/bench/v1/chat/completions", &[], b"").0, 405);
