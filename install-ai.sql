@@ -142,6 +142,21 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.translate_batc
   COMMENT 'mysql-ml: ai.translate for an array of texts, as an array'
   RETURN ai_translate_batch(inputs, language, model_id, options);
 
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.query(
+    statement LONGTEXT CHARACTER SET utf8mb4,
+    options JSON)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: runs a SELECT whose calls of models are made together'
+  BEGIN
+    DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO ai_query_end(); RESIGNAL; END;
+    SET @mysql_ml_statement = ai_query(statement, options);
+    PREPARE mysql_ml_statement FROM @mysql_ml_statement;
+    EXECUTE mysql_ml_statement;
+    DEALLOCATE PREPARE mysql_ml_statement;
+    DO ai_query_end();
+    SET @mysql_ml_statement = NULL;
+  END;
+
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.initialize_embeddings(
     model_id TEXT CHARACTER SET utf8mb4,
     table_name TEXT CHARACTER SET utf8mb4,
@@ -224,6 +239,7 @@ GRANT EXECUTE ON FUNCTION ai.extract_batch TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.summarize_batch TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.analyze_sentiment_batch TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.translate_batch TO `ml_user`;
+GRANT EXECUTE ON PROCEDURE ai.query TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.initialize_embeddings TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.refresh_embeddings TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.drop_embedding_config TO `ml_user`;

@@ -3,6 +3,7 @@
 mod at_work;
 mod auto_embed;
 mod embed_table;
+pub mod query;
 mod watches;
 
 use once_cell::sync::Lazy;

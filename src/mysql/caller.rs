@@ -45,6 +45,16 @@ pub fn in_transaction() -> bool {
     }
 }
 
+/// The id of the connection whose statement this thread executes; `None` outside of one.
+pub fn connection_id() -> Option<u64> {
+    let (api, id_of) = (server_api().ok()?, statement_api().thd_get_thread_id?);
+    // SAFETY: takes the calling thread's own THD and only reads it.
+    unsafe {
+        let thd = (api.thd_get_current_thd)();
+        (!thd.is_null()).then(|| id_of(thd))
+    }
+}
+
 /// The account of a security context.
 pub(super) fn account_of(context: *mut SecurityContext) -> Result<Account> {
     Ok(Account { user: option(context, c"priv_user")?, host: option(context, c"priv_host")? })

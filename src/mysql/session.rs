@@ -300,9 +300,17 @@ impl Session {
     /// Runs one statement without placeholders, made of users' names and expressions. It may contain arbitrary bytes in
     /// literals with the introducer `_binary`.
     pub fn run(&mut self, statement: &[u8]) -> Result<ResultSet> {
+        self.run_into(statement, Collector::default())
+    }
+
+    /// The same, without its rows.
+    pub fn run_without_rows(&mut self, statement: &[u8]) -> Result<()> {
+        self.run_into(statement, Collector { discards: true, ..Collector::default() }).map(|_| ())
+    }
+
+    fn run_into(&mut self, statement: &[u8], mut collector: Collector) -> Result<ResultSet> {
         let length = c_uint::try_from(statement.len())
             .map_err(|_| Error::new(Kind::TooLarge, "a statement of more than 4 GiB cannot be run"))?;
-        let mut collector = Collector::default();
         let data = ComQueryData {
             query: statement.as_ptr().cast::<c_char>(),
             length,
@@ -383,6 +391,8 @@ fn c_text(text: *const c_char) -> String {
 /// Collects the values from the callbacks.
 #[derive(Default)]
 struct Collector {
+    /// Whether rows are not kept.
+    discards: bool,
     rows: Vec<Row>,
     row: Vec<Value>,
     bytes: usize,
@@ -396,6 +406,9 @@ struct Collector {
 
 impl Collector {
     fn push(&mut self, value: Value) -> c_int {
+        if self.discards {
+            return 0;
+        }
         if !matches!(value, Value::Bytes(_)) && !self.has_room(0) {
             return 1;
         }
@@ -443,6 +456,9 @@ unsafe extern "C" fn start_row(context: *mut c_void) -> c_int {
 unsafe extern "C" fn end_row(context: *mut c_void) -> c_int {
     // SAFETY: see `collector`.
     let collector = unsafe { collector(context) };
+    if collector.discards {
+        return 0;
+    }
     let row = std::mem::take(&mut collector.row);
     collector.rows.push(Row(row));
     0
@@ -488,6 +504,9 @@ unsafe extern "C" fn get_string(context: *mut c_void, data: *const c_char, lengt
     unsafe {
         let bytes = if data.is_null() { &[] } else { std::slice::from_raw_parts(data.cast::<u8>(), length) };
         let collector = collector(context);
+        if collector.discards {
+            return 0;
+        }
         if !collector.has_room(length) {
             return 1;
         }

@@ -65,6 +65,8 @@ pub enum SessionKind {
     UserFunctions,
     /// A privilege probe: the library's functions must do nothing.
     PrivilegeProbe,
+    /// A statement of the caller's whose functions only collect what they would ask.
+    Collecting,
 }
 
 thread_local! {
@@ -78,7 +80,7 @@ pub fn session_kind() -> SessionKind {
 
 /// An error on the threads of internal sessions: they would wait for threads that wait for them.
 pub fn refuse_inside_user_functions() -> Result<()> {
-    if session_kind() == SessionKind::NoSession {
+    if matches!(session_kind(), SessionKind::NoSession | SessionKind::Collecting) {
         return Ok(());
     }
     Err(Error::invalid(
@@ -115,7 +117,7 @@ pub fn job_turn(share: Share, patience: bool, interrupt: &dyn Interrupt) -> Resu
 /// The pool for a kind of session. Work that holds a place and work that its holders wait for never share a pool. Slow jobs,
 /// users' text and functions, and a slow keyring block neither the registry nor KILL.
 fn workers(kind: SessionKind) -> &'static Workers {
-    static POOLS: OnceLock<[Workers; 5]> = OnceLock::new();
+    static POOLS: OnceLock<[Workers; 6]> = OnceLock::new();
     let pool = |name, max_threads| {
         Workers::new(Config {
             name,
@@ -128,13 +130,14 @@ fn workers(kind: SessionKind) -> &'static Workers {
             on_stop: end_thread,
         })
     };
-    let [own, caller, job, functions, keyring] = POOLS.get_or_init(|| {
+    let [own, caller, job, functions, keyring, collecting] = POOLS.get_or_init(|| {
         [
             pool("mysql_ml-sql", 128),
             pool("mysql_ml-caller", 128),
             pool("mysql_ml-job", MAX_JOBS * SESSIONS_OF_JOB),
             pool("mysql_ml-user", 256),
             pool("mysql_ml-keys", 16),
+            pool("mysql_ml-collect", 128),
         ]
     });
     match kind {
@@ -143,6 +146,7 @@ fn workers(kind: SessionKind) -> &'static Workers {
         SessionKind::Job => job,
         SessionKind::UserFunctions => functions,
         SessionKind::Keyring => keyring,
+        SessionKind::Collecting => collecting,
     }
 }
 
@@ -306,7 +310,7 @@ fn routine(function: &'static Function) -> Result<(&'static str, &'static str)> 
 pub fn check_may_execute(function: &'static Function, interrupt: &dyn Interrupt) -> Result<()> {
     let (schema, name) = routine(function)?;
     let text = |text: &str| CString::new(text).map_err(|_| Error::internal("a routine's name has a NUL"));
-    if session_kind() == SessionKind::NoSession
+    if matches!(session_kind(), SessionKind::NoSession | SessionKind::Collecting)
         && may_execute_now(&text(schema)?, &text(name)?, function.is_procedure())
     {
         return Ok(());

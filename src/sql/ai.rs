@@ -11,6 +11,7 @@ use surface::{functions, Function};
 use super::model_call::LastCall;
 use super::named::{bind, Bound};
 use crate::jobs::engine;
+use crate::jobs::query::answers_of_connection;
 use crate::mysql::ffi::args::{Args, Setup};
 use crate::mysql::ffi::function::{BytesFunction, IntegerFunction, RealFunction, SqlFunction};
 use crate::mysql::sql::refuse_inside_user_functions;
@@ -33,6 +34,9 @@ pub trait AiTask {
     /// The state in the processlist while it waits.
     const STATE: &'static CStr;
 
+    /// The value while the inputs of a statement are collected.
+    const PLACEHOLDER: Option<Answer> = None;
+
     /// Declares the result.
     fn declare(setup: &Setup<'_>) -> Result<()> {
         setup.returns_text(0x3fff_ffff)
@@ -50,7 +54,7 @@ fn answer_options(options: &mut Map<String, Value>) -> Result<GenerateOptions> {
 
 /// Declares [`AiTask`] types.
 macro_rules! tasks {
-    ($($(#[$doc:meta])* $type:ident = $function:ident / $batch:ident, |$argument:ident, $options:ident| $task:expr $(, $declare:expr)?;)+) => {
+    ($($(#[$doc:meta])* $type:ident = $function:ident / $batch:ident, |$argument:ident, $options:ident| $task:expr $(, $declare:expr $(, $placeholder:expr)?)?;)+) => {
         $(
             $(#[$doc])*
             pub struct $type;
@@ -65,10 +69,14 @@ macro_rules! tasks {
                     Err(_) => c"waiting for a model",
                 };
 
-                $(fn declare(setup: &Setup<'_>) -> Result<()> {
-                    $declare(setup);
-                    Ok(())
-                })?
+                $(
+                    $(const PLACEHOLDER: Option<Answer> = $placeholder;)?
+
+                    fn declare(setup: &Setup<'_>) -> Result<()> {
+                        $declare(setup);
+                        Ok(())
+                    }
+                )?
 
                 fn task($argument: &str, $options: &mut Map<String, Value>) -> Result<Task> {
                     $task
@@ -81,8 +89,8 @@ macro_rules! tasks {
 tasks! {
     /// `ai_generate(prompt [, model_id [, options]])`: text; JSON with the option `json_schema`.
     Generate = ai_generate / ai_generate_batch, |_argument, options| generate::task(answer_options(options)?);
-    /// `ai_if(prompt [, model_id [, options]])`: 1, 0, or NULL if the model is unsure.
-    If = ai_if / ai_if_batch, |_argument, options| decide::task(answer_options(options)?), |setup: &Setup<'_>| setup.returns_integer(1);
+    /// `ai_if(prompt [, model_id [, options]])`: 1, 0, or NULL where the model cannot tell.
+    If = ai_if / ai_if_batch, |_argument, options| decide::task(answer_options(options)?), |setup: &Setup<'_>| setup.returns_integer(1), Some(Answer::Decision(false));
     /// `ai_rank(prompt [, model_id [, options]])`: a double from 0 to 1.
     Rank = ai_rank / ai_rank_batch, |_argument, options| score::task(answer_options(options)?), |setup: &Setup<'_>| setup.returns_real();
     /// `ai_classify(input, labels [, model_id [, options]])`: a label; a JSON array of labels with the option `multi`.
@@ -152,7 +160,7 @@ impl<T: AiTask> AiFunction<T> {
             return Ok((Rc::clone(&p.task), p.on_error));
         }
         let mut members = options.map(parse_object).transpose()?.unwrap_or_default();
-        let on_error = on_error(&mut members)?;
+        let on_error = OnError::take(&mut members)?;
         let task = Rc::new(T::task(argument, &mut members)?);
         if on_error == Some(OnError::Detail) && !task.is_json() {
             return Err(Error::invalid(
@@ -188,6 +196,7 @@ impl<T: AiTask> AiFunction<T> {
             let _state = ProcessState::set(T::STATE);
             let share = Reservation::take(input.len(), "the input")?;
             let interrupt = StatementInterrupt::current();
+            let _answers = answers_of_connection();
             let asked = engine().ask(T::FUNCTION, model_id, &task, input, on_error, &interrupt)?;
             let detailed = |on_error| on_error == OnError::Detail && task.is_json();
             let value = match asked {
@@ -196,6 +205,7 @@ impl<T: AiTask> AiFunction<T> {
                     Answer::Json(document) if detailed(on_error) => Some(detail(&document, None)),
                     answer => Some(answer),
                 },
+                Asked::Noted => T::PLACEHOLDER,
                 Asked::Failed(error, on_error) if detailed(on_error) => Some(detail("null", Some(&error))),
                 Asked::Failed(error, _) => {
                     push_warning(T::FUNCTION.name, &error);
@@ -217,32 +227,8 @@ impl<T: AiTask> AiFunction<T> {
     }
 }
 
-/// Removes the option `on_error` from the members and returns it.
-fn on_error(members: &mut Map<String, Value>) -> Result<Option<OnError>> {
-    let Some(value) = members.remove("on_error") else { return Ok(None) };
-    let known = value.as_str().and_then(OnError::parse);
-    known.map(Some).ok_or_else(|| Error::invalid("option on_error takes 'error', 'null' or 'detail'"))
-}
-
-/// Removes the options of a batch call from the members and returns them.
-fn set_options(members: &mut Map<String, Value>) -> Result<SetOptions> {
-    let concurrency = members.remove("concurrency").map(|value| {
-        let number = value.as_u64().filter(|n| (1..=64).contains(n));
-        number.ok_or_else(|| Error::invalid("option concurrency takes a whole number from 1 to 64"))
-    });
-    let ratio = members.remove("max_error_ratio").map(|value| {
-        let number = value.as_f64().filter(|ratio| (0.0..=1.0).contains(ratio));
-        number.ok_or_else(|| Error::invalid("option max_error_ratio takes a number from 0 to 1"))
-    });
-    Ok(SetOptions {
-        on_error: on_error(members)?,
-        concurrency: concurrency.transpose()?,
-        max_error_ratio: ratio.transpose()?,
-    })
-}
-
-/// An [`AiTask`] for the texts of a JSON array. Returns a JSON array of values in their order, null for null and
-/// unknown. Equal texts are sent once; requests are concurrent. NULL for a NULL array or argument, without a call.
+/// An [`AiTask`] about the texts of a JSON array: a JSON array of values in their order, null for null and unknown.
+/// Equal texts are asked once; requests are concurrent. NULL for a NULL array or argument, without a call.
 pub struct AiBatch<T: AiTask> {
     bound: Bound,
     answers: Held<String>,
@@ -251,6 +237,7 @@ pub struct AiBatch<T: AiTask> {
 
 impl<T: AiTask> SqlFunction for AiBatch<T> {
     const FUNCTION: &'static Function = T::BATCH;
+    const IN_PASSES: bool = false;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         let bound = bind(setup, T::BATCH)?;
@@ -269,7 +256,7 @@ impl<T: AiTask> BytesFunction for AiBatch<T> {
         let (Some(inputs), Some(argument)) = (inputs, argument) else { return Ok(None) };
         refuse_inside_user_functions()?;
         let mut members = options.map(parse_object).transpose()?.unwrap_or_default();
-        let options = set_options(&mut members)?;
+        let options = SetOptions::take(&mut members)?;
         let task = T::task(argument, &mut members)?;
         let _state = ProcessState::set(T::STATE);
         let interrupt = StatementInterrupt::current();

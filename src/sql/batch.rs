@@ -22,6 +22,7 @@ pub struct EmbeddingBatch;
 impl ModelCall for EmbeddingBatch {
     const FUNCTION: &'static Function = functions::ml_embedding_batch;
     const STATE: &'static CStr = c"waiting for a model: ml_embedding_batch";
+    const IN_PASSES: bool = false;
     const REPEATABLE: bool = true;
     type Output = Held<String>;
 
@@ -29,7 +30,7 @@ impl ModelCall for EmbeddingBatch {
         setup.returns_text(0x3fff_ffff)
     }
 
-    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
-        engine.embedding_batch(model_id, input, interrupt)
+    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Option<Held<String>>> {
+        engine.embedding_batch(model_id, input, interrupt).map(Some)
     }
 }

@@ -83,6 +83,7 @@ pub struct CommandFunction<C> {
 
 impl<C: Command> SqlFunction for CommandFunction<C> {
     const FUNCTION: &'static Function = C::FUNCTION;
+    const IN_PASSES: bool = false;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         let bound = bind(setup, C::FUNCTION)?;

@@ -28,7 +28,7 @@ impl ModelCall for Embedding {
         Ok(())
     }
 
-    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
+    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Option<Arc<[u8]>>> {
         engine.embedding(Self::FUNCTION, model_id, input, Role::Document, interrupt)
     }
 }
@@ -48,7 +48,7 @@ impl ModelCall for QueryEmbedding {
         Embedding::declare(setup)
     }
 
-    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
+    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Option<Arc<[u8]>>> {
         engine.embedding(Self::FUNCTION, model_id, input, Role::Query, interrupt)
     }
 }

@@ -55,6 +55,7 @@ struct Group {
 
 impl SqlFunction for EmbeddingAgg {
     const FUNCTION: &'static Function = functions::ml_embedding_agg;
+    const IN_PASSES: bool = false;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         let bound = bind(setup, Self::FUNCTION)?;

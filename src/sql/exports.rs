@@ -32,6 +32,16 @@ fn init<F: SqlFunction>(cfg: &UdfCfg<Init>, args: &ArgList<Init>) -> std::result
     })
 }
 
+/// Whether a function does anything in the session of this thread. In a privilege probe, getting here proves EXECUTE,
+/// which is all that the probe asks.
+fn runs<F: SqlFunction>() -> bool {
+    match session_kind() {
+        SessionKind::PrivilegeProbe => false,
+        SessionKind::Collecting => F::IN_PASSES,
+        _ => true,
+    }
+}
+
 macro_rules! export {
     ($($kind:ident $name:ident $(as $second:tt)? = $function:ty { $($fields:tt)* })+) => {
         $(export!(@ $kind $name $(as $second)?: $function);)+
@@ -75,6 +85,9 @@ macro_rules! export {
                 }
                 guard::entry(stringify!($name), || {
                     mysql_ml_base::panics::injected_panic("call");
+                    if !runs::<$function>() {
+                        return Ok(());
+                    }
                     self.function.add(&Args::from_process(args))
                 })
                 .map_err(|_| NonZeroU8::MIN)
@@ -105,8 +118,8 @@ macro_rules! export {
             ) -> std::result::Result<Self::Returns<'a>, ProcessError> {
                 guard::entry(stringify!($name), move || {
                     mysql_ml_base::panics::injected_panic("call");
-                    if session_kind() == SessionKind::PrivilegeProbe {
-                        return Ok(None); // getting here proves EXECUTE, which is all that the probe asks
+                    if !runs::<$function>() {
+                        return Ok(None);
                     }
                     <$function as $call>::call(&mut self.function, &Args::from_process(args))
                 })

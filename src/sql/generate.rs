@@ -22,6 +22,7 @@ pub struct Generate {
 
 impl SqlFunction for Generate {
     const FUNCTION: &'static Function = functions::ml_generate;
+    const IN_PASSES: bool = false;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         let bound = bind(setup, Self::FUNCTION)?;

@@ -38,6 +38,7 @@ struct Done {
 
 impl SqlFunction for ImageEmbedding {
     const FUNCTION: &'static Function = functions::ml_image_embedding;
+    const IN_PASSES: bool = false;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         let bound = bind(setup, Self::FUNCTION)?;

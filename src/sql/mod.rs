@@ -18,5 +18,6 @@ pub mod local_models;
 pub mod model_call;
 pub mod named;
 pub mod predict;
+pub mod query;
 pub mod registration;
 pub mod version;

@@ -7,6 +7,7 @@ use surface::Function;
 
 use super::named::{bind, Bound};
 use crate::jobs::engine;
+use crate::jobs::query::answers_of_connection;
 use crate::mysql::ffi::args::{Args, Setup};
 use crate::mysql::ffi::function::{BytesFunction, SqlFunction};
 use crate::mysql::sql::refuse_inside_user_functions;
@@ -71,14 +72,16 @@ pub trait ModelCall {
     const STATE: &'static CStr;
     /// Whether equal inputs give equal outputs, so that one call a statement is enough for a constant input.
     const REPEATABLE: bool;
+    /// See [`SqlFunction::IN_PASSES`].
+    const IN_PASSES: bool = true;
     /// The result's bytes.
     type Output: AsRef<[u8]>;
 
     /// Declares the type of the result.
     fn declare(setup: &Setup<'_>) -> Result<()>;
 
-    /// Calls the model.
-    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Self::Output>;
+    /// Calls the model; `None` while the inputs of a statement are collected.
+    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Option<Self::Output>>;
 }
 
 /// A [`ModelCall`] as a loadable function: NULL for a NULL model or input, without a call.
@@ -90,12 +93,13 @@ pub struct ModelFunction<C: ModelCall> {
 struct Done<T> {
     model_id: String,
     input: String,
-    output: T,
+    output: Option<T>,
     _share: Reservation,
 }
 
 impl<C: ModelCall> SqlFunction for ModelFunction<C> {
     const FUNCTION: &'static Function = C::FUNCTION;
+    const IN_PASSES: bool = C::IN_PASSES;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         let bound = bind(setup, C::FUNCTION)?;
@@ -116,12 +120,13 @@ impl<C: ModelCall> BytesFunction for ModelFunction<C> {
             let _state = ProcessState::set(C::STATE);
             let share = Reservation::take(if C::REPEATABLE { input.len() } else { 0 }, "the input")?;
             let interrupt = StatementInterrupt::current();
+            let _answers = answers_of_connection();
             let output = C::call(engine(), model_id, input, &interrupt)?;
-            check_result(output.as_ref().len())?;
+            check_result(output.as_ref().map_or(0, |output| output.as_ref().len()))?;
             // Without repeatable calls, nothing compares the input with a later one.
             let input = if C::REPEATABLE { input } else { "" }.to_owned();
             Ok(Done { model_id: model_id.to_owned(), input, output, _share: share })
         })?;
-        Ok(Some(done.output.as_ref()))
+        Ok(done.output.as_ref().map(AsRef::as_ref))
     }
 }

@@ -18,6 +18,7 @@ pub struct PredictRow;
 impl ModelCall for PredictRow {
     const FUNCTION: &'static Function = functions::ml_predict_row;
     const STATE: &'static CStr = c"waiting for a model: ml_predict_row";
+    const IN_PASSES: bool = false;
     const REPEATABLE: bool = false; // a language model may answer differently each time
     type Output = Held<String>;
 
@@ -25,7 +26,7 @@ impl ModelCall for PredictRow {
         setup.returns_text(0x3fff_ffff)
     }
 
-    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
-        engine.predict(model_id, input, interrupt)
+    fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Option<Held<String>>> {
+        engine.predict(model_id, input, interrupt).map(Some)
     }
 }

@@ -415,7 +415,7 @@ fn shelf(models: &[(&str, String)]) -> (Shelf, Engine) {
 }
 
 fn embed(engine: &Engine, model: &str, text: &str, interrupt: &dyn Interrupt) -> Result<Arc<[u8]>> {
-    engine.embedding(surface::functions::ml_embedding, model, text, Role::Document, interrupt)
+    engine.embedding(surface::functions::ml_embedding, model, text, Role::Document, interrupt).map(Option::unwrap)
 }
 
 #[test]

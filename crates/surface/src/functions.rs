@@ -233,6 +233,19 @@ const REGISTRATION: [Parameter; 10] = [
         .optional(),
 ];
 
+/// Collects and asks, then runs the statement in the caller's session.
+const QUERY: Body = Body::Around(
+    "BEGIN
+    DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO ai_query_end(); RESIGNAL; END;
+    SET @mysql_ml_statement = {call};
+    PREPARE mysql_ml_statement FROM @mysql_ml_statement;
+    EXECUTE mysql_ml_statement;
+    DEALLOCATE PREPARE mysql_ml_statement;
+    DO ai_query_end();
+    SET @mysql_ml_statement = NULL;
+  END",
+);
+
 /// The row that a job on a table returns.
 const JOB: Body = Body::Around(
     "SELECT r.* FROM JSON_TABLE(
@@ -437,6 +450,14 @@ macro_rules! exported_functions {
                 routine: Some(ai("translate_batch", JSON, "ai.translate for an array of texts, as an array")),
                 sample: "'[]', 'German', 'd'",
             }
+            bytes ai_query = CommandFunction<query::Query> {
+                parameters: &[parameter("statement", LONG_TEXT), parameter("options", JSON).optional()],
+                routine: Some(
+                    procedure(User, "runs a SELECT whose calls of models are made together").called("ai", "query").body(QUERY),
+                ),
+                sample: "'SELECT 1'",
+            }
+            bytes ai_query_end = CommandFunction<query::QueryEnd> {}
             bytes ml_list_registered_model as "mysql_ml_so_ml_list_registered_model" =
                 CommandFunction<registration::ListModel> {
                 parameters: &[MODEL_ID],

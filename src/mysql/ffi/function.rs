@@ -10,6 +10,10 @@ pub trait SqlFunction: Sized {
     /// Its row in the table of functions.
     const FUNCTION: &'static Function;
 
+    /// Whether it runs while the inputs of a statement are collected (`ai.query`); otherwise it is NULL then. What calls a
+    /// model without being collected, or changes anything, does not.
+    const IN_PASSES: bool = true;
+
     /// Checks the arguments' count and types, declares the result.
     fn prepare(setup: &Setup<'_>) -> Result<Self>;
 }

@@ -235,6 +235,8 @@ pub struct StatementApi {
     pub thd_in_active_multi_stmt_transaction: Option<unsafe extern "C" fn(*const Thd) -> bool>,
     /// `find_temporary_table(thd, schema, table)`: a temporary table of the session, or NULL.
     pub find_temporary_table: Option<unsafe extern "C" fn(*mut Thd, *const c_char, *const c_char) -> *mut c_void>,
+    /// `thd_get_thread_id(thd)`: the connection id.
+    pub thd_get_thread_id: Option<unsafe extern "C" fn(*const Thd) -> std::ffi::c_ulong>,
     /// `push_warning(thd, severity, code, text)`: adds a condition to the statement's warnings.
     pub push_warning: Option<unsafe extern "C" fn(*mut Thd, c_int, c_uint, *const c_char)>,
     /// `mysql_plugin_registry_acquire`.
@@ -347,6 +349,7 @@ pub fn statement_api() -> &'static StatementApi {
                 thd_in_active_multi_stmt_transaction: lookup("_Z36thd_in_active_multi_stmt_transactionPK3THD")
                     .map(|a| std::mem::transmute(a)),
                 find_temporary_table: lookup("_Z20find_temporary_tableP3THDPKcS2_").map(|a| std::mem::transmute(a)),
+                thd_get_thread_id: lookup("thd_get_thread_id").map(|a| std::mem::transmute(a)),
                 push_warning: lookup("_Z12push_warningP3THDN13Sql_condition19enum_severity_levelEjPKc")
                     .map(|a| std::mem::transmute(a)),
                 registry_acquire: lookup("_Z29mysql_plugin_registry_acquirev").map(|a| std::mem::transmute(a)),

@@ -15,6 +15,7 @@ pub mod translate;
 use std::sync::Arc;
 
 use serde_json::{json, Map, Value};
+use sha2::{Digest, Sha256};
 
 use mysql_ml_base::error::{Error, Result};
 
@@ -92,6 +93,19 @@ impl Task {
             options: Arc::clone(&self.options),
             greedy: true,
         }
+    }
+
+    /// A digest of all that the answer depends on besides model and text.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let schema = self.schema.as_ref().map(|schema| schema.text());
+        for part in
+            [self.instruction.as_deref(), schema, Some(format!("{:?}{:?}", self.reading, self.options).as_str())]
+        {
+            hash.update(part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+            hash.update(part.unwrap_or_default());
+        }
+        hash.finalize().into()
     }
 
     /// Whether its value is a JSON document.

@@ -150,6 +150,15 @@ impl OnError {
     }
 }
 
+impl OnError {
+    /// Takes the option `on_error` out of the members of an object.
+    pub fn take(members: &mut Map<String, Value>) -> Result<Option<Self>> {
+        let Some(value) = members.remove("on_error") else { return Ok(None) };
+        let known = value.as_str().and_then(OnError::parse);
+        known.map(Some).ok_or_else(|| Error::invalid("option on_error takes 'error', 'null' or 'detail'"))
+    }
+}
+
 /// How a JSON answer is requested from a language model. The answer is checked in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StructuredOutput {

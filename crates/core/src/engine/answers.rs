@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
@@ -27,6 +27,25 @@ pub struct SetOptions {
     pub concurrency: Option<u64>,
     /// The largest part of failed inputs, 0 to 1, beyond which the call fails; `None`: 1.
     pub max_error_ratio: Option<f64>,
+}
+
+impl SetOptions {
+    /// Takes these options out of the members of an object.
+    pub fn take(members: &mut Map<String, Value>) -> Result<Self> {
+        let concurrency = members.remove("concurrency").map(|value| {
+            let number = value.as_u64().filter(|n| (1..=64).contains(n));
+            number.ok_or_else(|| Error::invalid("option concurrency takes a whole number from 1 to 64"))
+        });
+        let ratio = members.remove("max_error_ratio").map(|value| {
+            let number = value.as_f64().filter(|ratio| (0.0..=1.0).contains(ratio));
+            number.ok_or_else(|| Error::invalid("option max_error_ratio takes a number from 0 to 1"))
+        });
+        Ok(SetOptions {
+            on_error: OnError::take(members)?,
+            concurrency: concurrency.transpose()?,
+            max_error_ratio: ratio.transpose()?,
+        })
+    }
 }
 
 /// The answers of a call, and its failures.
@@ -96,7 +115,7 @@ fn failures(results: &Results<Answer>, numbers: &[Option<u64>], most: Option<f64
         }
     }
     let Some(first) = first else { return Ok(None) };
-    if most.is_some_and(|most| failed as f64 > most * asked as f64) {
+    if most.is_some_and(|most| failed_too_often(failed, asked, most)) {
         return Err(Error::new(
             Kind::Response,
             format!(
@@ -106,6 +125,11 @@ fn failures(results: &Results<Answer>, numbers: &[Option<u64>], most: Option<f64
         ));
     }
     Ok(Some((failed, first)))
+}
+
+/// Whether more than a part `most` of the inputs failed.
+pub(super) fn failed_too_often(failed: u64, asked: u64, most: f64) -> bool {
+    failed as f64 > most * asked as f64
 }
 
 /// The JSON array. With `detail` objects of value and error.

@@ -12,6 +12,7 @@ use mysql_ml_base::role::Role;
 
 use super::cached::CacheLookup;
 use super::call::{Call, Input};
+use super::collected::{active, Found, Known};
 use super::store::Routine;
 use super::Engine;
 use crate::catalog::model::{Model, ModelType, ProviderId};
@@ -19,7 +20,8 @@ use crate::providers::image::Image;
 use crate::providers::table::provider;
 
 impl Engine {
-    /// The vector of `text`, as the bytes of a VECTOR. The caller needs EXECUTE on `function`.
+    /// The vector of `text`, as the bytes of a VECTOR; `None` while the texts of a statement are collected. The caller
+    /// needs EXECUTE on `function`.
     pub fn embedding(
         &self,
         function: Routine,
@@ -27,10 +29,18 @@ impl Engine {
         text: &str,
         role: Role,
         interrupt: &dyn Interrupt,
-    ) -> Result<Arc<[u8]>> {
+    ) -> Result<Option<Arc<[u8]>>> {
         let call = self.call_beside(function, model_id, text, interrupt)?;
         call.model().must_embed()?;
-        self.embedded(&call, Input::Text(text), role, interrupt)
+        if let Some(collection) = active() {
+            match collection.text(&call, role, text)? {
+                Found::Known(Known::Vector(vector)) => return Ok(Some(vector)),
+                Found::Known(Known::Failed(error)) => return Err(error),
+                Found::Noted => return Ok(None),
+                Found::Known(Known::Answer(_)) | Found::Unknown => {}
+            }
+        }
+        self.embedded(&call, Input::Text(text), role, interrupt).map(Some)
     }
 
     /// The vector of an image, as the bytes of a VECTOR.

@@ -7,6 +7,7 @@ use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{Held, Reservation};
 
 use super::call::Call;
+use super::collected::{active, Found, Known};
 use super::store::Routine;
 use super::Engine;
 use crate::ai::{generate, Answer, Task};
@@ -17,6 +18,8 @@ use crate::providers::chat::{GenerateOptions, Question, Rejected};
 pub enum Asked {
     /// The value, and what would be done about an error.
     Answered(Held<Answer>, OnError),
+    /// Nothing yet: the input is collected, to be asked later.
+    Noted,
     /// The input's error, and what is to be given in the value's place: NULL or the error.
     Failed(Error, OnError),
 }
@@ -67,6 +70,24 @@ impl Engine {
     ) -> Result<Asked> {
         let call = self.call_of_llm(function, model_id, interrupt)?;
         let on_error = on_error_of(&call, on_error);
+        if let Some(collection) = active() {
+            if !task.repeats() {
+                // Each row is asked when the statement itself runs.
+                if collection.is_collecting() {
+                    return Ok(Asked::Noted);
+                }
+            } else {
+                match collection.question(&call, task, text)? {
+                    Found::Known(Known::Answer(answer)) => {
+                        return Ok(Asked::Answered(Held::new(answer, Reservation::default()), on_error))
+                    }
+                    Found::Known(Known::Failed(error)) if on_error == OnError::Fail => return Err(error),
+                    Found::Known(Known::Failed(error)) => return Ok(Asked::Failed(error, on_error)),
+                    Found::Noted => return Ok(Asked::Noted),
+                    Found::Known(Known::Vector(_)) | Found::Unknown => {}
+                }
+            }
+        }
         match self.answered(&call, task, task.question(text.into()), interrupt, Some) {
             Ok(answer) => Ok(Asked::Answered(answer, on_error)),
             Err(error) if on_error != OnError::Fail && is_of_the_input(&error) => Ok(Asked::Failed(error, on_error)),

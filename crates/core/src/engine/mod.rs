@@ -8,6 +8,7 @@ mod backends;
 mod batch;
 mod cached;
 mod call;
+pub mod collected;
 mod embedding;
 mod generate;
 mod local_models;

@@ -1,0 +1,235 @@
+//! `ai.query`: a statement whose calls of models are collected, made together, and found when the statement runs.
+//!
+//! Passes run the statement in an internal session of the caller's account, in a read-only transaction. The statement
+//! itself then runs in the caller's session, and calls singly for whatever is still unknown.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use once_cell::sync::Lazy;
+use serde_json::{Map, Value};
+
+use mysql_ml_base::account::Account;
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_core::engine::answers::SetOptions;
+use mysql_ml_core::engine::collected::{Active, Collection, Pass};
+
+use super::engine;
+use crate::mysql::caller::{connection_id, current_account};
+use crate::mysql::meaning::Meaning;
+use crate::mysql::sql::{with_session, As, SessionKind};
+use crate::tables::expression::Code;
+
+/// The longest time that one pass may take. KILL ends it too.
+const PASS_WITHIN: Duration = Duration::from_secs(24 * 3600);
+
+/// The most passes of one statement.
+const MAX_PASSES: u32 = 1000;
+
+/// How long the answers of a statement are kept unused: a KILL may keep it from releasing them.
+const UNUSED: Duration = Duration::from_secs(600);
+
+/// The statements whose answers are in use, by connection.
+#[derive(Default)]
+struct Queries {
+    by_connection: Mutex<HashMap<u64, Query>>,
+    /// Their number, which calls read first.
+    count: AtomicUsize,
+}
+
+struct Query {
+    account: Account,
+    answers: Arc<Collection>,
+    used: Instant,
+}
+
+static QUERIES: Lazy<Queries> = Lazy::new(Queries::default);
+
+impl Queries {
+    fn change(&self, change: impl FnOnce(&mut HashMap<u64, Query>)) {
+        let mut queries = self.lock();
+        queries.retain(|_, query| query.used.elapsed() < UNUSED);
+        change(&mut queries);
+        self.count.store(queries.len(), Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Query>> {
+        self.by_connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes the answers of the connection's statement active on this thread; `None` if it has none.
+pub fn answers_of_connection() -> Option<Active> {
+    if QUERIES.count.load(Ordering::Acquire) == 0 {
+        return None;
+    }
+    let (id, account) = (connection_id()?, current_account().ok()?);
+    let mut queries = QUERIES.lock();
+    let query = queries.get_mut(&id).filter(|query| query.account == account && query.used.elapsed() < UNUSED)?;
+    query.used = Instant::now();
+    Some(Active::set(Arc::clone(&query.answers)))
+}
+
+/// Runs passes over `statement` until every input is known, and keeps the answers for the connection. Returns the
+/// statement.
+pub fn collect(statement: &str, options: SetOptions, interrupt: &dyn Interrupt) -> Result<String> {
+    let meaning = Meaning::of_caller();
+    let statement = read_only(statement, &meaning)?;
+    let (id, account) = match (connection_id(), current_account()) {
+        (Some(id), Ok(account)) => (id, account),
+        _ => return Err(Error::internal("no statement on this thread")),
+    };
+    release();
+    let answers = Arc::new(Collection::default());
+    for _ in 0..MAX_PASSES {
+        if pass(&statement, &meaning, &answers, interrupt)? == Pass::Complete {
+            QUERIES.change(|queries| {
+                queries.insert(id, Query { account, answers, used: Instant::now() });
+            });
+            return Ok(statement);
+        }
+        engine().ask_noted(&answers, options, interrupt)?;
+    }
+    Err(Error::new(Kind::TooLarge, format!("the statement needs more than {MAX_PASSES} passes; divide it")))
+}
+
+/// Releases the answers of the connection.
+pub fn release() {
+    if let Some(id) = connection_id() {
+        QUERIES.change(|queries| {
+            queries.remove(&id);
+        });
+    }
+}
+
+fn pass(statement: &str, meaning: &Meaning, answers: &Arc<Collection>, interrupt: &dyn Interrupt) -> Result<Pass> {
+    let (statement, meaning, own) = (statement.to_owned(), meaning.clone(), Arc::clone(answers));
+    answers.begin_pass();
+    let deadline = Instant::now() + PASS_WITHIN;
+    let ran = with_session(&As::Caller, SessionKind::Collecting, interrupt, deadline, move |session| {
+        meaning.set_in(session)?;
+        session.query("START TRANSACTION READ ONLY", &[])?;
+        let _active = Active::set(own);
+        session.run_without_rows(statement.as_bytes())
+    });
+    answers.end_pass(ran.map_err(|e| match e.kind() {
+        Kind::Server(1046) => Error::new(
+            Kind::Server(1046),
+            format!("{}; ai.query has no default schema: name every table with its schema", e.message()),
+        ),
+        _ => e,
+    }))
+}
+
+/// The statement without what ends it; an error if it may do more than read.
+fn read_only(statement: &str, meaning: &Meaning) -> Result<String> {
+    let code = Code::of(statement, !meaning.has_mode("NO_BACKSLASH_ESCAPES"));
+    let statement = statement.trim().trim_end_matches(|c: char| c == ';' || c.is_whitespace());
+    let words = words(&code.code);
+    let refuse = |why: &str| {
+        Err(Error::invalid(format!(
+            "the statement {why}; ai.query runs a statement several times and takes only one SELECT that changes nothing"
+        )))
+    };
+    match words.first().map(String::as_str) {
+        Some("SELECT" | "WITH" | "TABLE" | "VALUES") => {}
+        _ => return refuse("is not a SELECT"),
+    }
+    if code.code.trim_end_matches(|c: char| c == ';' || c.is_whitespace()).contains(';') {
+        return refuse("has a ';' inside");
+    }
+    if code.code.contains(":=") || code.code.contains("/*!") {
+        return refuse("assigns a variable or has an executable comment");
+    }
+    let pair = |first: &str, second: &[&str]| {
+        words.iter().zip(words.iter().skip(1)).any(|(a, b)| a == first && second.contains(&b.as_str()))
+    };
+    if words.iter().any(|word| word == "INTO") {
+        return refuse("has INTO");
+    }
+    if pair("FOR", &["UPDATE", "SHARE"]) || pair("LOCK", &["IN"]) {
+        return refuse("locks rows");
+    }
+    const EFFECTS: [&str; 12] = [
+        "GET_LOCK",
+        "RELEASE_LOCK",
+        "RELEASE_ALL_LOCKS",
+        "SLEEP",
+        "BENCHMARK",
+        "LAST_INSERT_ID",
+        "NEXTVAL",
+        "SETVAL",
+        "LOAD_FILE",
+        "MASTER_POS_WAIT",
+        "SOURCE_POS_WAIT",
+        "WAIT_FOR_EXECUTED_GTID_SET",
+    ];
+    if let Some(word) = words.iter().find(|word| EFFECTS.contains(&word.as_str())) {
+        return refuse(&format!("calls {word}"));
+    }
+    Ok(statement.to_owned())
+}
+
+/// The words of code in upper case; names in backquotes are none.
+fn words(code: &str) -> Vec<String> {
+    let outside = code.split('`').step_by(2).collect::<Vec<_>>().join(" _ ");
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+    outside.split(|c: char| !is_word(c)).filter(|word| !word.is_empty()).map(str::to_ascii_uppercase).collect()
+}
+
+/// Reads the options of `ai.query`.
+pub fn read_options(members: Map<String, Value>) -> Result<SetOptions> {
+    let mut members = members;
+    let options = SetOptions::take(&mut members)?;
+    match members.keys().next() {
+        None if options.on_error.is_none() => Ok(options),
+        None => Err(Error::invalid(
+            "option on_error belongs into the functions of the statement, the model's options or the setting on_error",
+        )),
+        Some(name) => Err(Error::invalid(format!(
+            "option '{}' is not known; accepted: concurrency, max_error_ratio",
+            mysql_ml_base::error::cut(name, 60)
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_that_do_more_than_read_are_refused() {
+        let of = |statement: &str| read_only(statement, &Meaning::default());
+        assert_eq!(of(" SELECT 1 ; ").unwrap(), "SELECT 1");
+        for good in [
+            "select `into` from s.t where ai.if('INTO; FOR UPDATE', 'm')",
+            "WITH a AS (SELECT 1) SELECT * FROM a",
+            "TABLE s.t",
+            "VALUES ROW(1)",
+            "SELECT 'x' -- INTO\n",
+        ] {
+            assert!(of(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "INSERT INTO s.t SELECT 1",
+            "DELETE FROM s.t",
+            "SELECT 1; SELECT 2",
+            "SELECT 1 INTO @x",
+            "SELECT 1 INTO OUTFILE '/tmp/x'",
+            "SELECT * FROM s.t FOR UPDATE",
+            "SELECT * FROM s.t LOCK IN SHARE MODE",
+            "SELECT @x := 1",
+            "SELECT GET_LOCK('a', 1)",
+            "SELECT /*! SLEEP(1) */ 1",
+            "CALL s.p()",
+            "WITH a AS (SELECT 1) UPDATE s.t SET x = 1",
+        ] {
+            let refused = of(bad).is_err() || bad.starts_with("WITH");
+            assert!(refused, "{bad}");
+        }
+    }
+}
