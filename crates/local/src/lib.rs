@@ -9,11 +9,9 @@
 pub mod batcher;
 pub mod bert;
 pub mod clip;
-pub mod compute;
 pub mod files;
 pub mod layers;
 pub mod loaded;
-pub mod matmul;
 pub mod sentence;
 pub mod static_embedding;
 pub mod t5;

@@ -5,10 +5,8 @@ use serde_json::{Map, Value};
 
 use super::bert::config::Config;
 use super::bert::Encoder;
-use super::compute::functions::{normalize, Activation};
-use super::compute::linear::Linear;
-use super::compute::Packed;
 use super::files::ModelDir;
+use super::layers::{add, Activation, LayerNorm, Linear};
 use super::tokenizer::{Tokenizer, Tokens};
 use super::turn::Turn;
 use super::weights::Weights;
@@ -71,7 +69,7 @@ enum Way {
 enum Step {
     Normalize,
     Dense { layer: Linear, activation: Activation, residual: Residual },
-    LayerNorm { weight: Vec<f32>, bias: Vec<f32> },
+    LayerNorm(LayerNorm),
 }
 
 /// What a dense layer adds to its output.
@@ -247,7 +245,7 @@ impl Then {
             Step::Dense { layer, residual, .. } => {
                 layer.memory_bytes() + if let Residual::Layer(layer) = residual { layer.memory_bytes() } else { 0 }
             }
-            Step::LayerNorm { weight, .. } => 2 * size_of_val(weight.as_slice()) as u64,
+            Step::LayerNorm(norm) => norm.memory_bytes(),
         };
         self.steps.iter().map(of).sum()
     }
@@ -257,23 +255,15 @@ impl Then {
         for step in &self.steps {
             match step {
                 Step::Normalize => vector::normalize(&mut vector),
-                Step::LayerNorm { weight, bias } => normalize(&mut vector, weight, bias, LAYER_NORM_EPSILON),
+                Step::LayerNorm(norm) => norm.apply(&mut vector),
                 Step::Dense { layer, activation, residual } => {
-                    let mut packed = Packed::default();
-                    packed.fill(&vector, vector.len());
-                    let mut made = vec![0.0; layer.outputs()];
-                    layer.apply(&packed, *activation, &mut made, turn);
+                    let mut made = layer.output(&vector, *activation, turn)?;
                     match residual {
                         Residual::None => {}
-                        Residual::Input => super::layers::add(&mut made, &vector),
-                        Residual::Layer(layer) => {
-                            let mut more = vec![0.0; layer.outputs()];
-                            layer.apply(&packed, Activation::None, &mut more, turn);
-                            super::layers::add(&mut made, &more);
-                        }
+                        Residual::Input => add(&mut made, &vector),
+                        Residual::Layer(layer) => add(&mut made, &layer.output(&vector, Activation::Identity, turn)?),
                     }
                     vector = made;
-                    turn.check()?;
                 }
             }
         }
@@ -604,7 +594,7 @@ fn read_dense(dir: &ModelDir, dimensions: &mut usize) -> Result<Step> {
     }
     let name = config.activation_function.as_deref().unwrap_or("Tanh");
     let activation = match name.rsplit('.').next().unwrap_or_default() {
-        "Identity" => Activation::None,
+        "Identity" => Activation::Identity,
         "Tanh" => Activation::Tanh,
         "ReLU" => Activation::Relu,
         "GELU" => Activation::Gelu,
@@ -617,21 +607,14 @@ fn read_dense(dir: &ModelDir, dimensions: &mut usize) -> Result<Step> {
     };
     let weights = Weights::open(dir)?;
     let outputs = config.out_features;
-    let weight = weights.tensor("linear.weight", &[outputs, inputs])?;
-    let bias = match config.bias {
-        Some(false) => vec![0.0; outputs],
-        _ => weights.tensor("linear.bias", &[outputs])?,
-    };
+    let layer = Linear::load(&weights, "linear", inputs, outputs, config.bias != Some(false))?;
     let residual = match config.use_residual {
         false => Residual::None,
         true if inputs == outputs => Residual::Input,
-        true => {
-            let weight = weights.tensor("residual.weight", &[outputs, inputs])?;
-            Residual::Layer(Linear::pack(&[(&weight, &vec![0.0; outputs])], inputs))
-        }
+        true => Residual::Layer(Linear::load(&weights, "residual", inputs, outputs, false)?),
     };
     *dimensions = outputs;
-    Ok(Step::Dense { layer: Linear::pack(&[(&weight, &bias)], inputs), activation, residual })
+    Ok(Step::Dense { layer, activation, residual })
 }
 
 fn read_layer_norm(dir: &ModelDir, dimensions: usize) -> Result<Step> {
@@ -643,9 +626,7 @@ fn read_layer_norm(dir: &ModelDir, dimensions: usize) -> Result<Step> {
             config.dimension
         )));
     }
-    let weights = Weights::open(dir)?;
-    let read = |name: &str| weights.tensor(name, &[dimensions]);
-    Ok(Step::LayerNorm { weight: read("norm.weight")?, bias: read("norm.bias")? })
+    Ok(Step::LayerNorm(LayerNorm::load(&Weights::open(dir)?, "norm", dimensions, LAYER_NORM_EPSILON)?))
 }
 
 impl Prompts {

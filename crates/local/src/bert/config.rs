@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::compute::functions::Activation;
 use crate::files::ModelDir;
+use crate::layers::Activation;
 use crate::tokenizer::MOST_TOKENS;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 

@@ -1,48 +1,38 @@
 //! The encoders of the BERT family, for many texts at once: their tokens lie one behind the other without padding, so
 //! that nothing is computed for nothing.
 
-mod attention;
 pub mod config;
-mod distance;
 
-use self::attention::{attend, Layout, Scratch};
 use self::config::Config;
-use self::distance::Distances;
-use super::compute::functions::{add_and_normalize, normalize, Activation};
-use super::compute::linear::Linear;
-use super::compute::Packed;
 use super::files::ModelDir;
+use super::layers::{
+    Attention, Buckets, Embedding, FeedForward, Heads, LayerNorm, Linear, PositionBias, RelativePositions, Scratch,
+    SelfAttention,
+};
 use super::tokenizer::Tokens;
 use super::turn::Turn;
 use super::weights::Weights;
 use mysql_ml_base::error::{Error, Result};
 
-/// Rows that go through a layer's second half at once, whose wide middle then stays in a core's cache.
-const FEED_FORWARD_ROWS: usize = 96;
+/// MPNet's distances from here on are one.
+const FURTHEST: usize = 128;
 
 /// An encoder in memory.
 pub struct Encoder {
     config: Config,
-    words: Vec<f32>,
-    positions: Vec<f32>,
-    segments: Vec<f32>,
-    norm: Norm,
+    words: Embedding,
+    positions: Embedding,
+    segments: Option<Embedding>,
+    norm: LayerNorm,
     layers: Vec<Layer>,
-    distances: Option<Distances>,
-}
-
-struct Norm {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
+    position_bias: Option<PositionBias>,
 }
 
 struct Layer {
-    projections: Linear,
-    attention_output: Linear,
-    attention_norm: Norm,
-    up: Linear,
-    down: Linear,
-    norm: Norm,
+    attention: SelfAttention,
+    attention_norm: LayerNorm,
+    network: FeedForward,
+    norm: LayerNorm,
 }
 
 /// Reads tensors by the names that BERT has for them.
@@ -57,41 +47,35 @@ impl Reader<'_> {
         format!("{}{}", self.prefix, self.config.tensor(name))
     }
 
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        self.weights.tensor(&self.name(name), shape)
+    fn embedding(&self, name: &str, rows: usize) -> Result<Embedding> {
+        Embedding::load(self.weights, &self.name(name), rows, self.config.hidden)
     }
 
-    fn norm(&self, name: &str) -> Result<Norm> {
-        let shape = [self.config.hidden];
-        // Files that were made from TensorFlow's have the old names.
-        let old = self.weights.has(&self.name(&format!("{name}.gamma")));
-        let (weight, bias) = if old { ("gamma", "beta") } else { ("weight", "bias") };
-        Ok(Norm {
-            weight: self.tensor(&format!("{name}.{weight}"), &shape)?,
-            bias: self.tensor(&format!("{name}.{bias}"), &shape)?,
-        })
+    fn norm(&self, name: &str) -> Result<LayerNorm> {
+        LayerNorm::load(self.weights, &self.name(name), self.config.hidden, self.config.epsilon)
     }
 
-    fn linear(&self, names: &[&str], inputs: usize, outputs: usize) -> Result<Linear> {
-        let read = |name: &&str| {
-            let weight = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
-            Ok((weight, self.tensor(&format!("{name}.bias"), &[outputs])?))
-        };
-        let parts: Vec<(Vec<f32>, Vec<f32>)> = names.iter().map(read).collect::<Result<_>>()?;
-        let parts: Vec<(&[f32], &[f32])> = parts.iter().map(|(w, b)| (w.as_slice(), b.as_slice())).collect();
-        Ok(Linear::pack(&parts, inputs))
+    fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Result<Linear> {
+        Linear::load(self.weights, &self.name(name), inputs, outputs, true)
     }
 
     fn layer(&self, i: usize) -> Result<Layer> {
-        let (hidden, intermediate) = (self.config.hidden, self.config.intermediate);
+        let config = self.config;
+        let (hidden, intermediate) = (config.hidden, config.intermediate);
         let name = |part: &str| format!("encoder.layer.{i}.{part}");
-        let (query, key) = (name("attention.self.query"), name("attention.self.key"));
+        let heads = Heads { count: config.heads, width: config.head() };
+        let attention = Attention { heads, scale: 1.0 / (heads.width as f32).sqrt(), causal: false };
+        let parts = ["self.query", "self.key", "self.value", "output.dense"];
+        let [query, key, value, output] = parts.map(|part| self.name(&name(&format!("attention.{part}"))));
         Ok(Layer {
-            projections: self.linear(&[&query, &key, &name("attention.self.value")], hidden, hidden)?,
-            attention_output: self.linear(&[&name("attention.output.dense")], hidden, hidden)?,
+            attention: SelfAttention::load(self.weights, [&query, &key, &value, &output], hidden, attention, true)?,
             attention_norm: self.norm(&name("attention.output.LayerNorm"))?,
-            up: self.linear(&[&name("intermediate.dense")], hidden, intermediate)?,
-            down: self.linear(&[&name("output.dense")], intermediate, hidden)?,
+            network: FeedForward {
+                up: self.linear(&name("intermediate.dense"), hidden, intermediate)?,
+                gate: None,
+                down: self.linear(&name("output.dense"), intermediate, hidden)?,
+                activation: config.activation,
+            },
             norm: self.norm(&name("output.LayerNorm"))?,
         })
     }
@@ -110,25 +94,26 @@ impl Encoder {
             )));
         };
         let reader = Reader { config: &config, weights, prefix };
-        let hidden = config.hidden;
         let segments = match config.segments {
-            0 => Vec::new(),
-            n => reader.tensor("embeddings.token_type_embeddings.weight", &[n, hidden])?,
-        };
-        let distances = match config.distances {
             0 => None,
-            buckets => {
-                let table = reader.tensor("encoder.relative_attention_bias.weight", &[buckets, config.heads])?;
-                Some(Distances::new(&table, buckets, config.heads, config.max_tokens()))
+            n => Some(reader.embedding("embeddings.token_type_embeddings.weight", n)?),
+        };
+        let position_bias = match config.distances {
+            0 => None,
+            count => {
+                let name = reader.name("encoder.relative_attention_bias.weight");
+                let buckets = Buckets { count, furthest: FURTHEST, both_ways: true };
+                let last = config.max_tokens().saturating_sub(1);
+                Some(RelativePositions::load(weights, &name, buckets, config.heads)?.bias(last, last))
             }
         };
         Ok(Encoder {
-            words: reader.tensor(WORDS, &[config.vocabulary, hidden])?,
-            positions: reader.tensor("embeddings.position_embeddings.weight", &[config.positions, hidden])?,
+            words: reader.embedding(WORDS, config.vocabulary)?,
+            positions: reader.embedding("embeddings.position_embeddings.weight", config.positions)?,
             segments,
             norm: reader.norm("embeddings.LayerNorm")?,
             layers: (0..config.layers).map(|i| reader.layer(i)).collect::<Result<_>>()?,
-            distances,
+            position_bias,
             config,
         })
     }
@@ -140,94 +125,51 @@ impl Encoder {
 
     /// The bytes it keeps.
     pub fn memory_bytes(&self) -> u64 {
-        let of = |numbers: &[f32]| size_of_val(numbers) as u64;
-        let norm = |n: &Norm| of(&n.weight) + of(&n.bias);
-        let layers: u64 = self
-            .layers
-            .iter()
-            .map(|l| {
-                let linear = [&l.projections, &l.attention_output, &l.up, &l.down];
-                linear.iter().map(|l| l.memory_bytes()).sum::<u64>() + norm(&l.attention_norm) + norm(&l.norm)
-            })
-            .sum();
-        let distances = self.distances.as_ref().map_or(0, Distances::memory_bytes);
-        of(&self.words) + of(&self.positions) + of(&self.segments) + norm(&self.norm) + layers + distances
+        let of_layer = |l: &Layer| {
+            let norms = l.attention_norm.memory_bytes() + l.norm.memory_bytes();
+            l.attention.memory_bytes() + l.network.memory_bytes() + norms
+        };
+        let tables = [Some(&self.words), Some(&self.positions), self.segments.as_ref()];
+        tables.into_iter().flatten().map(Embedding::memory_bytes).sum::<u64>()
+            + self.norm.memory_bytes()
+            + self.layers.iter().map(of_layer).sum::<u64>()
+            + self.position_bias.as_ref().map_or(0, PositionBias::memory_bytes)
     }
 
-    /// The last layer's rows of all tokens of the texts, one text behind the other.
+    /// What the last layer makes of all tokens of the texts, one text behind the other: `[tokens, hidden]`.
     pub fn forward(&self, texts: &[Tokens], turn: &Turn) -> Result<Vec<f32>> {
-        let hidden = self.config.hidden;
         let mut rows = self.embed(texts)?;
-        let epsilon = self.config.epsilon;
-        normalize(&mut rows, &self.norm.weight, &self.norm.bias, epsilon);
-        let tokens = rows.len() / hidden;
-        let mut packed = Packed::default();
+        self.norm.apply(&mut rows);
+        let mut next = vec![0.0; rows.len()];
         let mut scratch = Scratch::default();
-        let mut projected = vec![0.0; tokens * 3 * hidden];
-        let mut attended = vec![0.0; rows.len()];
-        let mut product = vec![0.0; rows.len()];
-        let mut wide = vec![0.0; FEED_FORWARD_ROWS.min(tokens) * self.config.intermediate];
-        let layout = Layout { hidden, heads: self.config.heads };
-        let bias = self.distances.as_ref().map(Distances::biases);
         for layer in &self.layers {
-            turn.check()?;
-            packed.fill(&rows, hidden);
-            layer.projections.apply(&packed, Activation::None, &mut projected, turn);
-            let (mut from, mut to) = (projected.as_slice(), attended.as_mut_slice());
-            for text in texts {
-                let (this, rest) = from.split_at(from.len().min(text.ids.len() * 3 * hidden));
-                let (out, out_rest) = to.split_at_mut(to.len().min(text.ids.len() * hidden));
-                attend(this, layout, bias, &mut scratch, out, turn);
-                (from, to) = (rest, out_rest);
-            }
-            turn.check()?;
-            packed.fill(&attended, hidden);
-            layer.attention_output.apply(&packed, Activation::None, &mut product, turn);
-            std::mem::swap(&mut rows, &mut product);
-            add_and_normalize(&mut rows, &product, &layer.attention_norm.weight, &layer.attention_norm.bias, epsilon);
-            let groups =
-                rows.chunks_mut(hidden * FEED_FORWARD_ROWS).zip(product.chunks_mut(hidden * FEED_FORWARD_ROWS));
-            for (rows, product) in groups {
-                turn.check()?;
-                packed.fill(rows, hidden);
-                let size = rows.len() / hidden * self.config.intermediate;
-                let wide = wide.get_mut(..size).unwrap_or_default();
-                layer.up.apply(&packed, self.config.activation, wide, turn);
-                packed.fill(wide, self.config.intermediate);
-                layer.down.apply(&packed, Activation::None, product, turn);
-                add_and_normalize(product, rows, &layer.norm.weight, &layer.norm.bias, epsilon);
-            }
-            std::mem::swap(&mut rows, &mut product);
+            let lengths = texts.iter().map(|text| text.ids.len());
+            layer.attention.apply(&rows, lengths, self.position_bias.as_ref(), &mut next, &mut scratch, turn)?;
+            layer.attention_norm.apply_to_sum(&mut next, &rows);
+            layer.network.apply(&next, &mut rows, &mut scratch, turn)?;
+            layer.norm.apply_to_sum(&mut rows, &next);
         }
         turn.check()?;
         Ok(rows)
     }
 
-    /// The rows that the first layer gets.
+    /// What the first layer gets: `[tokens, hidden]`.
     fn embed(&self, texts: &[Tokens]) -> Result<Vec<f32>> {
-        let hidden = self.config.hidden;
-        let row = |table: &'_ [f32], i: usize| -> Option<std::ops::Range<usize>> {
-            let begin = i.checked_mul(hidden)?;
-            (begin + hidden <= table.len()).then_some(begin..begin + hidden)
-        };
         let tokens: usize = texts.iter().map(|t| t.ids.len()).sum();
-        let mut rows = Vec::with_capacity(tokens * hidden);
+        let mut rows = Vec::with_capacity(tokens * self.config.hidden);
         for text in texts {
             for (i, (id, segment)) in text.ids.iter().zip(&text.types).enumerate() {
-                let word = row(&self.words, *id as usize).and_then(|r| self.words.get(r)).ok_or_else(|| {
+                let word = self.words.row(*id as usize).ok_or_else(|| {
                     Error::invalid(format!(
                         "the tokenizer makes a token {id} and the model knows {} only; the files do not belong together",
                         self.config.vocabulary
                     ))
                 })?;
-                let position = row(&self.positions, self.config.first_position + i).and_then(|r| self.positions.get(r));
+                let position = self.positions.row(self.config.first_position + i);
                 let position =
                     position.ok_or_else(|| Error::internal("a text has more tokens than there are positions"))?;
-                let segment = match self.config.segments {
-                    0 => None,
-                    n => row(&self.segments, (*segment as usize).min(n - 1)).and_then(|r| self.segments.get(r)),
-                };
-                match segment {
+                let last = self.config.segments.saturating_sub(1);
+                match self.segments.as_ref().and_then(|table| table.row((*segment as usize).min(last))) {
                     Some(segment) => {
                         let sums = word.iter().zip(position).zip(segment);
                         rows.extend(sums.map(|((word, position), segment)| word + position + segment));

@@ -43,7 +43,7 @@ pub struct TextConfig {
     pub num_attention_heads: usize,
     pub max_position_embeddings: usize,
     pub hidden_act: Activation,
-    pub layer_norm_eps: f64,
+    pub layer_norm_eps: f32,
     pub eos_token_id: u32,
 }
 
@@ -76,7 +76,7 @@ pub struct VisionConfig {
     pub image_size: usize,
     pub patch_size: usize,
     pub hidden_act: Activation,
-    pub layer_norm_eps: f64,
+    pub layer_norm_eps: f32,
 }
 
 impl Default for VisionConfig {

@@ -12,7 +12,7 @@ use self::config::ClipConfig;
 use self::encoder::{Encoder, Shape};
 use self::image::Preprocessor;
 use super::files::ModelDir;
-use super::layers::{add, LayerNorm, Linear, Table};
+use super::layers::{add, Activation, Embedding, LayerNorm, Linear};
 use super::tokenizer::Tokenizer;
 use super::turn::Turn;
 use super::weights::Weights;
@@ -32,14 +32,14 @@ pub struct Clip {
     config: ClipConfig,
     preprocessor: Preprocessor,
     tokenizer: Tokenizer,
-    token_embedding: Table,
-    text_positions: Vec<f32>,
+    token_embedding: Embedding,
+    text_positions: Embedding,
     text: Encoder,
     text_norm: LayerNorm,
     text_projection: Linear,
     patches: Linear,
     class: Vec<f32>,
-    image_positions: Vec<f32>,
+    image_positions: Embedding,
     before_vision: LayerNorm,
     vision: Encoder,
     after_vision: LayerNorm,
@@ -85,15 +85,10 @@ impl Clip {
         let kernel = [vision.hidden_size, vision.num_channels, vision.patch_size, vision.patch_size];
         let patch = kernel.iter().skip(1).product();
         let norm = |name: &str, width, epsilon| LayerNorm::load(weights, name, width, epsilon);
-        let table = |name: &str, rows, width| weights.tensor(&format!("{name}.weight"), &[rows, width]);
+        let embedding = |name: &str, rows, width| Embedding::load(weights, &format!("{name}.weight"), rows, width);
         Ok(Clip {
-            token_embedding: Table::load(
-                weights,
-                "text_model.embeddings.token_embedding.weight",
-                text.vocab_size,
-                text.hidden_size,
-            )?,
-            text_positions: table(
+            token_embedding: embedding("text_model.embeddings.token_embedding", text.vocab_size, text.hidden_size)?,
+            text_positions: embedding(
                 "text_model.embeddings.position_embedding",
                 text.max_position_embeddings,
                 text.hidden_size,
@@ -103,7 +98,7 @@ impl Clip {
             text_projection: Linear::load(weights, "text_projection", text.hidden_size, config.projection_dim, false)?,
             patches: Linear::new(&weights.tensor("vision_model.embeddings.patch_embedding.weight", &kernel)?, patch),
             class: weights.tensor("vision_model.embeddings.class_embedding", &[vision.hidden_size])?,
-            image_positions: table("vision_model.embeddings.position_embedding", places, vision.hidden_size)?,
+            image_positions: embedding("vision_model.embeddings.position_embedding", places, vision.hidden_size)?,
             // So misspelt since the first model.
             before_vision: norm("vision_model.pre_layrnorm", vision.hidden_size, vision.layer_norm_eps)?,
             vision: Encoder::load(weights, "vision_model.encoder", vision_shape)?,
@@ -129,10 +124,10 @@ impl Clip {
             ends.push(x.len() / width + self.end_of(ids));
             let start = x.len();
             for id in ids {
-                let row = self.token_embedding.row(*id);
+                let row = self.token_embedding.row(*id as usize);
                 x.extend_from_slice(row.ok_or_else(|| super::tokenizer::unknown(*id))?);
             }
-            add(x.get_mut(start..).unwrap_or_default(), &self.text_positions);
+            add(x.get_mut(start..).unwrap_or_default(), self.text_positions.rows());
         }
         let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
         self.text.apply(&mut x, &lengths, turn)?;
@@ -155,13 +150,12 @@ impl Clip {
             let start = x.len();
             x.extend_from_slice(&self.class);
             x.extend_from_slice(patches);
-            add(x.get_mut(start..).unwrap_or_default(), &self.image_positions);
+            add(x.get_mut(start..).unwrap_or_default(), self.image_positions.rows());
         }
-        let mut normed = Vec::new();
-        self.before_vision.apply(&x, &mut normed);
-        self.vision.apply(&mut normed, &vec![rows; images.len()], turn)?;
+        self.before_vision.apply(&mut x);
+        self.vision.apply(&mut x, &vec![rows; images.len()], turn)?;
         let places: Vec<usize> = (0..images.len()).map(|i| i * rows).collect();
-        finish(&normed, &places, width, &self.after_vision, &self.visual_projection, turn)
+        finish(&x, &places, width, &self.after_vision, &self.visual_projection, turn)
     }
 
     /// Rows of an image: its patches, and one for the whole.
@@ -182,9 +176,7 @@ impl Clip {
                 }
             }
         }
-        let mut out = Vec::new();
-        self.patches.apply(&rows, &mut out, turn)?;
-        Ok(out)
+        self.patches.output(&rows, Activation::Identity, turn)
     }
 }
 
@@ -194,15 +186,15 @@ impl LocalModel for Clip {
     }
 
     fn memory_bytes(&self) -> u64 {
-        let tables = self.text_positions.len() + self.class.len() + self.image_positions.len();
+        let tables = [&self.token_embedding, &self.text_positions, &self.image_positions];
         let layers = [&self.text_projection, &self.patches, &self.visual_projection];
         let norms = [&self.text_norm, &self.before_vision, &self.after_vision];
-        4 * tables as u64
-            + self.token_embedding.bytes()
-            + self.text.bytes()
-            + self.vision.bytes()
-            + layers.iter().map(|l| l.bytes()).sum::<u64>()
-            + norms.iter().map(|n| n.bytes()).sum::<u64>()
+        tables.iter().map(|t| t.memory_bytes()).sum::<u64>()
+            + layers.iter().map(|l| l.memory_bytes()).sum::<u64>()
+            + norms.iter().map(|n| n.memory_bytes()).sum::<u64>()
+            + size_of_val(self.class.as_slice()) as u64
+            + self.text.memory_bytes()
+            + self.vision.memory_bytes()
             + self.tokenizer.memory_bytes()
     }
 
@@ -251,11 +243,9 @@ fn finish(
         let row = x.get(place * width..(place + 1) * width);
         rows.extend_from_slice(row.ok_or_else(|| Error::internal("a text without an end"))?);
     }
-    let mut normed = Vec::new();
-    norm.apply(&rows, &mut normed);
-    let mut out = Vec::new();
-    projection.apply(&normed, &mut out, turn)?;
-    let vectors = out.chunks_exact(projection.outputs()).map(|vector| {
+    norm.apply(&mut rows);
+    let out = projection.output(&rows, Activation::Identity, turn)?;
+    let vectors = out.chunks_exact(projection.outputs().max(1)).map(|vector| {
         let mut vector = vector.to_vec();
         normalize(&mut vector);
         if vector.iter().all(|v| v.is_finite()) {

@@ -27,7 +27,7 @@ pub struct T5Config {
     pub num_heads: usize,
     pub relative_attention_num_buckets: usize,
     pub relative_attention_max_distance: usize,
-    pub layer_norm_epsilon: f64,
+    pub layer_norm_epsilon: f32,
     pub feed_forward_proj: String,
     pub tie_word_embeddings: bool,
     pub eos_token_id: Ends,
@@ -190,7 +190,7 @@ impl T5Config {
             Some(name) => (true, name),
             None => (false, self.feed_forward_proj.as_str()),
         };
-        let activation = serde_json::from_value(name.into()).map_err(|_| {
+        let activation = Activation::named(name).ok_or_else(|| {
             Error::invalid(format!(
                 "config.json has a feed_forward_proj that is not known: '{}'",
                 self.feed_forward_proj
@@ -209,7 +209,7 @@ mod tests {
         let json =
             br#"{"model_type":"t5","feed_forward_proj":"gated-gelu","tie_word_embeddings":false,"n_positions":100000}"#;
         let config = T5Config::parse(json, Some(br#"{"decoder_start_token_id":5,"eos_token_id":[1,7]}"#)).unwrap();
-        assert_eq!(config.network().unwrap(), (Activation::GeluNew, true));
+        assert_eq!(config.network().unwrap(), (Activation::GeluTanh, true));
         assert!(config.eos_token_id.contain(7) && !config.eos_token_id.contain(0));
         assert_eq!((config.start(), config.n_positions), (5, MAX_PROMPT));
         let config = T5Config::parse(br#"{"pad_token_id":3}"#, None).unwrap();

@@ -12,7 +12,7 @@ use self::config::T5Config;
 use self::sampling::Choice;
 use self::stack::{Decoder, Encoder};
 use super::files::ModelDir;
-use super::layers::{Linear, Table};
+use super::layers::{Activation, Embedding, Linear};
 use super::tokenizer::{unknown, Tokenizer};
 use super::turn::Turn;
 use super::weights::Weights;
@@ -31,7 +31,7 @@ pub struct T5 {
     config: T5Config,
     tokenizer: Tokenizer,
     /// The embeddings of tokens: also what tells how likely each is, where the model has nothing of its own for that.
-    shared: Table,
+    shared: Embedding,
     head: Option<Linear>,
     encoder: Encoder,
     decoder: Decoder,
@@ -66,7 +66,7 @@ impl T5 {
         // Files keep one of the three names that mean the same tensor.
         let names = ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
         let shared = names.into_iter().find(|name| weights.has(name)).unwrap_or("shared.weight");
-        let shared = Table::load(weights, shared, vocabulary, width)?;
+        let shared = Embedding::load(weights, shared, vocabulary, width)?;
         let head = (!config.tie_word_embeddings)
             .then(|| Linear::load(weights, "lm_head", width, vocabulary, false))
             .transpose()?;
@@ -107,7 +107,7 @@ impl T5 {
     }
 
     fn embedding(&self, token: u32) -> Result<&[f32]> {
-        self.shared.row(token).ok_or_else(|| unknown(token))
+        self.shared.row(token as usize).ok_or_else(|| unknown(token))
     }
 
     /// How likely each token is after `last`, as logarithms up to a constant.
@@ -117,12 +117,10 @@ impl T5 {
             let scale = 1.0 / (self.config.d_model as f32).sqrt();
             x.iter_mut().for_each(|v| *v *= scale);
         }
-        let mut logits = Vec::new();
         match &self.head {
-            Some(head) => head.apply(&x, &mut logits, turn)?,
-            None => self.shared.products(&x, &mut logits)?,
+            Some(head) => head.output(&x, Activation::Identity, turn),
+            None => self.shared.products(&x),
         }
-        Ok(logits)
     }
 }
 
@@ -132,8 +130,9 @@ impl LocalModel for T5 {
     }
 
     fn memory_bytes(&self) -> u64 {
-        let head = self.head.as_ref().map_or(0, Linear::bytes);
-        self.shared.bytes() + head + self.encoder.bytes() + self.decoder.bytes() + self.tokenizer.memory_bytes()
+        let head = self.head.as_ref().map_or(0, Linear::memory_bytes);
+        let halves = self.encoder.memory_bytes() + self.decoder.memory_bytes();
+        self.shared.memory_bytes() + head + halves + self.tokenizer.memory_bytes()
     }
 
     fn dimensions(&self) -> Option<usize> {

@@ -1,48 +1,6 @@
-//! What stands between the products: activations, softmax, normalisation.
+//! Functions of numbers and rows. They are inlined, so the compiler vectorises them for the processor of the caller.
 
-use multiversion::multiversion;
-
-/// What a layer does to each number it makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing.
-    None,
-    /// x Φ(x), with the error function.
-    Gelu,
-    /// Its approximation with tanh.
-    GeluTanh,
-    /// What is below 0 becomes 0.
-    Relu,
-    /// tanh.
-    Tanh,
-}
-
-impl Activation {
-    /// The activation that a config.json calls so.
-    pub fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "gelu" | "gelu_python" => Self::Gelu,
-            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Self::GeluTanh,
-            "relu" => Self::Relu,
-            "tanh" => Self::Tanh,
-            _ => return None,
-        })
-    }
-
-    /// Applies it in place.
-    #[inline(always)]
-    pub fn apply(self, values: &mut [f32]) {
-        match self {
-            Self::None => {}
-            Self::Gelu => values.iter_mut().for_each(|x| *x = gelu(*x)),
-            Self::GeluTanh => values.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
-            Self::Relu => values.iter_mut().for_each(|x| *x = x.max(0.0)),
-            Self::Tanh => values.iter_mut().for_each(|x| *x = tanh(*x)),
-        }
-    }
-}
-
-/// The error function within 4e-7, as a quotient of polynomials that the compiler vectorises (the one of Eigen and XLA).
+/// The error function within 4e-7: the quotient of polynomials of Eigen and XLA.
 #[inline(always)]
 pub fn erf(x: f32) -> f32 {
     let x = x.clamp(-3.925, 3.925);
@@ -58,18 +16,9 @@ pub fn erf(x: f32) -> f32 {
     x * p / q
 }
 
+/// The hyperbolic tangent within 3e-7.
 #[inline(always)]
-fn gelu(x: f32) -> f32 {
-    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
-}
-
-#[inline(always)]
-fn gelu_tanh(x: f32) -> f32 {
-    0.5 * x * (1.0 + tanh(0.797_884_6 * (x + 0.044_715 * x * x * x)))
-}
-
-#[inline(always)]
-fn tanh(x: f32) -> f32 {
+pub fn tanh(x: f32) -> f32 {
     let e = exp(-2.0 * x.abs());
     ((1.0 - e) / (1.0 + e)).copysign(x)
 }
@@ -77,11 +26,12 @@ fn tanh(x: f32) -> f32 {
 /// e to the power of `x` within 2e-7 of its value, for x up to 88; 0 below -87.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to a whole number, which is in the low bits then
+    // 1.5 * 2^23. A sum with it is rounded to a whole number, which its low bits hold.
+    const SHIFT: f32 = 12_582_912.0;
     let clamped = x.clamp(-87.0, 88.0);
     let shifted = clamped * std::f32::consts::LOG2_E + SHIFT;
     let whole = shifted - SHIFT;
-    // ln 2 in two parts, so that what is left has all its bits.
+    // Two parts of ln 2 keep all bits of the rest.
     let rest = clamped - whole * 0.693_359_4 + whole * 2.121_944_4e-4;
     let mut p = 1.987_569_2e-4_f32;
     for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
@@ -96,10 +46,10 @@ pub fn exp(x: f32) -> f32 {
     }
 }
 
-/// How many sums are kept side by side.
+/// Sums that are kept side by side.
 const LANES: usize = 16;
 
-/// The sum of what `f` makes of each number.
+/// The sum of `f(x)` over all numbers.
 #[inline(always)]
 pub fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let (chunks, rest) = values.as_chunks::<LANES>();
@@ -124,7 +74,7 @@ fn largest(values: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, b| a.max(*b))
 }
 
-/// Makes weights of scores, with the sum 1.
+/// Turns scores into positive weights with the sum 1, in place. A score of minus infinity becomes 0.
 #[inline(always)]
 pub fn softmax(scores: &mut [f32]) {
     let most = largest(scores);
@@ -134,37 +84,6 @@ pub fn softmax(scores: &mut [f32]) {
     let scale = 1.0 / sum(scores, |x| x);
     for x in scores.iter_mut() {
         *x *= scale;
-    }
-}
-
-/// Adds `residual` to each row of `rows` and normalises it: mean 0 and variance 1, then times `weight` plus `bias`.
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma", "x86_64+avx2+fma"))]
-pub fn add_and_normalize(rows: &mut [f32], residual: &[f32], weight: &[f32], bias: &[f32], epsilon: f32) {
-    let width = weight.len().max(1);
-    for (row, residual) in rows.chunks_exact_mut(width).zip(residual.chunks_exact(width)) {
-        for (x, r) in row.iter_mut().zip(residual) {
-            *x += r;
-        }
-        normalize_row(row, weight, bias, epsilon);
-    }
-}
-
-/// Normalises each row.
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma", "x86_64+avx2+fma"))]
-pub fn normalize(rows: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
-    for row in rows.chunks_exact_mut(weight.len().max(1)) {
-        normalize_row(row, weight, bias, epsilon);
-    }
-}
-
-#[inline(always)]
-fn normalize_row(row: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
-    let width = row.len() as f32;
-    let mean = sum(row, |x| x) / width;
-    let variance = sum(row, |x| (x - mean) * (x - mean)) / width;
-    let scale = 1.0 / (variance + epsilon).sqrt();
-    for ((x, w), b) in row.iter_mut().zip(weight).zip(bias) {
-        *x = (*x - mean) * scale * w + b;
     }
 }
 
@@ -208,15 +127,8 @@ mod tests {
             assert!((scores.iter().sum::<f32>() - 1.0).abs() < 1e-6);
             assert!(scores.windows(2).all(|w| w[0] < w[1]));
         }
-    }
-
-    #[test]
-    fn rows_are_normalised_one_by_one() {
-        let mut rows = vec![1.0, 2.0, 3.0, 4.0, 10.0, 20.0, 30.0, 40.0];
-        normalize(&mut rows, &[1.0; 4], &[0.5; 4], 0.0);
-        for (a, b) in rows[..4].iter().zip(&rows[4..]) {
-            assert!((a - b).abs() < 1e-6);
-        }
-        assert!((rows[0] - (0.5 - 1.341_640_8)).abs() < 1e-6, "{rows:?}");
+        let mut masked = [1000.0, f32::NEG_INFINITY];
+        softmax(&mut masked);
+        assert_eq!(masked, [1.0, 0.0]);
     }
 }
