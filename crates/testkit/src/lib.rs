@@ -5,6 +5,7 @@ pub mod clients;
 pub mod demo;
 pub mod fetch;
 pub mod fuzz;
+pub mod golden;
 pub mod library;
 pub mod mysqld;
 pub mod sqlscript;
