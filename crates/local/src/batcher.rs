@@ -1,9 +1,12 @@
-//! Texts of all sessions on their way through the models: on a few threads of the library's own, in batches that are put
-//! together of whatever waits when a thread is free. A lone text waits for nobody; many are computed together.
+//! Batching: the texts of all sessions, on a few threads of the library.
 //!
-//! As many threads compute at once as `local_threads` says. Who that is changes: calls of one account on one model are a
-//! lane, and the lane that has computed least goes first, also before a batch that is under way in another. A thread that
-//! is not heard of loses its place to the next one, and its model is left alone until it comes back.
+//! A free thread takes the waiting texts as one batch. A single text never waits for others.
+//!
+//! At most `local_threads` threads compute at once. The calls of one account on one model are a lane, and the lane
+//! with the least computing time goes first. It even interrupts the batches of other lanes.
+//!
+//! A silent thread, which does not check its turn, loses its place to the next one. Its model gets no other thread
+//! until it returns.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,44 +22,44 @@ use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::{CancelToken, Interrupt, POLL};
 use mysql_ml_base::panics;
 
-/// How long a thread waits for work before it ends.
+/// The time after which a thread without work ends.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// How often a thread that waits for its turn looks after those that compute.
+/// The interval at which waiting threads check for silent ones.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A thread's stack.
+/// The stack of a thread, in bytes.
 const STACK: usize = 4 << 20;
 
-/// Texts that one session gives to a batch before the next one has its turn.
+/// Texts that a session adds to a batch before the next session does.
 const TURN: usize = 8;
 
-/// Threads beyond those that compute at once: they have begun, and others go first.
+/// The maximum of threads beyond the computing ones. They have begun work and let others go first.
 const BEGUN: usize = 16;
 
-/// Threads whose place is given away because they are not heard of.
+/// The maximum of silent threads without a place.
 const AWAY: usize = 8;
 
-/// How long a thread is not heard of before its place is given away, in microseconds.
+/// The silence after which a thread loses its place, in microseconds.
 const SILENT: u64 = 2_000_000;
 
-/// How long before what waits for the same model is refused, and its own texts are.
+/// The silence after which the thread's texts and all waiting calls of its model fail, in microseconds.
 const HUNG: u64 = 15_000_000;
 
-/// What is called with the vectors of all texts of a request.
+/// The callback of a request, with the vectors of all its texts.
 type Done = Box<dyn FnOnce(Vec<Result<Vec<f32>>>) + Send>;
 
-/// The threads and what waits for them.
+/// The threads and their queue.
 #[derive(Default, Clone)]
 pub struct Batcher {
     shared: Arc<Shared>,
 }
 
-/// Whose call it is, and how it is computed.
+/// The caller of a model.
 pub struct Caller {
-    /// The account.
+    /// The account, which shares threads with other accounts.
     pub account: String,
-    /// How many threads compute at once.
+    /// The maximum of threads that compute at once.
     pub threads: usize,
 }
 
@@ -64,7 +67,7 @@ pub struct Caller {
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
-    /// Jobs and threads that wait for their turn.
+    /// The number of waiting jobs and threads.
     waiting: AtomicUsize,
 }
 
@@ -74,36 +77,36 @@ struct State {
     lanes: HashMap<Lane, Share>,
     threads: usize,
     idle: usize,
-    /// Threads that were made and have not begun.
+    /// Threads that were created and have not begun.
     coming: usize,
     limit: usize,
     /// Threads that compute now.
     active: usize,
-    /// Threads that compute and lost their place.
+    /// Silent threads without a place.
     away: usize,
     running: Vec<Running>,
-    /// Numbers of threads that wait for their turn.
+    /// The numbers of threads that wait for their turn.
     paused: Vec<u64>,
     batches: u64,
 }
 
-/// Calls that share one place: those of an account on a model.
+/// The calls of one account on one model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Lane {
     entry: usize,
     account: Arc<str>,
 }
 
-/// What a lane has had.
+/// The share of a lane.
 #[derive(Default)]
 struct Share {
-    /// Microseconds.
+    /// Computing time in microseconds.
     used: u64,
-    /// Its batches and calls that have begun.
+    /// Its running batches and calls.
     begun: usize,
 }
 
-/// What a thread is busy with, and who wants it.
+/// The work of a thread, and the calls that wait for it.
 struct Running {
     place: Arc<Place>,
     lane: Lane,
@@ -123,7 +126,7 @@ enum Task {
     Call { cancel: CancelToken, call: Call },
 }
 
-/// What is called on a thread, or with the reason why it is not.
+/// The closure of a call. It gets an error if no thread runs it.
 type Call = Box<dyn FnOnce(Result<&Turn>) + Send>;
 
 /// The texts of one call.
@@ -141,7 +144,7 @@ struct Vectors {
 }
 
 impl Request {
-    /// Takes what came of a text; the last one ends the request.
+    /// Stores the result of a text. The last one completes the request.
     fn set(&self, place: usize, vector: Result<Vec<f32>>) {
         let mut vectors = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(slot @ None) = vectors.made.get_mut(place) else { return };
@@ -193,7 +196,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells those that compute whether others wait, and those that wait that something changed.
+    /// Updates the number of waiting jobs and threads for computing threads, and wakes waiting threads.
     fn changed(&self, state: &State) {
         self.waiting.store(state.jobs.len() + state.paused.len(), Ordering::Relaxed);
         self.wake.notify_all();
@@ -205,7 +208,7 @@ impl State {
         self.lanes.get(lane).map_or(0, |share| share.used)
     }
 
-    /// Adds the slice that ends to what the lane has had.
+    /// Adds the ending slice to the lane's computing time.
     fn charge(&mut self, place: &Place, lane: &Lane) {
         let slice = now().saturating_sub(place.began());
         if let Some(share) = self.lanes.get_mut(lane) {
@@ -213,27 +216,27 @@ impl State {
         }
     }
 
-    /// Whether a thread that computes with this model is not heard of.
+    /// Whether a silent thread computes with this model.
     fn hangs(&self, entry: usize) -> bool {
         let now = now();
         let silent = |r: &Running| r.lane.entry == entry && r.away && now.saturating_sub(r.place.heard()) > HUNG;
         self.running.iter().any(silent)
     }
 
-    /// The first job of the lane that has had least, among those that may begin.
+    /// The first job of the lane with the least computing time, among the jobs that may begin.
     fn job(&self) -> Option<usize> {
         let may_begin = |job: &Job| self.lanes.get(&job.lane).is_none_or(|share| share.begun < self.limit);
         let jobs = self.jobs.iter().enumerate().filter(|(_, job)| may_begin(job));
         jobs.min_by_key(|(i, job)| (self.used(&job.lane), *i)).map(|(i, _)| i)
     }
 
-    /// The thread among those that wait for their turn whose lane has had least.
+    /// The waiting thread of the lane with the least computing time.
     fn thread(&self) -> Option<(u64, u64)> {
         let paused = self.running.iter().filter(|r| self.paused.contains(&r.place.number));
         paused.map(|r| (self.used(&r.lane), r.place.number)).min()
     }
 
-    /// Jobs that could begin, if there were threads.
+    /// The number of jobs that could begin on more threads.
     fn beginnings(&self) -> usize {
         let mut room: HashMap<&Lane, usize> = HashMap::new();
         let mut count = 0;
@@ -304,7 +307,7 @@ impl Others for Arc<Shared> {
 }
 
 impl Batcher {
-    /// Embeds texts; `done` is called on one of the threads. Nobody is told where `cancel` was set.
+    /// Embeds texts and calls `done` on one of the threads. After `cancel` it may not be called.
     pub fn embed(
         &self,
         entry: Arc<Entry>,
@@ -326,7 +329,7 @@ impl Batcher {
         self.push(Job { lane, task }, caller.threads)
     }
 
-    /// Calls the model on one of the threads and waits for what comes of it.
+    /// Calls the model on one of the threads and waits for the result.
     pub fn call<T: Send + 'static>(
         &self,
         entry: Arc<Entry>,
@@ -340,7 +343,7 @@ impl Batcher {
         let guard = Abandon { batcher: self, cancel: &cancel };
         let lane = lane(&entry, caller);
         let call = move |turn: Result<&Turn>| {
-            // Nobody listening any more is no failure.
+            // A closed channel means that the caller has stopped waiting.
             let _ = sender.send(turn.and_then(|turn| panics::catch(|| call(entry.model.as_ref(), turn))));
         };
         let task = Task::Call { cancel: cancel.clone(), call: Box::new(call) };
@@ -350,7 +353,7 @@ impl Batcher {
         result
     }
 
-    /// Embeds one text and waits for its vector.
+    /// Embeds a text and waits for the vector.
     pub fn embed_one(
         &self,
         entry: Arc<Entry>,
@@ -372,8 +375,7 @@ impl Batcher {
         result
     }
 
-    /// Forgets what waits and nobody wants any more, stops batches that nobody wants, and looks after threads that are not
-    /// heard of.
+    /// Drops cancelled jobs, stops batches without waiting calls, and checks for silent threads.
     pub fn sweep(&self) {
         let mut state = self.shared.lock();
         state.jobs.retain(|job| !job.cancel().is_cancelled());
@@ -387,7 +389,7 @@ impl Batcher {
         look_after(&self.shared);
     }
 
-    /// The threads there are, and the texts and calls that wait for one.
+    /// The number of threads, and the number of waiting texts and calls.
     pub fn load(&self) -> (usize, usize) {
         let state = self.shared.lock();
         let waiting = |job: &Job| match &job.task {
@@ -404,7 +406,8 @@ impl Batcher {
             return Err(hung());
         }
         if !state.lanes.contains_key(&job.lane) {
-            // Who comes is not behind those that were there, and has no more than they to catch up with.
+            // A new lane starts with the least computing time of the others, so it neither waits for them nor
+            // displaces them.
             let used = state.lanes.values().map(|share| share.used).min().unwrap_or(0);
             state.lanes.insert(job.lane.clone(), Share { used, begun: 0 });
         }
@@ -414,7 +417,8 @@ impl Batcher {
         let Some(error) = error else { return Ok(()) };
         let mut state = self.shared.lock();
         if state.threads > 0 {
-            return Ok(()); // another thread gets to it
+            // Another thread takes the job.
+            return Ok(());
         }
         state.jobs.clear();
         self.shared.changed(&state);
@@ -436,7 +440,7 @@ fn hung() -> Error {
     )
 }
 
-/// Makes a thread where what waits could begin and none is free; why none could be made.
+/// Creates a thread if a job could begin and no thread is free. Returns the error if that fails.
 fn spawn(shared: &Arc<Shared>, mut state: MutexGuard<'_, State>) -> Option<std::io::Error> {
     let most = state.limit.saturating_add(BEGUN);
     if state.idle + state.coming >= state.beginnings() || state.threads >= most {
@@ -458,7 +462,7 @@ fn spawn(shared: &Arc<Shared>, mut state: MutexGuard<'_, State>) -> Option<std::
     Some(error)
 }
 
-/// Gives away the places of threads that are not heard of while others wait, and refuses what waits for their models.
+/// Takes the places of silent threads while others wait. Waiting calls of a hung model fail.
 fn look_after(shared: &Arc<Shared>) {
     let mut state = shared.lock();
     let now = now();
@@ -497,7 +501,7 @@ fn look_after(shared: &Arc<Shared>) {
     refused.into_iter().for_each(|job| job.fail(&error));
 }
 
-/// Tells the threads, also where a panic or an error ends the wait, that nobody waits any more.
+/// Cancels the work when the wait ends, even by a panic or an error.
 struct Abandon<'a> {
     batcher: &'a Batcher,
     cancel: &'a CancelToken,
@@ -530,13 +534,13 @@ fn wait<T>(receiver: &Receiver<Result<T>>, deadline: Instant, interrupt: &dyn In
     }
 }
 
-/// What a thread does next.
+/// The next work of a thread.
 enum Work {
     Batch(Arc<[Item]>),
     Call(Call),
 }
 
-/// Does one piece of work; `false` where the thread is to end.
+/// Does one piece of work. Returns `false` if the thread must end.
 fn serve(shared: &Arc<Shared>, first: bool) -> bool {
     let mut state = shared.lock();
     state.coming -= usize::from(first);
@@ -570,9 +574,9 @@ fn serve(shared: &Arc<Shared>, first: bool) -> bool {
         }
     };
     shared.changed(&state);
-    // What is left is for other threads. Where none can be made, this one gets to it.
+    // Other threads take the remaining jobs. If none can be created, this one takes them later.
     let _ = spawn(shared, state);
-    // Whatever happens, the thread goes on; what it did not answer is told by channels that are closed.
+    // The thread survives a panic. Unanswered calls notice their closed channels.
     let _ = panics::catch(|| {
         match work {
             Work::Call(call) => call(Ok(&turn)),
@@ -584,7 +588,7 @@ fn serve(shared: &Arc<Shared>, first: bool) -> bool {
     true
 }
 
-/// A thread is done with its batch or call.
+/// Ends the work of a thread.
 fn ended(shared: &Shared, number: u64) {
     let mut state = shared.lock();
     let Some(at) = state.running.iter().position(|r| r.place.number == number) else { return };
@@ -606,7 +610,7 @@ fn ended(shared: &Shared, number: u64) {
     shared.changed(&state);
 }
 
-/// Begins the job in this place: a call, or a batch of texts that go together, some of each request in turn.
+/// Begins job `at`: a call, or a batch of texts from all fitting requests in turn.
 fn next(state: &mut State, at: usize, shared: &Arc<Shared>) -> Option<(Work, u64, Turn)> {
     let job = state.jobs.remove(at)?;
     let lane = job.lane.clone();
@@ -619,7 +623,7 @@ fn next(state: &mut State, at: usize, shared: &Arc<Shared>) -> Option<(Work, u64
             state.jobs.push_front(Job { lane: job.lane, task: Task::Texts { request, waiting } });
             let items: Arc<[Item]> = together(&mut state.jobs, &lane, &first).into();
             state.jobs.retain(|job| !matches!(&job.task, Task::Texts { waiting, .. } if waiting.is_empty()));
-            // The next batch begins with another session, and those of this one stay in their order.
+            // The next batch begins with another session. The jobs of this session keep their order.
             let (own, others): (VecDeque<Job>, VecDeque<Job>) =
                 std::mem::take(&mut state.jobs).into_iter().partition(|job| job.cancel().is(&first.cancel));
             state.jobs = others;
@@ -637,15 +641,15 @@ fn next(state: &mut State, at: usize, shared: &Arc<Shared>) -> Option<(Work, u64
     Some((work, state.batches, turn))
 }
 
-/// Texts of the lane that go with those of `first`. Those of other accounts have turns of their own: whatever they cost, it
-/// is not this account that waits for them.
+/// The texts of the lane that fit those of `first`. Other accounts have lanes of their own, so their costs do not
+/// delay this account.
 fn together(jobs: &mut VecDeque<Job>, lane: &Lane, first: &Request) -> Vec<Item> {
     let mut items = Vec::new();
     let mut tokens = 0;
     let mut more = true;
     while more && tokens < TOKENS_AT_ONCE {
         more = false;
-        // Requests of one session are done one after the other, so that the first ones come back soon.
+        // The requests of a session are computed in order, so the first ones return early.
         let mut later: Vec<CancelToken> = Vec::new();
         for job in &mut *jobs {
             let Task::Texts { request, waiting } = &mut job.task else { continue };
@@ -655,7 +659,7 @@ fn together(jobs: &mut VecDeque<Job>, lane: &Lane, first: &Request) -> Vec<Item>
             }
             later.push(request.cancel.clone());
             for _ in 0..TURN {
-                // Some four bytes a token, before it is known.
+                // The estimate is four bytes a token.
                 let fits = |text: &str| items.is_empty() || tokens + text.len() / 4 < TOKENS_AT_ONCE;
                 if !waiting.front().is_some_and(|(_, text)| fits(text)) {
                     break;

@@ -1,4 +1,4 @@
-//! A model's directory, in the layout of Hugging Face, below the one directory that models may be in.
+//! A model's directory in the layout of Hugging Face, below the directory of models.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,36 +8,35 @@ use serde::de::DeserializeOwned;
 
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 
-/// The variable in mysqld's environment that names the directory of models.
+/// The variable in mysqld's environment with the directory of models.
 pub const DIRECTORY_VARIABLE: &str = "MYSQL_ML_MODELS_DIR";
 
-/// The directory of models where the variable names none.
+/// The directory of models without the variable.
 pub const DEFAULT_DIRECTORY: &str = "/var/lib/mysql-ml/models";
 
-/// The largest configuration file that is read.
+/// The maximum of bytes in a configuration file.
 const MAX_JSON: u64 = 8 << 20;
 
-/// The directory that models may be in.
+/// The directory of models.
 pub fn directory() -> PathBuf {
     std::env::var_os(DIRECTORY_VARIABLE)
         .filter(|d| !d.is_empty())
         .map_or_else(|| DEFAULT_DIRECTORY.into(), PathBuf::from)
 }
 
-/// A model's directory, with the names of files in it.
+/// A model's directory.
 #[derive(Debug, Clone)]
 pub struct ModelDir {
-    /// The directory of models, with its links followed.
+    /// The directory of models, with links resolved.
     root: PathBuf,
-    /// The model's, with its links followed.
+    /// The model's directory, with links resolved.
     path: PathBuf,
-    /// As it is called in errors.
+    /// The directory's name in errors.
     shown: String,
 }
 
 impl ModelDir {
-    /// The directory `name` below `directory`, or itself an absolute path to one. Links may be followed, but not out
-    /// of `directory`.
+    /// Opens the directory `name`, relative to `directory` or absolute. Links must not lead out of `directory`.
     pub fn open(directory: &Path, name: &str) -> Result<Self> {
         let root = directory.canonicalize().map_err(|e| {
             Error::new(
@@ -68,7 +67,7 @@ impl ModelDir {
         Ok(ModelDir { root, path, shown })
     }
 
-    /// A directory in this one; an empty name is this one.
+    /// A subdirectory; an empty name gives the directory itself.
     pub fn below(&self, name: &str) -> Result<Self> {
         if name.is_empty() {
             return Ok(self.clone());
@@ -86,17 +85,17 @@ impl ModelDir {
         Ok(ModelDir { root: self.root.clone(), path, shown })
     }
 
-    /// How the directory is called in errors.
+    /// The directory's name in errors.
     pub fn shown(&self) -> &str {
         &self.shown
     }
 
-    /// Whether there is such a file.
+    /// Whether the file exists.
     pub fn has(&self, file: &str) -> bool {
         self.path.join(file).exists()
     }
 
-    /// Opens a file of the directory or one below it; tells its size too.
+    /// Opens a file of the directory or of a subdirectory. Returns it with its size in bytes.
     pub fn file(&self, file: &str) -> Result<(File, u64)> {
         let unreadable = |e: std::io::Error| {
             Error::new(
@@ -119,7 +118,7 @@ impl ModelDir {
         Ok((opened, metadata.len()))
     }
 
-    /// A small file's bytes.
+    /// The contents of a file with at most `most` bytes.
     pub fn bytes(&self, file: &str, most: u64) -> Result<Vec<u8>> {
         let (opened, size) = self.file(file)?;
         if size > most {
@@ -136,7 +135,7 @@ impl ModelDir {
         Ok(bytes)
     }
 
-    /// A configuration file.
+    /// Reads a configuration file.
     pub fn json<T: DeserializeOwned>(&self, file: &str) -> Result<T> {
         let bytes = self.bytes(file, MAX_JSON)?;
         serde_json::from_slice(&bytes).map_err(|e| {
@@ -144,14 +143,14 @@ impl ModelDir {
         })
     }
 
-    /// A large JSON file.
+    /// Reads a large JSON file.
     pub fn large_json<T: DeserializeOwned>(&self, file: &str) -> Result<T> {
         let bytes = self.bytes(file, super::tokenizer::MAX_FILE)?;
         serde_json::from_slice(&bytes)
             .map_err(|e| Error::invalid(format!("{} is not what it must be ({e}); fetch it anew", self.name(file))))
     }
 
-    /// A text that changes when any file of the directory does, or of one in it: names, sizes and times of change.
+    /// A text of names, sizes and modification times. It changes with any file of the directory or its subdirectories.
     pub fn stamp(&self) -> String {
         let mut files = Vec::new();
         stamps(&self.path, "", &mut files);
@@ -159,18 +158,18 @@ impl ModelDir {
         files.join(" ")
     }
 
-    /// A configuration file that need not be there.
+    /// Reads a configuration file; `None` if it does not exist.
     pub fn optional_json<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>> {
         self.has(file).then(|| self.json(file)).transpose()
     }
 
-    /// A file's name with the directory's, for errors.
+    /// A file's name in errors, with the directory.
     pub fn name(&self, file: &str) -> String {
         format!("{}/{file}", self.shown)
     }
 }
 
-/// The most files that a stamp looks at, and the longest stamp.
+/// The maximum of files in a stamp, which bounds its length.
 const MOST_STAMPS: usize = 500;
 
 fn stamps(directory: &Path, before: &str, files: &mut Vec<String>) {

@@ -1,8 +1,7 @@
-//! Models that run in the server's own process: one copy for all sessions, on threads of the library's own, bounded in
-//! memory and threads.
+//! Models inside the server process: one copy for all sessions, on the library's own threads, with bounded memory.
 //!
-//! A model is a directory in the layout of Hugging Face ([`files`]): its weights as safetensors ([`weights`]), its
-//! tokenizer as tokenizer.json ([`tokenizer`]). What computes is a [`LocalModel`].
+//! A model is a directory in the layout of Hugging Face ([`files`]): weights as safetensors ([`weights`]) and a
+//! tokenizer.json ([`tokenizer`]). A [`LocalModel`] computes; [`layers`] has the arithmetic.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
@@ -26,21 +25,21 @@ use self::turn::Turn;
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::role::Role;
 
-/// A family of models that are read and computed alike.
+/// A family of models with the same files and computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Architecture {
-    /// Encoders of texts: BERT, RoBERTa, MPNet and their kin.
+    /// Encoders of texts: BERT, RoBERTa, MPNet and relatives.
     Bert,
     /// CLIP: texts and images in one space.
     Clip,
     /// T5: text from text.
     T5,
-    /// Static embeddings, as Model2Vec makes them.
+    /// Static embeddings in the layout of Model2Vec.
     Static,
 }
 
 impl Architecture {
-    /// The provider that stands for it in registrations.
+    /// The name of its provider in registrations.
     pub fn provider(self) -> &'static str {
         match self {
             Architecture::Bert => "bert_local",
@@ -51,76 +50,78 @@ impl Architecture {
     }
 }
 
-/// How texts are embedded.
+/// Options of an embedding call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EmbedOptions {
-    /// What the texts are, where the model makes a difference.
+    /// The role of the texts. Models with prompts distinguish roles.
     pub role: Role,
-    /// Whether a text that is longer than the model takes is cut; otherwise it is an error.
+    /// Whether longer texts than the model's maximum are cut. Otherwise they are errors.
     pub truncate: bool,
-    /// How many numbers of each vector are kept, the first ones; `None`: all.
+    /// The length of returned vectors, which keep their first numbers; `None` keeps all.
     pub dimensions: Option<usize>,
 }
 
-/// How a text is generated.
+/// Options of a generation call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateOptions {
-    /// The most tokens of the answer.
+    /// The maximum of tokens in the answer.
     pub max_tokens: usize,
-    /// 0 takes the likeliest token each time.
+    /// The sampling temperature. 0 takes the most likely token each time.
     pub temperature: f32,
-    /// Of the likeliest tokens, which together have this probability, one is drawn; 1 draws among all.
+    /// Sampling draws from the most likely tokens with this total probability. 1 draws from all.
     pub top_p: f32,
-    /// What random numbers begin with, so that an answer can be had again.
+    /// The seed of random numbers. The same seed repeats an answer.
     pub seed: u64,
-    /// As [`EmbedOptions::truncate`].
+    /// The same as [`EmbedOptions::truncate`].
     pub truncate: bool,
 }
 
-/// A text that a model wrote.
+/// A generated text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generated {
     /// The text.
     pub text: String,
-    /// The tokens of the prompt.
+    /// The number of prompt tokens.
     pub tokens_in: u64,
-    /// The tokens that were made.
+    /// The number of generated tokens.
     pub tokens_out: u64,
 }
 
-/// A model in memory. Called by several threads at once; each call computes on the thread that makes it, looks at
-/// its [`Turn`] at least every 100 ms and ends with the error that it gives.
+/// A model in memory.
+///
+/// Several threads call it at once, and each call computes on its own thread. A call checks its [`Turn`] at least
+/// every 100 ms and returns its error.
 pub trait LocalModel: Send + Sync {
-    /// What it is, in a word that a status shows: `bert`, `clip`.
+    /// A word for status output: `bert`, `clip`.
     fn kind(&self) -> &'static str;
 
-    /// The bytes it keeps in memory.
+    /// Bytes of memory that the model keeps.
     fn memory_bytes(&self) -> u64;
 
-    /// The width of its vectors; `None` where it does not embed.
+    /// The length of its vectors; `None` if it does not embed.
     fn dimensions(&self) -> Option<usize>;
 
-    /// Embeds texts: a result for each, in their order. The outer error concerns all.
+    /// Embeds texts. Returns a result for each, in order; an outer error concerns all.
     fn embed(&self, texts: &[&str], options: EmbedOptions, turn: &Turn) -> Result<Vec<Result<Vec<f32>>>>;
 
-    /// Embeds images, the bytes of their files, into the space of the texts.
+    /// Embeds images, given as the bytes of files, into the space of the texts.
     fn embed_images(&self, _images: &[&[u8]], _turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
         Err(Error::invalid("this model embeds no images; use one of provider clip_local"))
     }
 
-    /// Answers a prompt.
+    /// Generates the answer to a prompt.
     fn generate(&self, _prompt: &str, _options: &GenerateOptions, _turn: &Turn) -> Result<Generated> {
         Err(Error::invalid("this model generates no text; use one of provider t5_local"))
     }
 }
 
-/// Reads a JSON object. Structures with defaults would be read from an empty array too.
+/// Reads a JSON object. Without this check serde reads structures with defaults from an empty array too.
 pub(crate) fn read_object<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
     serde_json::from_value(Value::Object(serde_json::from_slice(json)?))
 }
 
-/// The first numbers of a vector, as models that were trained for it allow; brought back to length 1 where they make vectors
-/// of that length.
+/// The first numbers of a vector, for models that were trained for shorter vectors. `unit` normalises the result to
+/// length 1.
 pub(crate) fn shortened(mut vector: Vec<f32>, dimensions: Option<usize>, unit: bool) -> Result<Vec<f32>> {
     let Some(wanted) = dimensions.filter(|wanted| *wanted != vector.len()) else { return Ok(vector) };
     if wanted > vector.len() {

@@ -1,4 +1,4 @@
-//! The models in memory: each loaded at its first use, by one thread while the others wait, one copy for the server.
+//! The models in memory. The first call of a model loads it on one thread, and others wait; the server has one copy.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,26 +19,26 @@ use mysql_ml_base::interrupt::{CancelToken, Interrupt, POLL};
 use mysql_ml_base::shares::Share;
 use mysql_ml_base::workers::{Config, Workers};
 
-/// Models that are loaded at once; more wait.
+/// The maximum of concurrent loads. Further ones wait.
 const LOADERS: usize = 4;
 
-/// How long `ml_unload_model` waits until nobody computes with the model any more.
+/// The maximum time that `ml_unload_model` waits for computing calls of the model.
 const FREED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Which model: its provider, and its directory as the registration names it.
+/// The key of a model: its provider, and its directory in the registration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// What reads the files.
+    /// The family of the model.
     pub architecture: Architecture,
-    /// The directory, absolute or below that of models.
+    /// The directory, absolute or relative to the directory of models.
     pub directory: String,
 }
 
 /// A model in memory.
 pub struct Entry {
-    /// It.
+    /// The model.
     pub model: Box<dyn LocalModel>,
-    /// Changes with its files: what [`stamp`] was when it was loaded.
+    /// The [`stamp`] at loading. It changes with the model's files.
     pub stamp: String,
     bytes: u64,
     loaded_at: SystemTime,
@@ -47,12 +47,12 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The bytes it takes.
+    /// Bytes of memory that the model takes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// One that was not loaded from files, for tests.
+    /// An entry without files, for tests.
     #[cfg(test)]
     pub fn of(model: Box<dyn LocalModel>) -> Self {
         Entry {
@@ -65,7 +65,7 @@ impl Entry {
         }
     }
 
-    /// Counts texts, images or prompts.
+    /// Counts texts, images or prompts for the status.
     pub fn used(&self, inputs: u64) {
         self.inputs.fetch_add(inputs, Ordering::Relaxed);
     }
@@ -80,7 +80,7 @@ enum State {
 struct Slot {
     state: Mutex<State>,
     changed: Condvar,
-    /// What it takes, or will.
+    /// Bytes that the model takes or will take.
     bytes: AtomicU64,
 }
 
@@ -97,7 +97,7 @@ pub struct Loaded {
     load: Load,
 }
 
-/// Loads a model, whose bytes it asks for before.
+/// Loads a model. The loader reserves the bytes first.
 type Load = fn(&Key, &mut dyn FnMut(u64) -> Result<()>) -> Result<Entry>;
 
 impl Default for Loaded {
@@ -122,7 +122,7 @@ fn lock(slots: &Mutex<HashMap<Key, Arc<Slot>>>) -> MutexGuard<'_, HashMap<Key, A
     slots.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends a load also where it panics, so that nobody waits for it for ever.
+/// Ends a load even if it panics, so waiting calls get an error.
 struct Loading {
     slots: Arc<Mutex<HashMap<Key, Arc<Slot>>>>,
     key: Key,
@@ -152,7 +152,7 @@ impl Drop for Loading {
 }
 
 impl Loaded {
-    /// The model, loaded if need be within `limit` bytes of all models together. Waits until `deadline`.
+    /// The model, loaded on its first use. All models together take at most `limit` bytes. Waits until `deadline`.
     pub fn get(&self, key: &Key, limit: u64, deadline: Instant, interrupt: &dyn Interrupt) -> Result<Arc<Entry>> {
         let slot = {
             let mut slots = lock(&self.slots);
@@ -186,7 +186,7 @@ impl Loaded {
         }
     }
 
-    /// Loads on a thread of its own: whoever asked first may be stopped while others wait.
+    /// Loads on an own thread, because the first caller may be killed while others wait.
     fn begin(&self, key: &Key, slot: &Arc<Slot>, limit: u64) -> Result<()> {
         let slots = Arc::clone(&self.slots);
         let mut loading = Loading { slots, key: key.clone(), slot: Arc::clone(slot), end: None };
@@ -206,7 +206,7 @@ impl Loaded {
             .map(|_| ())
     }
 
-    /// The stamp of the model if it is in memory.
+    /// The stamp of the model; `None` if it is not in memory.
     pub fn stamp(&self, key: &Key) -> Option<String> {
         let slot = lock(&self.slots).get(key).cloned()?;
         let state = slot.lock();
@@ -216,11 +216,11 @@ impl Loaded {
         }
     }
 
-    /// Takes the model out of memory, and waits until it is gone; whether it was there.
+    /// Removes the model from memory and waits until its memory is free. Returns whether it was there.
     pub fn unload(&self, key: &Key, interrupt: &dyn Interrupt) -> Result<bool> {
         let Some(slot) = lock(&self.slots).remove(key) else { return Ok(false) };
         let end = Instant::now() + FREED_WITHIN;
-        // One that is being loaded is waited for: whoever asked for it uses it once.
+        // A model in loading is awaited, because the call that loads it uses it once.
         loop {
             let entry = match &*slot.lock() {
                 State::Loading => None,
@@ -241,7 +241,7 @@ impl Loaded {
         }
     }
 
-    /// What is in memory, as a JSON array.
+    /// The models in memory as a JSON array.
     pub fn status(&self) -> Value {
         let slots: Vec<(Key, Arc<Slot>)> = lock(&self.slots).iter().map(|(k, s)| (k.clone(), Arc::clone(s))).collect();
         let mut shown: Vec<(String, Value)> = slots
@@ -272,7 +272,7 @@ impl Loaded {
     }
 }
 
-/// Counts the bytes of a model that is about to be loaded; refuses them where all together would be too many.
+/// Reserves the bytes of a model before loading. An error if all models together would exceed the limit.
 fn reserve(loading: &Loading, bytes: u64, limit: u64) -> Result<()> {
     let slots = lock(&loading.slots);
     let others: u64 = slots
@@ -317,9 +317,9 @@ fn load(key: &Key, reserve: &mut dyn FnMut(u64) -> Result<()>) -> Result<Entry> 
     })
 }
 
-/// What a model will take, from the headers of its files and what its tokenizer holds.
+/// An estimate of a model's bytes, from the headers of its weights and from its tokenizer.
 fn estimate(dir: &ModelDir) -> Result<u64> {
-    // Modules of sentence-transformers have their files below.
+    // The modules of sentence-transformers have their own folders.
     let modules: Option<Vec<Module>> = dir.optional_json("modules.json")?;
     let mut places = vec![dir.clone()];
     for module in modules.iter().flatten().take(MOST_MODULES).filter(|m| !m.path.is_empty() && dir.has(&m.path)) {
@@ -336,22 +336,22 @@ fn estimate(dir: &ModelDir) -> Result<u64> {
         bytes = bytes.saturating_add(super::tokenizer::estimate(place)?);
     }
     if bytes == 0 {
-        // Says what is missing.
+        // This error names the missing file.
         Weights::open(dir)?;
     }
     Ok(bytes)
 }
 
-/// Of modules.json where the files of modules are.
+/// The folders of modules in modules.json.
 #[derive(serde::Deserialize)]
 struct Module {
     path: String,
 }
 
-/// The most modules that are looked at.
+/// The maximum of modules in an estimate.
 const MOST_MODULES: usize = 16;
 
-/// A text that changes when the model's files do, without reading them; empty where they are not there.
+/// A text that changes with the model's files. It reads only their metadata, and is empty without files.
 pub fn stamp(directory: &str) -> String {
     ModelDir::open(&files::directory(), directory).map(|dir| dir.stamp()).unwrap_or_default()
 }
@@ -363,7 +363,7 @@ mod tests {
     use crate::EmbedOptions;
     use mysql_ml_base::interrupt::Never;
 
-    /// Held while a model's files give nothing.
+    /// The lock stops the loading of models while a test holds it.
     static FILES: Mutex<()> = Mutex::new(());
 
     fn slow(_: &Key, reserve: &mut dyn FnMut(u64) -> Result<()>) -> Result<Entry> {
@@ -415,15 +415,15 @@ mod tests {
             while loaded.status()[0]["state"] != "loading" {
                 std::thread::yield_now();
             }
-            // One who comes later has a deadline of its own.
+            // A later caller has its own deadline.
             let error = loaded.get(&key, 10, Instant::now() + 2 * POLL, &Never).err().unwrap();
             assert!(error.kind() == Kind::Timeout && error.message().contains("still being loaded"), "{error}");
             killed.0.cancel();
             assert_eq!(waits.join().unwrap(), Some(1317));
-            // Nor does the one who wants it gone wait for ever.
+            // Unloading does not wait forever either.
             assert_eq!(loaded.unload(&key, &killed).unwrap_err().sql_code(), 1317);
         });
-        // Nobody is kept from it once the files are read, and it is loaded once.
+        // After the files are read, all callers get the model, which is loaded once.
         let key = Key { directory: "n".into(), ..key };
         std::thread::scope(|scope| {
             let both = [(); 2].map(|()| scope.spawn(|| loaded.get(&key, 10, far, &Never).unwrap()));

@@ -1,4 +1,4 @@
-//! A sentence-transformers model: an encoder, and what modules.json puts behind it to make one vector of a text.
+//! A sentence-transformers model: an encoder and the modules of modules.json, which turn token rows into one vector.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -15,14 +15,14 @@ use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::role::Role;
 use mysql_ml_base::vector;
 
-/// Tokens that go through the encoder together: enough to read each weight seldom, few enough for a core's cache, and
-/// so that whoever comes next waits a fraction of a second.
+/// Tokens that pass the encoder together. More would reuse each weight more often; fewer fit a core's cache, and the
+/// next call waits a fraction of a second.
 pub const TOKENS_AT_ONCE: usize = 512;
 
-/// The most modules that modules.json may name.
+/// The maximum of modules in modules.json.
 const MAX_MODULES: usize = 16;
 
-/// The names that sentence-transformers has for one file, of which it reads the first that is there.
+/// Names of one configuration file in sentence-transformers. The first existing file counts.
 const SENTENCE_CONFIGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -33,7 +33,7 @@ const SENTENCE_CONFIGS: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 
-/// A model of sentences.
+/// A sentence-transformers model in memory.
 pub struct SentenceModel {
     tokenizer: Tokenizer,
     encoder: Encoder,
@@ -41,58 +41,58 @@ pub struct SentenceModel {
     then: Then,
     lower_case: bool,
     prompts: Prompts,
-    /// Tokens that stand before a text and are not pooled, for queries and documents.
+    /// Tokens before a text that pooling skips, for queries and documents.
     left_out: [usize; 2],
 }
 
-/// How the tokens' rows become one.
+/// Pooling: one vector from the rows of all tokens.
 struct Pooling {
     ways: Vec<Way>,
-    /// Whether the tokens of prompts count.
+    /// Whether pooling includes the tokens of prompts.
     with_prompt: bool,
 }
 
-/// One way; several are put behind each other.
+/// A pooling mode. The vectors of several modes are concatenated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     First,
     Max,
     Mean,
-    /// The sum divided by the root of the number.
+    /// The sum divided by the square root of the count.
     MeanSqrt,
-    /// Each token counts as often as its place says.
+    /// Each token weighs its position, from 1 on.
     WeightedMean,
     Last,
 }
 
-/// What follows.
+/// A module behind pooling.
 enum Step {
     Normalize,
     Dense { layer: Linear, activation: Activation, residual: Residual },
     LayerNorm(LayerNorm),
 }
 
-/// What a dense layer adds to its output.
+/// The residual that a dense layer adds to its output.
 enum Residual {
     None,
     Input,
     Layer(Linear),
 }
 
-/// The modules behind the first ones, from a vector to a vector.
+/// The modules behind pooling, from a vector to a vector.
 pub(super) struct Then {
     steps: Vec<Step>,
     dimensions: usize,
 }
 
-/// What is put before texts.
+/// Prompts that precede texts.
 #[derive(Debug, Default)]
 pub(super) struct Prompts {
     query: String,
     document: String,
 }
 
-/// modules.json.
+/// The contents of modules.json.
 pub(super) struct Modules {
     list: Vec<Module>,
     /// The file's name, for errors.
@@ -146,7 +146,7 @@ struct TopConfig {
 }
 
 impl Modules {
-    /// Reads the file where there is one.
+    /// Reads the file; `None` without one.
     pub fn read(dir: &ModelDir) -> Result<Option<Self>> {
         const FILE: &str = "modules.json";
         let list: Option<Vec<Module>> = dir.optional_json(FILE)?;
@@ -158,8 +158,8 @@ impl Modules {
         Ok(Some(Modules { list, name }))
     }
 
-    /// What a module is: the last part of its class's name, because classes have moved between releases. Classes of others
-    /// are code that is not here.
+    /// The kind of a module: the last part of its class name, because releases moved classes between packages. Other
+    /// packages' classes keep their full name, which matches no kind.
     fn kind(module: &Module) -> &str {
         match module.kind.rsplit_once('.') {
             Some((package, kind)) if package.split('.').next() == Some("sentence_transformers") => kind,
@@ -178,7 +178,7 @@ impl Modules {
         )
     }
 
-    /// The directory of the first module, which must be of this kind.
+    /// The directory of the first module. An error if the module has another kind.
     pub fn first(&self, dir: &ModelDir, kind: &str) -> Result<ModelDir> {
         match self.list.first() {
             Some(module) if Self::kind(module) == kind => dir.below(&module.path),
@@ -187,7 +187,7 @@ impl Modules {
         }
     }
 
-    /// What follows the first module, which makes vectors of `dimensions` numbers.
+    /// The modules behind the first one, whose vectors are `[dimensions]`.
     pub fn then(&self, dir: &ModelDir, dimensions: usize) -> Result<Then> {
         self.behind(dir, dimensions, 1)
     }
@@ -197,7 +197,7 @@ impl Modules {
         for module in self.list.iter().skip(first) {
             let step = match Self::kind(module) {
                 "Normalize" => Step::Normalize,
-                // Does nothing where nothing is learned.
+                // Inference skips dropout.
                 "Dropout" => continue,
                 "Dense" => read_dense(&dir.below(&module.path)?, &mut then.dimensions)?,
                 "LayerNorm" => read_layer_norm(&dir.below(&module.path)?, then.dimensions)?,
@@ -218,27 +218,27 @@ impl Modules {
 }
 
 impl Then {
-    /// Vectors of so many numbers stay as they are.
+    /// No modules, for vectors `[dimensions]`.
     pub fn nothing(dimensions: usize) -> Self {
         Then { steps: Vec::new(), dimensions }
     }
 
-    /// Brings vectors to length 1 at the end.
+    /// Appends a module that normalises vectors to length 1.
     pub fn normalize(&mut self) {
         self.steps.push(Step::Normalize);
     }
 
-    /// How many numbers come out.
+    /// The length of the output vector.
     pub fn dimensions(&self) -> usize {
         self.dimensions
     }
 
-    /// Whether all vectors have length 1.
+    /// Whether all output vectors have length 1.
     pub fn has_unit_length(&self) -> bool {
         matches!(self.steps.last(), Some(Step::Normalize))
     }
 
-    /// The bytes it keeps.
+    /// Bytes of the modules' weights.
     pub fn memory_bytes(&self) -> u64 {
         let of = |step: &Step| match step {
             Step::Normalize => 0,
@@ -250,7 +250,7 @@ impl Then {
         self.steps.iter().map(of).sum()
     }
 
-    /// Makes the vector that comes out.
+    /// Computes the output vector of `vector`.
     pub fn apply(&self, mut vector: Vec<f32>, turn: &Turn) -> Result<Vec<f32>> {
         for step in &self.steps {
             match step {
@@ -271,7 +271,7 @@ impl Then {
     }
 }
 
-/// That of torch's LayerNorm.
+/// The default of torch's LayerNorm.
 const LAYER_NORM_EPSILON: f32 = 1e-5;
 
 impl SentenceModel {
@@ -279,7 +279,7 @@ impl SentenceModel {
     pub fn open(dir: &ModelDir) -> Result<Self> {
         let modules = Modules::read(dir)?;
         let (body, pooling) = match &modules {
-            // As sentence-transformers does with a plain encoder.
+            // sentence-transformers pools a plain encoder by the mean.
             None => (dir.clone(), Pooling { ways: vec![Way::Mean], with_prompt: true }),
             Some(modules) => {
                 let body = modules.first(dir, "Transformer")?;
@@ -310,7 +310,7 @@ impl SentenceModel {
         let mut max_tokens = encoder.config().max_tokens();
         match (sentence.max_seq_length, tokenizer_config.model_max_length) {
             (Some(n), _) => max_tokens = max_tokens.min(n),
-            // "No limit" is written as 1e30.
+            // Files write "no limit" as 1e30.
             (None, Some(n)) if n >= 1.0 && n < max_tokens as f64 => max_tokens = n as usize,
             _ => {}
         }
@@ -335,7 +335,7 @@ impl SentenceModel {
         Ok(model)
     }
 
-    /// How many tokens a prompt has, with those that stand before it.
+    /// The number of tokens of a prompt, including special tokens before it.
     fn left_out(&self, role: Role) -> Result<usize> {
         match self.prompts.of(role) {
             "" => Ok(0),
@@ -371,7 +371,7 @@ impl SentenceModel {
         Ok(tokens)
     }
 
-    /// Tokens that are not pooled.
+    /// The number of leading tokens that pooling skips.
     fn skipped(&self, role: Role) -> usize {
         let [query, document] = self.left_out;
         match role {
@@ -380,7 +380,7 @@ impl SentenceModel {
         }
     }
 
-    /// The vectors of texts that go through the encoder together.
+    /// The vectors of texts that pass the encoder together.
     fn together(&self, texts: &[Tokens], options: EmbedOptions, turn: &Turn) -> Result<Vec<Vec<f32>>> {
         let rows = self.encoder.forward(texts, turn)?;
         let hidden = self.encoder.config().hidden;
@@ -448,7 +448,8 @@ impl LocalModel for SentenceModel {
 }
 
 impl Way {
-    /// Adds to `vector` what comes of a text's rows, of which the first `skipped` are those of a prompt.
+    /// Appends the pooled rows of a text to `vector`. Pooling skips the first `skipped` rows, which belong to a
+    /// prompt.
     fn pool(self, rows: &[f32], hidden: usize, skipped: usize, vector: &mut Vec<f32>) {
         let mut rows = rows.chunks_exact(hidden).skip(skipped);
         let count = rows.len() as f32;
@@ -485,7 +486,7 @@ impl Way {
     }
 }
 
-/// The file about lengths and letters, under the name that it has. What else it asks for is refused.
+/// The file about lengths and letter case, under any of its names. Unknown members are refused.
 fn read_sentence_config(dir: &ModelDir) -> Result<SentenceConfig> {
     let Some(name) = SENTENCE_CONFIGS.into_iter().find(|name| dir.has(name)) else {
         return Ok(SentenceConfig::default());
@@ -496,7 +497,7 @@ fn read_sentence_config(dir: &ModelDir) -> Result<SentenceConfig> {
             || *value == Value::Bool(false)
             || value.as_object().is_some_and(Map::is_empty)
             || value.as_str().is_some_and(|text| text == "feature-extraction" || text == "token_embeddings");
-        // Where a text goes in, and what comes out; and how texts of several lengths are packed.
+        // Names of inputs and outputs, and the padding of batches, which change no vector.
         let is_usual = member == "unpad_inputs"
             || (member == "modality_config"
                 && value.get("text").and_then(|t| t.get("method")).is_none_or(|m| m == "forward"));
@@ -510,7 +511,7 @@ fn read_sentence_config(dir: &ModelDir) -> Result<SentenceConfig> {
     Ok(config)
 }
 
-/// 1_Pooling/config.json: in older releases a flag for each way, in newer ones their names.
+/// Reads 1_Pooling/config.json. Older releases write a flag for each mode, newer ones the modes' names.
 fn read_pooling(dir: &ModelDir) -> Result<Pooling> {
     let config: Map<String, Value> = dir.json("config.json")?;
     let unknown = |what: &str| {
@@ -538,7 +539,7 @@ fn read_pooling(dir: &ModelDir) -> Result<Pooling> {
     let mut ways = Vec::new();
     match config.get("pooling_mode") {
         Some(Value::String(name)) => ways.push(of(name).ok_or_else(|| unknown(name))?),
-        // In this order.
+        // The order of the list counts.
         Some(Value::Array(names)) => {
             for name in names {
                 let name = name.as_str().unwrap_or("of no name");
@@ -630,7 +631,7 @@ fn read_layer_norm(dir: &ModelDir, dimensions: usize) -> Result<Step> {
 }
 
 impl Prompts {
-    /// As `encode_query` and `encode_document` of sentence-transformers choose them.
+    /// Reads the prompts that `encode_query` and `encode_document` of sentence-transformers use.
     pub fn read(dir: &ModelDir) -> Result<Self> {
         const FILE: &str = "config_sentence_transformers.json";
         let config: TopConfig = dir.optional_json(FILE)?.unwrap_or_default();
@@ -653,7 +654,7 @@ impl Prompts {
         Ok(prompts)
     }
 
-    /// The one for texts that are this.
+    /// The prompt for texts of a role.
     pub fn of(&self, role: Role) -> &str {
         match role {
             Role::Query => &self.query,
@@ -662,5 +663,5 @@ impl Prompts {
     }
 }
 
-/// The longest prompt.
+/// The maximum of bytes in a prompt.
 const LONGEST_PROMPT: usize = 8192;

@@ -1,5 +1,5 @@
-//! Static embeddings, as Model2Vec makes them: a vector for each token, of which a text's is the mean. Thousands of texts
-//! a second on one core, at some cost in quality.
+//! Static embeddings in the layout of Model2Vec: a text's vector is the mean of its tokens' vectors. One core embeds
+//! thousands of texts a second, with some loss of quality.
 
 use serde::Deserialize;
 
@@ -12,25 +12,25 @@ use super::{shortened, EmbedOptions, LocalModel};
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::vector;
 
-/// Where sentence-transformers has the files.
+/// The folder of the files in sentence-transformers.
 pub const FOLDER: &str = "0_StaticEmbedding";
 
-/// The most tokens of a text, as Model2Vec has it; sentence-transformers has no bound.
+/// Model2Vec's maximum of tokens in a text; sentence-transformers has none.
 const MAX_TOKENS: usize = 512;
 
 /// A static model in memory.
 pub struct StaticModel {
     tokenizer: Tokenizer,
-    /// Row after row.
+    /// The tokens' vectors, `[rows, width]`.
     vectors: Vec<f32>,
     width: usize,
-    /// The row of each token; `None`: its number.
+    /// The row of each token; `None`: the token's number.
     mapping: Option<Vec<u32>>,
-    /// How much each token counts; `None`: all the same.
+    /// The weight of each token; `None`: all are equal.
     weights: Option<Vec<f32>>,
     then: Then,
     prompts: Prompts,
-    /// The token that stands for what is unknown, which does not count.
+    /// The unknown token, which has no weight.
     unknown: Option<u32>,
 }
 
@@ -40,7 +40,7 @@ struct Config {
     normalize: Option<bool>,
 }
 
-/// Of tokenizer.json what names the unknown token.
+/// The members of tokenizer.json that name the unknown token.
 #[derive(Deserialize)]
 struct TokenizerFile {
     model: TokenizerModel,
@@ -53,7 +53,7 @@ struct TokenizerModel {
 }
 
 impl StaticModel {
-    /// Loads the model in `dir`; the files may also be in `0_StaticEmbedding`, as sentence-transformers has them.
+    /// Loads the model in `dir`. The files may also be in `0_StaticEmbedding`, the folder of sentence-transformers.
     pub fn open(dir: &ModelDir) -> Result<Self> {
         let modules = Modules::read(dir)?;
         let inner = match modules.as_ref().map(|m| m.first(dir, "StaticEmbedding")).transpose()? {
@@ -61,7 +61,7 @@ impl StaticModel {
             None if dir.has(FOLDER) => dir.below(FOLDER)?,
             None => dir.clone(),
         };
-        // Files that Model2Vec wrote for both have weights at the top only.
+        // Model2Vec's files for both layouts have weights only at the top.
         let has_weights = |dir: &ModelDir| dir.has(super::weights::FILE) || dir.has(super::weights::INDEX);
         let files = if has_weights(&inner) { &inner } else { dir };
         let config: Option<Config> = dir.optional_json("config.json")?;
@@ -104,7 +104,7 @@ impl StaticModel {
             let file: TokenizerFile = files.large_json(super::tokenizer::FILE)?;
             file.model.unk_token.and_then(|t| tokenizer.id_of(&t)).or(file.model.unk_id)
         } else {
-            // sentence-transformers makes no difference between tokens.
+            // sentence-transformers treats the unknown token like any other.
             None
         };
         let mut then = match &modules {

@@ -1,7 +1,7 @@
-//! A thread's turn to compute: when it is to stop, and when others have theirs.
+//! The turn of a computing thread: the call's end, and the share of other calls.
 //!
-//! Whatever takes long looks at its [`Turn`] at least every 100 ms. So a call that ended is stopped, and a long one shares the
-//! few threads that compute at once with those of other accounts and models.
+//! Long computations check their [`Turn`] at least every 100 ms. This stops ended calls and shares the few computing
+//! threads among accounts and models.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -10,34 +10,34 @@ use std::time::Instant;
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::CancelToken;
 
-/// For how long a thread computes before others have their turn, in microseconds.
+/// Microseconds that a thread computes before others get their turn.
 const SLICE: u64 = 50_000;
 
-/// A turn. The default is one that nobody stops and that has all the time.
+/// A turn. The default never ends and is never shared.
 #[derive(Clone, Default)]
 pub struct Turn {
     cancel: CancelToken,
     place: Option<Arc<Place>>,
 }
 
-/// Where a thread stands among those that compute.
+/// A thread's place among the computing threads.
 pub struct Place {
-    /// Its number.
+    /// The thread's number.
     pub number: u64,
     others: Box<dyn Others>,
-    /// When it was heard of, and when its slice began, in microseconds.
+    /// The times of the last check and of the slice's begin, in microseconds.
     heard: AtomicU64,
     began: AtomicU64,
-    /// Whether it is one of those that compute now.
+    /// Whether the thread may compute now.
     holds: AtomicBool,
 }
 
-/// Who else wants to compute.
+/// The other threads and jobs that want to compute.
 pub trait Others: Send + Sync {
-    /// Whether anybody waits.
+    /// Whether others wait.
     fn wait(&self) -> bool;
 
-    /// Lets others go first, and returns when it is the thread's turn again, or `cancel` is set.
+    /// Lets others go first. It returns in the thread's next turn, or when `cancel` is set.
     fn give_way(&self, place: &Place, cancel: &CancelToken);
 }
 
@@ -48,28 +48,28 @@ pub fn now() -> u64 {
 }
 
 impl Place {
-    /// That of a thread which computes from now on.
+    /// The place of a thread that starts computing now.
     pub fn new(number: u64, others: Box<dyn Others>) -> Self {
         let now = now();
         Place { number, others, heard: now.into(), began: now.into(), holds: true.into() }
     }
 
-    /// When it was heard of last.
+    /// The time of the last check, in microseconds.
     pub fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// When its slice began.
+    /// The begin of the slice, in microseconds.
     pub fn began(&self) -> u64 {
         self.began.load(Ordering::Relaxed)
     }
 
-    /// Whether it is one of those that compute now. Changes only under the lock of those that share.
+    /// Whether the thread may compute now. It changes only under the lock of the sharing threads.
     pub fn holds(&self) -> bool {
         self.holds.load(Ordering::Relaxed)
     }
 
-    /// Begins a slice, or ends it.
+    /// Begins or ends a slice.
     pub fn set(&self, holds: bool) {
         let now = now();
         self.holds.store(holds, Ordering::Relaxed);
@@ -90,17 +90,17 @@ impl Place {
 }
 
 impl Turn {
-    /// One that ends when `cancel` is set.
+    /// A turn that ends with `cancel`.
     pub fn of(cancel: CancelToken) -> Self {
         Turn { cancel, place: None }
     }
 
-    /// One of several that share.
+    /// A turn of a thread that shares with others.
     pub fn among(cancel: CancelToken, place: Arc<Place>) -> Self {
         Turn { cancel, place: Some(place) }
     }
 
-    /// An error once nobody wants the result any more. Before that it lets others go first where they have waited long enough.
+    /// Lets others go first if they waited long enough. Returns an error once the call has ended.
     pub fn check(&self) -> Result<()> {
         if self.cancel.is_cancelled() {
             return Err(Error::interrupted(1317));

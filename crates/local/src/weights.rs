@@ -1,7 +1,7 @@
 //! A model's weights: `model.safetensors`, or its parts that `model.safetensors.index.json` names.
 //!
-//! Tensors are read one by one with positioned reads, so that a model is not in memory twice while it is loaded. Files
-//! are not mapped: one that somebody cuts while it is mapped ends the process.
+//! Tensors are read one by one with positioned reads, so a model is never in memory twice. Files are not mapped:
+//! truncating a mapped file would kill the process.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,19 +16,19 @@ use serde::Deserialize;
 use super::files::ModelDir;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 
-/// The file that holds all weights of most models.
+/// The file with all weights of most models.
 pub const FILE: &str = "model.safetensors";
 
-/// The file that tells where the weights of large models are.
+/// The file with the places of a large model's weights.
 pub const INDEX: &str = "model.safetensors.index.json";
 
-/// The largest header of a file of weights that is read.
+/// The maximum of bytes in a header.
 const MAX_HEADER: u64 = 16 << 20;
 
-/// Bytes of a tensor that are read at once.
+/// Bytes of a tensor per read.
 const PIECE: usize = 1 << 20;
 
-/// The most files that hold one model's weights.
+/// The maximum of files with one model's weights.
 const MAX_FILES: usize = 200;
 
 /// The weights of a model on disk.
@@ -37,11 +37,11 @@ pub struct Weights {
 }
 
 struct Part {
-    /// As it is called in errors.
+    /// The file's name in errors.
     name: String,
     file: File,
     metadata: Metadata,
-    /// Where the tensors begin.
+    /// The offset of the tensors.
     data: u64,
 }
 
@@ -51,7 +51,7 @@ struct Index {
 }
 
 impl Weights {
-    /// Reads the headers of the files with weights.
+    /// Reads the headers of the files.
     pub fn open(dir: &ModelDir) -> Result<Self> {
         let names: Vec<String> = if dir.has(FILE) || !dir.has(INDEX) {
             if !dir.has(FILE) && dir.has("pytorch_model.bin") {
@@ -91,7 +91,7 @@ impl Weights {
         self.parts.iter().find_map(|p| p.metadata.info(name).map(|info| (p, info)))
     }
 
-    /// Whether there is such a tensor.
+    /// Whether the tensor exists.
     pub fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
     }
@@ -104,7 +104,7 @@ impl Weights {
         }
     }
 
-    /// The numbers of all tensors together, for an estimate of the memory they will take.
+    /// The count of numbers in all tensors, for an estimate of memory.
     pub fn elements(&self) -> u64 {
         let of = |p: &Part| -> u64 {
             let sizes = p.metadata.tensors();
@@ -113,7 +113,7 @@ impl Weights {
         self.parts.iter().map(of).fold(0, u64::saturating_add)
     }
 
-    /// A tensor of whole numbers that are not negative, of one dimension.
+    /// A one-dimensional tensor of non-negative integers.
     pub fn integers(&self, name: &str) -> Result<Vec<u32>> {
         let (part, info) = self.find(name).ok_or_else(|| self.missing(name))?;
         let bytes = part.bytes(name, info)?;
@@ -140,8 +140,10 @@ impl Weights {
         ))
     }
 
-    /// A tensor's numbers in row-major order. An error where it is missing, of another shape, not of floating point, or
-    /// holds a number that is not finite.
+    /// A tensor's numbers in row-major order.
+    ///
+    /// An error if the tensor is missing, has another shape or no floating-point type, or holds a number that is not
+    /// finite.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let (part, info) = self.find(name).ok_or_else(|| self.missing(name))?;
         if info.shape != shape {
@@ -171,7 +173,7 @@ impl Part {
         }
         let mut header = vec![0; usize::try_from(length).unwrap_or_default()];
         file.read_exact(&mut header).map_err(|e| damaged(format!("the header ends early ({e})")))?;
-        // Checks offsets against each other and against shapes.
+        // `Metadata` checks offsets against each other and against shapes.
         let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| damaged(format!("its header: {e}")))?;
         let data = 8 + length;
         let wanted = data.saturating_add(metadata.data_len() as u64);
@@ -191,7 +193,7 @@ impl Part {
         Ok(bytes)
     }
 
-    /// The numbers, read piece by piece: a second copy of all would be as much memory again.
+    /// Reads the numbers in pieces. A whole buffer would double the memory.
     fn read(&self, name: &str, info: &TensorInfo) -> Result<Vec<f32>> {
         let shown = || format!("{}: tensor {}", self.name, cut(name, 120));
         let size = match info.dtype {

@@ -6,7 +6,7 @@ use mysql_ml_base::role::Role;
 
 const OPTIONS: EmbedOptions = EmbedOptions { role: Role::Document, truncate: true, dimensions: None };
 
-/// Computes a text for as many milliseconds as it says, and looks at its turn each time.
+/// Computes each text for the milliseconds that it names, and checks its turn each time.
 #[derive(Default)]
 struct Slow {
     at_once: Arc<AtomicUsize>,
@@ -43,7 +43,7 @@ impl LocalModel for Slow {
     }
 }
 
-/// Never looks at its turn until it is let go.
+/// Never checks its turn until it is released.
 struct Hanging(Arc<AtomicBool>);
 
 impl LocalModel for Hanging {
@@ -164,12 +164,12 @@ fn a_thread_that_hangs_stops_no_other_model_and_its_own_is_left_alone() {
         assert_eq!(vector.unwrap(), [5.0]);
     }
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    // A batch without a deadline gets an error, and what comes for the model too.
+    // A batch without a deadline fails, and so do later calls of the model.
     let error = hang(60);
     assert!(error.message().contains("busy with one text"), "{error}");
     assert!(hang(60).message().contains("busy with one text"));
     assert!(batcher.load().0 <= 1 + BEGUN, "{} threads", batcher.load().0);
-    // It comes back.
+    // The thread returns.
     go.store(true, Ordering::Relaxed);
     let end = within(30);
     while batcher.embed_one(Arc::clone(&hanging), "x", OPTIONS, &caller("a", 1), within(60), &Never).is_err() {

@@ -1,4 +1,4 @@
-//! What config.json says about an encoder, and what its weights are called.
+//! The sizes in config.json of an encoder, and the names of its weights.
 
 use serde::Deserialize;
 
@@ -7,65 +7,65 @@ use crate::layers::Activation;
 use crate::tokenizer::MOST_TOKENS;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 
-/// Bounds of a model's sizes: no encoder has more, and a product of two of them is no overflow.
+/// The bound of a model's sizes. The product of two of them does not overflow.
 const MOST: usize = 1 << 20;
 
-/// The widest rows of tokens and of a layer's middle.
+/// The maximum of `hidden` and of `intermediate`.
 const WIDEST: usize = 8192;
 const WIDEST_MIDDLE: usize = 1 << 16;
 
-/// The most heads.
+/// The maximum of heads.
 const MOST_HEADS: usize = 256;
 
-/// The most bytes of the rows of a text while it is computed.
+/// The maximum of bytes in a text's rows during computation.
 const MOST_WORK: usize = 512 << 20;
 
-/// The most layers.
+/// The maximum of layers.
 const MOST_LAYERS: usize = 200;
 
-/// The architectures that are computed here.
+/// The supported architectures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Architecture {
-    /// BERT and what differs from it in its training only.
+    /// BERT, and models that differ only in training.
     Bert,
-    /// RoBERTa, XLM-RoBERTa, CamemBERT: BERT with positions that begin behind that of the padding.
+    /// RoBERTa, XLM-RoBERTa, CamemBERT: BERT with positions that begin behind the padding's position.
     Roberta,
     /// DistilBERT: BERT without segments.
     DistilBert,
-    /// MPNet: positions as RoBERTa's, and a bias of attention by distance.
+    /// MPNet: positions like RoBERTa, and attention biases by distance.
     Mpnet,
 }
 
 /// An encoder's sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// What it is.
+    /// The architecture.
     pub architecture: Architecture,
-    /// The width of a token.
+    /// The length of a token's row.
     pub hidden: usize,
-    /// How many layers it has.
+    /// The number of layers.
     pub layers: usize,
-    /// How many heads attention has in each.
+    /// The number of heads in each layer.
     pub heads: usize,
-    /// The width between the two products of a layer's second half.
+    /// The inner length of the feed-forward network.
     pub intermediate: usize,
-    /// What is done there.
+    /// The activation of the feed-forward network.
     pub activation: Activation,
-    /// What is added to variances.
+    /// The epsilon of the norms.
     pub epsilon: f32,
-    /// How many tokens it knows.
+    /// The number of tokens in the vocabulary.
     pub vocabulary: usize,
-    /// How many positions its table has.
+    /// The number of rows in the position embeddings.
     pub positions: usize,
-    /// The place of a text's first token in that table.
+    /// The position of a text's first token.
     pub first_position: usize,
-    /// How many segments it knows; 0 where it has none.
+    /// The number of segments; 0 without segments.
     pub segments: usize,
-    /// How many kinds of distances it tells apart; 0 where it does not.
+    /// The number of distance buckets; 0 without biases by distance.
     pub distances: usize,
 }
 
-/// config.json, with the names of all architectures.
+/// config.json, with the member names of all architectures.
 #[derive(Deserialize)]
 struct File {
     model_type: Option<String>,
@@ -191,19 +191,19 @@ impl Config {
         Ok(())
     }
 
-    /// The width of one head.
+    /// The length of a row in one head.
     pub fn head(&self) -> usize {
         self.hidden / self.heads.max(1)
     }
 
-    /// The most tokens of a text: so many as there are positions, within what is computed here.
+    /// The maximum of tokens in a text: the number of positions within the bounds of this library.
     pub fn max_tokens(&self) -> usize {
         // Queries, keys, values and five other rows of each token are in memory at once.
         let work = MOST_WORK / (8 * size_of::<f32>() * self.hidden.max(1));
         (self.positions - self.first_position.min(self.positions)).min(MOST_TOKENS).min(work)
     }
 
-    /// What a tensor is called that BERT calls `name`, behind the prefix of the whole.
+    /// The name of a tensor in this architecture. `name` is BERT's name without prefix.
     pub fn tensor(&self, name: &str) -> String {
         let pairs: &[(&str, &str)] = match self.architecture {
             Architecture::Bert | Architecture::Roberta => &[],

@@ -1,5 +1,5 @@
-//! The encoders of the BERT family, for many texts at once: their tokens lie one behind the other without padding, so
-//! that nothing is computed for nothing.
+//! Encoders of the BERT family. The tokens of many texts lie one behind the other without padding, so no computation
+//! is wasted.
 
 pub mod config;
 
@@ -14,7 +14,7 @@ use super::turn::Turn;
 use super::weights::Weights;
 use mysql_ml_base::error::{Error, Result};
 
-/// MPNet's distances from here on are one.
+/// MPNet's distances from here on share a bucket.
 const FURTHEST: usize = 128;
 
 /// An encoder in memory.
@@ -35,7 +35,7 @@ struct Layer {
     norm: LayerNorm,
 }
 
-/// Reads tensors by the names that BERT has for them.
+/// Reads tensors by BERT's names.
 struct Reader<'a> {
     config: &'a Config,
     weights: &'a Weights,
@@ -82,10 +82,10 @@ impl Reader<'_> {
 }
 
 impl Encoder {
-    /// Reads an encoder whose config.json was read.
+    /// Reads an encoder after its config.json.
     pub fn open(dir: &ModelDir, config: Config, weights: &Weights) -> Result<Self> {
         const WORDS: &str = "embeddings.word_embeddings.weight";
-        // A model that was saved with a head has its body under a name.
+        // The files of a model with a head have a prefix before the names of the body.
         let prefix = weights.names().into_iter().find_map(|n| n.strip_suffix(WORDS).map(str::to_owned));
         let Some(prefix) = prefix else {
             return Err(Error::invalid(format!(
@@ -118,12 +118,12 @@ impl Encoder {
         })
     }
 
-    /// Its sizes.
+    /// The sizes of the encoder.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The bytes it keeps.
+    /// Bytes of the weights.
     pub fn memory_bytes(&self) -> u64 {
         let of_layer = |l: &Layer| {
             let norms = l.attention_norm.memory_bytes() + l.norm.memory_bytes();
@@ -136,7 +136,7 @@ impl Encoder {
             + self.position_bias.as_ref().map_or(0, PositionBias::memory_bytes)
     }
 
-    /// What the last layer makes of all tokens of the texts, one text behind the other: `[tokens, hidden]`.
+    /// The rows of the last layer, `[tokens, hidden]`, for the tokens of all texts one behind the other.
     pub fn forward(&self, texts: &[Tokens], turn: &Turn) -> Result<Vec<f32>> {
         let mut rows = self.embed(texts)?;
         self.norm.apply(&mut rows);
@@ -153,7 +153,7 @@ impl Encoder {
         Ok(rows)
     }
 
-    /// What the first layer gets: `[tokens, hidden]`.
+    /// The input of the first layer: `[tokens, hidden]`.
     fn embed(&self, texts: &[Tokens]) -> Result<Vec<f32>> {
         let tokens: usize = texts.iter().map(|t| t.ids.len()).sum();
         let mut rows = Vec::with_capacity(tokens * self.config.hidden);

@@ -12,11 +12,11 @@ use mysql_ml_base::error::{Error, Result};
 pub struct ClipConfig {
     /// `clip`.
     pub model_type: String,
-    /// The width of the vectors that both towers end in.
+    /// The length of the vectors of both towers.
     pub projection_dim: usize,
-    /// The text's tower.
+    /// The text tower.
     pub text_config: TextConfig,
-    /// The image's tower.
+    /// The image tower.
     pub vision_config: VisionConfig,
 }
 
@@ -31,7 +31,7 @@ impl Default for ClipConfig {
     }
 }
 
-/// The text's tower; what a file leaves out is as in clip-vit-base-patch32.
+/// The text tower. Missing members have the values of clip-vit-base-patch32.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 #[allow(missing_docs)] // the names are those of transformers' CLIPTextConfig
@@ -63,7 +63,7 @@ impl Default for TextConfig {
     }
 }
 
-/// The image's tower; what a file leaves out is as in clip-vit-base-patch32.
+/// The image tower. Missing members have the values of clip-vit-base-patch32.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 #[allow(missing_docs)] // the names are those of transformers' CLIPVisionConfig
@@ -123,7 +123,7 @@ impl ClipConfig {
         if vision.num_channels != 3 {
             return fault("num_channels is not 3");
         }
-        // The bounds are far above any model's; what is below them is held against the weights' own shapes.
+        // The bounds are far above any model. Sizes within them are checked against the shapes of the weights.
         let sizes = [
             config.projection_dim,
             text.vocab_size,
@@ -196,14 +196,14 @@ mod tests {
         let of = |tower: &str, name: &str, size: usize| {
             let json = match tower {
                 "" => format!("{{\"{name}\":{size}}}"),
-                // One head, so that any width is a multiple.
+                // One head fits any width.
                 _ if name == "hidden_size" => {
                     format!("{{\"{tower}\":{{\"hidden_size\":{size},\"num_attention_heads\":1}}}}")
                 }
                 _ if name == "num_attention_heads" => {
                     format!("{{\"{tower}\":{{\"hidden_size\":{},\"num_attention_heads\":{size}}}}}", size.min(8192))
                 }
-                // As many patches as one side may have.
+                // The maximum of patches along one side.
                 _ if name == "image_size" => format!("{{\"{tower}\":{{\"image_size\":{size},\"patch_size\":32}}}}"),
                 _ => format!("{{\"{tower}\":{{\"{name}\":{size}}}}}"),
             };
@@ -228,7 +228,7 @@ mod tests {
                 assert!(of(tower, name, more).is_err(), "{tower} {name} {more}");
             }
         }
-        // 1024 pixels in patches of 16 are 64 along one side; of 15 more.
+        // 1024 pixels in patches of 16 give 64 patches along one side; patches of 15 give more.
         let patches = |size: usize| {
             ClipConfig::parse(format!("{{\"vision_config\":{{\"image_size\":1024,\"patch_size\":{size}}}}}").as_bytes())
         };

@@ -1,26 +1,26 @@
-//! The transformer of both towers: layers of attention and a feed-forward network, each normalised before.
+//! The transformer of both towers. Norms precede attention and feed-forward network.
 
 use crate::layers::{add, Activation, Attention, FeedForward, Heads, LayerNorm, Linear, Scratch, SelfAttention};
 use crate::turn::Turn;
 use crate::weights::Weights;
 use mysql_ml_base::error::Result;
 
-/// What an encoder is made of.
+/// The sizes of an encoder.
 #[derive(Clone, Copy)]
 pub struct Shape {
-    /// Elements of a token's row.
+    /// The length of a token's row.
     pub width: usize,
-    /// Elements between the two halves of the feed-forward network.
+    /// The inner length of the feed-forward network.
     pub inner: usize,
-    /// Layers.
+    /// The number of layers.
     pub layers: usize,
-    /// Heads of attention.
+    /// The number of heads.
     pub heads: usize,
-    /// What stands in the feed-forward network.
+    /// The activation of the feed-forward network.
     pub activation: Activation,
-    /// What the norms add to the variance.
+    /// The epsilon of the norms.
     pub epsilon: f32,
-    /// Whether a token sees only itself and those before it.
+    /// Whether a token attends to no later token.
     pub causal: bool,
 }
 
@@ -31,13 +31,13 @@ struct Layer {
     network: FeedForward,
 }
 
-/// The layers.
+/// The layers of a tower.
 pub struct Encoder {
     layers: Vec<Layer>,
 }
 
 impl Encoder {
-    /// Reads the layers under `name`.
+    /// Reads the layers with the name prefix `name`.
     pub fn load(weights: &Weights, name: &str, shape: Shape) -> Result<Self> {
         let Shape { width, inner, epsilon, causal, activation, .. } = shape;
         let heads = Heads { count: shape.heads, width: width / shape.heads.max(1) };
@@ -62,7 +62,7 @@ impl Encoder {
         Ok(Encoder { layers })
     }
 
-    /// Changes `x`, which is `[tokens, width]`, of several sequences of so many tokens each.
+    /// Replaces `x`, `[tokens, width]`, by the output. `sequences` are the tokens of each sequence in `x`.
     pub fn apply(&self, x: &mut [f32], sequences: &[usize], turn: &Turn) -> Result<()> {
         let (mut normed, mut out) = (vec![0.0; x.len()], vec![0.0; x.len()]);
         let mut scratch = Scratch::default();
@@ -77,7 +77,7 @@ impl Encoder {
         turn.check()
     }
 
-    /// The bytes it keeps.
+    /// Bytes of the weights.
     pub fn memory_bytes(&self) -> u64 {
         let of = |l: &Layer| {
             let norms = l.before_attention.memory_bytes() + l.before_network.memory_bytes();

@@ -1,7 +1,8 @@
-//! Images: bounded decoding, and the steps that `preprocessor_config.json` names.
+//! Images: bounded decoding, and the steps of `preprocessor_config.json`.
 //!
-//! What comes out is what transformers' CLIPImageProcessor makes of the same image: scaled by a bicubic filter until the shorter side fits, the middle cut out, each colour shifted and scaled. What is transparent
-//! is laid on white, and the orientation that a camera notes is not applied: so it is there.
+//! The result equals that of transformers' CLIPImageProcessor: bicubic scaling to the shorter side, the middle part,
+//! normalised colours. Transparent pixels lie on white. The orientation in a camera's metadata is ignored, as in
+//! transformers.
 
 use std::io::Cursor;
 
@@ -13,12 +14,12 @@ use super::resample::{part, Axis, Filter};
 use crate::read_object;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 
-/// The most bytes of an image.
+/// The maximum of bytes in an image file.
 pub const MAX_BYTES: usize = 20 << 20;
-/// The most pixels of an image: some 200 MB while it is decoded.
+/// The maximum of pixels in an image, which take 200 MB during decoding.
 pub const MAX_PIXELS: u64 = 50_000_000;
 
-/// What becomes of an image before the model sees it.
+/// The steps from an image to the model's input.
 #[derive(Debug)]
 pub struct Preprocessor {
     resize: Resize,
@@ -35,7 +36,7 @@ enum Resize {
     Exactly { width: u32, height: u32 },
 }
 
-/// The file; what it leaves out is as in clip-vit-base-patch32.
+/// The file. Missing members have the values of clip-vit-base-patch32.
 #[derive(Deserialize)]
 #[serde(default)]
 struct File {
@@ -69,7 +70,7 @@ impl Default for File {
 }
 
 impl Preprocessor {
-    /// Reads a preprocessor_config.json for a model of images of `side` x `side` pixels.
+    /// Reads a preprocessor_config.json for model inputs of `side` x `side` pixels.
     pub fn parse(json: &[u8], side: usize) -> Result<Self> {
         let fault = |what: &str| Error::invalid(format!("preprocessor_config.json cannot be followed: {what}"));
         let file: File = read_object(json).map_err(|e| fault(&cut(&e.to_string(), 160)))?;
@@ -123,7 +124,7 @@ impl Preprocessor {
         Ok(Preprocessor { resize, filter, crop, scale, mean, deviation })
     }
 
-    /// The numbers of an encoded image: three colours, each `side` x `side` numbers, row by row.
+    /// The model's input for an image file: `[3, side, side]`.
     pub fn pixels(&self, encoded: &[u8]) -> Result<Vec<f32>> {
         let image = decode(encoded)?;
         let (width, height) = image.dimensions();
@@ -152,7 +153,7 @@ impl Preprocessor {
     }
 }
 
-/// Decodes an image whose header promises no more than is allowed.
+/// Decodes an image whose header is within the bounds.
 fn decode(encoded: &[u8]) -> Result<RgbImage> {
     check_bytes(encoded)?;
     let unreadable = |e: ImageError| match e {
@@ -194,7 +195,7 @@ fn on_white(image: &RgbaImage) -> RgbImage {
     out
 }
 
-/// An error for bytes that are no image for any model.
+/// The error for bytes that no model can read as an image.
 pub fn check_bytes(encoded: &[u8]) -> Result<()> {
     match encoded.len() {
         0 => Err(Error::invalid("the image is empty; give the bytes of a JPEG, PNG, WebP or GIF file")),
@@ -252,7 +253,7 @@ mod tests {
         }
         assert!(of(b"").message().contains("empty"));
         assert_eq!(of(&vec![0; MAX_BYTES + 1]).kind(), Kind::TooLarge);
-        // A header that promises 100,000 x 100,000 pixels, with a checksum that fits.
+        // A header with 100,000 x 100,000 pixels and a valid checksum.
         let mut bomb = encoded(10, 10);
         bomb[16..24].copy_from_slice(&[0, 1, 0x86, 0xa0, 0, 1, 0x86, 0xa0]);
         let crc = crc32(&bomb[12..29]);
@@ -260,7 +261,7 @@ mod tests {
         assert!(of(&bomb).message().contains("100000x100000 pixels"), "{}", of(&bomb));
         let whole = encoded(40, 30);
         for end in 0..whole.len() {
-            // What is cut behind the last pixel may still be read; nothing else may.
+            // A file cut behind its last pixel may still be read.
             let result = of_side(8).pixels(&whole[..end]);
             assert!(result.is_err() || end > whole.len() - 20, "{end} of {}", whole.len());
         }

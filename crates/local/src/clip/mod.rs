@@ -1,7 +1,7 @@
-//! CLIP: texts and images as vectors in one space, so that one is found by the other.
+//! CLIP: texts and images as vectors in one space, so a text finds images.
 //!
 //! The layout is that of openai/clip-vit-base-patch32 and its successors: `config.json`, `preprocessor_config.json`,
-//! `tokenizer.json`, `model.safetensors`. Vectors have length 1. Follows transformers' CLIPModel.
+//! `tokenizer.json`, `model.safetensors`. Vectors have length 1. The computation follows transformers' CLIPModel.
 
 mod config;
 mod encoder;
@@ -20,11 +20,11 @@ use super::{EmbedOptions, LocalModel};
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::vector::normalize;
 
-/// The most bytes of config.json and preprocessor_config.json.
+/// The maximum of bytes in config.json and preprocessor_config.json.
 const MAX_CONFIG: u64 = 1 << 20;
-/// Tokens of texts, and patches of images, that go through the layers together.
+/// Tokens of texts, or patches of images, that pass the layers together.
 const ROWS_AT_ONCE: usize = 256;
-/// What stands for "the token with the largest id" in files that were written before it had a name.
+/// The end token in older files. It means the token with the largest number in a text.
 const NAMELESS_END: u32 = 2;
 
 /// A loaded CLIP model.
@@ -99,7 +99,7 @@ impl Clip {
             patches: Linear::new(&weights.tensor("vision_model.embeddings.patch_embedding.weight", &kernel)?, patch),
             class: weights.tensor("vision_model.embeddings.class_embedding", &[vision.hidden_size])?,
             image_positions: embedding("vision_model.embeddings.position_embedding", places, vision.hidden_size)?,
-            // So misspelt since the first model.
+            // The name has this misspelling since the first model.
             before_vision: norm("vision_model.pre_layrnorm", vision.hidden_size, vision.layer_norm_eps)?,
             vision: Encoder::load(weights, "vision_model.encoder", vision_shape)?,
             after_vision: norm("vision_model.post_layernorm", vision.hidden_size, vision.layer_norm_eps)?,
@@ -134,14 +134,14 @@ impl Clip {
         finish(&x, &ends, width, &self.text_norm, &self.text_projection, turn)
     }
 
-    /// Where the token is that stands for the whole text.
+    /// The position of the token whose row represents the text.
     fn end_of(&self, ids: &[u32]) -> usize {
         let end = self.config.text_config.eos_token_id;
         let wanted = if end == NAMELESS_END { ids.iter().copied().max() } else { Some(end) };
         ids.iter().position(|id| Some(*id) == wanted).unwrap_or(0)
     }
 
-    /// A vector for each image, of whose patches these are the rows.
+    /// The vectors of images, from their patch rows `[patches, width]`.
     fn embed_patches(&self, images: &[Vec<f32>], turn: &Turn) -> Result<Vec<Vec<f32>>> {
         let vision = &self.config.vision_config;
         let (width, rows) = (vision.hidden_size, self.places());
@@ -158,12 +158,13 @@ impl Clip {
         finish(&x, &places, width, &self.after_vision, &self.visual_projection, turn)
     }
 
-    /// Rows of an image: its patches, and one for the whole.
+    /// Rows of an image: its patches, and one for the class token.
     fn places(&self) -> usize {
         self.config.vision_config.grid().pow(2) + 1
     }
 
-    /// A row for each patch of an image: the convolution that the model begins with, whose patches do not overlap.
+    /// The patch rows of an image file, `[patches, width]`: the model's first convolution, whose patches do not
+    /// overlap.
     fn patches(&self, image: &[u8], turn: &Turn) -> Result<Vec<f32>> {
         let vision = &self.config.vision_config;
         let (side, patch, grid) = (vision.image_size, vision.patch_size, vision.grid());
@@ -212,10 +213,10 @@ impl LocalModel for Clip {
         in_batches(texts.iter().map(encode).collect(), Vec::len, |batch| self.embed_tokens(batch, turn))
     }
 
-    /// The bytes of JPEG, PNG, WebP or GIF files, of which the first picture counts.
+    /// Embeds JPEG, PNG, WebP or GIF files. The first frame counts.
     fn embed_images(&self, images: &[&[u8]], turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
         let mut vectors = Vec::with_capacity(images.len());
-        // A decoded image is large: not all are at once.
+        // Decoded images are large, so only some are in memory at once.
         for some in images.chunks((ROWS_AT_ONCE / self.places()).max(1)) {
             let mut patches = Vec::with_capacity(some.len());
             for image in some {
@@ -229,7 +230,7 @@ impl LocalModel for Clip {
     }
 }
 
-/// The vectors that the rows at `places` of `x` stand for.
+/// The vectors of the rows at `places` in `x`, `[tokens, width]`.
 fn finish(
     x: &[f32],
     places: &[usize],
@@ -257,7 +258,7 @@ fn finish(
     vectors.collect()
 }
 
-/// Computes what is no error in batches of at most [`ROWS_AT_ONCE`] rows, or of a single input; errors stay in place.
+/// Computes inputs in batches of at most [`ROWS_AT_ONCE`] rows or a single input. Errors stay in place.
 fn in_batches<T>(
     inputs: Vec<Result<T>>,
     rows: impl Fn(&T) -> usize,

@@ -1,25 +1,24 @@
-//! Scaling of images, bit for bit as Pillow does it, which models of images learned with.
+//! Scaling of images, bit for bit like Pillow, which prepared the training images of the models.
 //!
-//! The `image` crate filters in another order and keeps what overshoots black and white between the passes, which
-//! changes images with hard edges by up to a tenth. Only the part that is kept is computed: the middle of an image
-//! of one pixel by a million costs nothing.
+//! The `image` crate filters in another order and does not clamp between the passes. This changes hard edges by up to
+//! a tenth. Only the kept part is computed, so an image of one pixel by a million is cheap.
 
 use image::{Rgb, RgbImage};
 
-/// How a pixel is made from those around it.
+/// The filter that computes a pixel from its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
-    /// The nearest one.
+    /// The nearest pixel.
     Nearest,
-    /// The two nearest of each direction.
+    /// The two nearest pixels of each direction.
     Bilinear,
-    /// The four nearest of each direction, as Catmull and Rom weigh them.
+    /// The four nearest pixels of each direction, with Catmull-Rom weights.
     Bicubic,
-    /// The six nearest of each direction, weighed by a windowed sinc.
+    /// The six nearest pixels of each direction, weighted by a windowed sinc.
     Lanczos,
 }
 
-/// Bits behind the point of a weight.
+/// Fraction bits of a weight.
 const PRECISION: u32 = 22;
 
 impl Filter {
@@ -46,18 +45,18 @@ impl Filter {
     }
 }
 
-/// One direction: how `from` pixels become `to`, of which those from `first` on are kept.
+/// The scaling of one direction, from `from` pixels to `to` pixels. Pixels from `first` on are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Axis {
-    /// Pixels before.
+    /// Pixels before scaling.
     pub from: u32,
-    /// Pixels after, also those that are not kept.
+    /// Pixels after scaling, including those that are not kept.
     pub to: u64,
-    /// The first that is kept.
+    /// The first kept pixel.
     pub first: u64,
 }
 
-/// The pixels that one is made of: the first of them, and their weights.
+/// The source pixels of one pixel: the index of the first, and their weights.
 type Taps = (usize, Vec<i64>);
 
 fn taps(axis: Axis, kept: u32, filter: Filter) -> Vec<Taps> {
@@ -87,11 +86,11 @@ fn sum(bytes: impl Iterator<Item = u8>, weights: &[i64]) -> u8 {
     ((sum + (1 << (PRECISION - 1))) >> PRECISION).clamp(0, 255) as u8
 }
 
-/// A part of `side` x `side` pixels of the scaled image.
+/// The kept part of the scaled image, `side` x `side` pixels.
 pub fn part(image: &RgbImage, across: Axis, down: Axis, side: u32, filter: Filter) -> RgbImage {
     let rows = taps(down, side, filter);
     let columns = taps(across, side, filter);
-    // The rows that any of the wanted ones is made of.
+    // Source rows of the kept part.
     let top = rows.iter().map(|(start, _)| *start).min().unwrap_or(0);
     let bottom = rows.iter().map(|(start, weights)| start + weights.len()).max().unwrap_or(0);
     let row_bytes = image.width() as usize * 3;

@@ -1,4 +1,4 @@
-//! Against transformers: tests/golden/make_tiny_models.py made the models and what it computes with them.
+//! Comparison with transformers. tests/golden/make_tiny_models.py made the models and expected outputs.
 
 use std::path::{Path, PathBuf};
 
@@ -73,7 +73,8 @@ fn images_are_embedded_as_transformers_does() {
             .flat_map(|plane| plane.chunks_exact(32).skip(15).take(2))
             .flat_map(|line| line.iter().step_by(5).copied())
             .collect();
-        // Decoders of JPEG and blending on white may round otherwise: steps of 255, in the units of the smallest deviation.
+        // JPEG decoders and blending on white may round differently: by one step of 255, divided by the smallest
+        // deviation.
         let steps = if file.ends_with("jpg") || file == "alpha.png" { 1.01 } else { 0.001 };
         let far = furthest(&some, &numbers(&wanted["pixels"]));
         assert!(far < steps / 255.0 / 0.26, "{file}: {far}");
@@ -179,6 +180,6 @@ fn files_that_do_not_belong_together_are_refused() {
 fn the_weights_are_counted() {
     let file = std::fs::metadata(golden("clip").join("model.safetensors")).unwrap().len();
     let bytes = model().memory_bytes() - model().tokenizer.memory_bytes();
-    // Packing rounds outputs up to 32, which shows in so small a model.
+    // Packing rounds outputs up to 32, which is much for so small a model.
     assert!(bytes > 2 * file * 8 / 10 && bytes < 4 * file, "{bytes} of {file} in halves");
 }

@@ -6,13 +6,13 @@ use crate::layers::Activation;
 use crate::read_object;
 use mysql_ml_base::error::{Error, Result};
 
-/// The most tokens of a prompt, whatever a file says: the scores of attention grow with its square.
+/// The maximum of tokens in a prompt. Attention scores grow with its square.
 const MAX_PROMPT: usize = 4096;
 
-/// The most bytes of the numbers of a prompt, and of those of an answer, while it is written.
+/// The maximum of bytes in the rows of a prompt, and in those of an answer.
 const MOST_WORK: usize = 512 << 20;
 
-/// A model's sizes. What a file leaves out is as in transformers' T5Config.
+/// A model's sizes. Missing members have the values of transformers' T5Config.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 #[allow(missing_docs)] // the names are those of transformers' T5Config
@@ -33,22 +33,22 @@ pub struct T5Config {
     pub eos_token_id: Ends,
     pub pad_token_id: u32,
     pub decoder_start_token_id: Option<u32>,
-    /// The longest text that the model learned from.
+    /// The longest text in training.
     pub n_positions: usize,
 }
 
-/// One token, or one of several, that ends an answer.
+/// One token or several that end an answer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub enum Ends {
-    /// One.
+    /// One token.
     One(u32),
-    /// One of these.
+    /// Several tokens.
     Any(Vec<u32>),
 }
 
 impl Ends {
-    /// Whether this token ends an answer.
+    /// Whether the token ends an answer.
     pub fn contain(&self, token: u32) -> bool {
         match self {
             Ends::One(end) => *end == token,
@@ -57,7 +57,7 @@ impl Ends {
     }
 }
 
-/// What generation_config.json replaces of config.json.
+/// Members of generation_config.json that replace those of config.json.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct GenerationConfig {
@@ -67,7 +67,7 @@ struct GenerationConfig {
     others: std::collections::BTreeMap<String, serde_json::Value>,
 }
 
-/// What else a generation_config.json may ask for that changes answers, with the values that change nothing.
+/// Other members of generation_config.json that change answers, with their neutral values.
 const UNCHANGED: [(&str, &[f64]); 12] = [
     ("num_beams", &[1.0]),
     ("num_beam_groups", &[1.0]),
@@ -108,7 +108,7 @@ impl Default for T5Config {
 }
 
 impl T5Config {
-    /// Reads and checks a config.json, and the generation_config.json beside it where there is one.
+    /// Reads and checks a config.json, and the generation_config.json if there is one.
     pub fn parse(json: &[u8], generation: Option<&[u8]>) -> Result<Self> {
         let mut config: T5Config =
             read_object(json).map_err(|e| Error::invalid(format!("config.json is not that of a T5 model ({e})")))?;
@@ -164,12 +164,12 @@ impl T5Config {
         Ok(config)
     }
 
-    /// Layers of the half that writes.
+    /// The number of decoder layers.
     pub fn decoder_layers(&self) -> usize {
         self.num_decoder_layers.unwrap_or(self.num_layers)
     }
 
-    /// The most tokens of a prompt or an answer whose rows, keys and values fit into what is allowed.
+    /// The maximum of tokens in a prompt or answer whose rows, keys and values fit the bound of memory.
     pub fn most_tokens(&self) -> usize {
         let inner = self.num_heads * self.d_kv;
         let kept = 2 * inner * self.decoder_layers();
@@ -177,15 +177,15 @@ impl T5Config {
         (MOST_WORK / (size_of::<f32>() * (kept + rows).max(1))).max(1)
     }
 
-    /// The token before the first of an answer.
+    /// The token before an answer's first token.
     pub fn start(&self) -> u32 {
         self.decoder_start_token_id.unwrap_or(self.pad_token_id)
     }
 
-    /// What stands in the feed-forward networks, and whether another layer's output gates it.
+    /// The activation of the feed-forward networks, and whether they have a gate.
     pub fn network(&self) -> Result<(Activation, bool)> {
         let (gated, name) = match self.feed_forward_proj.strip_prefix("gated-") {
-            // The hyperbolic tangent's, under the older name of both.
+            // T5's older name of the tanh approximation.
             Some("gelu") => (true, "gelu_new"),
             Some(name) => (true, name),
             None => (false, self.feed_forward_proj.as_str()),
@@ -260,7 +260,7 @@ mod tests {
                 assert!(of(name, more).is_err(), "{name} {more}");
             }
         }
-        // Whatever the sizes, the rows of a prompt and what is kept of an answer have one bound.
+        // The rows of a prompt and the cache of an answer have the same bound.
         let widest =
             r#"{"d_model":8192,"d_ff":65536,"d_kv":256,"num_heads":256,"num_layers":1000,"n_positions":1048576}"#;
         let config = T5Config::parse(widest.as_bytes(), None).unwrap();

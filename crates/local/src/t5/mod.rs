@@ -1,8 +1,8 @@
-//! T5: text from text, by the models that are named so and those of their shape (T5 1.1, FLAN-T5).
+//! T5: text from text. Models of its shape work too (T5 1.1, FLAN-T5).
 //!
 //! The layout is that of google-t5/t5-small and google/flan-t5-small: `config.json`, `tokenizer.json`,
-//! `model.safetensors`, `generation_config.json`. Follows transformers' T5ForConditionalGeneration. Tokens are written
-//! one after the other, and each looks whether anybody still waits.
+//! `model.safetensors`, `generation_config.json`. The computation follows transformers' T5ForConditionalGeneration. It
+//! generates token by token and checks the call's [`Turn`] for each.
 
 mod config;
 mod sampling;
@@ -19,18 +19,18 @@ use super::weights::Weights;
 use super::{EmbedOptions, GenerateOptions, Generated, LocalModel};
 use mysql_ml_base::error::{Error, Result};
 
-/// The most bytes of config.json and generation_config.json.
+/// The maximum of bytes in config.json and generation_config.json.
 const MAX_CONFIG: u64 = 1 << 20;
-/// The file of what config.json says about writing, where a model has one.
+/// The optional file with settings of generation.
 const GENERATION_CONFIG: &str = "generation_config.json";
-/// The most tokens of an answer.
+/// The maximum of tokens in an answer.
 pub const MAX_NEW_TOKENS: usize = 4096;
 
 /// A loaded T5 model.
 pub struct T5 {
     config: T5Config,
     tokenizer: Tokenizer,
-    /// The embeddings of tokens: also what tells how likely each is, where the model has nothing of its own for that.
+    /// The embeddings of tokens. A model without a `head` computes logits with them too.
     shared: Embedding,
     head: Option<Linear>,
     encoder: Encoder,
@@ -40,11 +40,11 @@ pub struct T5 {
 /// An answer as tokens.
 #[derive(Debug, PartialEq)]
 struct Written {
-    /// With the one that ended it.
+    /// The tokens, including the end token.
     tokens: Vec<u32>,
-    /// Those of the prompt.
+    /// The number of prompt tokens.
     prompt_tokens: usize,
-    /// Whether the model ended it, and not the bound on tokens.
+    /// Whether the model ended the answer, and not the maximum of tokens.
     finished: bool,
 }
 
@@ -63,7 +63,7 @@ impl T5 {
         }
         let weights = &Weights::open(dir)?;
         let (vocabulary, width) = (config.vocab_size, config.d_model);
-        // Files keep one of the three names that mean the same tensor.
+        // Files keep one of three names of the same tensor.
         let names = ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
         let shared = names.into_iter().find(|name| weights.has(name)).unwrap_or("shared.weight");
         let shared = Embedding::load(weights, shared, vocabulary, width)?;
@@ -110,7 +110,7 @@ impl T5 {
         self.shared.row(token as usize).ok_or_else(|| unknown(token))
     }
 
-    /// How likely each token is after `last`, as logarithms up to a constant.
+    /// The logits of the token after `last`, `[vocabulary]`.
     fn next(&self, answer: &mut stack::Answer, last: u32, turn: &Turn) -> Result<Vec<f32>> {
         let mut x = self.decoder.step(answer, self.embedding(last)?, turn)?;
         if self.config.tie_word_embeddings {
@@ -145,7 +145,8 @@ impl LocalModel for T5 {
         ))
     }
 
-    /// The answer to a prompt. One that the bound on tokens cuts, or that is empty, is an error.
+    /// Generates the answer to a prompt. An answer that the maximum of tokens cuts is an error, and so is an empty
+    /// one.
     fn generate(&self, prompt: &str, options: &GenerateOptions, turn: &Turn) -> Result<Generated> {
         let written = self.write(prompt, options, turn)?;
         if !written.finished {

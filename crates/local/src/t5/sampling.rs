@@ -1,26 +1,26 @@
-//! How the next token is chosen.
+//! The choice of the next token.
 
 use fastrand::Rng;
 
 use crate::GenerateOptions;
 
-/// The choice through one answer.
+/// The sampler of one answer.
 pub enum Choice {
     /// The most likely token each time: the same prompt gives the same answer.
     Greedy,
-    /// By chance.
+    /// A random token.
     Random {
-        /// Above 0: below 1 likely tokens become likelier, above 1 less so.
+        /// Above 0. Below 1 likely tokens become likelier, above 1 less likely.
         temperature: f64,
-        /// From 0 to 1: of the most likely tokens so many as have this probability together, at least one.
+        /// From 0 to 1: the total probability of the most likely tokens to draw from, at least one.
         top_p: f64,
-        /// The source of chance.
+        /// The source of random numbers.
         rng: Rng,
     },
 }
 
 impl Choice {
-    /// Begins an answer.
+    /// The sampler of a new answer.
     pub fn new(options: &GenerateOptions) -> Self {
         if options.temperature > 0.0 {
             let rng = Rng::with_seed(options.seed);
@@ -30,7 +30,7 @@ impl Choice {
         }
     }
 
-    /// A token, from the logarithms of how likely each is; `None` where one is not finite.
+    /// A token by its logits, `[vocabulary]`; `None` if one is not finite.
     pub fn pick(&mut self, logits: &[f32]) -> Option<u32> {
         if logits.iter().any(|l| !l.is_finite()) {
             return None;
@@ -59,7 +59,7 @@ impl Choice {
                     left -= p;
                     left < 0.0
                 });
-                // Rounding may leave a little after the last.
+                // Rounding may leave a remainder behind the last token.
                 found.or(likely.last())?.0
             }
         };

@@ -1,4 +1,4 @@
-//! The layers of T5: attention with a bias by distance, and feed-forward networks, each normalised before.
+//! Encoder and decoder of T5: attention with biases by distance, and feed-forward networks. Norms precede both.
 
 use super::config::T5Config;
 use crate::layers::{
@@ -9,7 +9,7 @@ use crate::turn::Turn;
 use crate::weights::Weights;
 use mysql_ml_base::error::{Error, Result};
 
-/// Scores are not scaled: the weights were trained so.
+/// Training used unscaled scores.
 fn attention(config: &T5Config) -> Attention {
     let heads = Heads { count: config.num_heads, width: config.d_kv };
     Attention { heads, scale: 1.0, causal: false }
@@ -25,18 +25,18 @@ fn positions(weights: &Weights, half: &str, config: &T5Config, both_ways: bool) 
     RelativePositions::load(weights, &name, Buckets { count, furthest, both_ways }, config.num_heads)
 }
 
-/// A feed-forward network and the norm before it.
-struct Network {
+/// A feed-forward network with its norm.
+struct FeedForwardBlock {
     norm: RmsNorm,
     network: FeedForward,
 }
 
-impl Network {
+impl FeedForwardBlock {
     fn load(weights: &Weights, name: &str, config: &T5Config) -> Result<Self> {
         let (activation, gated) = config.network()?;
         let (width, inner) = (config.d_model, config.d_ff);
         let wide = |part: &str| Linear::load(weights, &format!("{name}.DenseReluDense.{part}"), width, inner, false);
-        Ok(Network {
+        Ok(FeedForwardBlock {
             norm: norm(weights, &format!("{name}.layer_norm"), config)?,
             network: FeedForward {
                 up: wide(if gated { "wi_0" } else { "wi" })?,
@@ -47,7 +47,7 @@ impl Network {
         })
     }
 
-    /// Changes `x`, `[tokens, d_model]`; `normed` and `out` have its shape.
+    /// Replaces `x`, `[tokens, d_model]`, by its sum with the output. `normed` and `out` are memory of the same shape.
     fn apply(
         &self,
         x: &mut [f32],
@@ -66,16 +66,16 @@ impl Network {
     }
 }
 
-/// Attention of tokens to those of the same text, and the norm before it.
-struct Own {
+/// Self-attention with its norm.
+struct SelfAttentionBlock {
     norm: RmsNorm,
     attention: SelfAttention,
 }
 
-impl Own {
+impl SelfAttentionBlock {
     fn load(weights: &Weights, name: &str, config: &T5Config) -> Result<Self> {
         let [q, k, v, o] = ["q", "k", "v", "o"].map(|part| format!("{name}.SelfAttention.{part}"));
-        Ok(Own {
+        Ok(SelfAttentionBlock {
             norm: norm(weights, &format!("{name}.layer_norm"), config)?,
             attention: SelfAttention::load(weights, [&q, &k, &v, &o], config.d_model, attention(config), false)?,
         })
@@ -86,20 +86,20 @@ impl Own {
     }
 }
 
-/// Attention of an answer's token to those of the prompt, and the norm before it.
-struct Cross {
+/// Attention of an answer's token to the prompt, with its norm.
+struct CrossAttentionBlock {
     norm: RmsNorm,
     queries: Linear,
-    /// Side by side.
+    /// Keys and values side by side, from `d_model` to `2 * inner`.
     keys_values: Linear,
     output: Linear,
 }
 
-impl Cross {
+impl CrossAttentionBlock {
     fn load(weights: &Weights, name: &str, config: &T5Config) -> Result<Self> {
         let inner = attention(config).heads.inner();
         let at = |part: &str| format!("{name}.EncDecAttention.{part}");
-        Ok(Cross {
+        Ok(CrossAttentionBlock {
             norm: norm(weights, &format!("{name}.layer_norm"), config)?,
             queries: Linear::load(weights, &at("q"), config.d_model, inner, false)?,
             keys_values: Linear::load_joined(weights, &[at("k"), at("v")], config.d_model, inner, false)?,
@@ -113,20 +113,20 @@ impl Cross {
     }
 }
 
-/// The half that reads the prompt.
+/// The encoder, which reads the prompt.
 pub struct Encoder {
-    layers: Vec<(Own, Network)>,
+    layers: Vec<(SelfAttentionBlock, FeedForwardBlock)>,
     positions: RelativePositions,
     norm: RmsNorm,
     width: usize,
 }
 
 impl Encoder {
-    /// Reads it.
+    /// Reads the encoder's layers.
     pub fn load(weights: &Weights, config: &T5Config) -> Result<Self> {
         let layers = (0..config.num_layers).map(|i| {
             let at = |part: usize| format!("encoder.block.{i}.layer.{part}");
-            Ok((Own::load(weights, &at(0), config)?, Network::load(weights, &at(1), config)?))
+            Ok((SelfAttentionBlock::load(weights, &at(0), config)?, FeedForwardBlock::load(weights, &at(1), config)?))
         });
         Ok(Encoder {
             layers: layers.collect::<Result<_>>()?,
@@ -136,16 +136,16 @@ impl Encoder {
         })
     }
 
-    /// What the prompt's tokens mean, from their embeddings; both `[tokens, d_model]`.
+    /// The output for a prompt's embeddings `x`, both `[tokens, d_model]`.
     pub fn apply(&self, mut x: Vec<f32>, turn: &Turn) -> Result<Vec<f32>> {
         let tokens = x.len() / self.width.max(1);
         let last = tokens.saturating_sub(1);
         let bias = self.positions.bias(last, last);
         let mut scratch = Scratch::default();
         let (mut normed, mut out) = (vec![0.0; x.len()], vec![0.0; x.len()]);
-        for (own, network) in &self.layers {
-            own.norm.apply_to(&x, &mut normed);
-            own.attention.apply(&normed, [tokens], Some(&bias), &mut out, &mut scratch, turn)?;
+        for (self_attention, network) in &self.layers {
+            self_attention.norm.apply_to(&x, &mut normed);
+            self_attention.attention.apply(&normed, [tokens], Some(&bias), &mut out, &mut scratch, turn)?;
             add(&mut x, &out);
             network.apply(&mut x, [&mut normed, &mut out], &mut scratch, turn)?;
         }
@@ -153,20 +153,21 @@ impl Encoder {
         Ok(normed)
     }
 
-    /// The bytes it keeps.
+    /// Bytes of the weights.
     pub fn memory_bytes(&self) -> u64 {
-        let layers = self.layers.iter().map(|(own, network)| own.memory_bytes() + network.memory_bytes());
+        let layers =
+            self.layers.iter().map(|(self_attention, network)| self_attention.memory_bytes() + network.memory_bytes());
         layers.sum::<u64>() + self.positions.memory_bytes() + self.norm.memory_bytes()
     }
 }
 
 struct DecoderLayer {
-    own: Own,
-    cross: Cross,
-    network: Network,
+    self_attention: SelfAttentionBlock,
+    cross_attention: CrossAttentionBlock,
+    network: FeedForwardBlock,
 }
 
-/// The half that writes the answer.
+/// The decoder, which generates the answer.
 pub struct Decoder {
     layers: Vec<DecoderLayer>,
     positions: RelativePositions,
@@ -175,31 +176,31 @@ pub struct Decoder {
     width: usize,
 }
 
-/// An answer that is being written: the keys and values of all tokens so far, and those of the prompt.
+/// The state of one answer: keys and values of the prompt and of all tokens so far.
 pub struct Answer {
-    layers: Vec<Known>,
+    layers: Vec<KeyValues>,
     bias: PositionBias,
     scratch: Scratch,
 }
 
-/// Keys and values side by side: `[tokens, 2 * heads * width]`.
+/// Keys and values side by side: `[tokens, 2 * inner]`.
 #[derive(Default)]
-struct Known {
-    /// Of the answer's tokens.
-    own: Vec<f32>,
-    /// Of the prompt's.
+struct KeyValues {
+    /// Those of the answer's tokens.
+    answer: Vec<f32>,
+    /// Those of the prompt's tokens.
     prompt: Vec<f32>,
 }
 
 impl Decoder {
-    /// Reads it.
+    /// Reads the decoder's layers.
     pub fn load(weights: &Weights, config: &T5Config) -> Result<Self> {
         let layers = (0..config.decoder_layers()).map(|i| {
             let at = |part: usize| format!("decoder.block.{i}.layer.{part}");
             Ok(DecoderLayer {
-                own: Own::load(weights, &at(0), config)?,
-                cross: Cross::load(weights, &at(1), config)?,
-                network: Network::load(weights, &at(2), config)?,
+                self_attention: SelfAttentionBlock::load(weights, &at(0), config)?,
+                cross_attention: CrossAttentionBlock::load(weights, &at(1), config)?,
+                network: FeedForwardBlock::load(weights, &at(2), config)?,
             })
         });
         Ok(Decoder {
@@ -211,11 +212,11 @@ impl Decoder {
         })
     }
 
-    /// An answer of at most `most` tokens to a prompt, as [`Encoder::apply`] left it.
+    /// Starts an answer of at most `most` tokens. `prompt` is the encoder's output, `[tokens, d_model]`.
     pub fn begin(&self, prompt: &[f32], most: usize, turn: &Turn) -> Result<Answer> {
         let layers = self.layers.iter().map(|layer| {
-            let prompt = layer.cross.keys_values.output(prompt, Activation::Identity, turn)?;
-            Ok(Known { own: Vec::new(), prompt })
+            let prompt = layer.cross_attention.keys_values.output(prompt, Activation::Identity, turn)?;
+            Ok(KeyValues { answer: Vec::new(), prompt })
         });
         Ok(Answer {
             layers: layers.collect::<Result<_>>()?,
@@ -224,7 +225,7 @@ impl Decoder {
         })
     }
 
-    /// Takes the embedding of the answer's next token, `[d_model]`, and gives what follows it, before the vocabulary.
+    /// Appends a token by its embedding, `[d_model]`. Returns the decoder's output for the next token, `[d_model]`.
     pub fn step(&self, answer: &mut Answer, embedding: &[f32], turn: &Turn) -> Result<Vec<f32>> {
         let Answer { layers, bias, scratch } = answer;
         let inner = self.attention.heads.inner();
@@ -232,23 +233,23 @@ impl Decoder {
             return Err(Error::internal("an embedding of another width than the decoder"));
         }
         let mut x = embedding.to_vec();
-        let (mut normed, mut out, mut seen) = (vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; inner]);
+        let (mut normed, mut out, mut attended) = (vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; inner]);
         let pairs = |data| [Rows::columns(data, 0, 2 * inner), Rows::columns(data, inner, 2 * inner)];
-        for (layer, known) in self.layers.iter().zip(layers) {
-            let own = &layer.own;
-            own.norm.apply_to(&x, &mut normed);
-            let joined = own.attention.projections.output(&normed, Activation::Identity, turn)?;
-            known.own.extend_from_slice(joined.get(inner..).unwrap_or_default());
-            let ([keys, values], queries) = (pairs(&known.own), Rows::columns(&joined, 0, 3 * inner));
-            self.attention.apply([queries, keys, values], Some(bias), &mut seen, scratch, turn)?;
-            add(&mut x, &own.attention.output.output(&seen, Activation::Identity, turn)?);
+        for (layer, cache) in self.layers.iter().zip(layers) {
+            let self_attention = &layer.self_attention;
+            self_attention.norm.apply_to(&x, &mut normed);
+            let joined = self_attention.attention.projections.output(&normed, Activation::Identity, turn)?;
+            cache.answer.extend_from_slice(joined.get(inner..).unwrap_or_default());
+            let ([keys, values], queries) = (pairs(&cache.answer), Rows::columns(&joined, 0, 3 * inner));
+            self.attention.apply([queries, keys, values], Some(bias), &mut attended, scratch, turn)?;
+            add(&mut x, &self_attention.attention.output.output(&attended, Activation::Identity, turn)?);
 
-            let cross = &layer.cross;
-            cross.norm.apply_to(&x, &mut normed);
-            let queries = cross.queries.output(&normed, Activation::Identity, turn)?;
-            let ([keys, values], queries) = (pairs(&known.prompt), Rows::columns(&queries, 0, inner));
-            self.attention.apply([queries, keys, values], None, &mut seen, scratch, turn)?;
-            add(&mut x, &cross.output.output(&seen, Activation::Identity, turn)?);
+            let cross_attention = &layer.cross_attention;
+            cross_attention.norm.apply_to(&x, &mut normed);
+            let queries = cross_attention.queries.output(&normed, Activation::Identity, turn)?;
+            let ([keys, values], queries) = (pairs(&cache.prompt), Rows::columns(&queries, 0, inner));
+            self.attention.apply([queries, keys, values], None, &mut attended, scratch, turn)?;
+            add(&mut x, &cross_attention.output.output(&attended, Activation::Identity, turn)?);
 
             layer.network.apply(&mut x, [&mut normed, &mut out], scratch, turn)?;
         }
@@ -256,9 +257,11 @@ impl Decoder {
         Ok(normed)
     }
 
-    /// The bytes it keeps.
+    /// Bytes of the weights.
     pub fn memory_bytes(&self) -> u64 {
-        let layer = |l: &DecoderLayer| l.own.memory_bytes() + l.cross.memory_bytes() + l.network.memory_bytes();
+        let layer = |l: &DecoderLayer| {
+            l.self_attention.memory_bytes() + l.cross_attention.memory_bytes() + l.network.memory_bytes()
+        };
         self.layers.iter().map(layer).sum::<u64>() + self.positions.memory_bytes() + self.norm.memory_bytes()
     }
 }

@@ -1,4 +1,4 @@
-//! Against transformers: tests/golden/make_tiny_models.py made the models and what it computes with them.
+//! Comparison with transformers. tests/golden/make_tiny_models.py made the models and expected outputs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn ids(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect()
 }
 
-/// The largest logit of each step towards these tokens.
+/// The largest logit of each step along these tokens.
 fn largest(model: &T5, prompt: &[u32], answer: &[u32]) -> Vec<f32> {
     let turn = Turn::default();
     let embedded = prompt.iter().flat_map(|t| model.embedding(*t).unwrap().to_vec()).collect();
@@ -105,7 +105,7 @@ fn a_cancelled_call_ends() {
     cancel.cancel();
     let turn = Turn::of(cancel);
     assert_eq!(model.generate("a", &greedy(9), &turn).unwrap_err().sql_code(), 1317);
-    // In the middle of an answer that never ends.
+    // The call is cancelled in the middle of an endless answer.
     let cancel = CancelToken::default();
     let (turn, canceller) = (Turn::of(cancel.clone()), cancel);
     let killer = std::thread::spawn(move || {
@@ -174,7 +174,7 @@ fn the_weights_are_counted() {
         let file = std::fs::metadata(golden(name).join("model.safetensors")).unwrap().len();
         let model = open(name).unwrap();
         let bytes = model.memory_bytes() - model.tokenizer.memory_bytes();
-        // Packing rounds outputs up to 32, which shows in so small a model.
+        // Packing rounds outputs up to 32, which is much for so small a model.
         assert!(bytes > 2 * file * 7 / 10 && bytes < 4 * file, "{name}: {bytes} of {file} in halves");
     }
 }

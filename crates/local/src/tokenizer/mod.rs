@@ -1,7 +1,7 @@
-//! A model's tokenizer: its tokenizer.json, without the padding and truncation that some of these files ask for.
+//! A model's tokenizer: its tokenizer.json without padding and truncation.
 //!
-//! The file comes from whoever made the model. What it holds is counted before it is read (`sizes`), its rules are applied
-//! within bounds (`rules`), and what makes the package panic is an error of the file.
+//! The file is untrusted. `sizes` counts its contents before they are read, and `rules` applies its rules within
+//! bounds. A panic of the tokenizers crate becomes an error of the file.
 
 mod rules;
 mod sizes;
@@ -25,48 +25,47 @@ use mysql_ml_base::panics;
 /// The file with the tokenizer.
 pub const FILE: &str = "tokenizer.json";
 
-/// The largest tokenizer.json that is read; those of the largest vocabularies have 35 MB.
+/// The maximum of bytes in a tokenizer.json. The largest vocabularies take 35 MB.
 pub(super) const MAX_FILE: u64 = 64 << 20;
 
-/// Of a longer text nothing more is looked at where it may be cut; otherwise it is refused. No model takes so much.
+/// The maximum of bytes in a text; no model takes more. Longer texts are cut here with `truncate`, or refused.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
 
-/// The most tokens of a text, whatever a model's files say: the time for attention grows with its square.
+/// The maximum of tokens in a text, for any model. The time of attention grows with its square.
 pub const MOST_TOKENS: usize = 8192;
 
-/// Bytes for each token that a model takes, which are looked at first: more are only where these have too few tokens.
+/// Bytes per token of the part that is tokenized first. The part grows only if it has too few tokens.
 const BYTES_A_TOKEN: usize = 24;
 
-/// Tokens beyond those that a model takes, after which the text is long enough to know that it is too long, and that the
-/// first of them are those of the whole.
+/// Tokens beyond the maximum. A part with so many proves a text too long, and has the same first tokens as the whole.
 const BEYOND: usize = 64;
 
 type Inner = TokenizerImpl<ModelWrapper, Normal, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
-/// Texts as tokens.
+/// A tokenizer.
 pub struct Tokenizer {
     inner: Inner,
     words: Words,
     texts: Texts,
-    /// The file's name, for errors.
+    /// The file's name in errors.
     name: String,
     max_tokens: usize,
-    /// Tokens that are put around a text.
+    /// The number of special tokens around a text.
     around: usize,
     memory: u64,
     special: bool,
 }
 
-/// A text as the numbers of its tokens.
+/// A text as tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tokens {
-    /// The numbers, with those of the special tokens that the tokenizer puts around.
+    /// The tokens' numbers, including special tokens around the text.
     pub ids: Vec<u32>,
-    /// The segment of each.
+    /// The segment of each token.
     pub types: Vec<u32>,
 }
 
-/// The members of the file that rules are made of.
+/// The members of the file that define rules.
 #[derive(Deserialize)]
 struct File {
     version: Option<String>,
@@ -79,7 +78,7 @@ struct File {
     model: ModelWrapper,
 }
 
-/// What tokenizer_config.json says that transformers' classes for BERT put in the place of tokenizer.json's.
+/// The members of tokenizer_config.json that replace some of tokenizer.json in transformers' BERT classes.
 #[derive(Deserialize, Default)]
 struct Config {
     tokenizer_class: Option<String>,
@@ -106,7 +105,7 @@ impl Config {
     }
 }
 
-/// The bytes that the tokenizer in a directory will take, as an estimate; 0 where there is none.
+/// An estimate of the bytes that a directory's tokenizer will take; 0 without a tokenizer.
 pub fn estimate(dir: &ModelDir) -> Result<u64> {
     if !dir.has(FILE) {
         return Ok(0);
@@ -114,7 +113,7 @@ pub fn estimate(dir: &ModelDir) -> Result<u64> {
     sizes::check(&dir.bytes(FILE, MAX_FILE)?).map_err(|e| unusable(&dir.name(FILE), &e))
 }
 
-/// An error for a token that a model does not know.
+/// The error for a token without a row in the model.
 pub fn unknown(token: u32) -> Error {
     Error::invalid(format!(
         "the tokenizer makes a token {token} that the model does not know; the files do not belong together"
@@ -126,12 +125,12 @@ fn unusable(name: &str, what: &str) -> Error {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of a model that takes `max_tokens`, special ones included.
+    /// Reads a tokenizer for at most `max_tokens` tokens, including special ones.
     pub fn open(dir: &ModelDir, max_tokens: usize) -> Result<Self> {
         Self::read(dir, max_tokens, true)
     }
 
-    /// The same, without the special tokens that stand around texts.
+    /// [`Tokenizer::open`] without special tokens around texts.
     pub fn without_special_tokens(dir: &ModelDir, max_tokens: usize) -> Result<Self> {
         Self::read(dir, max_tokens, false)
     }
@@ -141,8 +140,8 @@ impl Tokenizer {
         let name = dir.name(FILE);
         let unusable = |e: &str| unusable(&name, e);
         let memory = sizes::check(&bytes).map_err(|e| unusable(&e))?;
-        // The package panics at some files.
-        // Where only tokens are wanted, the file alone counts, as in sentence-transformers.
+        // The tokenizers crate panics for some files. Without special tokens only tokenizer.json counts, as in
+        // sentence-transformers.
         let config = if special { dir.optional_json("tokenizer_config.json")? } else { None };
         let made = panics::catch(|| Ok(Self::make(&bytes, config.unwrap_or_default())))
             .unwrap_or_else(|_| Err("its reader fails".into()));
@@ -157,7 +156,7 @@ impl Tokenizer {
             )));
         }
         let made = Tokenizer { inner, words, texts, name, max_tokens, around, memory, special };
-        // What fails at any text is told when the model is loaded.
+        // A first text finds errors that any text causes, so loading reports them.
         made.encode("The first text, 1.", true, &Turn::default())?;
         Ok(made)
     }
@@ -179,22 +178,22 @@ impl Tokenizer {
         Ok((inner, Words::read(file.pre_tokenizer.as_ref())?, Texts::read(file.decoder.as_ref())?))
     }
 
-    /// The most tokens that a text may have, special ones included.
+    /// The maximum of tokens in a text, including special ones.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens
     }
 
-    /// Takes at most so many.
+    /// Lowers the maximum of tokens.
     pub fn limit(&mut self, max_tokens: usize) {
         self.max_tokens = self.max_tokens.min(max_tokens.max(self.around + 1));
     }
 
-    /// The bytes it keeps, as an estimate.
+    /// An estimate of the bytes that it keeps.
     pub fn memory_bytes(&self) -> u64 {
         self.memory
     }
 
-    /// One more than the largest number of a token.
+    /// The largest number of a token plus one.
     pub fn vocabulary(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
@@ -204,10 +203,10 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// The tokens of a text, of which those that are too many are cut with `truncate` and an error without.
+    /// The tokens of a text. Too many tokens are cut with `truncate`, and an error without.
     pub fn encode(&self, text: &str, truncate: bool, turn: &Turn) -> Result<Tokens> {
         let most = self.max_tokens.saturating_sub(self.around);
-        // Of a long text a part tells whether it is too long, and which tokens are its first ones.
+        // A part of a long text decides whether the text is too long, and gives its first tokens.
         let mut part = most.saturating_mul(BYTES_A_TOKEN).max(4096);
         let ids = loop {
             match beginning(text, part) {
@@ -232,8 +231,7 @@ impl Tokenizer {
         self.around(ids.into_iter().take(most).collect())
     }
 
-    /// How many tokens stand before a text that begins with `beginning`: those of the beginning, with the special ones
-    /// before it.
+    /// The number of tokens up to the end of `beginning` in a text, including special tokens before it.
     pub fn count_before(&self, beginning: &str, turn: &Turn) -> Result<usize> {
         let most = self.max_tokens.saturating_sub(self.around);
         let ids: Vec<u32> = self.part(beginning, most, turn)?.into_iter().take(most).collect();
@@ -242,7 +240,7 @@ impl Tokenizer {
         Ok(before.unwrap_or(0) + ids.len())
     }
 
-    /// The tokens of a text or its beginning, at least `most` where there are so many.
+    /// The tokens of a text, or at least its first `most` tokens.
     fn part(&self, text: &str, most: usize, turn: &Turn) -> Result<Vec<u32>> {
         let made = panics::catch(|| {
             let empty = Normal::default();
@@ -273,7 +271,7 @@ impl Tokenizer {
         made.map_err(|e| self.of_the_file(e))
     }
 
-    /// The tokens with those that stand around them.
+    /// Adds the special tokens around `ids`.
     fn around(&self, ids: Vec<u32>) -> Result<Tokens> {
         let made = panics::catch(|| {
             let encoding = ids.into_iter().map(|id| (id, String::new(), (0, 0), None, 0)).collect();
@@ -289,7 +287,7 @@ impl Tokenizer {
         Ok(Tokens { ids: encoding.get_ids().to_vec(), types: encoding.get_type_ids().to_vec() })
     }
 
-    /// A panic of the package is a fault of the file.
+    /// Turns a panic of the tokenizers crate into an error of the file.
     fn of_the_file(&self, error: Error) -> Error {
         match error.kind() {
             Kind::Internal => unusable(&self.name, "its rules fail"),
@@ -318,7 +316,7 @@ impl Tokenizer {
     }
 }
 
-/// The beginning of a text that is much longer than `bytes`, up to a space between words.
+/// The beginning of a text much longer than `bytes`, up to a space between words.
 fn beginning(text: &str, bytes: usize) -> Option<&str> {
     if text.len() <= bytes.saturating_mul(2) {
         return None;

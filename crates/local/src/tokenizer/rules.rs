@@ -1,7 +1,7 @@
-//! The rules of a tokenizer.json, each applied within bounds: what it will make of a text is counted before it is made, and
-//! a search for a pattern looks between its finds whether anybody still waits.
+//! The rules of a tokenizer.json, applied within bounds. The size of each result is computed before the result, and
+//! searches check the call's [`Turn`] between matches.
 //!
-//! The package would apply them without either: nine rules that each make ten letters of one ask for gigabytes.
+//! The tokenizers crate does neither: nine rules that make ten letters of one would take gigabytes.
 
 use std::sync::Mutex;
 
@@ -17,33 +17,33 @@ use unicode_segmentation::UnicodeSegmentation;
 use crate::turn::Turn;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 
-/// The most bytes that may become of a text on its way to tokens.
+/// The maximum of bytes that rules may make of a text.
 pub const MOST_BYTES: usize = 2 << 20;
 
-/// The most rules, one after another.
+/// The maximum of rules in a sequence.
 const MOST_RULES: usize = 256;
 
-/// The longest pattern.
+/// The maximum of bytes in a pattern.
 const LONGEST_PATTERN: usize = 4096;
 
-/// The most bytes of what is put in a pattern's place, or before a text.
+/// The maximum of bytes in a replacement or prefix.
 const LONGEST_CONTENT: usize = 1024;
 
-/// Steps back in a search for a pattern, after which it is given up.
+/// The maximum of backtracking steps in a search.
 const MOST_STEPS: usize = 100_000;
 
-/// The most memory of a compiled pattern.
+/// The maximum of memory for a compiled pattern.
 const PATTERN_MEMORY: usize = 2 << 20;
 
-/// The most bytes that a precompiled table may make of one character.
+/// The maximum of bytes that a precompiled table may make of one character.
 const LONGEST_CHARACTER: usize = 256;
 
-/// Finds that are made between two looks at whether anybody still waits.
+/// Matches between two checks of the turn.
 const FINDS: usize = 64;
 
 type Fault = std::result::Result<(), String>;
 
-/// What is searched for.
+/// A pattern to search for.
 pub enum Search {
     /// A text that is not empty.
     Plain(String),
@@ -72,7 +72,7 @@ impl Search {
         built.map(|regex| Search::Pattern(Box::new(regex))).map_err(|e| format!("a pattern cannot be read ({e})"))
     }
 
-    /// All finds in a text, and what is between them.
+    /// All matches in a text, and the parts between them.
     fn finds(&self, text: &str, turn: &Turn) -> Result<Found> {
         let mut places = Vec::new();
         let mut end = 0;
@@ -114,12 +114,12 @@ impl Search {
     }
 }
 
-/// Places that were found, as the package takes them.
+/// Matches in the form that the tokenizers crate takes.
 #[derive(Clone)]
 struct Found(Vec<(Offsets, bool)>);
 
 impl Found {
-    /// The bytes of `text` with `content` in each find's place.
+    /// The bytes of `text` with `content` in place of each match.
     fn bytes_with(&self, content: &str) -> usize {
         let bytes = |((start, stop), is_find): &(Offsets, bool)| if *is_find { content.len() } else { stop - start };
         self.0.iter().map(bytes).fold(0, usize::saturating_add)
@@ -153,7 +153,7 @@ fn failed(e: &(dyn std::error::Error + Send + Sync)) -> Error {
     Error::invalid(format!("the rules of tokenizer.json cannot be applied to the text ({})", cut(&e.to_string(), 120)))
 }
 
-/// The rules of a list that may hold lists, in their order; of each its name.
+/// The named rules of a list in order. Nested lists are flattened.
 fn flat<'v>(value: &'v Value, list: &str, rules: &mut Vec<(&'v str, &'v Value)>) -> Fault {
     let Some(name) = value.get("type").and_then(Value::as_str) else { return Err("a rule has no type".into()) };
     if name == "Sequence" {
@@ -183,14 +183,14 @@ fn replacement(value: &Value) -> std::result::Result<(Search, String), String> {
     Ok((Search::read(value.get("pattern").unwrap_or(&Value::Null))?, content.to_owned()))
 }
 
-/// What a text is changed by first.
+/// The normalizer: rules that change a text before it is cut into words.
 #[derive(Default)]
 pub struct Normal(Vec<NormalRule>);
 
 enum NormalRule {
     Replace(Search, String),
     Prepend(String),
-    /// One that makes at most so much of a text as [`most`] says.
+    /// A rule with the bound of [`most`].
     Fixed(Box<NormalizerWrapper>),
     Table(Box<NormalizerWrapper>),
 }
@@ -220,7 +220,7 @@ impl Normal {
         rules_of(value, "normalizers")?.into_iter().map(rule).collect::<std::result::Result<_, _>>().map(Normal)
     }
 
-    /// Applies the rules one by one, each after a look at what it will make.
+    /// Applies the rules in order. Each result's size is checked first.
     pub fn apply(&self, text: &mut NormalizedString, turn: &Turn) -> Result<()> {
         for rule in &self.0 {
             turn.check()?;
@@ -258,7 +258,7 @@ impl Normal {
                             if i.is_multiple_of(4096) {
                                 turn.check()?;
                             }
-                            // As the package does it.
+                            // The tokenizers crate does the same.
                             if cluster.len() < 6 && of(cluster)? {
                                 continue;
                             }
@@ -279,13 +279,13 @@ impl Normal {
     }
 }
 
-/// The most bytes that the rules with a fixed meaning make of a character: decomposed, in small letters, with a space on
-/// each side, or each byte as a letter of two.
+/// The maximum of bytes that a rule with fixed meaning makes of a character. Rules decompose it, lower its case,
+/// surround it with spaces or encode its bytes as letters.
 fn most(c: char) -> usize {
     match c {
         '\0'..='\u{7f}' => 2,
         '\u{80}'..='\u{7ff}' => 6,
-        // Ligatures of Arabic, and square abbreviations.
+        // Arabic ligatures, and square abbreviations.
         '\u{fb00}'..='\u{fdff}' => 34,
         '\u{2000}'..='\u{33ff}' => 20,
         '\u{800}'..='\u{ffff}' => 9,
@@ -293,7 +293,7 @@ fn most(c: char) -> usize {
     }
 }
 
-/// The rules for a text of a caller: what the package does not tell of their failures is kept.
+/// The rules for a caller's text. They keep the errors that the tokenizers crate drops.
 pub struct Watched<'a> {
     rules: &'a Normal,
     turn: &'a Turn,
@@ -301,12 +301,12 @@ pub struct Watched<'a> {
 }
 
 impl<'a> Watched<'a> {
-    /// For one text.
+    /// The rules for one text.
     pub fn new(rules: &'a Normal, turn: &'a Turn) -> Self {
         Watched { rules, turn, fault: Mutex::new(None) }
     }
 
-    /// What failed.
+    /// The kept error.
     pub fn fault(self) -> Result<()> {
         match self.fault.into_inner() {
             Ok(Some(error)) => Err(error),
@@ -322,7 +322,7 @@ impl Normalizer for Watched<'_> {
             if let Ok(mut fault) = self.fault.lock() {
                 fault.get_or_insert(error);
             }
-            // Nothing more is to be made of it.
+            // An empty text ends the work on it.
             text.clear();
             told.into()
         })
@@ -330,7 +330,7 @@ impl Normalizer for Watched<'_> {
 }
 
 impl Normalizer for Normal {
-    /// For tokens that a file adds to its vocabulary.
+    /// Normalises the tokens that a file adds to its vocabulary.
     fn normalize(&self, text: &mut NormalizedString) -> tokenizers::Result<()> {
         self.apply(text, &Turn::default()).map_err(|e| e.message().to_owned())?;
         if text.len() > 4 * super::sizes::LONGEST_TOKEN as usize {
@@ -340,7 +340,7 @@ impl Normalizer for Normal {
     }
 }
 
-/// How a text is cut into words.
+/// The pre-tokenizer: rules that cut a text into words.
 #[derive(Default)]
 pub struct Words(Vec<WordRule>);
 
@@ -368,7 +368,7 @@ impl Words {
         rules_of(value, "pretokenizers")?.into_iter().map(rule).collect::<std::result::Result<_, _>>().map(Words)
     }
 
-    /// Cuts a text.
+    /// Cuts a text into words.
     pub fn apply(&self, text: &mut PreTokenizedString, turn: &Turn) -> Result<()> {
         let mut stopped = None;
         for rule in &self.0 {
@@ -392,7 +392,8 @@ impl Words {
                 return Err(error);
             }
             result.map_err(|e| failed(e.as_ref()))?;
-            // A rule makes at most four times as much, and a letter more of each word: it is looked at after each.
+            // A rule makes at most four times as much, and one more letter of each word. The size is checked after
+            // each rule.
             let mut bytes = 0_usize;
             text.normalize_parts(|part| bytes = bytes.saturating_add(part));
             within(bytes)?;
@@ -401,7 +402,7 @@ impl Words {
     }
 }
 
-/// Tells the bytes of each part.
+/// Reports the bytes of each part.
 trait Parts {
     fn normalize_parts(&mut self, see: impl FnMut(usize));
 }
@@ -409,7 +410,7 @@ trait Parts {
 impl Parts for PreTokenizedString {
     fn normalize_parts(&mut self, see: impl FnMut(usize)) {
         let see = std::cell::RefCell::new(see);
-        // Changes nothing; the parts are not told in another way without copies.
+        // The closure changes nothing. Other ways to see the parts copy them.
         let _ = self.normalize(|part| {
             see.borrow_mut()(part.len());
             Ok(())
@@ -417,7 +418,7 @@ impl Parts for PreTokenizedString {
     }
 }
 
-/// How tokens become a text again.
+/// The decoder: rules that join tokens to a text.
 pub struct Texts(Option<Vec<TextRule>>);
 
 enum TextRule {
@@ -470,7 +471,7 @@ impl Texts {
     }
 }
 
-/// An error where what is put around texts is not a few tokens.
+/// An error if the post-processor adds more than a few tokens to a text.
 pub fn check_template(value: Option<&Value>) -> Fault {
     for (name, rule) in rules_of(value, "processors")? {
         if name != "TemplateProcessing" {

@@ -1,5 +1,5 @@
-//! What a tokenizer.json holds, counted before anything is made of it: parts that would take more memory or time than any
-//! real tokenizer does are refused.
+//! The contents of a tokenizer.json, counted before they are read. Files that take more memory or time than real
+//! tokenizers are refused.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,34 +7,34 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
 
-/// The most tokens of a vocabulary, and the most merges of one.
+/// The maximum of tokens in a vocabulary, and of its merges.
 const MOST_TOKENS: u64 = 1 << 20;
 const MOST_MERGES: u64 = 2 << 20;
 
-/// The most tokens that are added to a vocabulary, and their bytes.
+/// The maximum of added tokens, and of their bytes.
 const MOST_ADDED: u64 = 1 << 16;
 const MOST_ADDED_BYTES: u64 = 1 << 20;
 
-/// The longest token: tables of tokens are trees that are as deep.
+/// The maximum of bytes in a token, which bounds the depth of token trees.
 pub const LONGEST_TOKEN: u64 = 1024;
 
-/// The most of what else there is: rules of normalizers, templates.
+/// The maximum of other values and bytes, such as normalizers and templates.
 const MOST_RULES: u64 = 20_000;
 const MOST_RULE_BYTES: u64 = 4 << 20;
 
-/// The longest word that WordPiece looks at: the time grows with the third power.
+/// The longest word of WordPiece. Its time grows with the third power of the length.
 const LONGEST_WORD: u64 = 1000;
 
-/// What a part of the file holds.
+/// The counts of a part of the file.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Tally {
-    /// Values of any kind, those inside of others too.
+    /// Values of any kind, including nested ones.
     values: u64,
-    /// The bytes of all texts.
+    /// The bytes of all strings.
     bytes: u64,
-    /// The bytes of the longest text.
+    /// The bytes of the longest string.
     longest: u64,
-    /// Arrays and objects inside of each other.
+    /// The nesting of arrays and objects.
     depth: u64,
 }
 
@@ -112,7 +112,7 @@ impl<'de> Visitor<'de> for Counting {
     }
 }
 
-/// The whole file.
+/// The counts of the whole file.
 #[derive(Deserialize)]
 struct File {
     #[serde(default)]
@@ -128,10 +128,10 @@ struct File {
     model: Model,
 }
 
-/// The model: what is in each of its members.
+/// The counts of the model's members, and its scalars.
 struct Model(BTreeMap<String, Tally>, Scalars);
 
-/// What a model says of itself besides its tables.
+/// Scalar members of the model.
 #[derive(Default)]
 struct Scalars {
     kind: Option<String>,
@@ -164,7 +164,7 @@ impl<'de> Deserialize<'de> for Model {
     }
 }
 
-/// Counts a member, and notes it where it is a number or the model's type.
+/// Counts a member, and keeps it if it is a number or the model's type.
 struct Noting<'a> {
     key: &'a str,
     scalars: &'a mut Scalars,
@@ -222,8 +222,9 @@ impl<'de> Visitor<'de> for Noting<'_> {
     }
 }
 
-/// Counts what is in a tokenizer.json, and gives the bytes that its tables will take, as an estimate. An error, without the
-/// file's name, says what is too much.
+/// Counts the contents of a tokenizer.json. Returns an estimate of the bytes that its tables will take.
+///
+/// An error names the excess, without the file's name.
 pub fn check(json: &[u8]) -> Result<u64, String> {
     let file: File = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     for (name, part) in [
@@ -270,13 +271,13 @@ pub fn check(json: &[u8]) -> Result<u64, String> {
         Some("Unigram") => nodes(json)?,
         _ => 0,
     };
-    // Strings in two tables, pairs of merges, a table for each node of the tree that Unigram has; added tokens once more as a
-    // tree; and what the file is read into.
+    // The sum counts strings in two tables, pairs of merges and the nodes of Unigram's tree. Added tokens form another
+    // tree, and parsing needs memory too.
     let tables = vocabulary.values / 2 * 250 + merges.values / 2 * 120 + tree * 350 + added.bytes * 120;
     Ok(tables + 4 * json.len() as u64)
 }
 
-/// The nodes of the tree of a Unigram model's tokens, byte by byte.
+/// The nodes in the byte tree of a Unigram model's tokens.
 fn nodes(json: &[u8]) -> Result<u64, String> {
     #[derive(Deserialize)]
     struct File {

@@ -25,7 +25,7 @@ fn with(member: &str, value: Value) -> Value {
     file
 }
 
-/// What is told of a text whose tokenizer has this member.
+/// The error for a text whose tokenizer has this member.
 fn told(member: &str, value: Value, text: &str) -> String {
     let began = Instant::now();
     let result = open(&with(member, value)).and_then(|t| t.encode(text, true, &Turn::default()));
@@ -55,7 +55,7 @@ fn rules_that_make_a_text_grow_are_stopped_before_memory_is_asked() {
     assert!(told("normalizer", nine(|| json!({"String": "a"})), ten).contains(grown));
     assert!(told("normalizer", nine(|| json!({"Regex": "[a-z]"})), ten).contains(grown));
     assert!(told("normalizer", nine(|| json!({"Regex": ""})), ten).contains(grown));
-    // Each makes letters of nothing, before each word anew.
+    // Each rule inserts letters before every word.
     let doubling = |i: usize| {
         let letter = if i.is_multiple_of(2) { "▁" } else { "▂" };
         let space = json!({"type": "Metaspace", "replacement": letter, "prepend_scheme": "always", "split": true});
@@ -66,7 +66,7 @@ fn rules_that_make_a_text_grow_are_stopped_before_memory_is_asked() {
     assert!(told("normalizer", prepends, ten).contains("tokens"));
     let long = json!({"type": "Prepend", "prepend": "x".repeat(1 << 20)});
     assert!(told("normalizer", long, ten).contains("tokenizer.json"));
-    // A text that its rules make longer but not by much.
+    // Rules that make a text a little longer.
     let two =
         sequence(vec![replace(json!({"String": "a"}), "cat "), json!({"type": "NFKD"}), json!({"type": "Lowercase"})]);
     assert_eq!(told("normalizer", two, "A a"), "4 tokens");
@@ -102,7 +102,7 @@ fn patterns_that_take_for_ever_are_given_up() {
     }
     assert!(told("pre_tokenizer", split(&"(".repeat(500)), "x").contains("tokenizer.json"));
     assert!(told("pre_tokenizer", split(&"x".repeat(5000)), "x").contains("more than 4096 bytes"));
-    // A search that goes on is stopped.
+    // A long search is stopped.
     let tokenizer = open(&with("pre_tokenizer", split(r"(?=(a*)*b)a|."))).unwrap();
     let cancel = CancelToken::default();
     let turn = Turn::of(cancel.clone());
