@@ -6,25 +6,21 @@ use multiversion::multiversion;
 use multiversion::target::match_target;
 
 /// Sums that are kept side by side.
-const LANES: usize = 16;
-
-/// Rows that one pass multiplies.
-const ROWS: usize = 4;
+const LANES: usize = 32;
 
 /// Writes to `out[j]` the product of `x`, `[width]`, with row `j` of `rows`, which begins at `j * stride`.
 ///
 /// Elements of `out` beyond the last row become 0.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma", "x86_64+avx2+fma"))]
 pub fn dot_rows(x: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
-    let mut rows = rows.chunks(stride.max(1)).map(|row| row.get(..x.len()).unwrap_or_default());
-    for out in out.chunks_mut(ROWS) {
-        let four = [(); ROWS].map(|()| rows.next().unwrap_or_default());
-        let sums = match_target! {
-            "x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma" => dots::<true>(x, four),
-            "x86_64+avx2+fma" => dots::<true>(x, four),
-            _ => dots::<{ cfg!(target_arch = "aarch64") }>(x, four),
+    let mut rows = rows.chunks(stride.max(1));
+    for out in out {
+        let row = rows.next().unwrap_or_default();
+        *out = match_target! {
+            "x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma" => dot::<true>(x, row),
+            "x86_64+avx2+fma" => dot::<true>(x, row),
+            _ => dot::<{ cfg!(target_arch = "aarch64") }>(x, row),
         };
-        out.iter_mut().zip(sums).for_each(|(place, sum)| *place = sum);
     }
 }
 
@@ -37,29 +33,24 @@ pub fn mix_rows(weights: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
     }
 }
 
-/// The products of `x` with four rows. The product with an empty row is 0.
+/// The product of `x` with the numbers of `row` that it has.
 ///
 /// `FUSED` says that the processor multiplies and adds in one instruction; without it `mul_add` is a slow function.
 #[inline(always)]
-fn dots<const FUSED: bool>(x: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
-    // `x` takes the place of an empty row, so that all rows have the same length.
-    let [a, b, c, d] = rows.map(|row| if row.is_empty() { x } else { row }.as_chunks::<LANES>());
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    let mut sums = [[0.0_f32; LANES]; ROWS];
-    for ((((x, a), b), c), d) in chunks.iter().zip(a.0).zip(b.0).zip(c.0).zip(d.0) {
-        for (sums, row) in sums.iter_mut().zip([a, b, c, d]) {
-            for ((sum, x), y) in sums.iter_mut().zip(x).zip(row) {
-                *sum = if FUSED { x.mul_add(*y, *sum) } else { *sum + x * y };
-            }
+fn dot<const FUSED: bool>(x: &[f32], row: &[f32]) -> f32 {
+    let row = row.get(..x.len()).unwrap_or_default();
+    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), row.as_chunks::<LANES>());
+    let mut sums = [0.0_f32; LANES];
+    for (xs, ys) in xs.iter().zip(ys) {
+        for ((sum, x), y) in sums.iter_mut().zip(xs).zip(ys) {
+            *sum = if FUSED { x.mul_add(*y, *sum) } else { *sum + x * y };
         }
     }
-    let mut out = [0.0; ROWS];
-    for (((out, sums), others), row) in out.iter_mut().zip(&sums).zip([a.1, b.1, c.1, d.1]).zip(rows) {
-        if !row.is_empty() {
-            *out = sums.iter().sum::<f32>() + rest.iter().zip(others).map(|(x, y)| x * y).sum::<f32>();
-        }
+    let mut few = [0.0_f32; LANES / 4];
+    for part in sums.as_chunks::<{ LANES / 4 }>().0 {
+        few.iter_mut().zip(part).for_each(|(few, sum)| *few += sum);
     }
-    out
+    few.iter().sum::<f32>() + x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum::<f32>()
 }
 
 #[cfg(test)]
