@@ -142,20 +142,29 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.translate_batc
   COMMENT 'mysql-ml: ai.translate for an array of texts, as an array'
   RETURN ai_translate_batch(inputs, language, model_id, options);
 
+DELIMITER //
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.query(
     statement LONGTEXT CHARACTER SET utf8mb4,
     options JSON)
   SQL SECURITY INVOKER
   COMMENT 'mysql-ml: runs a SELECT whose calls of models are made together'
   BEGIN
+    DECLARE warnings, code INT DEFAULT 0;
+    DECLARE text TEXT CHARACTER SET utf8mb4;
     DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO ai_query_end(); RESIGNAL; END;
     SET @mysql_ml_statement = ai_query(statement, options);
     PREPARE mysql_ml_statement FROM @mysql_ml_statement;
     EXECUTE mysql_ml_statement;
+    GET DIAGNOSTICS warnings = NUMBER;
+    IF warnings > 0 THEN
+      GET DIAGNOSTICS CONDITION 1 code = MYSQL_ERRNO, text = MESSAGE_TEXT;
+    END IF;
     DEALLOCATE PREPARE mysql_ml_statement;
-    DO ai_query_end();
     SET @mysql_ml_statement = NULL;
-  END;
+    -- The statements since have cleared its warnings.
+    DO ai_query_end(warnings, code, text);
+  END//
+DELIMITER ;
 
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.initialize_embeddings(
     model_id TEXT CHARACTER SET utf8mb4,

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::mysql::ffi::service::ServiceRef;
 use crate::mysql::ffi::symbols::{server_api, statement_api, SystemVariables};
-use mysql_ml_base::error::{cut, Error, Result};
+use mysql_ml_base::error::{cut, Error, Result, MAX_MESSAGE_BYTES};
 use mysql_ml_base::interrupt::Interrupt;
 
 /// `KILL`, `max_execution_time` and shutdown, as the server reports them on the statement's own thread.
@@ -107,8 +107,13 @@ const SL_WARNING: std::ffi::c_int = 1;
 /// Adds a warning to those of the statement that this thread executes. The server keeps `max_error_count` of them and
 /// counts all.
 pub fn push_warning(function: &str, error: &Error) {
+    push_warning_of(error.sql_code(), &error.sql_message(function));
+}
+
+/// The same with the number and text of a warning.
+pub fn push_warning_of(code: u32, text: &str) {
     let (Some(push_warning), Ok(api)) = (statement_api().push_warning, server_api()) else { return };
-    let (code, Ok(text)) = (error.sql_code(), CString::new(error.sql_message(function))) else { return };
+    let Ok(text) = CString::new(cut(text, MAX_MESSAGE_BYTES).as_ref()) else { return };
     // SAFETY: the calling thread's own THD, and a text that ends with NUL, which the server copies.
     unsafe {
         let thd = (api.thd_get_current_thd)();

@@ -236,13 +236,20 @@ const REGISTRATION: [Parameter; 10] = [
 /// Collects and asks, then runs the statement in the caller's session.
 const QUERY: Body = Body::Around(
     "BEGIN
+    DECLARE warnings, code INT DEFAULT 0;
+    DECLARE text TEXT CHARACTER SET utf8mb4;
     DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO ai_query_end(); RESIGNAL; END;
     SET @mysql_ml_statement = {call};
     PREPARE mysql_ml_statement FROM @mysql_ml_statement;
     EXECUTE mysql_ml_statement;
+    GET DIAGNOSTICS warnings = NUMBER;
+    IF warnings > 0 THEN
+      GET DIAGNOSTICS CONDITION 1 code = MYSQL_ERRNO, text = MESSAGE_TEXT;
+    END IF;
     DEALLOCATE PREPARE mysql_ml_statement;
-    DO ai_query_end();
     SET @mysql_ml_statement = NULL;
+    -- The statements since have cleared its warnings.
+    DO ai_query_end(warnings, code, text);
   END",
 );
 
@@ -457,7 +464,13 @@ macro_rules! exported_functions {
                 ),
                 sample: "'SELECT 1'",
             }
-            bytes ai_query_end = CommandFunction<query::QueryEnd> {}
+            bytes ai_query_end = CommandFunction<query::QueryEnd> {
+                parameters: &[
+                    parameter("warnings", "INT").optional(),
+                    parameter("code", "INT").optional(),
+                    parameter("text", TEXT).optional(),
+                ],
+            }
             bytes ml_list_registered_model as "mysql_ml_so_ml_list_registered_model" =
                 CommandFunction<registration::ListModel> {
                 parameters: &[MODEL_ID],

@@ -157,6 +157,12 @@ fn routines(schema: &str) -> String {
         for line in routine.note {
             let _ = writeln!(text, "-- {line}");
         }
+        let body = body(f, routine.kind, routine.body);
+        // The client ends a statement at each ';' unless it is told otherwise.
+        let several = body.contains(';');
+        if several {
+            text.push_str("DELIMITER //\n");
+        }
         let parameters: Vec<String> = f.declared().map(|(name, sql_type)| format!("\n    {name} {sql_type}")).collect();
         let _ = writeln!(text, "CREATE DEFINER = {OWNER} {kind} IF NOT EXISTS {name}({})", parameters.join(","));
         let security = match routine.security {
@@ -170,7 +176,10 @@ fn routines(schema: &str) -> String {
             _ => writeln!(text, "  {security}"),
         };
         let _ = writeln!(text, "  COMMENT 'mysql-ml: {}'", routine.comment);
-        let _ = writeln!(text, "  {};", body(f, routine.kind, routine.body));
+        let _ = match several {
+            true => writeln!(text, "  {body}//\nDELIMITER ;"),
+            false => writeln!(text, "  {body};"),
+        };
     }
     text
 }

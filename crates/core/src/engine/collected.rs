@@ -18,16 +18,16 @@ use mysql_ml_base::role::Role;
 use super::answers::{failed_too_often, SetOptions};
 use super::call::Call;
 use super::generate::is_of_the_input;
-use super::pipeline::questions::Questions;
+use super::pipeline::questions::{Questions, QUESTIONS};
 use super::pipeline::texts::Texts;
 use super::pipeline::work::Work;
 use super::pipeline::Pipeline;
 use super::Engine;
 use crate::ai::{Answer, Task};
 
-/// Inputs that the first pass may note, and the most that any pass may. Each pass may note twice as many as the one
-/// before, so that a statement with LIMIT asks little more than it needs.
-const FIRST_WINDOW: usize = 256;
+/// Inputs that the first pass may note, as many as are asked at once, and the most that any pass may. Each pass may note
+/// twice as many as the one before, so that a statement with LIMIT asks little more than it needs.
+const FIRST_WINDOW: usize = QUESTIONS as usize;
 const LARGEST_WINDOW: usize = 65_536;
 
 /// Overhead of an input, bytes.

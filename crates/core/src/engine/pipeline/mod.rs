@@ -48,9 +48,6 @@ const PROBE_ID: u64 = u64::MAX;
 /// The most forms of one request that are tried after refusals.
 const MAX_ADAPTED: u32 = 2;
 
-/// The default number of concurrent requests.
-const CONCURRENCY: u64 = 8;
-
 /// How long a job waits for memory, its pause between checks, and the wait after which a batch is divided.
 const MEMORY_WAIT: Duration = Duration::from_secs(120);
 const MEMORY_PAUSE: Duration = Duration::from_millis(50);
@@ -223,7 +220,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
         let learnt = limiter.learnt();
         limits.texts = learnt.texts.map_or(limits.texts, |n| n.min(limits.texts)).max(1);
         limits.tokens = learnt.tokens.map_or(limits.tokens, |n| n.min(limits.tokens));
-        let concurrency = concurrency.or(model.options.concurrency).unwrap_or(CONCURRENCY).max(1);
+        let concurrency = concurrency.or(model.options.concurrency).unwrap_or(W::CONCURRENCY).max(1);
         let concurrency = usize::try_from(concurrency).unwrap_or(usize::MAX);
         Ok(Pipeline {
             limiter,

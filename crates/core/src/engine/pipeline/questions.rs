@@ -20,6 +20,9 @@ use crate::providers::table::provider;
 use crate::providers::usage::{self, Usage};
 use crate::providers::BatchLimits;
 
+/// The default number of concurrent questions.
+pub const QUESTIONS: u64 = 40;
+
 /// Questions of one task.
 pub struct Questions {
     task: Arc<Task>,
@@ -58,6 +61,8 @@ impl Work for Questions {
     type Place = ();
     type Raw = Read;
     type Output = Value;
+    /// An answer takes a second or more, and a request has one question.
+    const CONCURRENCY: u64 = QUESTIONS;
 
     fn limits(&self, _model: &Model) -> BatchLimits {
         BatchLimits::ONE

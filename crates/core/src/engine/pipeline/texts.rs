@@ -40,6 +40,7 @@ impl Work for Texts {
     type Place = CacheLookup;
     type Raw = Vec<u8>;
     type Output = Arc<[u8]>;
+    const CONCURRENCY: u64 = 8;
 
     fn limits(&self, model: &Model) -> BatchLimits {
         provider(model.api).batch(model)

@@ -26,6 +26,9 @@ pub trait Work: 'static {
     /// The result.
     type Output;
 
+    /// The default number of concurrent requests.
+    const CONCURRENCY: u64;
+
     /// Limits of one request.
     fn limits(&self, model: &Model) -> BatchLimits;
 

@@ -40,7 +40,12 @@ impl Chat {
                 let Some(candidate) = candidates.into_iter().next() else {
                     return Err(unknown(answer));
                 };
-                let parts = Parts::Many(candidate.content.unwrap_or_default().parts);
+                let parts = candidate.content.unwrap_or_default().parts;
+                // Its finish reason is STOP.
+                if parts.iter().any(|part| part.calls) {
+                    check_end(Some("tool_call"), false)?;
+                }
+                let parts = Parts::Many(parts);
                 (Said { reasoned: parts.reasoned(), text: Some(parts.text()) }, candidate.finish_reason)
             }
             Chat::Converse => {
@@ -159,6 +164,9 @@ struct Part {
     text: Option<String>,
     #[serde(default, deserialize_with = "filled")]
     thought: bool,
+    /// Gemini's call of a tool.
+    #[serde(default, rename = "functionCall", deserialize_with = "filled")]
+    calls: bool,
     /// Bedrock's.
     #[serde(default, rename = "reasoningContent", deserialize_with = "filled")]
     reasoning: bool,
@@ -401,6 +409,11 @@ mod tests {
             ),
             (Chat::COMPATIBLE, r#"{"choices":[{"message":{"content":null},"finish_reason":"tool_calls"}]}"#, "a tool"),
             (Chat::Gemini, r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#, "refused to answer (SAFETY)"),
+            (
+                Chat::Gemini,
+                r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{}}}]},"finishReason":"STOP"}]}"#,
+                "a tool",
+            ),
             (Chat::Gemini, r#"{"candidates":[{"finishReason":"MAX_TOKENS"}]}"#, "cut at the limit"),
         ] {
             let error = shape.read(answer.as_bytes()).unwrap_err();

@@ -71,6 +71,19 @@ const REFUSALS: [&str; 10] = [
     "only the default",
 ];
 
+/// Members, in lower case, that request structured output.
+const FORMATS: [&str; 9] = [
+    "response_format",
+    "json_schema",
+    "output_config",
+    "outputconfig",
+    "output format",
+    "responseschema",
+    "responsejsonschema",
+    "responsemimetype",
+    "grammar",
+];
+
 impl Form {
     /// The form of a model that has refused nothing yet.
     pub fn new(chat: Chat, structured: StructuredOutput) -> Self {
@@ -90,6 +103,11 @@ impl Form {
         let defaulted = question.greedy && question.options.temperature.is_none();
         if self.default_temperature && defaulted && words.contains("temperature") {
             return Some(Form { default_temperature: false, ..self });
+        }
+        // Models that are older than structured output.
+        let of_schema = FORMATS.iter().any(|word| words.contains(word));
+        if question.schema.is_some() && self.structured != StructuredOutput::Prompt && of_schema {
+            return Some(Form { structured: StructuredOutput::Prompt, ..self });
         }
         let Chat::OpenAi { limit, seed } = self.chat else { return None };
         // The longer name contains the end of the shorter one, but not its beginning.

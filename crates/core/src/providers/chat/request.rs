@@ -313,6 +313,24 @@ mod tests {
     }
 
     #[test]
+    fn a_model_without_structured_output_is_given_the_schema_in_words() {
+        use mysql_ml_base::error::Kind;
+        for (chat, words) in [
+            (
+                Chat::COMPATIBLE,
+                "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
+            ),
+            (Chat::Anthropic, "output_config: Extra inputs are not permitted"),
+            (Chat::Converse, "extraneous key [outputConfig] is not permitted"),
+        ] {
+            let refusal = Error::new(Kind::Provider(400), words.to_owned());
+            let other = form(chat).after_refusal(&typed(), &refusal).unwrap();
+            assert_eq!(other.structured, StructuredOutput::Prompt);
+            assert_eq!(other.after_refusal(&typed(), &refusal), None);
+        }
+    }
+
+    #[test]
     fn the_default_temperature_is_left_out_where_it_was_refused() {
         let refusal = Error::new(
             mysql_ml_base::error::Kind::Provider(400),

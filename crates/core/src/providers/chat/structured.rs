@@ -20,8 +20,38 @@ const LIMITS: [&str; 12] = [
     "pattern",
 ];
 
-/// Whether OpenAI's strict mode takes a schema: objects are closed and require all their properties.
+/// Keywords of OpenAI's strict mode.
+const STRICT: [&str; 21] = [
+    "$defs",
+    "$ref",
+    "additionalProperties",
+    "anyOf",
+    "const",
+    "description",
+    "enum",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "format",
+    "items",
+    "maxItems",
+    "maximum",
+    "minItems",
+    "minimum",
+    "multipleOf",
+    "pattern",
+    "properties",
+    "required",
+    "title",
+    "type",
+];
+
+/// Whether OpenAI's strict mode takes a schema: an object of known keywords, whose objects are closed and require all
+/// their properties.
 pub(super) fn is_strict(schema: &Value) -> bool {
+    schema.get("type").and_then(Value::as_str) == Some("object") && is_strict_below(schema)
+}
+
+fn is_strict_below(schema: &Value) -> bool {
     let Some(members) = schema.as_object() else { return true };
     let here = match members.get("properties").and_then(Value::as_object) {
         Some(properties) => {
@@ -31,7 +61,8 @@ pub(super) fn is_strict(schema: &Value) -> bool {
         }
         None => members.get("type").and_then(Value::as_str) != Some("object"),
     };
-    here && subschemas(members).all(is_strict)
+    let known = members.keys().all(|name| STRICT.contains(&name.as_str()));
+    here && known && subschemas(members).all(is_strict_below)
 }
 
 /// The schemas directly below one. Schemas are at most 32 levels deep: [`Schema`](crate::json::schema::Schema).
@@ -71,7 +102,11 @@ fn changed(schema: &Value, change: &impl Fn(&mut Map<String, Value>)) -> Value {
 pub(super) fn closed(schema: &Value) -> Value {
     changed(schema, &|members| {
         LIMITS.iter().for_each(|limit| drop(members.remove(*limit)));
-        if members.contains_key("properties") && !members.contains_key("additionalProperties") {
+        // More than one required item is a limit too.
+        if members.get("minItems").and_then(Value::as_u64).is_some_and(|n| n > 1) {
+            members.insert("minItems".into(), 1.into());
+        }
+        if members.contains_key("properties") || members.get("type").and_then(Value::as_str) == Some("object") {
             members.insert("additionalProperties".into(), Value::Bool(false));
         }
     })
@@ -134,7 +169,14 @@ fn is_open_api(schema: &Value) -> bool {
         "enum" => value.as_array().is_some_and(|all| all.iter().all(Value::is_string)),
         _ => OPEN_API.contains(&name),
     };
-    members.iter().all(|(name, value)| known(name, value)) && subschemas(members).all(is_open_api)
+    // A type, which decides what else is needed; a choice stands alone, but for its description.
+    let whole = match members.get("type").map(|t| t.as_str().unwrap_or_default()) {
+        Some("array") => members.contains_key("items"),
+        Some("object") => members.contains_key("properties"),
+        Some(_) => true,
+        None => members.contains_key("anyOf") && members.len() == 1,
+    };
+    whole && members.iter().all(|(name, value)| known(name, value)) && subschemas(members).all(is_open_api)
 }
 
 /// OpenAI's `response_format`.
@@ -171,7 +213,8 @@ mod tests {
         let mut optional = person();
         optional["required"] = json!(["name"]);
         let nested = json!({"type": "array", "items": open.clone()});
-        for schema in [open, optional, nested, json!({"type": "object"})] {
+        let with_default = json!({"type": "object", "properties": {"a": {"type": "string", "default": "x"}}, "required": ["a"], "additionalProperties": false});
+        for schema in [open, optional, nested, json!({"type": "object"}), with_default] {
             assert!(!is_strict(&schema), "{schema}");
         }
     }
@@ -198,6 +241,9 @@ mod tests {
             json!({"type": ["string", "integer"]}),
             json!({"enum": [1, 2]}),
             json!({"const": "x"}),
+            json!({"enum": ["x"]}),
+            json!({"type": "array"}),
+            json!({"anyOf": [{"type": "string"}], "description": "x"}),
         ] {
             assert_eq!(gemini(&schema), ("responseJsonSchema", schema.clone()));
         }
