@@ -151,14 +151,14 @@ CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.query(
   BEGIN
     DECLARE warnings, code INT DEFAULT 0;
     DECLARE text TEXT CHARACTER SET utf8mb4;
+    -- The statement has no warning 1.
+    DECLARE CONTINUE HANDLER FOR 1758 BEGIN END;
     DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN DO ai_query_end(); RESIGNAL; END;
     SET @mysql_ml_statement = ai_query(statement, options);
     PREPARE mysql_ml_statement FROM @mysql_ml_statement;
     EXECUTE mysql_ml_statement;
     GET DIAGNOSTICS warnings = NUMBER;
-    IF warnings > 0 THEN
-      GET DIAGNOSTICS CONDITION 1 code = MYSQL_ERRNO, text = MESSAGE_TEXT;
-    END IF;
+    GET DIAGNOSTICS CONDITION 1 code = MYSQL_ERRNO, text = MESSAGE_TEXT;
     DEALLOCATE PREPARE mysql_ml_statement;
     SET @mysql_ml_statement = NULL;
     -- The statements since have cleared its warnings.

@@ -31,6 +31,12 @@ CALL ai.query('SELECT COUNT(ai_if(body, ''llm'', ''{"temperature": 1}'')) AS n F
 -- Nothing of it stays for the next statement.
 SELECT ai.if('yes, one', 'llm') AS again;
 --@ requests
+-- Warnings of the statement survive the procedure; without any there are none.
+CALL ai.query('SELECT id, CAST(body AS SIGNED) AS x, ai.if(body, ''llm'') AS yes FROM q.notes WHERE id < 3 ORDER BY id', NULL);
+SHOW WARNINGS;
+CALL ai.query('SELECT ai.if(''yes'', ''llm'') AS yes', NULL);
+SHOW WARNINGS;
+--@ requests
 -- What does more than read, or cannot run, is refused.
 CALL ai.query('DELETE FROM q.notes', NULL);
 CALL ai.query('SELECT 1; SELECT 2', NULL);
