@@ -420,7 +420,7 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_generate
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_validate_model(
     model_id TEXT CHARACTER SET utf8mb4)
   RETURNS JSON NOT DETERMINISTIC NO SQL SQL SECURITY INVOKER
-  COMMENT 'mysql-ml: makes one small call and tells what came of it'
+  COMMENT 'mysql-ml: sends one small request and returns its outcome'
   RETURN mysql_ml_so_ml_validate_model(model_id);
 
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_status()
@@ -459,7 +459,7 @@ CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_fetch_m
 
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_audit_secrets()
   RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER
-  COMMENT 'mysql-ml: where registrations hold what looks like a key'
+  COMMENT 'mysql-ml: places in registrations that appear to hold a key'
   RETURN mysql_ml_so_ml_audit_secrets();
 
 -- Registration runs as the caller, so that the library knows whose functions a model may use. The library

@@ -128,7 +128,7 @@ fn advised(error: Error, name: &str) -> Error {
         Kind::Server(code @ (ER_TRIGGER_EXISTS | ER_EVENT_EXISTS)) => Error::new(
             Kind::AlreadyExists,
             format!(
-                "somebody else made the {what} {name}; DROP {} {name}, and call again",
+                "the {what} {name} exists already and is not the library's; DROP {} {name}, and call again",
                 if code == ER_EVENT_EXISTS { "EVENT" } else { "TRIGGER" },
                 what = if code == ER_EVENT_EXISTS { "event" } else { "trigger" },
             ),

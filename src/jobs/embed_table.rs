@@ -315,7 +315,7 @@ impl Jobs {
         let mut remarks = Vec::new();
         if in_transaction() {
             remarks.push(
-                "your session is in a transaction: what it did not commit yet is not embedded, and it may see the vectors after it ends only".to_owned(),
+                "your session is in a transaction: its uncommitted changes are not embedded, and it may see the vectors only after it ends".to_owned(),
             );
         }
         let layout = {
@@ -604,7 +604,7 @@ impl Job<'_> {
             }
             self.exhausted = !page.more;
             if page.cut {
-                self.remark("GROUP_CONCAT cut texts at group_concat_max_len, that of your session, and what was left is embedded; raise it there".to_owned());
+                self.remark("GROUP_CONCAT cut texts at group_concat_max_len, that of your session, and the rest is embedded; raise it there".to_owned());
             }
             if page.last.is_some() {
                 self.after = page.last;

@@ -68,7 +68,7 @@ fn option(context: *mut SecurityContext, name: &CStr) -> Result<String> {
         let failed =
             (api.security_context_get_option)(context, name.as_ptr(), std::ptr::from_mut(&mut value).cast::<c_void>());
         if failed != 0 {
-            return Err(Error::internal("the server did not tell the current account"));
+            return Err(Error::internal("the server did not report the current account"));
         }
         if value.str.is_null() {
             return Ok(String::new());

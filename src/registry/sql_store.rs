@@ -356,7 +356,7 @@ pub fn audit_secrets(interrupt: &dyn Interrupt) -> Result<String> {
                 Ok(None) => findings.push(finding(
                     id,
                     &format!("{place} {text}"),
-                    "not looked at: it does not exist, or its body is not shown to the model's definer",
+                    "not checked: it does not exist, or the model's definer cannot see its body",
                 )),
                 Err(e) if matches!(e.kind(), Kind::Interrupted(_) | Kind::Timeout) => return Err(e),
                 Err(e) => findings.push(finding(
@@ -639,7 +639,7 @@ pub fn alter_model(
             return Err(Error::new(
                 Kind::Busy,
                 format!(
-                    "model '{}' was changed or dropped by somebody else meanwhile; look at it and try again",
+                    "model '{}' was changed or dropped by another session meanwhile; check it and try again",
                     r.model_id
                 ),
             ));

@@ -566,7 +566,7 @@ fn key_of(s: &mut Session, schema: &str, table: &str, columns: &[Column]) -> Res
     }
     indexes.into_iter().find_map(|(name, parts)| parts.filter(|p| !p.is_empty()).map(|p| (name, p))).ok_or_else(|| {
         Error::invalid(format!(
-            "table {schema}.{table} has no primary key, nor a unique key without NULLs; add one, so that its rows can be told apart"
+            "table {schema}.{table} has no primary key, nor a unique key without NULLs; add one, so that each row can be identified"
         ))
     })
 }

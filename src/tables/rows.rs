@@ -95,7 +95,7 @@ pub fn prepare(s: &mut Session, layout: &Layout, filter: Option<&str>) -> Result
     })?;
     s.run(&statements::update_nothing(layout)).map(|_| ()).map_err(|e| match e.kind() {
         Kind::Server(ER_UPDATE_TABLE_USED) => Error::invalid(format!(
-            "content_column reads {} itself in a subquery, and MySQL can then not write to it (1093); keep what it looks up in a column, or let a stored function look it up",
+            "content_column reads {} itself in a subquery, and MySQL can then not write to it (1093); store the looked-up value in a column, or let a stored function look it up",
             layout.name()
         )),
         _ => e,

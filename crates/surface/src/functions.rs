@@ -561,7 +561,7 @@ macro_rules! exported_functions {
             }
             bytes ml_validate_model as "mysql_ml_so_ml_validate_model" = CommandFunction<inspect::ValidateModel> {
                 parameters: &[MODEL_ID],
-                routine: Some(function(JSON, STATE, Admin, "makes one small call and tells what came of it")),
+                routine: Some(function(JSON, STATE, Admin, "sends one small request and returns its outcome")),
                 sample: "'d'",
             }
             bytes ml_status as "mysql_ml_so_ml_status" = CommandFunction<inspect::Status> {
@@ -602,7 +602,7 @@ macro_rules! exported_functions {
                 sample: "'d'",
             }
             bytes ml_audit_secrets as "mysql_ml_so_ml_audit_secrets" = CommandFunction<inspect::AuditSecrets> {
-                routine: Some(function(JSON, READ, Admin, "where registrations hold what looks like a key")),
+                routine: Some(function(JSON, READ, Admin, "places in registrations that appear to hold a key")),
             }
             bytes ml_list_model_providers = CommandFunction<inspect::ListProviders> {}
             bytes ml_create_model_registration = CommandFunction<registration::CreateModel> {

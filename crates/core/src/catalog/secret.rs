@@ -158,7 +158,7 @@ impl SecretPath {
 pub fn check_new_id(secret_id: &str) -> Result<()> {
     if let Some(what) = leaked_key::in_text(secret_id) {
         return Err(Error::invalid(format!(
-            "secret_id holds what looks like {what}, and ids are seen by many; choose a name for the secret"
+            "secret_id appears to hold {what}, and ids are seen by many; choose a name for the secret"
         )));
     }
     check_id("secret_id", secret_id)
@@ -169,7 +169,7 @@ pub fn check_new_path(path: &str) -> Result<()> {
     let name = ["env:", "file:", "keyring:"].iter().find_map(|scheme| path.strip_prefix(scheme));
     if let Some(what) = name.and_then(leaked_key::in_text) {
         return Err(Error::invalid(format!(
-            "secret_path holds what looks like {what}; give the place where the key is kept, never the key itself"
+            "secret_path appears to hold {what}; give the path of the key, never the key itself"
         )));
     }
     SecretPath::parse(path).map(|_| ())

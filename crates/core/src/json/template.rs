@@ -30,7 +30,7 @@ impl JsonTemplate {
         let mut found = false;
         visit(&value, &mut |s| found |= s.contains(INPUT));
         if !found {
-            return Err(Error::invalid(format!("input transform json: has no {INPUT}, where the text is to go")));
+            return Err(Error::invalid(format!("input transform json: has no {INPUT}, the place for the text")));
         }
         Ok(JsonTemplate(value))
     }

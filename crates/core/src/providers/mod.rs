@@ -121,7 +121,7 @@ pub trait Provider: Sync {
     /// The request body for an image.
     fn image_request(&self, model: &Model, _image: &image::Image) -> Result<Vec<u8>> {
         Err(Error::invalid(format!(
-            "provider {} embeds no images; SELECT * FROM mysql.ml_model_providers shows which do",
+            "provider {} embeds no images; SELECT * FROM mysql.ml_model_providers lists the providers that do",
             model.provider.as_str()
         )))
     }
@@ -194,7 +194,7 @@ fn require_capability(model: &Model, capabilities: Capabilities) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "provider {} has no models of model_type {}; SELECT * FROM mysql.ml_model_providers shows what each can do",
+        "provider {} has no models of model_type {}; SELECT * FROM mysql.ml_model_providers lists the capabilities of each",
         model.provider.as_str(),
         model.model_type.as_str()
     )))

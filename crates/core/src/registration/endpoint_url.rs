@@ -66,7 +66,7 @@ pub fn parse_url(text: &str) -> Result<Url> {
     }
     if let Some(what) = leaked_key::in_text(url.path()) {
         return Err(Error::invalid(format!(
-            "model_request_url holds what looks like {what}; register a secret and name it in model_auth_id"
+            "model_request_url appears to hold {what}; register a secret and name it in model_auth_id"
         )));
     }
     Ok(url)

@@ -144,7 +144,7 @@ impl Registration {
     /// is checked when it is parsed.
     pub fn check_for_keys(&self) -> Result<()> {
         let refuse = |argument: &str, what: &str, next: &str| {
-            Err(Error::invalid(format!("{argument} holds what looks like {what}, which everybody could read; {next}")))
+            Err(Error::invalid(format!("{argument} appears to hold {what}, which everybody could read; {next}")))
         };
         let register = "register the key with CALL mysql.ml_create_sm_secret_registration(...) and give the id of that secret as model_auth_id";
         let texts = [
@@ -454,7 +454,7 @@ pub fn order_transforms(
     ] {
         if matches!(kind, Transform::BuiltIn(role) if *role != place) {
             return Err(Error::invalid(format!(
-                "{argument} is a built-in function for another place; give it where it belongs, or NULL"
+                "{argument} is a built-in function for another argument; give it there, or NULL"
             )));
         }
     }

@@ -228,7 +228,7 @@ impl<'s> Keeper<'s> {
         let Some(folder) = self.target.as_ref().filter(|t| t.bytes > 0).map(|t| t.folder.clone()) else { return };
         if self.discard {
             if let Err(e) = file::remove(&folder) {
-                self.fail(format!("what is to be cleared cannot be removed: {e}"));
+                self.fail(format!("entries to clear cannot be removed: {e}"));
                 return;
             }
             self.discard = false;
@@ -481,7 +481,7 @@ impl<'s> Keeper<'s> {
                 self.shared.lock().full = true;
                 self.report(
                     true,
-                    "there is no room for the cache on disk; what is there is used on, and more is not stored until there is room".into(),
+                    "there is no room for the cache on disk; existing entries are used, and no more are stored until there is room".into(),
                 );
             }
             Trouble::Unusable(why) => self.fail(why),

@@ -394,7 +394,7 @@ impl DiskCache {
         drop(state);
         let trouble = trouble.or_else(|| {
             full.then(|| {
-                "the disk is full: what is there is used on, nothing more is stored; tried again a minute later".into()
+                "the disk is full: existing entries are used, no more are stored; tried again a minute later".into()
             })
         });
         let counters = &self.shared.counters;

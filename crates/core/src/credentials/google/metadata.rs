@@ -65,7 +65,7 @@ fn text(path: &str, http: &Http<'_>) -> Result<String> {
         .ok()
         .map(|t| t.trim().to_owned())
         .filter(plain)
-        .ok_or_else(|| Error::response("the metadata server's answer is not what was asked for"))
+        .ok_or_else(|| Error::response("the metadata server's answer is not the requested value"))
 }
 
 fn get(path: &str, http: &Http<'_>) -> Result<Vec<u8>> {
