@@ -435,7 +435,7 @@ impl Collector {
 /// # Safety
 /// `context` must be the collector of the statement in progress.
 unsafe fn collector<'a>(context: *mut c_void) -> &'a mut Collector {
-    // SAFETY: run_command hands back what `query` passed, on the same thread, one callback at a time.
+    // SAFETY: run_command passes back the pointer from `query`, on the same thread, one callback at a time.
     unsafe { &mut *context.cast::<Collector>() }
 }
 

@@ -120,7 +120,7 @@ fn as_a_user_has_it(mut project: Project<'_>, progress: &dyn Fn(&str)) -> Result
         "demo",
     ])?;
     ensure!(demo.contains("body") && demo.contains("distance") && demo.contains("| id |"), "the demo printed:\n{demo}");
-    // The secret, sent: the server of embeddings in the demo shows the headers of a request.
+    // Sends the secret: the demo's server of embeddings returns the headers of a request.
     sql(
         &project,
         "CALL mysql.ml_create_model_registration('shown', 'http://embeddings/echo', 'custom', 'generic', NULL, \

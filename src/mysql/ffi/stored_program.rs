@@ -1,10 +1,10 @@
 //! Refuses calls that crash MySQL 9.7 itself.
 //!
-//! The server parses an expression of a stored program (RETURN, SET, IF, WHILE, DEFAULT, the SET of a trigger) again
-//! for each execution if it calls a loadable function of any library. From the second execution on it accesses the
-//! expression's subqueries before it has resolved them; an aggregate, a window function or a HAVING in one is a NULL
-//! pointer (`sp_lex_instr::execute_expression` calls `restore_cmd_properties`). docs/server-crash.c shows it without
-//! this library.
+//! The server parses an expression of a stored program again for each execution if it calls a loadable function of
+//! any library. Such expressions are RETURN, SET, IF, WHILE, DEFAULT, and the SET of a trigger. From the second
+//! execution on it accesses the expression's subqueries before it has resolved them. An aggregate, a window function
+//! or a HAVING in one is then a NULL pointer (`sp_lex_instr::execute_expression` calls `restore_cmd_properties`).
+//! docs/server-crash.c reproduces it without this library.
 //!
 //! An error during resolution prevents that, so every function's init refuses such a call. Undetectable here: a
 //! subquery beside the call, and one behind the alias of an argument. In a CASE the first execution is refused, but the

@@ -1,8 +1,8 @@
 //! The symbols of mysqld that the library uses, looked up at run time.
 //!
 //! If they were linked, a server without one of them would refuse to load the library, and no test program could link
-//! it. All are part of the plugin API (`service_srv_session.h`, `service_command.h`, `service_security_context.h`,
-//! `plugin.h`) and are C++ functions, hence the mangled names: the Itanium ABI gives the same ones on every Linux.
+//! it. All are part of the plugin API: `service_srv_session.h`, `service_command.h`, `service_security_context.h`,
+//! `plugin.h`. They are C++ functions, hence the mangled names, which the Itanium ABI makes the same on every Linux.
 
 use std::ffi::{c_char, c_int, c_uint, c_ulong, c_ulonglong, c_void, CStr};
 use std::sync::atomic::{AtomicBool, Ordering};

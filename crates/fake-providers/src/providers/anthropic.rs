@@ -182,7 +182,7 @@ pub(super) fn messages(shared: &Shared, body: &Value, vertex_model: Option<&str>
     Ok(Answer::json(200, &answer))
 }
 
-/// What the member `output_config` wants of a text.
+/// The format that the member `output_config` requires.
 fn form<'a>(body: Object<'a>, model: &str) -> Result<Form<'a>, Violation> {
     const CONFIG: &[Member] = &[nullable("format", Kind::Object), nullable("effort", Kind::Text)];
     const FORMAT: &[Member] = &[required("type", Kind::Text), required("schema", Kind::Object)];

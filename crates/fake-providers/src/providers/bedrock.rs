@@ -249,7 +249,7 @@ fn converse(shared: &Shared, body: &Value, model: &str) -> Result<Answer, Violat
         Outcome::Text(text) => (json!([{"text": text}]), "end_turn"),
         Outcome::Cut(text) => (json!([{"text": text}]), "max_tokens"),
         Outcome::Tool => (json!([{"toolUse": {"toolUseId": "tooluse_test", "name": TOOL, "input": {}}}]), "tool_use"),
-        // A guardrail says what its owner wrote for this case.
+        // A guardrail's text comes from its owner.
         Outcome::Refused if body.get("guardrailConfig").is_some() => {
             (json!([{"text": REFUSAL}]), "guardrail_intervened")
         }

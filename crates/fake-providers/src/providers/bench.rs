@@ -9,7 +9,7 @@ use crate::answer::Answer;
 /// The longest time that a request may take.
 const MAX_DELAY: Duration = Duration::from_secs(600);
 
-/// The route under `/bench`; it wants no key and takes what the lenient chat takes.
+/// The route under `/bench`: without a key, with the requests of the lenient chat.
 pub(super) fn route(call: &Call<'_>) -> Answer {
     either(serve(call))
 }

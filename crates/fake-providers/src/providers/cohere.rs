@@ -232,7 +232,7 @@ fn chat(shared: &Shared, body: &Value) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &answer))
 }
 
-/// What the member `response_format` wants of a text.
+/// The format that the member `response_format` requires.
 fn form(body: Object<'_>) -> Result<Form<'_>, Violation> {
     const MEMBERS: &[Member] = &[required("type", Kind::Text), optional("json_schema", Kind::Object)];
     let place = "response_format";
@@ -257,7 +257,7 @@ fn form(body: Object<'_>) -> Result<Form<'_>, Violation> {
     }
 }
 
-/// Checks what the service asks of schemas: an object on top, and a required property in each object.
+/// Checks the service's rules for schemas: an object at the top, and a required property in each object.
 fn check_schema(schema: &Value, top: bool) -> Result<(), &'static str> {
     let is_object = schema.get("type").is_some_and(|kind| kind == "object");
     if top && !is_object {

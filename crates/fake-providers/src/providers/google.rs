@@ -550,7 +550,7 @@ fn generate(call: &Call<'_>, model: &str, body: &Value, on_vertex: bool, streams
     Ok(generated(call, model, &dialogue, &outcome, streams))
 }
 
-/// What the members `response...` of `generationConfig` want of a text.
+/// The format that the members `response...` of `generationConfig` require.
 fn form(config: Object<'_>, on_vertex: bool) -> Result<Form<'_>, Violation> {
     let refused = |name: &str, message: String| Err(Violation::value(format!("generationConfig.{name}"), message));
     let kind = config.text("responseMimeType").unwrap_or("text/plain");

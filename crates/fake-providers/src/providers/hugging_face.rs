@@ -127,7 +127,7 @@ fn generate(shared: &Shared, body: &Value) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &json!([answer])))
 }
 
-/// What the parameter `grammar` wants of a text.
+/// The format that the parameter `grammar` requires.
 fn grammar(grammar: &Value) -> Result<Form<'_>, Violation> {
     const MEMBERS: &[Member] = &[required("type", Kind::Text), required("value", Kind::Any)];
     if grammar.is_null() {

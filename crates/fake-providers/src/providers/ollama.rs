@@ -91,7 +91,7 @@ fn embed(body: &Value) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &answer))
 }
 
-/// What the member `format` wants of a text.
+/// The format that the member `format` requires.
 fn form(body: Object<'_>) -> Result<Form<'_>, Violation> {
     match body.get("format") {
         None => Ok(Form::Free),

@@ -19,7 +19,7 @@ const SCHEMA: &[Member] = &[
 
 const LONGEST_NAME: usize = 64;
 
-/// What a request wants; only `OpenAI` itself and Azure look into schemas.
+/// The format that a request requires. Only `OpenAI` itself and Azure check schemas.
 pub(super) fn read<'a>(format: Option<&'a Value>, dialogue: &Dialogue, kin: Kin) -> Result<Form<'a>, Violation> {
     let Some(format) = format else { return Ok(Form::Free) };
     let place = "response_format";

@@ -287,7 +287,7 @@ pub(super) fn content(value: &Value, place: &str) -> Result<String, Violation> {
     Ok(said)
 }
 
-/// Checks messages and returns what was said.
+/// Checks messages and returns them as a dialogue.
 pub(super) fn conversation(messages: &[Value], roles: &[&str], more: &[Member]) -> Result<Dialogue, Violation> {
     let members = [&[required("role", Kind::Text), nullable("content", Kind::TextOrList)], more].concat();
     let mut dialogue = Dialogue::default();
@@ -313,7 +313,7 @@ pub(super) fn conversation(messages: &[Value], roles: &[&str], more: &[Member]) 
     Ok(dialogue)
 }
 
-/// What services say when a request asks to fail, as the routes `/status/CODE` do.
+/// The message of a requested failure, as of the routes `/status/CODE`.
 pub(super) fn failure(status: u16) -> String {
     format!("status {status} for testing")
 }
