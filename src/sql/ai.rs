@@ -89,7 +89,7 @@ macro_rules! tasks {
 tasks! {
     /// `ai_generate(prompt [, model_id [, options]])`: text; JSON with the option `json_schema`.
     Generate = ai_generate / ai_generate_batch, |_argument, options| generate::task(answer_options(options)?);
-    /// `ai_if(prompt [, model_id [, options]])`: 1, 0, or NULL where the model cannot tell.
+    /// `ai_if(prompt [, model_id [, options]])`: 1, 0, or NULL if the model is unsure.
     If = ai_if / ai_if_batch, |_argument, options| decide::task(answer_options(options)?), |setup: &Setup<'_>| setup.returns_integer(1), Some(Answer::Decision(false));
     /// `ai_rank(prompt [, model_id [, options]])`: a double from 0 to 1.
     Rank = ai_rank / ai_rank_batch, |_argument, options| score::task(answer_options(options)?), |setup: &Setup<'_>| setup.returns_real();
