@@ -152,6 +152,8 @@ DROP FUNCTION IF EXISTS ai_extract_batch;
 DROP FUNCTION IF EXISTS ai_summarize_batch;
 DROP FUNCTION IF EXISTS ai_analyze_sentiment_batch;
 DROP FUNCTION IF EXISTS ai_translate_batch;
+DROP FUNCTION IF EXISTS ai_agg;
+DROP FUNCTION IF EXISTS ai_agg_summarize;
 DROP FUNCTION IF EXISTS ai_query;
 DROP FUNCTION IF EXISTS ai_query_end;
 DROP FUNCTION IF EXISTS ml_list_registered_model;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use surface::{functions, Function};
 
 use super::named::{bind, Bound};
+use super::rollup::refuse_rollup;
 use crate::jobs::engine;
 use crate::mysql::ffi::args::{Args, Setup};
 use crate::mysql::ffi::function::{AggregateFunction, BytesFunction, SqlFunction};
@@ -97,12 +98,13 @@ impl AggregateFunction for EmbeddingAgg {
         if !known {
             group.texts.spend(key.len() + BESIDE_A_KEY)?;
         }
+        // The replaced row leaves its place first: together they might not fit.
+        let replaced = group.keys.get(key).copied().flatten();
+        group.texts.expect_less(usize::from(replaced.is_some()));
         // Plus a comma or bracket, and a colon.
         group.texts.expect(usize::from(content.is_some()), if known { 0 } else { encoded_length(key) + 2 })?;
         let number = content.map(|content| group.texts.number(content)).transpose()?;
-        if let Some(before) = group.keys.insert(key.to_owned(), number) {
-            group.texts.expect_less(usize::from(before.is_some()));
-        }
+        group.keys.insert(key.to_owned(), number);
         let _state = ProcessState::set(STATE);
         group.texts.send(&interrupt)?;
         Ok(())
@@ -117,17 +119,6 @@ fn encoded_length(text: &str) -> usize {
         _ => 1,
     };
     text.bytes().map(byte).sum::<usize>() + 2
-}
-
-/// Refuses WITH ROLLUP, which would give wrong results: all levels share one function's state, and each level begins
-/// its group with the same first row. The server offers no other sign of it.
-fn refuse_rollup(abandoned: Option<FirstRow>, first: &FirstRow) -> Result<()> {
-    match abandoned {
-        Some(row) if row == *first => Err(Error::invalid(
-            "the server cannot compute loadable aggregates WITH ROLLUP; use UNION ALL with a query of the whole",
-        )),
-        _ => Ok(()),
-    }
 }
 
 impl BytesFunction for EmbeddingAgg {

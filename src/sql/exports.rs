@@ -11,6 +11,7 @@ use std::num::NonZeroU8;
 
 use udf::prelude::*;
 
+use super::aggregate::AiAggregateFunction;
 use super::ai::{AiBatch, AiFunction};
 use super::command::CommandFunction;
 use super::model_call::ModelFunction;

@@ -1,5 +1,6 @@
 //! The SQL functions, one file a family. They read arguments, call the engine or a job, and return.
 
+pub mod aggregate;
 pub mod ai;
 pub mod auto_embed;
 pub mod batch;
@@ -20,4 +21,5 @@ pub mod named;
 pub mod predict;
 pub mod query;
 pub mod registration;
+pub mod rollup;
 pub mod version;

@@ -457,6 +457,14 @@ macro_rules! exported_functions {
                 routine: Some(ai("translate_batch", JSON, "ai.translate for an array of texts, as an array")),
                 sample: "'[]', 'German', 'd'",
             }
+            aggregate ai_agg = AiAggregateFunction<aggregate::Agg> {
+                parameters: &[INPUT, parameter("instruction", LONG_TEXT), LLM, ANSWER_OPTIONS],
+                sample: "'x', 'count', 'd'",
+            }
+            aggregate ai_agg_summarize = AiAggregateFunction<aggregate::AggSummarize> {
+                parameters: &[INPUT, LLM, ANSWER_OPTIONS],
+                sample: "'x', 'd'",
+            }
             bytes ai_query = CommandFunction<query::Query> {
                 parameters: &[parameter("statement", LONG_TEXT), parameter("options", JSON).optional()],
                 routine: Some(

@@ -2,6 +2,7 @@
 //!
 //! A task is one file. Its instruction is the system message; the row's text is a message of its own.
 
+pub mod aggregate;
 pub mod classify;
 pub mod decide;
 pub mod extract;

@@ -2,6 +2,7 @@
 //!
 //! Runs without a server: the registry is a trait ([`store::Store`]). This file wires the parts; each is a file.
 
+pub mod aggregate;
 pub mod answers;
 mod attempt;
 mod backends;

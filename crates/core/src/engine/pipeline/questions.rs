@@ -35,6 +35,13 @@ pub struct Asking {
     question: Arc<Question>,
 }
 
+impl Asking {
+    /// The question of `task` about a text.
+    pub fn new(task: Arc<Task>, text: Arc<str>) -> Self {
+        Asking { question: Arc::new(task.question(text)), task }
+    }
+}
+
 /// An answer as a worker reads it.
 pub enum Read {
     /// The value.
@@ -52,7 +59,7 @@ impl Questions {
     /// Makes the question about a text.
     pub fn asker(&self) -> impl Fn(Arc<str>) -> Asking + 'static {
         let task = Arc::clone(&self.task);
-        move |text| Asking { question: Arc::new(task.question(text)), task: Arc::clone(&task) }
+        move |text| Asking::new(Arc::clone(&task), text)
     }
 }
 
