@@ -21,7 +21,7 @@ INSERT INTO a.many WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FRO
 SELECT LENGTH(ai_agg(body, 'Count them.', 'llm', '{"max_input_tokens": 100}')) > 0 AS answered FROM a.many;
 --@ requests
 -- No text is left out: all are in one request where they fit, a long one in pieces where it does not.
-SELECT ai_agg(body, 'Count them.', 'llm') LIKE '%note number 1"%note number 40"%' AS whole FROM a.many;
+SELECT LOCATE('"note number 1"', BINARY ai_agg(body, 'Count them.', 'llm')) > 0 AS first, LOCATE('"note number 40"', BINARY ai_agg(body, 'Count them.', 'llm')) > 0 AS last FROM a.many;
 --@ requests
 -- Failures.
 SELECT ai_agg(CONCAT(body, ' [[refuse]]'), 'List them.', 'llm') FROM a.notes WHERE kind = 'x';

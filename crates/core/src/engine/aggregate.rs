@@ -119,9 +119,16 @@ impl<'e> Aggregate<'e> {
     pub fn finish(mut self, interrupt: &dyn Interrupt) -> Result<Held<String>> {
         let task = if self.parts == 0 { Arc::clone(&self.tasks[0]) } else { Arc::clone(&self.tasks[1]) };
         self.send_lines(task, interrupt)?;
+        let mut before = usize::MAX;
         loop {
             self.wait(0, interrupt)?;
             let results = std::mem::take(&mut self.results);
+            if results.len() >= before {
+                return Err(self.context(Error::response(
+                    "the answers about parts of the group do not get shorter, so that they cannot be combined; ask for a shorter answer",
+                )));
+            }
+            before = results.len();
             if results.len() <= 1 {
                 let text = results.into_values().next().ok_or_else(|| Error::internal("a group without an answer"))?;
                 return Ok(Held::new(text, std::mem::take(&mut self.share)));
