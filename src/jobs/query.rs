@@ -185,9 +185,9 @@ pub fn read_options(members: Map<String, Value>) -> Result<SetOptions> {
     let mut members = members;
     let options = SetOptions::take(&mut members)?;
     match members.keys().next() {
-        None if options.on_error.is_none() => Ok(options),
+        None if options.each.on_error.is_none() && options.each.cache_answers.is_none() => Ok(options),
         None => Err(Error::invalid(
-            "option on_error belongs into the functions of the statement, the model's options or the setting on_error",
+            "options on_error and cache_answers belong into the functions of the statement, the model's options or the settings",
         )),
         Some(name) => Err(Error::invalid(format!(
             "option '{}' is not known; accepted: concurrency, max_error_ratio",

@@ -21,7 +21,7 @@ use mysql_ml_base::memory::{Held, Reservation};
 use mysql_ml_core::ai::{classify, decide, extract, generate, score, sentiment, summarize, translate, Answer, Task};
 use mysql_ml_core::catalog::options::{parse_object, OnError};
 use mysql_ml_core::engine::answers::SetOptions;
-use mysql_ml_core::engine::Asked;
+use mysql_ml_core::engine::{AskOptions, Asked};
 use mysql_ml_core::providers::chat::GenerateOptions;
 
 /// One of the functions. Its parameters are the input, the task's other argument if it has one, the model and the
@@ -127,7 +127,7 @@ struct Prepared {
     argument: String,
     options: Option<String>,
     task: Rc<Task>,
-    on_error: Option<OnError>,
+    ask: AskOptions,
 }
 
 /// The statement's last call and its value.
@@ -155,14 +155,14 @@ impl<T: AiTask> AiFunction<T> {
         T::FUNCTION.parameters.len().saturating_sub(2)
     }
 
-    fn prepared(&mut self, argument: &str, options: Option<&str>) -> Result<(Rc<Task>, Option<OnError>)> {
+    fn prepared(&mut self, argument: &str, options: Option<&str>) -> Result<(Rc<Task>, AskOptions)> {
         if let Some(p) = self.prepared.as_ref().filter(|p| p.argument == argument && p.options.as_deref() == options) {
-            return Ok((Rc::clone(&p.task), p.on_error));
+            return Ok((Rc::clone(&p.task), p.ask));
         }
         let mut members = options.map(parse_object).transpose()?.unwrap_or_default();
-        let on_error = OnError::take(&mut members)?;
+        let ask = AskOptions::take(&mut members)?;
         let task = Rc::new(T::task(argument, &mut members)?);
-        if on_error == Some(OnError::Detail) && !task.is_json() {
+        if ask.on_error == Some(OnError::Detail) && !task.is_json() {
             return Err(Error::invalid(
                 "option on_error is 'detail', but the result is not JSON; give 'error' or 'null'",
             ));
@@ -171,9 +171,9 @@ impl<T: AiTask> AiFunction<T> {
             argument: argument.to_owned(),
             options: options.map(str::to_owned),
             task: Rc::clone(&task),
-            on_error,
+            ask,
         });
-        Ok((task, on_error))
+        Ok((task, ask))
     }
 
     /// The value for one row; `None` for NULL.
@@ -185,7 +185,7 @@ impl<T: AiTask> AiFunction<T> {
         let options = self.bound.text(args, before + 1)?;
         let (Some(input), Some(argument)) = (input, argument) else { return Ok(None) };
         refuse_inside_user_functions()?;
-        let (task, on_error) = self.prepared(argument, options)?;
+        let (task, ask) = self.prepared(argument, options)?;
         let same = |done: &Done| {
             task.repeats()
                 && Rc::ptr_eq(&done.task, &task)
@@ -197,7 +197,7 @@ impl<T: AiTask> AiFunction<T> {
             let share = Reservation::take(input.len(), "the input")?;
             let interrupt = StatementInterrupt::current();
             let _answers = answers_of_connection();
-            let asked = engine().ask(T::FUNCTION, model_id, &task, input, on_error, &interrupt)?;
+            let asked = engine().ask(T::FUNCTION, model_id, &task, input, ask, &interrupt)?;
             let detailed = |on_error| on_error == OnError::Detail && task.is_json();
             let value = match asked {
                 Asked::Answered(answer, on_error) => match answer.into_parts().0 {

@@ -132,6 +132,23 @@ SELECT ai.if('[[answer:{"answer": "yes"}]]', 'llm') AS prompt;
 --@ last BODY
 CALL mysql.ml_set_model_options('llm', '{"structured_output": "yaml"}');
 
+-- Answers are kept where that is asked for, by option or argument, and only those that repeat.
+CALL mysql.ml_set_model_options('llm', '{"structured_output": null, "cache_answers": true}');
+--@ requests
+SELECT ai.if('yes, kept', 'llm') AS first;
+SELECT ai.if('yes, kept', 'llm') AS second, ai_if_batch('["yes, kept", "not kept"]', 'llm') AS third;
+SELECT ai_if_batch('["yes, kept", "not kept"]', 'llm') AS fourth;
+--@ requests
+SELECT ai_if('yes, kept', 'llm', '{"cache_answers": false}') AS asked, ai_if('yes, kept', 'llm', '{"temperature": 0.5}') AS drawn, ai_if('yes, kept', 'llm', '{"max_tokens": 9}') AS other_options, ai_rank('yes, kept', 'llm') AS other_task;
+--@ requests
+CALL mysql.ml_cache_clear('llm');
+SELECT ai.if('yes, kept', 'llm') AS again;
+--@ requests
+CALL mysql.ml_set_model_options('llm', '{"cache_answers": null}');
+SELECT ai_if('yes, mine', 'llm', '{"cache_answers": true}') AS a, ai_if('yes, mine', 'llm', '{"cache_answers": true}') AS b;
+--@ requests
+SELECT ai_if('yes, mine', 'llm', '{"cache_answers": 1}');
+
 -- Rights: EXECUTE on the routine, for the loadable function too.
 CREATE USER ai_user;
 --@ user ai_user

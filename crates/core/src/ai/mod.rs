@@ -69,6 +69,34 @@ pub enum Answer {
     Json(String),
 }
 
+impl Answer {
+    /// As the caches keep it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let with = |tag: u8, rest: &[u8]| [&[tag], rest].concat();
+        match self {
+            Answer::Unknown => with(0, &[]),
+            Answer::Decision(yes) => with(1, &[u8::from(*yes)]),
+            Answer::Number(number) => with(2, &number.to_le_bytes()),
+            Answer::Text(text) => with(3, text.as_bytes()),
+            Answer::Json(document) => with(4, document.as_bytes()),
+        }
+    }
+
+    /// Reads [`Answer::to_bytes`].
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (tag, rest) = bytes.split_first()?;
+        let text = || std::str::from_utf8(rest).ok().map(str::to_owned);
+        Some(match tag {
+            0 => Answer::Unknown,
+            1 => Answer::Decision(*rest.first()? != 0),
+            2 => Answer::Number(f64::from_le_bytes(rest.try_into().ok()?)),
+            3 => Answer::Text(text()?),
+            4 => Answer::Json(text()?),
+            _ => return None,
+        })
+    }
+}
+
 impl Task {
     fn new(
         instruction: Option<String>,
@@ -168,4 +196,26 @@ fn instruction(task: &str) -> Option<String> {
 fn argument(name: &str, text: &str) -> Result<Value> {
     crate::json::check_document(name, text)?;
     serde_json::from_str(text).map_err(|e| Error::invalid(format!("{name} is not valid JSON: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_kept_as_they_are() {
+        for answer in [
+            Answer::Unknown,
+            Answer::Decision(true),
+            Answer::Decision(false),
+            Answer::Number(0.25),
+            Answer::Text("é".into()),
+            Answer::Json("{}".into()),
+        ] {
+            assert_eq!(Answer::from_bytes(&answer.to_bytes()), Some(answer));
+        }
+        for damaged in [&[][..], &[9], &[2, 0], &[3, 255]] {
+            assert_eq!(Answer::from_bytes(damaged), None);
+        }
+    }
 }

@@ -120,6 +120,8 @@ options! {
         *o = Some(OnError::parse(v.as_str()?)?);
         Some(())
     });
+    /// Whether the caches keep answers of AI functions; only those with temperature 0.
+    cache_answers: Option<bool> = every, flag();
     /// How a JSON answer is requested from a language model.
     structured_output: Option<StructuredOutput> = every, read("'json_schema', 'json_object' or 'prompt'", |v, o| {
         use StructuredOutput::{JsonObject, JsonSchema, Prompt};
@@ -406,7 +408,7 @@ mod tests {
             "query_input_type":"q","normalize":true,"truncate":false,"encoding_format":"base64","headers":{"X-Team":"a"},"query_parameters":{"p":"v"},
             "ca_file":"/ca.pem","proxy":"none","api_version":"2024-10-21","location":"eu","project":"p-1",
             "requests_per_minute":1,"tokens_per_minute":1,"max_in_flight":1,"batch_size":1,"concurrency":1,"on_error":"inline",
-            "structured_output":"prompt"}"#;
+            "structured_output":"prompt","cache_answers":true}"#;
         let options = ModelOptions::from_json(Some(all)).unwrap();
         assert_eq!(options.headers.get("X-Team").map(String::as_str), Some("a"));
         let special: Vec<_> = options.special().collect();

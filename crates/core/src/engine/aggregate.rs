@@ -75,7 +75,7 @@ impl<'e> Aggregate<'e> {
         let on_error = on_error_of(&call, options.on_error);
         let model_id = call.model().model_id.clone();
         let tasks = [Arc::new(tasks.whole), Arc::new(tasks.part), Arc::new(tasks.combine)];
-        let questions = Questions::new(Arc::clone(&tasks[0]));
+        let questions = Questions::new(Arc::clone(&tasks[0]), Some(false));
         // As long as the provider asks: waiting loses no work, and KILL ends it.
         let pipeline = Pipeline::new(engine, call, questions, options.concurrency, None, None)?;
         let tokens = options.max_input_tokens.unwrap_or(INPUT_TOKENS);

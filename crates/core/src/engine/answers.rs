@@ -9,7 +9,7 @@ use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{self, Held, Reservation};
 
 use super::batch::{read_texts, PLACE};
-use super::generate::{is_of_the_input, on_error_of};
+use super::generate::{is_of_the_input, on_error_of, AskOptions};
 use super::ordered::{OrderedBatch, Results};
 use super::pipeline::questions::Questions;
 use super::pipeline::Pipeline;
@@ -21,8 +21,8 @@ use crate::catalog::options::OnError;
 /// Options of a call with many inputs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SetOptions {
-    /// What is done about an input that fails; `None`: the model's option, else the setting.
-    pub on_error: Option<OnError>,
+    /// Options of each question.
+    pub each: AskOptions,
     /// The most concurrent requests; `None`: the model's option, else the default.
     pub concurrency: Option<u64>,
     /// The largest part of failed inputs, 0 to 1, beyond which the call fails; `None`: 1.
@@ -41,7 +41,7 @@ impl SetOptions {
             number.ok_or_else(|| Error::invalid("option max_error_ratio takes a number from 0 to 1"))
         });
         Ok(SetOptions {
-            on_error: OnError::take(members)?,
+            each: AskOptions::take(members)?,
             concurrency: concurrency.transpose()?,
             max_error_ratio: ratio.transpose()?,
         })
@@ -68,10 +68,10 @@ impl Engine {
         interrupt: &dyn Interrupt,
     ) -> Result<Answered> {
         let call = self.call_of_llm(function, model_id, interrupt)?;
-        let on_error = on_error_of(&call, options.on_error);
+        let on_error = on_error_of(&call, options.each.on_error);
         let model_id = call.model().model_id.clone();
         let time = call.time();
-        let questions = Questions::new(Arc::new(task.clone()));
+        let questions = Questions::new(Arc::new(task.clone()), options.each.cache_answers);
         let about = questions.asker();
         let pipeline = Pipeline::new(self, call, questions, options.concurrency, None, Some(time))?;
         let mut batch = OrderedBatch::new(&model_id, on_error, pipeline, about);

@@ -19,8 +19,9 @@ use crate::cache::memory::{EmbeddingCache, Kept, Key, MemoryCache};
 use crate::catalog::model::{Backend, ProviderId};
 use crate::registration::endpoint_url::cloud_of;
 
-/// The role byte of images in a cache key.
+/// The role bytes of images and of answers in a cache key.
 const IMAGE: u8 = 2;
+const ANSWER: u8 = 3;
 
 /// The embedding caches and the requests under way.
 #[derive(Default)]
@@ -34,7 +35,7 @@ pub(super) struct CachedEmbeddings {
     epoch: RwLock<u64>,
 }
 
-/// A requested embedding.
+/// A requested embedding or answer.
 pub struct CacheLookup {
     key: Key,
     /// The epoch of the request.
@@ -43,6 +44,8 @@ pub struct CacheLookup {
     memory: Option<EmbeddingCache>,
     /// Whether the disk cache is used; not for embeddings that are faster to compute.
     on_disk: bool,
+    /// Whether concurrent identical requests are sent once.
+    shared: bool,
 }
 
 impl CachedEmbeddings {
@@ -65,7 +68,30 @@ impl CachedEmbeddings {
             resolved: Arc::clone(&call.resolved),
             memory: self.memory.sized(call.settings.cache_memory),
             on_disk: call.model().backend() != Backend::Dummy,
+            shared: call.model().backend() != Backend::Dummy,
         })
+    }
+
+    /// The request for the answer to a question of a task. `kept`: whether the caches keep it.
+    pub fn answer_lookup(
+        &self,
+        call: &Call,
+        task: &[u8; 32],
+        text: &str,
+        kept: bool,
+        stamp: impl FnOnce() -> String,
+    ) -> CacheLookup {
+        let mut hash = Sha256::new();
+        hash.update(fingerprint(call, stamp));
+        hash.update(task);
+        CacheLookup {
+            key: Key::new(&hash.finalize().into(), ANSWER, text),
+            epoch: *self.epoch.read().unwrap_or_else(PoisonError::into_inner),
+            resolved: Arc::clone(&call.resolved),
+            memory: if kept { self.memory.sized(call.settings.cache_memory) } else { None },
+            on_disk: kept,
+            shared: true,
+        }
     }
 
     /// The vector from the fastest source. `compute` takes the latest deadline, which is set when this call has already
@@ -82,7 +108,7 @@ impl CachedEmbeddings {
             call.meter.hit();
             return Ok(hit);
         }
-        if !lookup.on_disk {
+        if !lookup.shared {
             let vector: Arc<[u8]> = compute(None)?.into();
             self.keep(lookup, &vector, false);
             return Ok(vector);
@@ -97,13 +123,14 @@ impl CachedEmbeddings {
                 return Ok(hit);
             }
             let deadline = limit.unwrap_or_else(|| Instant::now() + call.time());
-            if let Some(vector) = self.disk.get(&lookup.key, interrupt, deadline)? {
+            let on_disk = if lookup.on_disk { self.disk.get(&lookup.key, interrupt, deadline)? } else { None };
+            if let Some(vector) = on_disk {
                 call.meter.disk_hit();
                 self.keep(lookup, &vector, false);
                 return Ok(vector);
             }
             let vector: Arc<[u8]> = compute(limit)?.into();
-            self.keep(lookup, &vector, true);
+            self.keep(lookup, &vector, lookup.on_disk);
             Ok(vector)
         });
         match shared {

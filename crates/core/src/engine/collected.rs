@@ -228,7 +228,7 @@ impl Engine {
         for group in groups.into_values() {
             match &group.kind {
                 GroupKind::Questions(task) => {
-                    let work = Questions::new(Arc::clone(task));
+                    let work = Questions::new(Arc::clone(task), None);
                     let input = work.asker();
                     self.ask_group(collection, group, work, input, Known::Answer, options, interrupt)?;
                 }

@@ -1,11 +1,15 @@
 //! `ml_generate`: text from a prompt. `ai_...`: the value of a task's answer.
 
+use std::time::Instant;
+
+use serde_json::{Map, Value};
 use surface::functions;
 
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{Held, Reservation};
 
+use super::cached::CacheLookup;
 use super::call::Call;
 use super::collected::{active, Found, Known};
 use super::store::Routine;
@@ -22,6 +26,27 @@ pub enum Asked {
     Noted,
     /// The input's error, and what is to be given in the value's place: NULL or the error.
     Failed(Error, OnError),
+}
+
+/// Options of one question; `None`: the model's option, else the setting.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AskOptions {
+    /// What is done about an input that fails.
+    pub on_error: Option<OnError>,
+    /// Whether the caches keep the answer.
+    pub cache_answers: Option<bool>,
+}
+
+impl AskOptions {
+    /// Takes these options out of the members of an object.
+    pub fn take(members: &mut Map<String, Value>) -> Result<Self> {
+        let cache_answers = match members.remove("cache_answers") {
+            None => None,
+            Some(Value::Bool(yes)) => Some(yes),
+            Some(_) => return Err(Error::invalid("option cache_answers takes true or false")),
+        };
+        Ok(AskOptions { on_error: OnError::take(members)?, cache_answers })
+    }
 }
 
 /// What is done about an input that fails: by argument, option or setting.
@@ -58,18 +83,18 @@ impl Engine {
     }
 
     /// The value of a task's answer about `text`. `model_id`: NULL for the model of the setting `default_llm`.
-    /// `on_error`: NULL for the model's option, else the setting.
+    /// `options`: `None` for the model's, else the settings.
     pub fn ask(
         &self,
         function: Routine,
         model_id: Option<&str>,
         task: &Task,
         text: &str,
-        on_error: Option<OnError>,
+        options: AskOptions,
         interrupt: &dyn Interrupt,
     ) -> Result<Asked> {
         let call = self.call_of_llm(function, model_id, interrupt)?;
-        let on_error = on_error_of(&call, on_error);
+        let on_error = on_error_of(&call, options.on_error);
         if let Some(collection) = active() {
             if !task.repeats() {
                 // Each row is asked when the statement itself runs.
@@ -88,11 +113,50 @@ impl Engine {
                 }
             }
         }
-        match self.answered(&call, task, task.question(text.into()), interrupt, Some) {
+        let answered = match task.repeats() {
+            true => self.shared_answer(&call, task, text, options.cache_answers, interrupt),
+            false => self.answered(&call, task, task.question(text.into()), interrupt, Some),
+        };
+        match answered {
             Ok(answer) => Ok(Asked::Answered(answer, on_error)),
             Err(error) if on_error != OnError::Fail && is_of_the_input(&error) => Ok(Asked::Failed(error, on_error)),
             Err(error) => Err(error),
         }
+    }
+
+    /// The answer to a question that repeats: from the caches where they keep answers, from another session's identical
+    /// question, or from the model.
+    fn shared_answer(
+        &self,
+        call: &Call,
+        task: &Task,
+        text: &str,
+        cache_answers: Option<bool>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Held<Answer>> {
+        let _question = Reservation::take(text.len().saturating_mul(4), "the prompt")?;
+        call.meter.called();
+        let lookup = self.answer_lookup(call, task, text, cache_answers);
+        let compute = |limit| {
+            let answer = self.ask_again(call, task, task.question(text.into()), limit, interrupt);
+            call.counted(answer).map(|answer| answer.to_bytes())
+        };
+        let bytes = self.embeddings.get(&lookup, || self.store.caller(), call, interrupt, compute);
+        let bytes = bytes.map_err(|e| of_model(call, &e))?;
+        let answer = Answer::from_bytes(&bytes).ok_or_else(|| Error::internal("a kept answer that cannot be read"))?;
+        Ok(Held::new(answer, Reservation::take(bytes.len(), "the answer")?))
+    }
+
+    /// The request to the caches for an answer.
+    pub(super) fn answer_lookup(
+        &self,
+        call: &Call,
+        task: &Task,
+        text: &str,
+        cache_answers: Option<bool>,
+    ) -> CacheLookup {
+        let kept = task.repeats() && cache_answers.or(call.model().options.cache_answers) == Some(true);
+        self.embeddings.answer_lookup(call, &task.digest(), text, kept, || self.local.stamp(call.model()))
     }
 
     /// A call of a language model. An error if the caller may not execute `function`.
@@ -122,26 +186,28 @@ impl Engine {
     ) -> Result<Held<T>> {
         let _question = Reservation::take(question.bytes().saturating_mul(4), "the prompt")?;
         call.meter.called();
-        let answered = self.ask_again(call, task, question, interrupt);
+        let answered = self.ask_again(call, task, question, None, interrupt);
         let (value, share) = call.counted(answered).map_err(|e| of_model(call, &e))?.into_parts();
         take(value).map(|value| Held::new(value, share)).ok_or_else(|| Error::internal("an answer of another kind"))
     }
 
-    /// Asks, and asks once more with the reason where the answer cannot be used.
+    /// Asks, and asks once more with the reason where the answer cannot be used, until `limit`.
     fn ask_again(
         &self,
         call: &Call,
         task: &Task,
         mut question: Question,
+        limit: Option<Instant>,
         interrupt: &dyn Interrupt,
     ) -> Result<Held<Answer>> {
-        let (answer, share) = self.generator(call.model()).generate(call, &question, interrupt)?.into_parts();
+        let limit = Some(limit.unwrap_or_else(|| Instant::now() + call.time()));
+        let (answer, share) = self.generator(call.model()).generate(call, &question, limit, interrupt)?.into_parts();
         let reason = match task.read(&answer) {
             Ok(value) => return Ok(Held::new(value, share)),
             Err(reason) => reason,
         };
         question.rejected = Some(Rejected { answer: answer.into(), reason: reason.into() });
-        let (answer, share) = self.generator(call.model()).generate(call, &question, interrupt)?.into_parts();
+        let (answer, share) = self.generator(call.model()).generate(call, &question, limit, interrupt)?.into_parts();
         task.read(&answer).map(|value| Held::new(value, share)).map_err(|reason| unusable(&reason, &answer))
     }
 
@@ -153,7 +219,7 @@ impl Engine {
         question: Question,
         interrupt: &dyn Interrupt,
     ) -> Result<Answer> {
-        call.counted(self.ask_again(call, task, question, interrupt)).map(|answer| answer.into_parts().0)
+        call.counted(self.ask_again(call, task, question, None, interrupt)).map(|answer| answer.into_parts().0)
     }
 }
 

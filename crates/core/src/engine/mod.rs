@@ -39,7 +39,7 @@ use self::backends::remote::Remote;
 use self::backends::{dummy, Embed, Generate};
 use self::cached::CachedEmbeddings;
 pub use self::call::{Call, Input};
-pub use self::generate::Asked;
+pub use self::generate::{AskOptions, Asked};
 use self::meter::Meters;
 use self::registry_cache::Registry;
 use self::requester::Requester;

@@ -15,9 +15,9 @@ use mysql_ml_base::workers::{Config, Workers};
 use super::attempt::{failure_in, settle, settle_same_key, settle_unsent, Rejected, Tried, Unanswered};
 use super::call::Call;
 use super::meter::counted_as;
-use super::rate_limit::{Budget, Outcome, RateLimiters};
+use super::rate_limit::{Outcome, RateLimiters};
 use super::store::Store;
-use super::target::Target;
+use super::target::{Address, Target};
 use super::transforms::read_headers;
 use crate::catalog::model::{Model, ModelType, ProviderId};
 use crate::catalog::settings::Settings;
@@ -101,7 +101,7 @@ pub(super) struct Requester {
     store: Arc<dyn Store>,
     pub outside: Arc<Outside>,
     pub workers: Workers,
-    pub limiters: RateLimiters,
+    limiters: RateLimiters,
 }
 
 impl Requester {
@@ -135,6 +135,11 @@ impl Requester {
         Ok(Share { account: Some(account), source: Some(format!("model '{}'", counted_as(model)).into()) })
     }
 
+    /// The target of a call's requests.
+    pub fn target(&self, call: &Call) -> Target {
+        Target::of(call, &self.limiters)
+    }
+
     /// Sends a request and waits for its answer. `read` also returns the tokens used. An unreadable answer that
     /// contains an error counts as a failure with that error's status.
     pub fn send<T>(
@@ -145,14 +150,12 @@ impl Requester {
     ) -> Result<T> {
         let request = Arc::new(request);
         let call = &request.call;
-        let budget = Budget::of(&call.model().options);
         let mut tries = Tries::new(request.deadline, call.max_retries());
-        let limiter = self.limiters.of(&call.model().fingerprint);
-        call.meter.paced_by(&limiter);
+        let target = self.target(call);
         let mut rejected: Option<Rejected> = None;
         let mut sent = false;
         loop {
-            let permit = limiter.enter(budget, request.tokens, request.deadline, interrupt)?;
+            let permit = target.enter(request.tokens, request.deadline, interrupt)?;
             call.meter.requested(sent);
             sent = true;
             let again = tries.made() > 0 || rejected.is_some();
@@ -272,7 +275,7 @@ pub(super) fn unpacked(body: &[u8]) -> Result<Reservation> {
     )
 }
 
-/// One try, on a worker: resolves the target, sends, reads the answer's bytes.
+/// One try, on a worker: resolves the address, sends, reads the answer's bytes.
 pub(super) fn exchange(
     outside: &Outside,
     request: &Request,
@@ -282,7 +285,7 @@ pub(super) fn exchange(
     mysql_ml_base::panics::injected_panic("request");
     let (settings, model) = (&request.call.settings, request.call.model());
     let http = outside.http(settings, request.deadline, cancel);
-    let Target { url, headers, key } = match Target::of(&outside.credentials, request, rejected, &http) {
+    let Address { url, headers, key } = match Address::of(&outside.credentials, request, rejected, &http) {
         Ok(target) => target,
         Err(error) => return Ok(Tried::Unsent(error)),
     };

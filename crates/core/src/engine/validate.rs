@@ -29,7 +29,7 @@ impl Engine {
         let started = Instant::now();
         let (capability, found) = if model.backend() == Backend::Local && !model.model_type.embeds() {
             let options = GenerateOptions { max_tokens: Some(PROBE_TOKENS), ..GenerateOptions::default() };
-            let found = self.generator(model).generate(&call, &Question::prompt(TEXT, options), interrupt);
+            let found = self.generator(model).generate(&call, &Question::prompt(TEXT, options), None, interrupt);
             let found = match found {
                 // Cut after a few tokens: the model works.
                 Err(e) if e.kind() == Kind::Response => Ok(json!({})),

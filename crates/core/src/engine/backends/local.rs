@@ -195,7 +195,13 @@ impl Embed for Local {
 }
 
 impl Generate for Local {
-    fn generate(&self, call: &Call, question: &Question, interrupt: &dyn Interrupt) -> Result<Held<String>> {
+    fn generate(
+        &self,
+        call: &Call,
+        question: &Question,
+        limit: Option<Instant>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Held<String>> {
         let options = &question.options;
         if options.system.is_some() {
             return Err(Error::invalid("T5 takes no system; leave the option system out, or write it into the prompt"));
@@ -221,7 +227,7 @@ impl Generate for Local {
             None => question.text.to_string(),
         };
         let generate = move |model: &dyn LocalModel, turn: &Turn| model.generate(&prompt, &options, turn);
-        let answer = self.compute(call, None, interrupt, |entry, caller, deadline| {
+        let answer = self.compute(call, limit, interrupt, |entry, caller, deadline| {
             entry.used(1);
             self.batcher.call(entry, caller, deadline, interrupt, generate)
         })?;

@@ -36,8 +36,15 @@ pub(super) trait Embed {
 
 /// The capability to generate text.
 pub(super) trait Generate {
-    /// The text of the answer to a question, as the model wrote it.
-    fn generate(&self, call: &Call, question: &Question, interrupt: &dyn Interrupt) -> Result<Held<String>>;
+    /// The text of the answer to a question, as the model wrote it. `limit`: latest deadline; set when this call has
+    /// already waited for another session's request.
+    fn generate(
+        &self,
+        call: &Call,
+        question: &Question,
+        limit: Option<Instant>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Held<String>>;
 }
 
 /// The bytes of a vector, scaled to length 1 if the model's option `normalize` is true. Errors for vectors that MySQL

@@ -79,7 +79,13 @@ impl Embed for Local {
 }
 
 impl Generate for Local {
-    fn generate(&self, _call: &Call, _question: &Question, _interrupt: &dyn Interrupt) -> Result<Held<String>> {
+    fn generate(
+        &self,
+        _call: &Call,
+        _question: &Question,
+        _limit: Option<Instant>,
+        _interrupt: &dyn Interrupt,
+    ) -> Result<Held<String>> {
         Err(no_local_models())
     }
 }

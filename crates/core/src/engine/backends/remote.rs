@@ -175,14 +175,20 @@ impl Remote {
 }
 
 impl Generate for Remote {
-    fn generate(&self, call: &Call, question: &Question, interrupt: &dyn Interrupt) -> Result<Held<String>> {
+    fn generate(
+        &self,
+        call: &Call,
+        question: &Question,
+        limit: Option<Instant>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Held<String>> {
         let model = call.model();
         let ask = |form: Form, limit: Option<Instant>| -> Result<(Result<Held<String>>, Instant)> {
             let body = form.request(question)?;
             let request = provider(model.api).predict_request(model, &body)?;
             let (headers, _) = call_request_functions(self.store(), call, None, &body, interrupt)?;
             let mut request = Request::new(call, headers, request, tokens_in(&body))?;
-            request.deadline = limit.unwrap_or(request.deadline);
+            request.deadline = limit.map_or(request.deadline, |limit| request.deadline.min(limit));
             let deadline = request.deadline;
             let answered = self.requester.send(request, interrupt, |answer| {
                 // Tokens are spent even if the answer is unusable.
@@ -194,7 +200,7 @@ impl Generate for Remote {
             Ok((answered, deadline))
         };
         let first = self.form(model)?;
-        let (refused, deadline) = ask(first, None)?;
+        let (refused, deadline) = ask(first, limit)?;
         let (mut form, mut answered) = (first, None);
         for _ in 1..MAX_FORMS {
             // A gateway hides its model, and thereby the parameters that the model takes.

@@ -19,8 +19,9 @@ use self::named_limit::{named_limit, Named};
 use self::work::{Finished, Work};
 use super::attempt::{failure_in, settle, settle_same_key, settle_unsent, Rejected, Tried, Unanswered};
 use super::call::Call;
-use super::rate_limit::{Budget, Learnt, Outcome, Permit, RateLimiter};
+use super::rate_limit::{Learnt, Outcome, Permit};
 use super::requester::{exchange, unpacked, Outside, Request};
+use super::target::Target;
 use super::Engine;
 use crate::catalog::model::Backend;
 use crate::http::{retry, Failure, Tries};
@@ -150,9 +151,8 @@ pub struct Pipeline<'e, W: Work> {
     engine: &'e Engine,
     call: Call,
     work: W,
-    limiter: Arc<RateLimiter>,
+    target: Target,
     share: Share,
-    budget: Budget,
     limits: BatchLimits,
     concurrency: usize,
     /// Time limit of a batch with all waits; `None`: as long as the provider asks.
@@ -212,18 +212,17 @@ impl<'e, W: Work> Pipeline<'e, W> {
         let model = call.model();
         let share = engine.share(model)?;
         let (sender, receiver) = channel();
-        let limiter = engine.remote.requester.limiters.of(&model.fingerprint);
-        call.meter.paced_by(&limiter);
+        let target = engine.remote.requester.target(&call);
         let size = batch_size.or(model.options.batch_size).and_then(|n| usize::try_from(n).ok());
         let mut limits = work.limits(model);
         limits.texts = size.map_or(limits.texts, |n| n.min(limits.most)).max(1);
-        let learnt = limiter.learnt();
+        let learnt = target.limiter.learnt();
         limits.texts = learnt.texts.map_or(limits.texts, |n| n.min(limits.texts)).max(1);
         limits.tokens = learnt.tokens.map_or(limits.tokens, |n| n.min(limits.tokens));
         let concurrency = concurrency.or(model.options.concurrency).unwrap_or(W::CONCURRENCY).max(1);
         let concurrency = usize::try_from(concurrency).unwrap_or(usize::MAX);
         Ok(Pipeline {
-            limiter,
+            target,
             share,
             window: concurrency,
             quick: 0,
@@ -234,7 +233,6 @@ impl<'e, W: Work> Pipeline<'e, W> {
             splits: HashMap::new(),
             next_split: 0,
             divided_well: 0,
-            budget: Budget::of(&model.options),
             engine,
             work,
             limits,
@@ -401,7 +399,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
                 Err(error) => return self.wait_for_memory(batch, error),
             };
             let tokens = batch.items.iter().map(|item| W::tokens(&item.input)).sum();
-            match self.limiter.try_now(self.budget, tokens) {
+            match self.target.try_now(tokens) {
                 Ok(permit) if self.is_local() => {
                     self.compute(batch, permit, interrupt)?;
                 }
@@ -694,7 +692,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
 
     fn learn_texts(&mut self, texts: usize) {
         self.limits.texts = self.limits.texts.min(texts.max(1));
-        self.limiter.learn(Learnt { texts: Some(self.limits.texts), tokens: None });
+        self.target.limiter.learn(Learnt { texts: Some(self.limits.texts), tokens: None });
     }
 
     /// A rate limit: the limiter delays all sessions as long as the provider asks. A job waits longer if the provider
@@ -874,7 +872,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
             }
             Some(Named::Tokens(tokens)) => {
                 self.limits.tokens = self.limits.tokens.min(tokens);
-                self.limiter.learn(Learnt { texts: None, tokens: Some(self.limits.tokens) });
+                self.target.limiter.learn(Learnt { texts: None, tokens: Some(self.limits.tokens) });
                 true
             }
             None => false,

@@ -9,6 +9,7 @@ use super::work::{encoded_length, Finished, WhenDone, Work};
 use crate::ai::{Answer as Value, Task};
 use crate::catalog::model::{Backend, Model};
 use crate::engine::backends::remote::form_of;
+use crate::engine::cached::CacheLookup;
 use crate::engine::call::Call;
 use crate::engine::generate::unusable;
 use crate::engine::rate_limit::tokens_in;
@@ -26,6 +27,8 @@ pub const QUESTIONS: u64 = 40;
 /// Questions of one task.
 pub struct Questions {
     task: Arc<Task>,
+    /// Whether the caches keep the answers; `None`: the model's option.
+    cache_answers: Option<bool>,
 }
 
 /// One question, with its task, which reads the answer on a worker.
@@ -51,9 +54,9 @@ pub enum Read {
 }
 
 impl Questions {
-    /// Questions of `task`.
-    pub fn new(task: Arc<Task>) -> Self {
-        Questions { task }
+    /// Questions of `task`. `cache_answers`: whether the caches keep the answers; `None`: the model's option.
+    pub fn new(task: Arc<Task>, cache_answers: Option<bool>) -> Self {
+        Questions { task, cache_answers }
     }
 
     /// Makes the question about a text.
@@ -65,7 +68,7 @@ impl Questions {
 
 impl Work for Questions {
     type Input = Asking;
-    type Place = ();
+    type Place = CacheLookup;
     type Raw = Read;
     type Output = Value;
     /// An answer takes a second or more, and a request has one question.
@@ -86,12 +89,15 @@ impl Work for Questions {
 
     fn look_up(
         &self,
-        _engine: &Engine,
-        _call: &Call,
-        _input: &Asking,
-        _interrupt: &dyn Interrupt,
-    ) -> Result<((), Option<Value>)> {
-        Ok(((), None))
+        engine: &Engine,
+        call: &Call,
+        asking: &Asking,
+        interrupt: &dyn Interrupt,
+    ) -> Result<(CacheLookup, Option<Value>)> {
+        let place = engine.answer_lookup(call, &asking.task, &asking.question.text, self.cache_answers);
+        let found = engine.embeddings.get_kept(&place, call, interrupt)?;
+        let found = found.and_then(|bytes| Value::from_bytes(&bytes));
+        Ok((place, found))
     }
 
     fn bytes(asking: &Asking) -> usize {
@@ -161,14 +167,20 @@ impl Work for Questions {
 
     fn finish(
         &mut self,
-        _engine: &Engine,
+        engine: &Engine,
         _call: &Call,
         asking: &Asking,
-        _place: Option<&()>,
+        place: Option<&CacheLookup>,
         read: Read,
     ) -> Finished<Asking, Value> {
         match read {
-            Read::Value(value) => Finished::Done(value),
+            Read::Value(value) => {
+                // A repaired answer has no place any more: it is kept where the question is asked alone.
+                if let Some(place) = place {
+                    engine.embeddings.keep_computed(place, &value.to_bytes().into());
+                }
+                Finished::Done(value)
+            }
             Read::Unusable(rejected) if asking.question.rejected.is_none() => {
                 let question = Question { rejected: Some(rejected), ..Question::clone(&asking.question) };
                 Finished::Again(Asking { task: Arc::clone(&asking.task), question: Arc::new(question) })
