@@ -1,4 +1,4 @@
--- Adds the schema ai with AlloyDB's automatic embeddings. Run as an administrator, after install.sql, as often as you like:
+-- Adds the schema ai: AI functions and automatic embeddings, with AlloyDB's names. Run as an administrator, after install.sql, as often as you like:
 --   mysql < install-ai.sql
 
 -- Do not wait long for a call in progress: all others would wait behind this.
