@@ -166,6 +166,39 @@ CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.query(
   END//
 DELIMITER ;
 
+-- A NULL model is that of the setting default_embedding_model.
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.embedding(
+    model_id TEXT CHARACTER SET utf8mb4,
+    content LONGTEXT CHARACTER SET utf8mb4)
+  RETURNS VECTOR(16383) DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: the embedding of a text as a VECTOR'
+  RETURN ai_embedding(model_id, content);
+
+-- A NULL model is that of the setting default_reranker.
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.rerank(
+    model_id TEXT CHARACTER SET utf8mb4,
+    query LONGTEXT CHARACTER SET utf8mb4,
+    documents JSON,
+    top_n INT)
+  RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: documents ranked for a query, best first: index, score, document'
+  RETURN ai_rerank(model_id, query, documents, top_n);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.similarity(
+    a LONGTEXT CHARACTER SET utf8mb4,
+    b LONGTEXT CHARACTER SET utf8mb4,
+    model_id TEXT CHARACTER SET utf8mb4)
+  RETURNS DOUBLE DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: the cosine similarity of the embeddings of two texts'
+  RETURN ai_similarity(a, b, model_id);
+
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.explain_request(
+    function_name TEXT CHARACTER SET utf8mb4,
+    arguments JSON)
+  RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: the request that a function would send; nothing is sent'
+  RETURN ai_explain_request(function_name, arguments);
+
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.initialize_embeddings(
     model_id TEXT CHARACTER SET utf8mb4,
     table_name TEXT CHARACTER SET utf8mb4,
@@ -249,6 +282,10 @@ GRANT EXECUTE ON FUNCTION ai.summarize_batch TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.analyze_sentiment_batch TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.translate_batch TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.query TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.embedding TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.rerank TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.similarity TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.explain_request TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.initialize_embeddings TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.refresh_embeddings TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.drop_embedding_config TO `ml_user`;

@@ -271,7 +271,7 @@ impl<T: AiTask> BytesFunction for AiBatch<T> {
 }
 
 /// The JSON object for `on_error` = `detail`: a value and an error, one of them null.
-fn detail(document: &str, error: Option<&Error>) -> Answer {
+pub(super) fn detail(document: &str, error: Option<&Error>) -> Answer {
     let error = error.map_or(Value::Null, |error| error.message().into());
     Answer::Json(format!("{{\"value\": {document}, \"error\": {error}}}"))
 }

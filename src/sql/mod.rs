@@ -9,6 +9,7 @@ pub mod distances;
 pub mod embed_table;
 pub mod embedding;
 pub mod embedding_agg;
+pub mod explain;
 #[allow(unsafe_code, missing_docs, reason = "the `register` macro makes `extern` functions, without docs")]
 pub mod exports;
 pub mod generate;
@@ -21,5 +22,7 @@ pub mod named;
 pub mod predict;
 pub mod query;
 pub mod registration;
+pub mod rerank;
 pub mod rollup;
+pub mod similarity;
 pub mod version;

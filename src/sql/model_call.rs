@@ -15,6 +15,7 @@ use crate::mysql::statement::{check_result, ProcessState, StatementInterrupt};
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Reservation;
+use mysql_ml_core::catalog::default_model::DefaultModel;
 use mysql_ml_core::engine::Engine;
 
 /// A statement's last call. The server evaluates a constant call in a SELECT list for each row; only the first one
@@ -74,6 +75,8 @@ pub trait ModelCall {
     const REPEATABLE: bool;
     /// See [`SqlFunction::IN_PASSES`].
     const IN_PASSES: bool = true;
+    /// The setting that names the model for a NULL model; `None`: a NULL model gives NULL.
+    const DEFAULT: Option<DefaultModel> = None;
     /// The result's bytes.
     type Output: AsRef<[u8]>;
 
@@ -84,7 +87,8 @@ pub trait ModelCall {
     fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Option<Self::Output>>;
 }
 
-/// A [`ModelCall`] as a loadable function: NULL for a NULL model or input, without a call.
+/// A [`ModelCall`] as a loadable function: NULL for a NULL input, without a call; a NULL model gives NULL too, unless
+/// a setting names another.
 pub struct ModelFunction<C: ModelCall> {
     bound: Bound,
     last: LastCall<Done<C::Output>>,
@@ -112,9 +116,17 @@ impl<C: ModelCall> BytesFunction for ModelFunction<C> {
     fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>> {
         let model_id = self.bound.text(args, 0)?;
         let input = self.bound.text(args, 1)?;
-        let (Some(model_id), Some(input)) = (model_id, input) else { return Ok(None) };
+        let Some(input) = input else { return Ok(None) };
+        if model_id.is_none() && C::DEFAULT.is_none() {
+            return Ok(None);
+        }
         // Before memory is reserved, so that the error does not depend on earlier calls.
         refuse_inside_user_functions()?;
+        let model_id = match (model_id, C::DEFAULT) {
+            (None, Some(default)) => engine().model_or_default(None, default, &StatementInterrupt::current())?,
+            (model_id, _) => model_id.unwrap_or_default().into(),
+        };
+        let model_id = model_id.as_ref();
         let same = |l: &Done<C::Output>| C::REPEATABLE && l.model_id == model_id && l.input == input;
         let done = self.last.or_call(C::FUNCTION, same, || {
             let _state = ProcessState::set(C::STATE);

@@ -36,7 +36,8 @@ fn signature(function: &Function) -> String {
     function.parameters.iter().map(|p| p.name).collect::<Vec<_>>().join(", ")
 }
 
-fn goes_by(parameter: &Parameter, name: &str) -> bool {
+/// Whether a parameter has this name, in any case.
+pub(super) fn goes_by(parameter: &Parameter, name: &str) -> bool {
     parameter.name.eq_ignore_ascii_case(name) || parameter.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
 }
 

@@ -57,6 +57,9 @@ SELECT mysql.ml_predict_row('own', '{"instances": [{"x": 1}]}') AS answer;
 CALL mysql.ml_create_model_registration('ranker', NULL, 'google', 'reranking', 'semantic-ranker-default-003', NULL, NULL, NULL, NULL, NULL);
 SELECT JSON_EXTRACT(mysql.ml_predict_row('ranker', '{"query": "pasta", "records": [{"id": "1", "content": "car repair"}, {"id": "2", "content": "pasta with tomatoes"}]}'), '$.records[*].id') AS best_first;
 --@ last PATH
+SELECT ai.rerank('ranker', 'pasta', '["car repair", "pasta with tomatoes"]', 1) AS best;
+--@ last BODY
+SELECT ai.rerank('ranker', 'pasta', '[""]', NULL);
 
 -- The Gemini API with a key.
 CALL mysql.ml_create_sm_secret_registration('gemini-key', 'file:endpoint-key');

@@ -81,7 +81,7 @@
 //! | boolean | whether the text has the word `yes` or `true` |
 //! | number, integer | the number after `NAME=` or `NAME:`; else from 0 to 1 the one after `score=`, or 0.5; else the first one in the text, or 0 |
 //! | string | the text after `NAME:` up to a comma, a semicolon or the line's end; else NAME in upper case |
-//! | array | one item; for items with an `enum` all values that occur in the text |
+//! | array | one item; for items with an `enum` all values that occur in the text; a score of [`relevance_for`] for each of the `documents` of a JSON object with `query`, where items have `index` and `score` |
 //! | object | all properties |
 //!
 //! If null is allowed, it is the value of a string or an `enum` that is not found, and of a boolean if the text has

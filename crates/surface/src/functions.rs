@@ -479,6 +479,35 @@ macro_rules! exported_functions {
                     parameter("text", TEXT).optional(),
                 ],
             }
+            bytes ai_embedding = ModelFunction<similarity::AiEmbedding> {
+                parameters: &[MODEL_ID, CONTENT],
+                routine: Some(ai("embedding", VECTOR, "the embedding of a text as a VECTOR").note(&[
+                    "A NULL model is that of the setting default_embedding_model.",
+                ])),
+                sample: "'d', 'x'",
+            }
+            bytes ai_rerank = rerank::Rerank {
+                parameters: &[
+                    MODEL_ID,
+                    parameter("query", LONG_TEXT).aliases(&["search_string"]),
+                    parameter("documents", JSON),
+                    parameter("top_n", "INT").optional(),
+                ],
+                routine: Some(ai("rerank", JSON, "documents ranked for a query, best first: index, score, document").note(&[
+                    "A NULL model is that of the setting default_reranker.",
+                ])),
+                sample: "'d', 'x', '[]'",
+            }
+            real ai_similarity = similarity::Similarity {
+                parameters: &[parameter("a", LONG_TEXT), parameter("b", LONG_TEXT), LLM],
+                routine: Some(ai("similarity", "DOUBLE", "the cosine similarity of the embeddings of two texts")),
+                sample: "'x', 'y', 'd'",
+            }
+            bytes ai_explain_request = CommandFunction<explain::ExplainRequest> {
+                parameters: &[parameter("function_name", TEXT).aliases(&["function"]), parameter("arguments", JSON)],
+                routine: Some(ai("explain_request", JSON, "the request that a function would send; nothing is sent")),
+                sample: "'ai.if', '{\"prompt\": \"x\", \"model_id\": \"d\"}'",
+            }
             bytes ml_list_registered_model as "mysql_ml_so_ml_list_registered_model" =
                 CommandFunction<registration::ListModel> {
                 parameters: &[MODEL_ID],

@@ -8,6 +8,7 @@ pub mod decide;
 pub mod extract;
 pub mod generate;
 mod reading;
+pub mod rerank;
 pub mod score;
 pub mod sentiment;
 pub mod summarize;
@@ -52,6 +53,8 @@ enum Reading {
     Label,
     /// Member `labels`, an array.
     Labels,
+    /// Member `scores`, an array with one score a document, of so many.
+    Scores(usize),
 }
 
 /// The value of an answer.
@@ -167,6 +170,7 @@ impl Task {
                 _ => return Err(missing()),
             },
             Reading::Labels => Answer::Json(take("labels").ok_or_else(missing)?.to_string()),
+            Reading::Scores(count) => Answer::Json(rerank::in_order(take("scores").ok_or_else(missing)?, count)?),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Data types of models, secrets and settings, and the checks of their values.
 
+pub mod default_model;
 pub mod function_name;
 pub mod local_place;
 pub mod model;

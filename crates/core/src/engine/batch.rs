@@ -116,7 +116,7 @@ impl<'de, T, F: FnMut(Option<&str>) -> Result<T>> Visitor<'de> for Array<'_, F> 
 }
 
 /// An element of the array.
-enum Element<'a> {
+pub(super) enum Element<'a> {
     Null,
     Text(Cow<'a, str>),
     Other,

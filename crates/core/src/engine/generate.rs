@@ -15,6 +15,7 @@ use super::collected::{active, Found, Known};
 use super::store::Routine;
 use super::Engine;
 use crate::ai::{generate, Answer, Task};
+use crate::catalog::default_model::DefaultModel;
 use crate::catalog::options::OnError;
 use crate::providers::chat::{GenerateOptions, Question, Rejected};
 
@@ -161,19 +162,8 @@ impl Engine {
 
     /// A call of a language model. An error if the caller may not execute `function`.
     pub fn call_of_llm(&self, function: Routine, model_id: Option<&str>, interrupt: &dyn Interrupt) -> Result<Call> {
-        let default;
-        let model_id = match model_id {
-            Some(model_id) => model_id,
-            None => {
-                default = self.settings(interrupt)?;
-                Some(default.default_llm.as_str()).filter(|id| !id.is_empty()).ok_or_else(|| {
-                    Error::invalid(
-                        "model_id is NULL and no default is set; give a model, or CALL mysql.ml_set_setting('default_llm', 'MODEL_ID')",
-                    )
-                })?
-            }
-        };
-        self.call(function, model_id, interrupt)
+        let model_id = self.model_or_default(model_id, DefaultModel::Llm, interrupt)?;
+        self.call(function, &model_id, interrupt)
     }
 
     fn answered<T>(

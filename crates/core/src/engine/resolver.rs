@@ -1,5 +1,6 @@
 //! Resolves a call: the current settings, and the model with its secret.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use super::call::Call;
 use super::meter::counted_as;
 use super::store::Routine;
 use super::Engine;
+use crate::catalog::default_model::DefaultModel;
 use crate::catalog::model::check_id;
 use crate::catalog::settings::Settings;
 
@@ -41,6 +43,19 @@ impl Engine {
             )),
             _ => e,
         })
+    }
+
+    /// The given model, else that of the setting. An error if there is neither.
+    pub fn model_or_default<'m>(
+        &self,
+        model_id: Option<&'m str>,
+        default: DefaultModel,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Cow<'m, str>> {
+        match model_id {
+            Some(model_id) => Ok(model_id.into()),
+            None => default.id(&*self.settings(interrupt)?).map(|id| id.to_owned().into()),
+        }
     }
 
     /// The current settings.

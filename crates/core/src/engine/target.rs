@@ -95,6 +95,56 @@ fn url(credentials: &Credentials, request: &Request, http: &Http<'_>) -> Result<
     Ok(url)
 }
 
+/// Adds a header, unless one of its name is present; returns whether it was added.
+fn add(headers: &mut Vec<(HeaderName, SecretString)>, name: &str, value: SecretString) -> Result<bool> {
+    let name = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| Error::invalid(format!("'{}' is not a header name; correct it", cut(name, 60))))?;
+    if headers.iter().any(|(present, _)| *present == name) {
+        return Ok(false);
+    }
+    headers.push((name, value));
+    Ok(true)
+}
+
+/// The headers of the header function, of the model's options and of the provider.
+fn without_key(request: &Request) -> Result<Vec<(HeaderName, SecretString)>> {
+    let model = &request.call.resolved.model;
+    let mut headers = request.headers.clone();
+    for (name, value) in &model.options.headers {
+        add(&mut headers, name, value.clone().into())?;
+    }
+    for (name, value) in provider(model.api).headers(model) {
+        add(&mut headers, name, value.into())?;
+    }
+    Ok(headers)
+}
+
+/// The names of all headers, with the values that the provider's documentation fixes. Reads no key.
+pub(super) fn header_names(request: &Request, url: &Url) -> Result<Vec<(HeaderName, Option<String>)>> {
+    let model = &request.call.resolved.model;
+    let api = provider(model.api);
+    let mut headers = without_key(request)?;
+    let own = api.headers(model);
+    let authorized = request.headers.iter().any(|(name, _)| *name == header::AUTHORIZATION);
+    let name = match (model.auth_type, &request.call.resolved.secret) {
+        (Some(AuthType::SecretManager), Some(_)) if authorized => None,
+        (Some(AuthType::SecretManager), Some(_)) => match api.key_header(url) {
+            KeyHeader::Bearer => Some(header::AUTHORIZATION.as_str()),
+            KeyHeader::Named(name) => Some(name),
+        },
+        (Some(AuthType::ServiceAgentIam), _) => Some(header::AUTHORIZATION.as_str()),
+        _ => None,
+    };
+    if let Some(name) = name {
+        add(&mut headers, name, SecretString::default())?;
+    }
+    let shown = |name: &HeaderName, value: &SecretString| {
+        let same = |(own, fixed): &&(&str, String)| *name == **own && value.expose_secret() == fixed;
+        own.iter().find(same).map(|(_, fixed)| fixed.clone())
+    };
+    Ok(headers.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect())
+}
+
 /// All headers, and the key among them. Precedence: header function, model's options, provider.
 #[allow(clippy::type_complexity)]
 fn headers(
@@ -106,22 +156,8 @@ fn headers(
 ) -> Result<(Vec<(HeaderName, SecretString)>, Option<SecretString>)> {
     let model = &request.call.resolved.model;
     let api = provider(model.api);
-    let mut headers = request.headers.clone();
-    let mut add = |name: &str, value: SecretString| -> Result<bool> {
-        let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| Error::invalid(format!("'{}' is not a header name; correct it", cut(name, 60))))?;
-        if headers.iter().any(|(present, _)| *present == name) {
-            return Ok(false);
-        }
-        headers.push((name, value));
-        Ok(true)
-    };
-    for (name, value) in &model.options.headers {
-        add(name, value.clone().into())?;
-    }
-    for (name, value) in api.headers(model) {
-        add(name, value.into())?;
-    }
+    let mut headers = without_key(request)?;
+    let mut add = |name: &str, value: SecretString| add(&mut headers, name, value);
     let key = match (model.auth_type, &request.call.resolved.secret) {
         (Some(AuthType::SecretManager), Some(secret)) => {
             // A header function may authorize the request itself.

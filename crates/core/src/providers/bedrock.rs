@@ -1,5 +1,5 @@
 //! Amazon Bedrock, authorized by a Bedrock API key as a bearer token: `POST /model/ID/invoke` for embeddings (Titan
-//! and Cohere models), `/model/ID/converse` for the rest.
+//! and Cohere models) and rankings (Cohere and Amazon models), `/model/ID/converse` for the rest.
 //!
 //! Follows the Bedrock runtime API reference. Requests signed with an AWS account's keys are not supported.
 
@@ -7,15 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use super::chat::Chat;
 use super::cohere::truncate;
+use super::rerank::{Ranking, RerankRequest};
 use super::usage::count;
 use super::{body, input_type, name_of, require_capability, require_name};
 use super::{BatchLimits, Capabilities, Cloud, Embeddings, Provider, Role};
-use crate::catalog::model::Model;
+use crate::catalog::model::{Model, ModelType};
 use crate::json::numbers::{parse, Numbers};
 use mysql_ml_base::error::{Error, Result};
 
 /// The provider `bedrock`.
 pub struct Bedrock;
+
+/// The version of Cohere's ranking requests.
+const RERANK_VERSION: u64 = 2;
 
 /// The default region.
 const REGION: &str = "us-east-1";
@@ -80,7 +84,7 @@ enum Many {
 
 impl Provider for Bedrock {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { embedding: true, generate: true, ..Capabilities::default() }
+        Capabilities { embedding: true, generate: true, rerank: true, image: false }
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -95,7 +99,8 @@ impl Provider for Bedrock {
     }
 
     fn endpoint(&self, model: &Model, _cloud: &Cloud) -> Result<String> {
-        let call = if model.model_type.embeds() { "invoke" } else { "converse" };
+        let invoked = model.model_type.embeds() || model.model_type == ModelType::Reranking;
+        let call = if invoked { "invoke" } else { "converse" };
         let region = model.options.location.as_deref().or(region_of(name_of(model))).unwrap_or(REGION);
         let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
         let path = || format!("/model/{}/{call}", name_of(model).replace('/', "%2F"));
@@ -116,6 +121,11 @@ impl Provider for Bedrock {
         require_name(model, "amazon.titan-embed-text-v2:0")?;
         if model.model_type.embeds() {
             family(model)?;
+        }
+        if model.model_type == ModelType::Reranking && !name_of(model).contains(".rerank") {
+            return Err(Error::invalid(
+                "provider bedrock knows the ranking requests of cohere.rerank and amazon.rerank models; name one of them as model_qualified_name",
+            ));
         }
         Ok(())
     }
@@ -158,11 +168,20 @@ impl Provider for Bedrock {
         Ok(Embeddings { vectors: found.into_iter().map(|n| n.0).collect(), tokens })
     }
 
+    fn rerank_request(&self, model: &Model, ranking: &Ranking<'_>) -> Result<Vec<u8>> {
+        let api_version = name_of(model).contains("cohere.rerank").then_some(RERANK_VERSION);
+        RerankRequest { api_version, ..RerankRequest::new(None, ranking) }.write()
+    }
+
     fn chat(&self, _model: &Model) -> Option<Chat> {
         Some(Chat::Converse)
     }
 
-    fn probe(&self, _model: &Model) -> Option<String> {
+    fn probe(&self, model: &Model) -> Option<String> {
+        if model.model_type == ModelType::Reranking {
+            let body = self.rerank_request(model, &Ranking { query: "a", documents: &["a"], top: 1 }).ok()?;
+            return String::from_utf8(body).ok();
+        }
         Some(r#"{"messages":[{"role":"user","content":[{"text":"Say OK"}]}]}"#.into())
     }
 }
@@ -170,7 +189,7 @@ impl Provider for Bedrock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::tests::{endpoint, named, request};
+    use crate::providers::tests::{endpoint, named, ranking, request};
 
     #[test]
     fn the_requests_are_those_of_the_models() {
@@ -219,5 +238,17 @@ mod tests {
         let by_type = br#"{"embeddings":{"float":[[1,2]]}}"#;
         assert_eq!(Bedrock.read_embeddings(&m, by_type, 1).unwrap().vectors, [[1.0, 2.0]]);
         assert!(Bedrock.read_embeddings(&m, b"{}", 1).is_err());
+    }
+
+    #[test]
+    fn the_ranking_requests_are_those_of_the_models() {
+        let cohere = named("bedrock", "reranking", "cohere.rerank-v3-5:0", r#"{"location":"us-west-2"}"#);
+        assert_eq!(ranking(&cohere, 1), r#"{"query":"q","documents":["a","b"],"top_n":1,"api_version":2}"#);
+        let url = "https://bedrock-runtime.us-west-2.amazonaws.com/model/cohere.rerank-v3-5:0/invoke";
+        assert_eq!(endpoint(&cohere), url);
+        let amazon = named("bedrock", "reranking", "amazon.rerank-v1:0", "{}");
+        assert_eq!(ranking(&amazon, 2), r#"{"query":"q","documents":["a","b"],"top_n":2}"#);
+        assert!(Bedrock.check(&amazon).is_ok());
+        assert!(Bedrock.check(&named("bedrock", "reranking", "amazon.nova-lite-v1:0", "{}")).is_err());
     }
 }

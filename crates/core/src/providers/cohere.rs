@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chat::Chat;
 use super::open_ai::CHAT_PROBE;
+use super::rerank::{RankLimits, Ranking, RerankRequest};
 use super::usage::EmbeddingUsage;
 use super::{body, complete, input_type, name_of, probe_of, require_capability, require_name};
 use super::{BatchLimits, Capabilities, Cloud, Embeddings, Provider, Role};
@@ -103,6 +104,15 @@ impl Provider for Cohere {
         Ok(Embeddings { vectors: embeddings.float.into_iter().map(|n| n.0).collect(), tokens })
     }
 
+    /// Cohere documents 10,000. A document beyond `max_tokens_per_doc`, 4096 tokens, is cut by the service.
+    fn rank_limits(&self, _model: &Model) -> RankLimits {
+        RankLimits::together(10_000)
+    }
+
+    fn rerank_request(&self, model: &Model, ranking: &Ranking<'_>) -> Result<Vec<u8>> {
+        RerankRequest::new(Some(name_of(model)), ranking).write()
+    }
+
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
         body::with_model(body, model.qualified_name.as_deref())
     }
@@ -122,7 +132,7 @@ impl Provider for Cohere {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::tests::{endpoint, model, named, request};
+    use crate::providers::tests::{endpoint, model, named, ranking, request};
 
     #[test]
     fn the_request_is_coheres() {
@@ -149,5 +159,12 @@ mod tests {
         for bad in [&b"{}"[..], br#"{"embeddings":{"float":[]}}"#, br#"{"embeddings":{"int8":[[1]]}}"#] {
             assert!(Cohere.read_embeddings(&model("cohere", "text_embedding"), bad, 1).is_err());
         }
+    }
+
+    #[test]
+    fn the_ranking_request_is_coheres() {
+        let m = named("cohere", "reranking", "rerank-v3.5", "{}");
+        let golden = r#"{"model":"rerank-v3.5","query":"q","documents":["a","b"],"top_n":1}"#;
+        assert_eq!(ranking(&m, 1), golden);
     }
 }

@@ -9,6 +9,7 @@ use url::Url;
 use super::body::{self, Input};
 use super::chat::Chat;
 use super::open_ai::CHAT_PROBE;
+use super::rerank::{RankLimits, Ranking};
 use super::{
     complete, is_base, name_of, probe_of, require_capability, require_name, BatchLimits, Capabilities, Cloud,
     Embeddings, Provider, Role,
@@ -33,6 +34,13 @@ struct EmbedRequest<'a> {
     truncate: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dimensions: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct RerankRequest<'a> {
+    query: &'a str,
+    texts: &'a [&'a str],
+    truncate: bool,
 }
 
 /// Whether the URL is that of Text Embeddings Inference and not of Hugging Face's own hosts.
@@ -129,6 +137,19 @@ impl Provider for HuggingFace {
         Ok(Embeddings { vectors: vectors.into_iter().map(|n| n.0).collect(), tokens: None })
     }
 
+    /// Text Embeddings Inference scores each document apart, and accepts 32 by default.
+    fn rank_limits(&self, _model: &Model) -> RankLimits {
+        RankLimits::apart(32)
+    }
+
+    fn rerank_request(&self, model: &Model, ranking: &Ranking<'_>) -> Result<Vec<u8>> {
+        body::write(&RerankRequest {
+            query: ranking.query,
+            texts: ranking.documents,
+            truncate: model.options.truncate.unwrap_or(false),
+        })
+    }
+
     /// The name goes into chat requests; the older shape has none, and its URL says the model.
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
         let chat = self.endpoint(model, &Cloud::default())?.ends_with("/chat/completions");
@@ -153,7 +174,7 @@ impl Provider for HuggingFace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::tests::{endpoint, model, named, request};
+    use crate::providers::tests::{endpoint, model, named, ranking, request};
 
     #[test]
     fn the_request_is_feature_extractions_or_tei() {
@@ -199,5 +220,13 @@ mod tests {
         let mut chat = named("hugging_face", "llm", "tgi", "{}");
         chat.request_url = m.request_url;
         assert_eq!(endpoint(&chat), format!("{dedicated}v1/chat/completions"));
+    }
+
+    #[test]
+    fn the_ranking_request_is_teis() {
+        let m = model("hugging_face", "reranking");
+        assert_eq!(ranking(&m, 1), r#"{"query":"q","texts":["a","b"],"truncate":false}"#);
+        let m = named("hugging_face", "reranking", "x", r#"{"truncate":true}"#);
+        assert_eq!(ranking(&m, 1), r#"{"query":"q","texts":["a","b"],"truncate":true}"#);
     }
 }

@@ -16,12 +16,14 @@ pub mod mistral;
 pub mod nvidia_nim;
 pub mod ollama;
 pub mod open_ai;
+pub mod rerank;
 pub mod table;
 pub mod usage;
 pub mod voyage;
 
 use url::Url;
 
+use self::rerank::{RankLimits, Ranking};
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::role::Role;
 
@@ -129,6 +131,19 @@ pub trait Provider: Sync {
     /// The vector in the answer to an image.
     fn read_image_embedding(&self, model: &Model, answer: &[u8]) -> Result<Embeddings> {
         self.read_embeddings(model, answer, 1)
+    }
+
+    /// Limits of one ranking request.
+    fn rank_limits(&self, _model: &Model) -> RankLimits {
+        RankLimits::together(1000)
+    }
+
+    /// The request body that ranks documents for a query. [`rerank::read`] reads the answers of all providers.
+    fn rerank_request(&self, model: &Model, _ranking: &Ranking<'_>) -> Result<Vec<u8>> {
+        Err(Error::invalid(format!(
+            "how a model of provider {} ranks documents is not known; call ml_predict_row with its own JSON, or register its URL with provider open_ai if it takes query and documents",
+            model.provider.as_str()
+        )))
     }
 
     /// The chat shape of a model; `None` if none is known.
@@ -271,6 +286,12 @@ pub(crate) mod tests {
     /// The embedding request for texts, as text.
     pub(crate) fn request(model: &Model, texts: &[&str], role: Role) -> String {
         String::from_utf8(provider(model.provider).embedding_request(model, texts, role).unwrap()).unwrap()
+    }
+
+    /// The ranking request for a query and two documents, as text.
+    pub(crate) fn ranking(model: &Model, top: usize) -> String {
+        let ranking = Ranking { query: "q", documents: &["a", "b"], top };
+        String::from_utf8(provider(model.provider).rerank_request(model, &ranking).unwrap()).unwrap()
     }
 
     /// The URL of a model without a cloud project.

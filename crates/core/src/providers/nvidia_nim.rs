@@ -11,6 +11,7 @@ use super::cohere::truncate;
 use super::encoding_format::encoding_format;
 use super::image::Image;
 use super::open_ai::{read_list, CHAT_PROBE};
+use super::rerank::{RankLimits, Ranking};
 use super::{complete, input_type, name_of, probe_of, require_capability, require_name};
 use super::{BatchLimits, Capabilities, Cloud, Embeddings, Provider, Role};
 use crate::catalog::model::{Model, ModelType};
@@ -36,6 +37,19 @@ struct EmbeddingRequest<'a> {
     dimensions: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     encoding_format: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct RankingRequest<'a> {
+    model: &'a str,
+    query: Text<'a>,
+    passages: Vec<Text<'a>>,
+    truncate: &'static str,
+}
+
+#[derive(Serialize)]
+struct Text<'a> {
+    text: &'a str,
 }
 
 fn is_clip(model: &Model) -> bool {
@@ -99,6 +113,19 @@ impl Provider for NvidiaNim {
         read_list(answer, count)
     }
 
+    fn rank_limits(&self, _model: &Model) -> RankLimits {
+        RankLimits::apart(512)
+    }
+
+    fn rerank_request(&self, model: &Model, ranking: &Ranking<'_>) -> Result<Vec<u8>> {
+        body::write(&RankingRequest {
+            model: name_of(model),
+            query: Text { text: ranking.query },
+            passages: ranking.documents.iter().map(|text| Text { text }).collect(),
+            truncate: truncate(model),
+        })
+    }
+
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
         body::with_model(body, model.qualified_name.as_deref())
     }
@@ -125,7 +152,7 @@ impl Provider for NvidiaNim {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::tests::{endpoint, named, request};
+    use crate::providers::tests::{endpoint, named, ranking, request};
 
     #[test]
     fn the_requests_are_nims() {
@@ -165,5 +192,12 @@ mod tests {
         let m = named("nvidia_nim", "text_embedding", "x", "{}");
         let read = NvidiaNim.read_embeddings(&m, golden, 1).unwrap();
         assert_eq!((read.vectors, read.tokens), (vec![vec![0.25, -0.5]], Some(6)));
+    }
+
+    #[test]
+    fn the_ranking_request_is_nims() {
+        let m = named("nvidia_nim", "reranking", "nvidia/llama-3.2-nv-rerankqa-1b-v2", "{}");
+        let golden = r#"{"model":"nvidia/llama-3.2-nv-rerankqa-1b-v2","query":{"text":"q"},"passages":[{"text":"a"},{"text":"b"}],"truncate":"NONE"}"#;
+        assert_eq!(ranking(&m, 1), golden);
     }
 }

@@ -1,4 +1,5 @@
-//! OpenAI, Azure OpenAI, and every service with OpenAI's API: `POST /v1/embeddings`, `POST /v1/chat/completions`.
+//! OpenAI, Azure OpenAI, and every service with OpenAI's API: `POST /v1/embeddings`, `POST /v1/chat/completions`;
+//! of others also `POST /v1/rerank`.
 //!
 //! Follows OpenAI's published API specification and Azure's.
 
@@ -8,6 +9,7 @@ use url::Url;
 use super::body::{self, Input};
 use super::chat::Chat;
 use super::encoding_format::encoding_format;
+use super::rerank::{Ranking, RerankRequest};
 use super::usage::{count, EmbeddingUsage};
 use super::{
     complete, name_of, probe_of, require_capability, require_name, BatchLimits, Capabilities, Cloud, Embeddings,
@@ -128,10 +130,10 @@ pub fn read_list(answer: &[u8], count: usize) -> Result<Embeddings> {
 
 /// The path of a call.
 pub fn path(model_type: ModelType) -> &'static str {
-    if model_type.embeds() {
-        "/embeddings"
-    } else {
-        "/chat/completions"
+    match model_type {
+        ModelType::TextEmbedding | ModelType::MultimodalEmbedding => "/embeddings",
+        ModelType::Reranking => "/rerank",
+        ModelType::Llm | ModelType::Generic => "/chat/completions",
     }
 }
 
@@ -186,7 +188,7 @@ fn azure_endpoint(mut url: Url, model: &Model) -> String {
 
 impl Provider for OpenAi {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { embedding: true, generate: true, ..Capabilities::default() }
+        Capabilities { embedding: true, generate: true, rerank: true, image: false }
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -216,6 +218,12 @@ impl Provider for OpenAi {
             require_name(model, "text-embedding-3-small")?;
         }
         let url = model.request_url.as_deref().and_then(|url| Url::parse(url).ok());
+        let own = url.as_ref().is_none_or(|url| url.host_str() == Some("api.openai.com") || is_azure(url));
+        if model.model_type == ModelType::Reranking && own {
+            return Err(Error::invalid(
+                "OpenAI and Azure OpenAI have no models that rank; give the URL of a server with /v1/rerank, such as 'https://api.jina.ai/v1', as model_request_url",
+            ));
+        }
         if url.is_some_and(|url| is_ollamas(&url)) {
             return Err(Error::invalid(
                 "model_request_url is that of Ollama's own API; use provider ollama with it, or give the base http://localhost:11434",
@@ -254,6 +262,11 @@ impl Provider for OpenAi {
         }
     }
 
+    /// Jina's form, which servers with OpenAI's API have beside it.
+    fn rerank_request(&self, model: &Model, ranking: &Ranking<'_>) -> Result<Vec<u8>> {
+        RerankRequest { return_documents: Some(false), ..RerankRequest::new(Some(name_of(model)), ranking) }.write()
+    }
+
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
         body::with_model(body, model.qualified_name.as_deref())
     }
@@ -266,14 +279,17 @@ impl Provider for OpenAi {
     }
 
     fn probe(&self, model: &Model) -> Option<String> {
-        probe_of(self, model, &["/chat/completions"], CHAT_PROBE)
+        match model.model_type {
+            ModelType::Reranking => probe_of(self, model, &["/rerank"], r#"{"query":"a","documents":["a"]}"#),
+            _ => probe_of(self, model, &["/chat/completions"], CHAT_PROBE),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::tests::{endpoint, model, named, request};
+    use crate::providers::tests::{endpoint, model, named, ranking, request};
 
     #[test]
     fn the_request_is_openais() {
@@ -364,5 +380,16 @@ mod tests {
         let m = named("open_ai", "generic", "gpt-4o", "{}");
         let filled = OpenAi.predict_request(&m, r#"{"messages":[]}"#).unwrap();
         assert_eq!(filled, br#"{"model":"gpt-4o","messages":[]}"#);
+    }
+
+    #[test]
+    fn the_ranking_request_is_jinas() {
+        let mut m = named("open_ai", "reranking", "jina-reranker-v2-base-multilingual", "{}");
+        assert!(OpenAi.check(&m).unwrap_err().message().contains("/v1/rerank"));
+        m.request_url = Some("https://api.jina.ai/v1".into());
+        assert!(OpenAi.check(&m).is_ok());
+        assert_eq!(endpoint(&m), "https://api.jina.ai/v1/rerank");
+        let golden = r#"{"model":"jina-reranker-v2-base-multilingual","query":"q","documents":["a","b"],"top_n":1,"return_documents":false}"#;
+        assert_eq!(ranking(&m, 1), golden);
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::body::{self, Input};
 use super::encoding_format::encoding_format;
 use super::open_ai::read_list;
+use super::rerank::Ranking;
 use super::{complete, input_type, name_of, probe_of, require_capability, require_name};
 use super::{BatchLimits, Capabilities, Cloud, Embeddings, Provider, Role};
 use crate::catalog::model::Model;
@@ -28,6 +29,15 @@ struct EmbeddingRequest<'a> {
     output_dimension: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     encoding_format: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct RerankRequest<'a> {
+    query: &'a str,
+    documents: &'a [&'a str],
+    model: &'a str,
+    top_k: usize,
+    truncation: bool,
 }
 
 impl Provider for Voyage {
@@ -72,6 +82,16 @@ impl Provider for Voyage {
         read_list(answer, count)
     }
 
+    fn rerank_request(&self, model: &Model, ranking: &Ranking<'_>) -> Result<Vec<u8>> {
+        body::write(&RerankRequest {
+            query: ranking.query,
+            documents: ranking.documents,
+            model: name_of(model),
+            top_k: ranking.top,
+            truncation: model.options.truncate.unwrap_or(false),
+        })
+    }
+
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
         body::with_model(body, model.qualified_name.as_deref())
     }
@@ -84,7 +104,7 @@ impl Provider for Voyage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::tests::{endpoint, model, named, request};
+    use crate::providers::tests::{endpoint, model, named, ranking, request};
 
     #[test]
     fn the_request_is_voyages() {
@@ -108,5 +128,14 @@ mod tests {
             "model":"voyage-3.5","usage":{"total_tokens":7}}"#;
         let read = Voyage.read_embeddings(&model("voyage", "text_embedding"), golden, 1).unwrap();
         assert_eq!((read.vectors, read.tokens), (vec![vec![0.5, 1.0]], Some(7)));
+    }
+
+    #[test]
+    fn the_ranking_request_is_voyages() {
+        let m = named("voyage", "reranking", "rerank-2.5", "{}");
+        let golden = r#"{"query":"q","documents":["a","b"],"model":"rerank-2.5","top_k":2,"truncation":false}"#;
+        assert_eq!(ranking(&m, 2), golden);
+        let m = named("voyage", "reranking", "rerank-2.5", r#"{"truncate":true}"#);
+        assert!(ranking(&m, 2).ends_with(r#""truncation":true}"#));
     }
 }

@@ -8,7 +8,7 @@
 //! | number from 0 to 1 | the number after `score`; else 0.5 |
 //! | other number | the first one in the text; else 0. Whole ones are read for integers |
 //! | string | the text after `NAME:` up to a comma, a semicolon or the line's end; else NAME in upper case |
-//! | array | one item; for items with an `enum` all values that occur in the text |
+//! | array | one item; for items with an `enum` all values that occur in the text; for items with `index` and `score` one a document, if the text is a JSON object with `query` and `documents` |
 //! | object | all properties |
 //!
 //! Numbers stay between `minimum` and `maximum`. Strings and values of an `enum` that are not found are null where the
@@ -17,7 +17,9 @@
 
 use std::cell::Cell;
 
-use serde_json::{Map, Number, Value};
+use serde_json::{json, Map, Number, Value};
+
+use super::call::relevance_for;
 
 /// The maximum depth of a value; deeper parts are null.
 const MAX_DEPTH: usize = 24;
@@ -155,6 +157,9 @@ impl Builder<'_> {
     fn array(&self, schema: &Value, name: &str, depth: usize) -> Value {
         const ANYTHING: &Value = &Value::Bool(true);
         let items = schema.get("items").unwrap_or(ANYTHING);
+        if let Some(ranking) = self.ranking(items) {
+            return Value::Array(ranking);
+        }
         // Google writes numbers of 64 bits as strings.
         let least = schema.get("minItems").and_then(|least| least.as_u64().or_else(|| least.as_str()?.parse().ok()));
         let least = least.unwrap_or(0).min(MAX_ITEMS);
@@ -166,6 +171,21 @@ impl Builder<'_> {
             return Value::Array(found);
         }
         (0..least.max(1)).map(|_| self.build(items, name, depth + 1)).collect()
+    }
+
+    /// The scores of the documents in the text, if the items are scores and the text asks for them.
+    fn ranking(&self, items: &Value) -> Option<Vec<Value>> {
+        let properties = items.get("properties")?;
+        properties.get("index").and(properties.get("score"))?;
+        let asked: Value = serde_json::from_str(self.text).ok()?;
+        let query = asked.get("query")?.as_str()?;
+        let documents = asked.get("documents")?.as_array()?.iter();
+        documents
+            .map(|document| {
+                let score = relevance_for(query, document.get("text")?.as_str()?).clamp(0.0, 1.0);
+                Some(json!({"index": document.get("index")?, "score": score}))
+            })
+            .collect()
     }
 
     fn object(&self, schema: &Value, depth: usize) -> Value {
@@ -277,8 +297,6 @@ fn first_number(text: &str, whole: bool) -> Option<Number> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn of(schema: Value, text: &str) -> Value {
@@ -345,6 +363,18 @@ mod tests {
         assert_eq!(of(schema, "nothing"), json!({"name": "NAME", "city": null, "short": "SHO"}));
         assert_eq!(of(json!({"type": "string"}), "Answer: 42\nx"), "42");
         assert_eq!(of(json!({}), ""), "ANSWER");
+    }
+
+    #[test]
+    fn rankings() {
+        let score =
+            json!({"type": "object", "properties": {"index": {"type": "integer"}, "score": {"type": "number"}}});
+        let schema = json!({"type": "array", "items": score});
+        let asked = json!({"query": "red apple", "documents": [{"index": 1, "text": "car"}, {"index": 2, "text": "red apple"}]});
+        let built = of(schema.clone(), &asked.to_string());
+        assert_eq!((&built[0]["index"], &built[1]["index"]), (&json!(1), &json!(2)));
+        assert!(built[1]["score"].as_f64() > built[0]["score"].as_f64());
+        assert_eq!(of(schema, "index=3, score=4"), json!([{"index": 3, "score": 4}]));
     }
 
     #[test]

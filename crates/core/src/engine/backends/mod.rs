@@ -1,5 +1,6 @@
 //! Backends: endpoints, local models, and the hash of provider `dummy`, behind one trait for each capability.
 
+pub(super) mod by_llm;
 pub(super) mod dummy;
 #[cfg(feature = "local")]
 pub(super) mod local;
@@ -19,6 +20,7 @@ use mysql_ml_base::vector;
 use super::call::{Call, Input};
 use crate::catalog::model::Model;
 use crate::providers::chat::Question;
+use crate::providers::rerank::{Ranking, Scored};
 
 /// The capability to embed.
 pub(super) trait Embed {
@@ -45,6 +47,12 @@ pub(super) trait Generate {
         limit: Option<Instant>,
         interrupt: &dyn Interrupt,
     ) -> Result<Held<String>>;
+}
+
+/// The capability to rank documents for a query.
+pub(super) trait Rerank {
+    /// Scores of at least the wanted number of documents, each once, in any order.
+    fn rerank(&self, call: &Call, ranking: &Ranking<'_>, interrupt: &dyn Interrupt) -> Result<Vec<Scored>>;
 }
 
 /// The bytes of a vector, scaled to length 1 if the model's option `normalize` is true. Errors for vectors that MySQL

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{Held, Reservation};
 use mysql_ml_base::role::Role;
 use mysql_ml_base::vector;
 
-use super::{encoded, must_not_be_zero, Embed, Generate};
+use super::{encoded, must_not_be_zero, Embed, Generate, Rerank};
 use crate::catalog::model::{Model, ModelType, ProviderId};
 use crate::catalog::options::StructuredOutput;
 use crate::engine::call::{Call, Input};
@@ -21,6 +21,7 @@ use crate::engine::transforms::{call_output_function, call_request_functions, tr
 use crate::json::numbers::unreadable;
 use crate::providers::chat::{Form, Question};
 use crate::providers::custom::Custom;
+use crate::providers::rerank::{self, Ranking, Scored};
 use crate::providers::table::provider;
 use crate::providers::usage::{self, Usage};
 use crate::providers::Provider;
@@ -222,6 +223,68 @@ impl Generate for Remote {
                 answered
             }
         }
+    }
+}
+
+impl Remote {
+    /// The scores of the documents of one request. `deadline`: that of the call.
+    fn rank(
+        &self,
+        call: &Call,
+        ranking: &Ranking<'_>,
+        deadline: Instant,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Vec<Scored>> {
+        let model = call.model();
+        let body = api_of(model).rerank_request(model, ranking)?;
+        let (headers, _) = call_request_functions(self.store(), call, None, ranking.query, interrupt)?;
+        let tokens = ranking.documents.iter().fold(tokens_in(ranking.query), |sum, text| sum + tokens_in(text));
+        let mut request = Request::new(call, headers, body, tokens)?;
+        request.deadline = deadline;
+        self.requester.send(request, interrupt, |answer| {
+            must_not_be_an_error(answer, model)?;
+            let usage = usage_of(&answer.body)?;
+            call.meter.used(0, usage);
+            let _unpacked = unpacked(&answer.body)?;
+            let scores = rerank::read(&answer.body, ranking.documents.len(), ranking.top)?;
+            Ok((scores, usage.all()))
+        })
+    }
+}
+
+impl Rerank for &Remote {
+    fn rerank(&self, call: &Call, ranking: &Ranking<'_>, interrupt: &dyn Interrupt) -> Result<Vec<Scored>> {
+        let model = call.model();
+        let limits = api_of(model).rank_limits(model);
+        let given = ranking.documents.len();
+        let ranked = || {
+            if given > limits.documents && !limits.separable {
+                return Err(Error::new(
+                    Kind::TooLarge,
+                    format!(
+                        "documents has {given} texts; provider {} ranks at most {} in one request, and scores of several requests cannot be compared: rank fewer",
+                        model.provider.as_str(),
+                        limits.documents
+                    ),
+                ));
+            }
+            let size = match model.options.batch_size {
+                Some(size) if limits.separable => usize::try_from(size).unwrap_or(usize::MAX),
+                _ => limits.documents,
+            };
+            let deadline = Instant::now() + call.time();
+            let mut scores = Vec::with_capacity(given);
+            let mut begin = 0;
+            for documents in ranking.documents.chunks(size.max(1)) {
+                let part = Ranking { documents, top: ranking.top.min(documents.len()), ..*ranking };
+                let read = self.rank(call, &part, deadline, interrupt)?;
+                scores.extend(read.into_iter().map(|s| Scored { index: begin + s.index, ..s }));
+                begin += documents.len();
+            }
+            Ok(scores)
+        };
+        call.meter.called();
+        call.counted(ranked())
     }
 }
 

@@ -12,6 +12,7 @@ use url::Url;
 use self::target::{api, model_name, Api};
 use super::chat::Chat;
 use super::image::{Image, Source};
+use super::rerank::{RankLimits, Ranking};
 use super::usage::{self, count, Usage};
 use super::{body, require_capability, BatchLimits, Capabilities, Cloud, Embeddings, KeyHeader, Provider, Role};
 use crate::catalog::model::{AuthType, Model};
@@ -129,6 +130,22 @@ struct ContentConfig<'a> {
     auto_truncate: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_dimensionality: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RankRequest<'a> {
+    model: String,
+    top_n: usize,
+    query: &'a str,
+    records: Vec<Record<'a>>,
+    ignore_record_details_in_response: bool,
+}
+
+#[derive(Serialize)]
+struct Record<'a> {
+    id: String,
+    content: &'a str,
 }
 
 /// The answers of all embedding APIs.
@@ -304,6 +321,30 @@ impl Provider for Google {
         Ok(Embeddings { vectors, tokens })
     }
 
+    fn rank_limits(&self, _model: &Model) -> RankLimits {
+        RankLimits::together(200)
+    }
+
+    fn rerank_request(&self, model: &Model, ranking: &Ranking<'_>) -> Result<Vec<u8>> {
+        if api(model) != Api::Ranking {
+            return Err(Error::invalid(
+                "this Google model ranks nothing; use semantic-ranker-default-003 with model_type reranking",
+            ));
+        }
+        body::write(&RankRequest {
+            model: model_name(model),
+            top_n: ranking.top,
+            query: ranking.query,
+            records: ranking
+                .documents
+                .iter()
+                .enumerate()
+                .map(|(i, content)| Record { id: i.to_string(), content })
+                .collect(),
+            ignore_record_details_in_response: true,
+        })
+    }
+
     fn predict_request(&self, model: &Model, body: &str) -> Result<Vec<u8>> {
         match api(model) {
             Api::Ranking => body::with_members(body, &[("model", model_name(model).into())]),
@@ -366,7 +407,7 @@ pub fn uses_identity(model: &Model) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::tests::{named, request};
+    use crate::providers::tests::{named, ranking, request};
 
     #[test]
     fn predict_requests() {
@@ -479,5 +520,12 @@ mod tests {
         assert!(check("{}").is_ok() && check(r#"{"task_type":"CLUSTERING"}"#).is_ok());
         assert!(check(r#"{"task_type":"search_document"}"#).is_err());
         assert!(check(r#"{"title":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn the_ranking_request_is_discovery_engines() {
+        let m = named("google", "reranking", "semantic-ranker-default-003", "{}");
+        let golden = r#"{"model":"semantic-ranker-default-003","topN":1,"query":"q","records":[{"id":"0","content":"a"},{"id":"1","content":"b"}],"ignoreRecordDetailsInResponse":true}"#;
+        assert_eq!(ranking(&m, 1), golden);
     }
 }

@@ -1,0 +1,155 @@
+//! `ai_explain_request`: the request that a call would send.
+
+use serde_json::{json, Map, Value};
+use surface::functions;
+
+use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::role::Role;
+
+use super::backends::remote::api_of;
+use super::call::Call;
+use super::requester::Request;
+use super::rerank::read_documents;
+use super::target;
+use super::transforms::{call_request_functions, transform_functions};
+use super::Engine;
+use crate::ai::{rerank, Task};
+use crate::catalog::default_model::DefaultModel;
+use crate::catalog::model::{Backend, ModelType, ProviderId};
+use crate::providers::chat::Question;
+use crate::providers::google::target::needs_project;
+use crate::providers::rerank::Ranking;
+use crate::providers::table::provider;
+use crate::registration::endpoint_url::{cloud_of, url_of};
+
+/// Stands for a Google project that only credentials name.
+const PROJECT: &str = "PROJECT";
+
+/// A call to explain.
+pub enum Explained<'a> {
+    /// A question of a task about a text. `greedy`: temperature 0 where the options set none.
+    Task {
+        /// The task.
+        task: &'a Task,
+        /// The text.
+        text: &'a str,
+        /// Whether the temperature is 0 where the options set none.
+        greedy: bool,
+    },
+    /// The embedding of a text.
+    Embedding {
+        /// The text.
+        text: &'a str,
+        /// Its role.
+        role: Role,
+    },
+    /// A ranking of documents.
+    Ranking {
+        /// The query.
+        query: &'a str,
+        /// A JSON array of texts.
+        documents: &'a str,
+        /// The most documents in the result; `None` for all.
+        top_n: Option<usize>,
+    },
+}
+
+impl Engine {
+    /// The first request of a call, as a JSON object: `url`, `headers`, `body`. The value of a header is null unless the
+    /// provider's documentation fixes it. Sends nothing, and reads neither keys nor credentials.
+    pub fn explain(
+        &self,
+        model_id: Option<&str>,
+        default: DefaultModel,
+        explained: &Explained<'_>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<String> {
+        let model_id = self.model_or_default(model_id, default, interrupt)?;
+        let call = self.call(functions::ai_explain_request, &model_id, interrupt)?;
+        if matches!(explained, Explained::Embedding { .. }) {
+            call.model().must_embed()?;
+        }
+        self.explained(&call, explained, interrupt)
+            .map_err(|e| e.context(&format!("model '{}'", call.model().model_id)))
+    }
+
+    fn explained(&self, call: &Call, explained: &Explained<'_>, interrupt: &dyn Interrupt) -> Result<String> {
+        let model = call.model();
+        if model.backend() != Backend::Remote {
+            return Err(Error::invalid("the model runs inside the server: its calls send no request"));
+        }
+        let mut requests = 1;
+        let (headers, body) = match explained {
+            Explained::Task { task, text, greedy } => {
+                let question = Question { greedy: *greedy, ..task.question((*text).into()) };
+                self.question_body(call, &question, interrupt)?
+            }
+            Explained::Embedding { text, role } => {
+                let (input, _) = transform_functions(model);
+                match call_request_functions(self.store.as_ref(), call, input, text, interrupt)? {
+                    (headers, Some(body)) => (headers, body.into_bytes()),
+                    (headers, None) => (headers, api_of(model).embedding_request(model, &[text], *role)?),
+                }
+            }
+            Explained::Ranking { query, documents, top_n } => {
+                let (documents, _share) = read_documents(documents)?.into_parts();
+                let documents: Vec<&str> = documents.iter().map(AsRef::as_ref).collect();
+                let parts: Vec<&[&str]> = match model.model_type {
+                    ModelType::Reranking => documents.chunks(api_of(model).rank_limits(model).documents).collect(),
+                    _ => rerank::parts(&documents),
+                };
+                requests = parts.len();
+                let first = *parts.first().ok_or_else(|| {
+                    Error::invalid("documents is empty: such a call sends no request and gives an empty array")
+                })?;
+                if model.model_type == ModelType::Reranking {
+                    let top = top_n.unwrap_or(first.len()).min(first.len());
+                    let ranking = Ranking { query, documents: first, top };
+                    let body = api_of(model).rerank_request(model, &ranking)?;
+                    (call_request_functions(self.store.as_ref(), call, None, query, interrupt)?.0, body)
+                } else {
+                    let question = rerank::task(first.len())?.question(rerank::text(query, first)?.into());
+                    self.question_body(call, &question, interrupt)?
+                }
+            }
+        };
+        let request = Request::new(call, headers, body, 0)?;
+        let mut cloud = cloud_of(model, &call.settings);
+        let unknown = model.api == ProviderId::Google && needs_project(model) && cloud.project.is_none();
+        if unknown {
+            cloud.project = Some(PROJECT.to_owned());
+        }
+        let url = url_of(model, &cloud)?;
+        let mut headers = Map::from_iter([("content-type".to_owned(), Value::from("application/json"))]);
+        for (name, value) in target::header_names(&request, &url)? {
+            headers.insert(name.to_string(), value.into());
+        }
+        let mut notes = Vec::new();
+        if unknown {
+            notes.push(format!("{PROJECT} stands for the project of the server's Google credentials"));
+        }
+        if requests > 1 {
+            notes.push(format!("the first of {requests} requests"));
+        }
+        let body = std::str::from_utf8(&request.body).map_err(|_| Error::internal("a request that is not UTF-8"))?;
+        let note = match notes.is_empty() {
+            true => String::new(),
+            false => format!(",\"note\":{}", Value::from(notes.join("; "))),
+        };
+        Ok(format!("{{\"url\":{},\"headers\":{},\"body\":{body}{note}}}", json!(url.as_str()), Value::Object(headers)))
+    }
+
+    /// The result of the header function and the body for a question.
+    fn question_body(
+        &self,
+        call: &Call,
+        question: &Question,
+        interrupt: &dyn Interrupt,
+    ) -> Result<(Option<String>, Vec<u8>)> {
+        let body = self.remote.form(call.model())?.request(question)?;
+        let request = provider(call.model().api).predict_request(call.model(), &body)?;
+        let (headers, _) = call_request_functions(self.store.as_ref(), call, None, &body, interrupt)?;
+        Ok((headers, request))
+    }
+}
