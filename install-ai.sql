@@ -192,6 +192,13 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.similarity(
   COMMENT 'mysql-ml: the cosine similarity of the embeddings of two texts'
   RETURN ai_similarity(a, b, model_id);
 
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.count_tokens(
+    model_id TEXT CHARACTER SET utf8mb4,
+    text LONGTEXT CHARACTER SET utf8mb4)
+  RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: the tokens of a text, and whether the number is exact'
+  RETURN ai_count_tokens(model_id, text);
+
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.explain_request(
     function_name TEXT CHARACTER SET utf8mb4,
     arguments JSON)
@@ -285,6 +292,7 @@ GRANT EXECUTE ON PROCEDURE ai.query TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.embedding TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.rerank TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.similarity TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.count_tokens TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.explain_request TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.initialize_embeddings TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.refresh_embeddings TO `ml_user`;

@@ -5,6 +5,7 @@ pub mod ai;
 pub mod auto_embed;
 pub mod batch;
 pub mod command;
+pub mod count_tokens;
 pub mod distances;
 pub mod embed_table;
 pub mod embedding;

@@ -161,6 +161,17 @@ SELECT ai.explain_request('ai.rerank', '{"query": "x", "documents": [], "model_i
 SELECT ai.explain_request('ai.translate', '{"input": "x", "language": "de;", "model_id": "chat"}');
 SELECT ai.explain_request(NULL, '{}') AS no_function, ai_explain_request('ai.if', NULL) AS no_arguments;
 
+-- ai.count_tokens: by the tokenizer of a model inside the server, else an estimate. Nothing is sent.
+CALL mysql.ml_create_model_registration('tiny', 'tiny', 'bert_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+--@ clear
+SELECT ai.count_tokens('tiny', 'the cat sat on the mat') AS words, ai.count_tokens('tiny', '') AS empty_text, ai.count_tokens('tiny', REPEAT('the cat ', 1000)) AS beyond_the_models_limit;
+SELECT ai.count_tokens('tiny', REPEAT('x', 1048577));
+SELECT ai.count_tokens('chat', 'the cat sat on the mat') AS estimate, ai_count_tokens('' AS text, 'd' AS model_id) AS nothing, ai.count_tokens('chat', NULL) AS no_text;
+SELECT ai.count_tokens(NULL, 'x');
+SELECT ai.count_tokens('missing', 'x');
+--@ requests
+CALL mysql.ml_drop_model_registration('tiny');
+
 -- EXECUTE on the routine counts for the loadable function too.
 --@ user ranker
 SELECT ai_similarity('x', 'y', 'd');
@@ -171,6 +182,7 @@ SELECT ai.rerank('d', 'x', '[]', NULL);
 --@ user granted
 SELECT JSON_EXTRACT(ai_rerank('cohere', 'b', '["a", "b"]'), '$[*].index') AS places, JSON_LENGTH(ai.rerank('cohere', 'b', '["a", "b"]', 1)) AS one;
 SELECT ai_similarity('x', 'y', 'd');
+SELECT ai_count_tokens('d', 'x');
 SELECT ai_explain_request('ai.rerank', '{"model_id": "cohere", "query": "x", "documents": ["a"]}');
 --@ user root
 

@@ -101,6 +101,11 @@ pub trait LocalModel: Send + Sync {
     /// The length of its vectors; `None` if it does not embed.
     fn dimensions(&self) -> Option<usize>;
 
+    /// The number of tokens that it reads for a text, special tokens and prompt included, whatever its own limit.
+    fn count_tokens(&self, _text: &str, _turn: &Turn) -> Result<usize> {
+        Err(Error::invalid("this model has no tokenizer"))
+    }
+
     /// Embeds texts. Returns a result for each, in order; an outer error concerns all.
     fn embed(&self, texts: &[&str], options: EmbedOptions, turn: &Turn) -> Result<Vec<Result<Vec<f32>>>>;
 

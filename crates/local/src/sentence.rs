@@ -412,6 +412,10 @@ impl LocalModel for SentenceModel {
         Some(self.then.dimensions())
     }
 
+    fn count_tokens(&self, text: &str, turn: &Turn) -> Result<usize> {
+        self.tokenizer.count(&self.lowered(format!("{}{}", self.prompts.of(Role::Document), text.trim())), turn)
+    }
+
     fn embed(&self, texts: &[&str], options: EmbedOptions, turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
         let mut vectors: Vec<Result<Vec<f32>>> = Vec::with_capacity(texts.len());
         let (mut places, mut group, mut tokens) = (Vec::new(), Vec::new(), 0);

@@ -10,6 +10,7 @@ use super::turn::Turn;
 use super::weights::Weights;
 use super::{shortened, EmbedOptions, LocalModel};
 use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::role::Role;
 use mysql_ml_base::vector;
 
 /// The folder of the files in sentence-transformers.
@@ -172,6 +173,10 @@ impl LocalModel for StaticModel {
 
     fn dimensions(&self) -> Option<usize> {
         Some(self.then.dimensions())
+    }
+
+    fn count_tokens(&self, text: &str, turn: &Turn) -> Result<usize> {
+        self.tokenizer.count(&format!("{}{text}", self.prompts.of(Role::Document)), turn)
     }
 
     fn embed(&self, texts: &[&str], options: EmbedOptions, turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {

@@ -503,6 +503,11 @@ macro_rules! exported_functions {
                 routine: Some(ai("similarity", "DOUBLE", "the cosine similarity of the embeddings of two texts")),
                 sample: "'x', 'y', 'd'",
             }
+            bytes ai_count_tokens = ModelFunction<count_tokens::CountTokens> {
+                parameters: &[MODEL_ID, parameter("text", LONG_TEXT).aliases(&["content"])],
+                routine: Some(ai("count_tokens", JSON, "the tokens of a text, and whether the number is exact")),
+                sample: "'d', 'x'",
+            }
             bytes ai_explain_request = CommandFunction<explain::ExplainRequest> {
                 parameters: &[parameter("function_name", TEXT).aliases(&["function"]), parameter("arguments", JSON)],
                 routine: Some(ai("explain_request", JSON, "the request that a function would send; nothing is sent")),

@@ -10,6 +10,7 @@ mod batch;
 mod cached;
 mod call;
 pub mod collected;
+mod count_tokens;
 mod embedding;
 pub mod explain;
 mod generate;

@@ -203,6 +203,10 @@ impl LocalModel for Clip {
         Some(self.config.projection_dim)
     }
 
+    fn count_tokens(&self, text: &str, turn: &Turn) -> Result<usize> {
+        self.tokenizer.count(text, turn)
+    }
+
     fn embed(&self, texts: &[&str], options: EmbedOptions, turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
         let encode = |text: &&str| match self.tokenizer.encode(text, options.truncate, turn) {
             Ok(tokens) if tokens.ids.is_empty() => {

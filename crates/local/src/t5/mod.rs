@@ -139,6 +139,10 @@ impl LocalModel for T5 {
         None
     }
 
+    fn count_tokens(&self, text: &str, turn: &Turn) -> Result<usize> {
+        self.tokenizer.count(text, turn)
+    }
+
     fn embed(&self, _texts: &[&str], _options: EmbedOptions, _turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
         Err(Error::invalid(
             "this model generates text and embeds none; call ml_generate, or use one of provider bert_local",

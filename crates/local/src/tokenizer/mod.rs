@@ -231,6 +231,17 @@ impl Tokenizer {
         self.around(ids.into_iter().take(most).collect())
     }
 
+    /// The number of tokens of a text with the special tokens around it, whatever the maximum.
+    pub fn count(&self, text: &str, turn: &Turn) -> Result<usize> {
+        if text.len() > MAX_TEXT_BYTES {
+            return Err(Error::new(
+                Kind::TooLarge,
+                format!("the text has {} bytes; tokens of at most 1 MiB are counted: divide it", text.len()),
+            ));
+        }
+        Ok(self.part(text, usize::MAX, turn)?.len() + self.around)
+    }
+
     /// The number of tokens up to the end of `beginning` in a text, including special tokens before it.
     pub fn count_before(&self, beginning: &str, turn: &Turn) -> Result<usize> {
         let most = self.max_tokens.saturating_sub(self.around);

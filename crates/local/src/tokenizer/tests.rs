@@ -204,3 +204,16 @@ fn real_tokenizers_give_what_the_package_gives() {
         }
     }
 }
+
+#[test]
+fn tokens_are_counted_beyond_the_maximum() {
+    let (tokenizer, turn) = (open(&file()).unwrap(), Turn::default());
+    for text in ["", "the cat", "the cat sat on the mat, unknownword"] {
+        let tokens = tokenizer.encode(text, false, &turn).unwrap();
+        assert_eq!(tokenizer.count(text, &turn).unwrap(), tokens.ids.len(), "{text}");
+    }
+    let around = tokenizer.count("", &turn).unwrap();
+    assert_eq!(tokenizer.count(&"cat ".repeat(1000), &turn).unwrap(), 1000 + around);
+    let long = tokenizer.count(&"x".repeat(MAX_TEXT_BYTES + 1), &turn).unwrap_err();
+    assert!(long.message().contains("at most 1 MiB"), "{long}");
+}

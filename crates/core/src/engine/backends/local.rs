@@ -143,6 +143,15 @@ impl Local {
         Ok(computed)
     }
 
+    /// The tokens of a text, by the model's own tokenizer; loads the model if needed.
+    pub fn count_tokens(&self, call: &Call, text: &str, interrupt: &dyn Interrupt) -> Result<usize> {
+        let text = text.to_owned();
+        let deadline = Instant::now() + call.time();
+        let entry = self.entry(call, deadline, interrupt)?;
+        let count = move |model: &dyn LocalModel, turn: &Turn| model.count_tokens(&text, turn);
+        self.batcher.call(entry, &caller(&call.settings), deadline, interrupt, count)
+    }
+
     /// Unloads a model; returns whether it was in memory.
     pub fn unload(&self, model: &Model, interrupt: &dyn Interrupt) -> Result<bool> {
         self.loaded.unload(&key(model)?, interrupt)

@@ -47,6 +47,11 @@ impl Local {
     }
 
     /// Refuses.
+    pub fn count_tokens(&self, _call: &Call, _text: &str, _interrupt: &dyn Interrupt) -> Result<usize> {
+        Err(no_local_models())
+    }
+
+    /// Refuses.
     pub fn unload(&self, _model: &Model, _interrupt: &dyn Interrupt) -> Result<bool> {
         Err(no_local_models())
     }
