@@ -6,6 +6,7 @@ pub mod bulk;
 pub mod cache;
 pub mod call;
 pub mod distance;
+pub mod generate;
 pub mod local;
 pub mod memory;
 

@@ -98,6 +98,9 @@ enum Command {
         /// Rounds; each measures everything once
         #[arg(long, default_value_t = 7)]
         rounds: usize,
+        /// Time of a request in milliseconds, for generate
+        #[arg(long, default_value_t = 900)]
+        ms: u64,
     },
 }
 
@@ -121,6 +124,8 @@ enum Bench {
     Cache,
     /// A model inside the server, against sentence-transformers and onnxruntime
     Local,
+    /// A question about every row, against plain programs
+    Generate,
 }
 
 fn main() -> Result<()> {
@@ -196,10 +201,10 @@ fn main() -> Result<()> {
             println!("the most frequent errors: {:?}", report.errors);
             Ok(())
         }
-        Command::Bench { what, write, rows, rounds } => {
+        Command::Bench { what, write, rows, rounds, ms } => {
             let rows = rows.unwrap_or(match what {
                 Bench::Call | Bench::Cache => 5000,
-                Bench::Local => 1000,
+                Bench::Local | Bench::Generate => 1000,
                 Bench::Bulk => 10_000,
                 Bench::Distance => 100_000,
                 Bench::Memory => 1_000_000,
@@ -212,8 +217,7 @@ fn main() -> Result<()> {
                 return again_in_release();
             }
             let args = match what {
-                Bench::Call => Vec::new(),
-                Bench::Cache | Bench::Local => Vec::new(),
+                Bench::Call | Bench::Cache | Bench::Local | Bench::Generate => Vec::new(),
                 Bench::Bulk => bench::bulk::server_args(),
                 Bench::Distance => bench::distance::server_args(rows),
                 Bench::Memory => bench::memory::server_args(),
@@ -236,6 +240,10 @@ fn main() -> Result<()> {
                 }
                 Bench::Memory => vec![("memory.md", bench::memory::run(&running.server, rows, &progress)?)],
                 Bench::Local => vec![("local.md", bench::local::run(&running.server, rows, rounds, &progress)?)],
+                Bench::Generate => {
+                    let report = bench::generate::run(&running.server, rows, ms, rounds, &progress)?;
+                    vec![("generate.md", report)]
+                }
                 Bench::Cache => {
                     let (report, plot) = bench::cache::run(&running.server, rows, rounds, &progress)?;
                     vec![("cache.md", report), ("cache.svg", plot)]
