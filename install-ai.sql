@@ -142,6 +142,27 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.translate_batc
   COMMENT 'mysql-ml: ai.translate for an array of texts, as an array'
   RETURN ai_translate_batch(inputs, language, model_id, options);
 
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.generate_table(
+    model_id TEXT CHARACTER SET utf8mb4,
+    table_name TEXT CHARACTER SET utf8mb4,
+    prompt TEXT CHARACTER SET utf8mb4,
+    output_column TEXT CHARACTER SET utf8mb4,
+    options LONGTEXT CHARACTER SET utf8mb4)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: asks a language model about the rows of a table, and writes the answers'
+  SELECT r.* FROM JSON_TABLE(
+    CAST(ai_generate_table(model_id, table_name, prompt, output_column, options) AS JSON),
+    '$' COLUMNS (
+      generated BIGINT UNSIGNED PATH '$.embedded',
+      failed BIGINT UNSIGNED PATH '$.failed',
+      skipped BIGINT UNSIGNED PATH '$.skipped',
+      seconds DOUBLE PATH '$.seconds',
+      `rows` BIGINT UNSIGNED PATH '$.rows',
+      distinct_inputs BIGINT UNSIGNED PATH '$.distinct_inputs',
+      requests BIGINT UNSIGNED PATH '$.requests',
+      tokens BIGINT UNSIGNED PATH '$.tokens',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r;
+
 DELIMITER //
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.query(
     statement LONGTEXT CHARACTER SET utf8mb4,
@@ -288,6 +309,7 @@ GRANT EXECUTE ON FUNCTION ai.extract_batch TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.summarize_batch TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.analyze_sentiment_batch TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.translate_batch TO `ml_user`;
+GRANT EXECUTE ON PROCEDURE ai.generate_table TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.query TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.embedding TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.rerank TO `ml_user`;

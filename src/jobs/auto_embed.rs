@@ -23,7 +23,7 @@ use crate::mysql::meaning::Meaning;
 use crate::mysql::session::{Row, Session};
 use crate::mysql::sql::{check_may_execute, with_session, As, SessionKind, SQL_TIMEOUT};
 use crate::tables::configs::{self as store, EmbedConfig, EmbedState, Mode, Place};
-use crate::tables::layout::{is_named, parse_table, quoted, Layout};
+use crate::tables::layout::{is_named, parse_table, quoted, Layout, Writes};
 use crate::tables::{marking, statements};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
@@ -87,7 +87,16 @@ fn look(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<Found> {
             Err((Kind::Server(ER_BAD_DB | ER_NO_SUCH_TABLE | ER_BAD_FIELD), e)) => return Ok(Found::Gone(e)),
             Err((_, e)) => return Err(e),
         }
-        match Layout::look_up(s, &table, &config.content, &config.place.embedding, None, None, &config.meaning) {
+        match Layout::look_up(
+            s,
+            &table,
+            &config.content,
+            &config.place.embedding,
+            None,
+            None,
+            &config.meaning,
+            Writes::Vectors,
+        ) {
             Ok(layout) => Ok(Found::There(Box::new(layout))),
             // The expression was checked when the column was configured: its columns existed then.
             Err(e) => {
@@ -445,6 +454,7 @@ impl Jobs {
                     None,
                     None,
                     &config.meaning,
+                    Writes::Vectors,
                 )?;
                 if mode == Mode::Transactional {
                     marking::create_trigger(&layout, &config.object)?;
@@ -878,6 +888,7 @@ impl Jobs {
                         None,
                         None,
                         &own.meaning,
+                        Writes::Vectors,
                     )?;
                     set_up(s, &own, &layout, false)?;
                     return Ok(Some(format!(
@@ -936,8 +947,16 @@ fn state_in(s: &mut Session, config: &EmbedConfig) -> Result<State> {
         return Ok(State { obstacle: Some(Obstacle { text, mendable: false }), notes: Vec::new() });
     }
     let Place { embedding, .. } = &config.place;
-    let layout =
-        Layout::describe(s, &config.place.table_name(), &config.content, embedding, None, None, &config.meaning)?;
+    let layout = Layout::describe(
+        s,
+        &config.place.table_name(),
+        &config.content,
+        embedding,
+        None,
+        None,
+        &config.meaning,
+        Writes::Vectors,
+    )?;
     let transactional = config.mode == Mode::Transactional;
     let notes = if transactional { layout.unnoticed(s)? } else { Vec::new() };
     Ok(State { obstacle: obstacle(s, config, &layout)?, notes })

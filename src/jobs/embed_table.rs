@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{json, Map, Value};
-use surface::functions;
+use sha2::{Digest, Sha256};
+use surface::{functions, Function};
 
 use super::at_work::Held;
 use super::Jobs;
@@ -22,7 +23,7 @@ use crate::mysql::sql::{
 };
 use crate::mysql::statement::ProgressState;
 use crate::tables::configs::{is_source, Place, Source};
-use crate::tables::layout::{parse_table, quoted, Layout};
+use crate::tables::layout::{parse_table, quoted, Layout, Takes, Writes};
 use crate::tables::progress::{self, FailedRow, Notes, Progress};
 use crate::tables::rows::{self, Page, Vector, Written};
 use crate::tables::statements::{self, Found, Key};
@@ -33,7 +34,9 @@ use mysql_ml_base::role::Role;
 use mysql_ml_base::shares::Turn;
 use mysql_ml_core::catalog::options::parse_object;
 use mysql_ml_core::engine::pipeline::texts::Texts;
+use mysql_ml_core::engine::pipeline::work::Work;
 use mysql_ml_core::engine::pipeline::{Done, Pipeline};
+use mysql_ml_core::engine::Call;
 
 /// Target size of a page of rows, bytes of text.
 const PAGE_BYTES: usize = 4 << 20;
@@ -51,6 +54,9 @@ const PASSES: u32 = 3;
 /// With this many failed rows no further pass starts.
 const MAX_FAILED_KEYS: usize = 100_000;
 
+/// From this many rows on, a running job is judged by its failures.
+const FIRST_ROWS: u64 = 100;
+
 /// Interval of progress reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -61,18 +67,20 @@ const MEMORY_PAUSE: Duration = Duration::from_millis(100);
 /// The parsed argument `options`.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Options {
-    batch_size: Option<u64>,
-    concurrency: Option<u64>,
-    max_rows: Option<u64>,
-    stop_on_error: bool,
-    filter: Option<String>,
-    hash_column: Option<String>,
+    pub batch_size: Option<u64>,
+    pub concurrency: Option<u64>,
+    pub max_rows: Option<u64>,
+    pub stop_on_error: bool,
+    pub filter: Option<String>,
+    pub hash_column: Option<String>,
+    /// The largest part of failed rows, 0 to 1, beyond which the job ends; of the first rows some may fail.
+    pub max_error_ratio: Option<f64>,
     /// Keys (JSON) of rows to skip; set by automatic embeddings only.
     resting: HashSet<String>,
     /// Whether the job fails at once when too many jobs run; set by the event only, which runs again.
     impatient: bool,
     /// The caller's session variables that affect expressions; not an option of users.
-    meaning: Meaning,
+    pub meaning: Meaning,
 }
 
 /// The result of a job.
@@ -108,48 +116,56 @@ impl Options {
     }
 
     fn read(text: Option<&str>) -> Result<Self> {
-        let map = match text {
+        let mut members = match text {
             Some(text) if !text.trim().is_empty() => parse_object(text)?,
             _ => Map::new(),
         };
-        let mut options = Self::default();
-        for (name, value) in &map {
-            if value.is_null() {
-                continue;
-            }
-            let number = |max: u64| {
-                value
-                    .as_u64()
-                    .filter(|n| (1..=max).contains(n))
-                    .ok_or_else(|| Error::invalid(format!("option {name} takes a whole number from 1 to {max}")))
-            };
-            let text = || {
-                let text = value.as_str().filter(|t| !t.trim().is_empty());
-                text.map(str::to_owned).ok_or_else(|| Error::invalid(format!("option {name} takes a text")))
-            };
-            match name.as_str() {
-                "batch_size" => options.batch_size = Some(number(10_000)?),
-                "concurrency" => options.concurrency = Some(number(64)?),
-                "max_rows" => options.max_rows = Some(number(u64::MAX)?),
-                "where" => options.filter = Some(text()?),
-                "hash_column" => options.hash_column = Some(text()?),
-                "on_error" => {
-                    options.stop_on_error = match value.as_str() {
-                        Some("record") => false,
-                        Some("stop") => true,
-                        _ => return Err(Error::invalid("option on_error takes 'record' or 'stop'")),
-                    }
-                }
-                other => {
-                    return Err(Error::invalid(format!(
-                        "option '{}' is not known; accepted: batch_size, concurrency, max_rows, on_error, where, hash_column",
-                        cut(other, 60)
-                    )))
-                }
-            }
+        let batch_size = members.remove("batch_size");
+        let mut options = Self::take(&mut members)?;
+        if let Some(value) = batch_size.filter(|value| !value.is_null()) {
+            options.batch_size = Some(number("batch_size", &value, 10_000)?);
         }
+        match members.keys().next() {
+            None => Ok(options),
+            Some(other) => Err(Error::invalid(format!(
+                "option '{}' is not known; accepted: batch_size, concurrency, max_rows, on_error, max_error_ratio, where, hash_column",
+                cut(other, 60)
+            ))),
+        }
+    }
+
+    /// Takes the options of all jobs out of the members of an object.
+    pub fn take(members: &mut Map<String, Value>) -> Result<Self> {
+        let mut options = Self::default();
+        let mut take = |name: &str| members.remove(name).filter(|value| !value.is_null());
+        let text = |name: &str, value: &Value| {
+            let text = value.as_str().filter(|t| !t.trim().is_empty());
+            text.map(str::to_owned).ok_or_else(|| Error::invalid(format!("option {name} takes a text")))
+        };
+        options.concurrency = take("concurrency").map(|v| number("concurrency", &v, 64)).transpose()?;
+        options.max_rows = take("max_rows").map(|v| number("max_rows", &v, u64::MAX)).transpose()?;
+        options.filter = take("where").map(|v| text("where", &v)).transpose()?;
+        options.hash_column = take("hash_column").map(|v| text("hash_column", &v)).transpose()?;
+        options.stop_on_error = match take("on_error").as_ref().map(Value::as_str) {
+            None | Some(Some("record")) => false,
+            Some(Some("stop")) => true,
+            Some(_) => return Err(Error::invalid("option on_error takes 'record' or 'stop'")),
+        };
+        let ratio = take("max_error_ratio").map(|value| {
+            let number = value.as_f64().filter(|ratio| (0.0..=1.0).contains(ratio));
+            number.ok_or_else(|| Error::invalid("option max_error_ratio takes a number from 0 to 1"))
+        });
+        options.max_error_ratio = ratio.transpose()?;
         Ok(options)
     }
+}
+
+/// A whole number from 1 to `max`.
+fn number(name: &str, value: &Value, max: u64) -> Result<u64> {
+    value
+        .as_u64()
+        .filter(|n| (1..=max).contains(n))
+        .ok_or_else(|| Error::invalid(format!("option {name} takes a whole number from 1 to {max}")))
 }
 
 /// A session on a worker that answers questions in order.
@@ -229,8 +245,38 @@ struct Locked {
     since: Instant,
 }
 
+/// What a job does with the texts of rows.
+pub(super) struct TableWork<W: Work> {
+    /// The function whose routine the caller needs EXECUTE on.
+    pub function: &'static Function,
+    /// What is written.
+    pub writes: Writes,
+    /// The call of the model.
+    pub call: Call,
+    /// The work of its pipeline.
+    pub work: W,
+    /// The input of a text.
+    pub input: Box<dyn Fn(Arc<str>) -> W::Input>,
+    /// The bytes to write for a result. An error of kind [`Kind::Invalid`] ends the job, any other is the row's.
+    pub bytes: fn(&Layout, W::Output) -> Result<Arc<[u8]>>,
+    /// Whether equal texts get equal results, so that each is sent once.
+    pub repeats: bool,
+}
+
+/// The most distinct texts whose results a job remembers for equal texts, and the bytes of one that it does.
+const MOST_REMEMBERED: usize = 100_000;
+const LARGEST_REMEMBERED: usize = 4096;
+
+/// Texts that were sent, by their digest.
+enum Sent {
+    /// Rows that wait for the same text's result.
+    UnderWay(Vec<Found>),
+    /// The result.
+    Known(Arc<[u8]>),
+}
+
 /// The state of one job.
-struct Job<'e> {
+struct Job<'e, W: Work> {
     layout: Arc<Layout>,
     notes: Notes,
     account: As,
@@ -240,7 +286,12 @@ struct Job<'e> {
     refused: Vec<Found>,
     model_id: String,
     options: Options,
-    pipeline: Pipeline<'e, Texts>,
+    pipeline: Pipeline<'e, W>,
+    function: &'static Function,
+    input: Box<dyn Fn(Arc<str>) -> W::Input>,
+    bytes: fn(&Layout, W::Output) -> Result<Arc<[u8]>>,
+    repeats: bool,
+    sent: HashMap<[u8; 32], Sent>,
     reader: SessionWorker<PageRequest, Result<Page>>,
     writers: Writers,
     /// Rows in the pipeline, by number.
@@ -299,16 +350,39 @@ impl Jobs {
         options: Options,
         interrupt: &dyn Interrupt,
     ) -> Result<Summary> {
-        let [model_id, table, content, embedding] = arguments;
-        let call = self.engine.call(functions::ml_embed_table, model_id, interrupt)?;
+        let call = self.engine.call(functions::ml_embed_table, arguments[0], interrupt)?;
         call.model().must_embed()?;
+        let work = TableWork {
+            function: functions::ml_embed_table,
+            writes: Writes::Vectors,
+            call,
+            work: Texts::new(Role::Document),
+            input: Box::new(|text| text),
+            bytes: |layout, vector: Arc<[u8]>| must_fit(layout, vector.len() / 4).map(|()| vector),
+            // The cache finds equal texts.
+            repeats: false,
+        };
+        self.run_job(account, work, arguments, options, interrupt)
+    }
+
+    /// Runs a job on a table with the rights of `account`. The caller needs EXECUTE too, which it has shown.
+    pub(super) fn run_job<W: Work>(
+        &self,
+        account: As,
+        work: TableWork<W>,
+        arguments: [&str; 4],
+        options: Options,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Summary> {
+        let [model_id, table, content, embedding] = arguments;
+        let TableWork { function, writes, call, work, input, bytes, repeats } = work;
         let caller = current_account()?;
         let owner = match &account {
             As::Owner(owner) => owner.to_string(),
             _ => caller.to_string(),
         };
         if owner != caller.to_string() {
-            check_account_may_execute(&account, functions::ml_embed_table, interrupt)?;
+            check_account_may_execute(&account, function, interrupt)?;
         }
         refuse_temporary_table(table)?;
         let started = Instant::now();
@@ -325,7 +399,8 @@ impl Jobs {
             let until = Instant::now() + SQL_TIMEOUT;
             let found = with_session(&account, SessionKind::CallerStatement, interrupt, until, move |s| {
                 let filter = filter.as_deref();
-                let mut layout = Layout::look_up(s, &table, &content, &embedding, hash.as_deref(), filter, &meaning)?;
+                let mut layout =
+                    Layout::look_up(s, &table, &content, &embedding, hash.as_deref(), filter, &meaning, writes)?;
                 let remark = layout.must_be_writable(s)?;
                 rows::prepare(s, &layout, filter)?;
                 Ok((layout, remark))
@@ -342,7 +417,7 @@ impl Jobs {
         let pipeline = Pipeline::new(
             self.engine,
             call,
-            Texts::new(Role::Document),
+            work,
             options.concurrency,
             options.batch_size,
             // As long as the provider asks: waiting loses no work, and KILL ends it.
@@ -369,6 +444,11 @@ impl Jobs {
             model_id: model_id.to_owned(),
             options,
             pipeline,
+            function,
+            input,
+            bytes,
+            repeats,
+            sent: HashMap::new(),
             rows: HashMap::new(),
             next: 0,
             taken: 0,
@@ -430,12 +510,13 @@ pub(super) fn refuse_temporary_table(table: &str) -> Result<()> {
 }
 
 pub(super) fn must_fit(layout: &Layout, dimensions: usize) -> Result<()> {
-    if dimensions <= layout.width {
+    let Takes::Vectors(width) = layout.takes else { return Ok(()) };
+    if dimensions <= width {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "the model's vectors have {dimensions} dimensions, but column {} takes at most {}; widen it with ALTER TABLE, or set the model's option dimensions",
-        layout.embedding, layout.width
+        "the model's vectors have {dimensions} dimensions, but column {} takes at most {width}; widen it with ALTER TABLE, or set the model's option dimensions",
+        layout.embedding
     )))
 }
 
@@ -511,6 +592,11 @@ impl Writers {
 /// A writing session. The column stays reserved until it ends, even if the job ends first.
 fn writer(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<SessionWorker<Vec<Vector>, Result<Written>>> {
     let (layout, held, meaning) = (Arc::clone(layout), Arc::clone(held), layout.meaning.clone());
+    // A value that does not fit its column is an error of its row, and never cut.
+    let meaning = match layout.takes {
+        Takes::Vectors(_) => meaning,
+        Takes::Values => meaning.for_reading(),
+    };
     SessionWorker::open(
         account,
         move |s| {
@@ -524,7 +610,7 @@ fn writer(account: &As, layout: &Arc<Layout>, held: &Arc<Held>) -> Result<Sessio
     )
 }
 
-impl Job<'_> {
+impl<W: Work> Job<'_, W> {
     fn run(&mut self, interrupt: &dyn Interrupt) -> Result<()> {
         // Nothing is sent before a writing session exists: it then returns an empty group.
         self.writers.ask(Vec::new(), interrupt)?;
@@ -679,12 +765,13 @@ impl Job<'_> {
             let id = self.next;
             self.next += 1;
             self.taken += 1;
-            let content = Arc::clone(&found.content);
+            let Some(found) = self.unless_sent(found, interrupt)? else { continue };
+            let input = (self.input)(Arc::clone(&found.content));
             self.rows.insert(id, found);
             if alone {
-                self.pipeline.push_alone(id, content, interrupt)?;
+                self.pipeline.push_alone(id, input, interrupt)?;
             } else {
-                self.pipeline.push(id, content, interrupt)?;
+                self.pipeline.push(id, input, interrupt)?;
             }
         }
         Ok(())
@@ -694,22 +781,73 @@ impl Job<'_> {
         !self.options.resting.is_empty() && self.options.resting.contains(&statements::display_key(&self.layout, found))
     }
 
-    fn done(&mut self, done: Done<Arc<[u8]>>, interrupt: &dyn Interrupt) -> Result<()> {
-        let Done { id, result: vector, share } = done;
-        let Some(found) = self.rows.remove(&id) else {
-            return Err(Error::internal("a vector came back for a row that was not sent"));
-        };
-        match vector {
-            Ok(bytes) => {
-                // All other vectors would be too wide as well.
-                must_fit(&self.layout, bytes.len() / 4)?;
-                self.group_bytes += bytes.len();
-                self.group.push(Vector { found, bytes, share });
-                if self.group_bytes >= GROUP_BYTES {
-                    self.write(interrupt)?;
-                }
+    /// The row, unless its text was sent before: it then gets the same result.
+    fn unless_sent(&mut self, found: Found, interrupt: &dyn Interrupt) -> Result<Option<Found>> {
+        if !self.repeats {
+            return Ok(Some(found));
+        }
+        match self.sent.get_mut(&digest(&found)) {
+            Some(Sent::UnderWay(rows)) => {
+                rows.push(found);
+                Ok(None)
             }
-            Err(error) => self.fail(found, &error, interrupt)?,
+            Some(Sent::Known(bytes)) => {
+                let bytes = Arc::clone(bytes);
+                self.take(found, bytes, Reservation::default(), interrupt)?;
+                Ok(None)
+            }
+            None => {
+                if self.sent.len() < MOST_REMEMBERED {
+                    self.sent.insert(digest(&found), Sent::UnderWay(Vec::new()));
+                }
+                Ok(Some(found))
+            }
+        }
+    }
+
+    fn done(&mut self, done: Done<W::Output>, interrupt: &dyn Interrupt) -> Result<()> {
+        let Done { id, result, share } = done;
+        let Some(found) = self.rows.remove(&id) else {
+            return Err(Error::internal("a result came back for a row that was not sent"));
+        };
+        let result = match result {
+            Ok(output) => match (self.bytes)(&self.layout, output) {
+                // All other results would be wrong as well.
+                Err(error) if error.kind() == Kind::Invalid => return Err(error),
+                result => result,
+            },
+            Err(error) => Err(error),
+        };
+        let key = if self.repeats { Some(digest(&found)) } else { None };
+        let same = match key.and_then(|key| self.sent.remove(&key)) {
+            Some(Sent::UnderWay(rows)) => rows,
+            _ => Vec::new(),
+        };
+        match result {
+            Ok(bytes) => {
+                if let Some(key) = key.filter(|_| bytes.len() <= LARGEST_REMEMBERED) {
+                    self.sent.insert(key, Sent::Known(Arc::clone(&bytes)));
+                }
+                for row in same {
+                    self.take(row, Arc::clone(&bytes), Reservation::default(), interrupt)?;
+                }
+                self.take(found, bytes, share, interrupt)
+            }
+            Err(error) => {
+                for row in same {
+                    self.fail(row, &error, interrupt)?;
+                }
+                self.fail(found, &error, interrupt)
+            }
+        }
+    }
+
+    /// Puts the value of a row into the next group.
+    fn take(&mut self, found: Found, bytes: Arc<[u8]>, share: Reservation, interrupt: &dyn Interrupt) -> Result<()> {
+        self.group_bytes += bytes.len() + found.content.len();
+        self.group.push(Vector { found, bytes, share });
+        if self.group_bytes >= GROUP_BYTES {
+            self.write(interrupt)?;
         }
         Ok(())
     }
@@ -720,6 +858,7 @@ impl Job<'_> {
             return Err(Error::new(error.kind(), format!("row {}: {}", cut(&key, 100), error.message())));
         }
         self.progress.failed += 1;
+        self.must_not_fail_too_often()?;
         self.failures.push(FailedRow { key, error: error.message().to_owned() });
         let bytes = found.key.iter().map(|value| value.len() + 64).sum();
         if self.failed_keys.len() < MAX_FAILED_KEYS && self.failed_share.spend(bytes, "the failed rows").is_ok() {
@@ -733,6 +872,29 @@ impl Job<'_> {
             self.forget_refused(interrupt)?;
         }
         Ok(())
+    }
+
+    /// Ends the job when more rows fail than its option allows. The first rows are not judged before their number is
+    /// large enough.
+    fn must_not_fail_too_often(&self) -> Result<()> {
+        let done = self.progress.embedded + self.progress.failed;
+        if done < FIRST_ROWS {
+            Ok(())
+        } else {
+            self.must_not_have_failed_too_often()
+        }
+    }
+
+    fn must_not_have_failed_too_often(&self) -> Result<()> {
+        let Some(most) = self.options.max_error_ratio else { return Ok(()) };
+        let (failed, done) = (self.progress.failed, self.progress.embedded + self.progress.failed);
+        if (failed as f64) <= most * (done as f64) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Response,
+            format!("{failed} of {done} rows failed, more than max_error_ratio allows; mysql.ml_embedding_failures has their errors"),
+        ))
     }
 
     /// Removes outdated vectors. On failure the next job does it.
@@ -868,13 +1030,21 @@ impl Job<'_> {
         Ok(())
     }
 
+    fn done_word(&self) -> &'static str {
+        match self.layout.takes {
+            Takes::Vectors(_) => "embedded",
+            Takes::Values => "answered",
+        }
+    }
+
     fn report(&mut self, now: bool, interrupt: &dyn Interrupt) -> Result<()> {
         if !now && self.reported_at.elapsed() < REPORT_INTERVAL {
             return Ok(());
         }
         self.reported_at = Instant::now();
         let p = &self.progress;
-        self.state.show(&format!("ml_embed_table: {} rows embedded, {} failed", p.embedded, p.failed));
+        let done = self.done_word();
+        self.state.show(&format!("{}: {} rows {done}, {} failed", self.function.name, p.embedded, p.failed));
         let noted = progress::write_failures(&self.notes, self.failures.clone(), interrupt);
         if noted.is_ok() {
             self.failures.clear();
@@ -890,6 +1060,7 @@ impl Job<'_> {
     }
 
     fn end(mut self, result: Result<()>, started: Instant, held: &Held, interrupt: &dyn Interrupt) -> Result<Summary> {
+        let result = result.and_then(|()| self.must_not_have_failed_too_often());
         let result = match result {
             Ok(()) => {
                 self.progress.status = "finished";
@@ -913,8 +1084,9 @@ impl Job<'_> {
                 held.end_is_noted();
             }
             let p = &self.progress;
+            let done = self.done_word();
             let context =
-                format!("model '{}', {} rows embedded and kept, {} failed", self.model_id, p.embedded, p.failed);
+                format!("model '{}', {} rows {done} and kept, {} failed", self.model_id, p.embedded, p.failed);
             return Err(rows::in_context(error, &context));
         }
         held.end_is_noted();
@@ -930,6 +1102,11 @@ impl Job<'_> {
         self.writers.close(interrupt)?;
         Ok(summary)
     }
+}
+
+/// The digest of a row's text.
+fn digest(found: &Found) -> [u8; 32] {
+    Sha256::digest(found.content.as_bytes()).into()
 }
 
 /// An interrupt that allows a short time after KILL, to record the end.

@@ -3,6 +3,7 @@
 mod at_work;
 mod auto_embed;
 mod embed_table;
+mod generate_table;
 pub mod query;
 mod watches;
 

@@ -14,6 +14,7 @@ pub mod explain;
 #[allow(unsafe_code, missing_docs, reason = "the `register` macro makes `extern` functions, without docs")]
 pub mod exports;
 pub mod generate;
+pub mod generate_table;
 pub mod image_embedding;
 pub mod inspect;
 pub mod install;

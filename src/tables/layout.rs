@@ -19,8 +19,8 @@ pub struct Layout {
     pub index: String,
     /// The column of the vectors.
     pub embedding: String,
-    /// The widest vector that fits, in dimensions.
-    pub width: usize,
+    /// What it takes.
+    pub takes: Takes,
     /// The column with the digest of the embedded text.
     pub hash: Option<HashColumn>,
     /// The text to embed, as SQL.
@@ -35,6 +35,24 @@ pub struct Layout {
     pub meaning: Meaning,
     /// Whether the expression is the same for all rows.
     pub constant: bool,
+}
+
+/// The values that a column takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Vectors of at most these dimensions.
+    Vectors(usize),
+    /// Texts, JSON documents or numbers, as text.
+    Values,
+}
+
+/// What a job writes, which decides the columns and expressions that it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// Vectors. The text is a column or an expression.
+    Vectors,
+    /// Answers. The text may also be a template with `{column}`.
+    Answers,
 }
 
 /// A column used in the text; not a generated one.
@@ -173,8 +191,17 @@ impl Layout {
         format!("{}.{}", quoted(&self.schema), quoted(&self.table))
     }
 
+    /// What is written, for errors.
+    pub fn noun(&self) -> &'static str {
+        match self.takes {
+            Takes::Vectors(_) => "vector",
+            Takes::Values => "answer",
+        }
+    }
+
     /// Looks up a table with the session's rights and tries the expression, after setting `meaning` in the session.
     /// `content` is a column or an expression, `filter` a condition.
+    #[allow(clippy::too_many_arguments)]
     pub fn look_up(
         s: &mut Session,
         table: &str,
@@ -183,8 +210,9 @@ impl Layout {
         hash_column: Option<&str>,
         filter: Option<&str>,
         meaning: &Meaning,
+        writes: Writes,
     ) -> Result<Self> {
-        let layout = Self::describe(s, table, content, embedding, hash_column, filter, meaning)?;
+        let layout = Self::describe(s, table, content, embedding, hash_column, filter, meaning, writes)?;
         layout.meaning.set_in(s)?;
         layout.probe(s)?;
         if layout.constant {
@@ -196,6 +224,7 @@ impl Layout {
     }
 
     /// Reads the server's metadata of a table with the session's rights. Touches neither the table nor the expression.
+    #[allow(clippy::too_many_arguments)]
     pub fn describe(
         s: &mut Session,
         table: &str,
@@ -204,6 +233,7 @@ impl Layout {
         hash_column: Option<&str>,
         filter: Option<&str>,
         meaning: &Meaning,
+        writes: Writes,
     ) -> Result<Self> {
         let (mut schema, mut table) = parse_table(table)?;
         let rows = s
@@ -243,7 +273,10 @@ impl Layout {
             )
         };
         let target = find(embedding).ok_or_else(|| missing(embedding))?;
-        let width = vector_width(target, &schema, &table)?;
+        let takes = match writes {
+            Writes::Vectors => Takes::Vectors(vector_width(target, &schema, &table)?),
+            Writes::Answers => must_take_values(target, &schema, &table)?,
+        };
         let hash = match hash_column {
             Some(name) => Some(find(name).ok_or_else(|| missing(name))?),
             None => find(&format!("{}_hash", target.name)),
@@ -258,9 +291,14 @@ impl Layout {
         let (index, key) = key_of(s, &schema, &table, &columns)?;
         let mut meaning = meaning.clone();
         let mut constant = false;
-        let content = match find(content) {
-            Some(column) => quoted(&column.name),
-            None => {
+        let template = match writes {
+            Writes::Vectors => None,
+            Writes::Answers => template(content, &columns),
+        };
+        let content = match (find(content), template) {
+            (Some(column), _) => quoted(&column.name),
+            (None, Some(template)) => template,
+            (None, None) => {
                 constant = understand(content, &columns, &mut meaning)?;
                 // On its own line, so that a trailing comment ends.
                 format!("(\n{content}\n)")
@@ -282,7 +320,7 @@ impl Layout {
             key,
             index,
             embedding,
-            width,
+            takes,
             hash,
             content,
             sources,
@@ -518,6 +556,76 @@ fn vector_width(column: &Column, schema: &str, table: &str) -> Result<usize> {
         return Err(Error::invalid(format!("column {} is generated; vectors cannot be written to it", column.name)));
     }
     Ok(usize::try_from(bytes / 4).unwrap_or(MAX_DIMENSIONS).min(MAX_DIMENSIONS))
+}
+
+/// An error for a column that takes no answers.
+fn must_take_values(column: &Column, schema: &str, table: &str) -> Result<Takes> {
+    const TYPES: [&str; 18] = [
+        "char",
+        "varchar",
+        "tinytext",
+        "text",
+        "mediumtext",
+        "longtext",
+        "json",
+        "enum",
+        "tinyint",
+        "smallint",
+        "mediumint",
+        "int",
+        "bigint",
+        "float",
+        "double",
+        "decimal",
+        "bit",
+        "set",
+    ];
+    if !TYPES.contains(&column.data_type.as_str()) {
+        return Err(Error::invalid(format!(
+            "column {} of {schema}.{table} is of type {}; answers go into text, JSON and number columns",
+            column.name, column.data_type
+        )));
+    }
+    if !column.generation.is_empty() {
+        return Err(Error::invalid(format!("column {} is generated; answers cannot be written to it", column.name)));
+    }
+    Ok(Takes::Values)
+}
+
+/// The expression of a template: its text, with the values of columns in the places of their `{name}`. `None` if it names
+/// no column so. NULL if one of the values is.
+fn template(text: &str, columns: &[Column]) -> Option<String> {
+    let mut parts: Vec<String> = Vec::new();
+    let mut named = false;
+    let mut rest = text;
+    let mut literal = String::new();
+    while let Some((before, after)) = rest.split_once('{') {
+        literal.push_str(before);
+        let column = after
+            .split_once('}')
+            .and_then(|(name, after)| columns.iter().find(|c| is_named(&c.name, name)).map(|column| (column, after)));
+        match column {
+            Some((column, after)) => {
+                parts.push(literal_of(&std::mem::take(&mut literal)));
+                parts.push(format!("CAST({} AS CHAR CHARACTER SET utf8mb4)", quoted(&column.name)));
+                named = true;
+                rest = after;
+            }
+            None => {
+                literal.push('{');
+                rest = after;
+            }
+        }
+    }
+    literal.push_str(rest);
+    parts.push(literal_of(&literal));
+    named.then(|| format!("CONCAT({})", parts.join(", ")))
+}
+
+/// A text as a SQL literal that no character can leave.
+fn literal_of(text: &str) -> String {
+    let digits: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("_utf8mb4 x'{digits}'")
 }
 
 fn hash_kind(column: &Column) -> Result<HashColumn> {

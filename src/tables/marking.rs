@@ -156,7 +156,7 @@ mod tests {
             key: Vec::new(),
             index: "PRIMARY".into(),
             embedding: "v".into(),
-            width: 8,
+            takes: crate::tables::layout::Takes::Vectors(8),
             hash: None,
             content: "`body`".into(),
             sources,

@@ -231,7 +231,11 @@ pub fn write_group(s: &mut Session, layout: &Layout, group: Vec<Vector>) -> Resu
         } else {
             let refused = Error::new(
                 Kind::Invalid,
-                format!("the server refuses to write its vector: {}; correct what stands against it", error.message()),
+                format!(
+                    "the server refuses to write its {}: {}; correct what stands against it",
+                    layout.noun(),
+                    error.message()
+                ),
             );
             written.failed.extend(part.into_iter().map(|v| (v.found, refused.clone())));
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::layout::{quoted, KeyKind, Layout};
+use super::layout::{quoted, KeyKind, Layout, Takes};
 use crate::mysql::session::{ResultSet, Row};
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::memory::Reservation;
@@ -39,6 +39,19 @@ fn stale(layout: &Layout) -> String {
             format!("({embedding} IS NULL OR {column} IS NULL OR {column} <> {})", digest_of(layout))
         }
     }
+}
+
+/// Rows that need a value, their distinct texts, and the bytes of these.
+pub fn measure(layout: &Layout, filter: Option<&str>) -> String {
+    let filter = filter.map(|filter| format!(" AND (\n{filter}\n)")).unwrap_or_default();
+    format!(
+        "SELECT COALESCE(SUM(n), 0), COUNT(*), COALESCE(SUM(bytes), 0) FROM (SELECT COUNT(*) AS n, MAX(LENGTH(c)) AS bytes \
+         FROM (SELECT {} AS c FROM {} WHERE {} AND {} IS NOT NULL{filter}) AS texts GROUP BY UNHEX(SHA2(c, 256))) AS distinct_texts",
+        content_of(layout),
+        layout.name(),
+        stale(layout),
+        layout.content
+    )
 }
 
 /// Counts the rows that need a vector.
@@ -222,7 +235,11 @@ pub fn update_nothing(layout: &Layout) -> Vec<u8> {
 /// alone.
 pub fn update(layout: &Layout, rows: &[(&Found, &[u8])]) -> Vec<u8> {
     let rows: Vec<(&Found, Option<&[u8]>)> = rows.iter().map(|(found, vector)| (*found, Some(*vector))).collect();
-    write(layout, &rows, "mysql_ml_new.mysql_ml_vector", "mysql_ml_new.mysql_ml_digest", &stale(layout))
+    let value = match layout.takes {
+        Takes::Vectors(_) => "mysql_ml_new.mysql_ml_vector",
+        Takes::Values => "CONVERT(mysql_ml_new.mysql_ml_vector USING utf8mb4)",
+    };
+    write(layout, &rows, value, "mysql_ml_new.mysql_ml_digest", &stale(layout))
 }
 
 /// The UPDATE that removes vectors of an older text from rows whose new text failed. `None` without a digest, or if the
@@ -335,7 +352,7 @@ mod tests {
             ],
             index: "PRIMARY".into(),
             embedding: "v".into(),
-            width: 8,
+            takes: crate::tables::layout::Takes::Vectors(8),
             hash: None,
             content: "`body`".into(),
             sources: Vec::new(),

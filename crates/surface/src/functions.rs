@@ -253,6 +253,22 @@ const QUERY: Body = Body::Around(
   END",
 );
 
+/// The row that a job of questions about a table returns.
+const GENERATE_TABLE: Body = Body::Around(
+    "SELECT r.* FROM JSON_TABLE(
+    CAST({call} AS JSON),
+    '$' COLUMNS (
+      generated BIGINT UNSIGNED PATH '$.embedded',
+      failed BIGINT UNSIGNED PATH '$.failed',
+      skipped BIGINT UNSIGNED PATH '$.skipped',
+      seconds DOUBLE PATH '$.seconds',
+      `rows` BIGINT UNSIGNED PATH '$.rows',
+      distinct_inputs BIGINT UNSIGNED PATH '$.distinct_inputs',
+      requests BIGINT UNSIGNED PATH '$.requests',
+      tokens BIGINT UNSIGNED PATH '$.tokens',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r",
+);
+
 /// The row that a job on a table returns.
 const JOB: Body = Body::Around(
     "SELECT r.* FROM JSON_TABLE(
@@ -464,6 +480,21 @@ macro_rules! exported_functions {
             aggregate ai_agg_summarize = AiAggregateFunction<aggregate::AggSummarize> {
                 parameters: &[INPUT, LLM, ANSWER_OPTIONS],
                 sample: "'x', 'd'",
+            }
+            bytes ai_generate_table = CommandFunction<generate_table::GenerateTable> {
+                parameters: &[
+                    MODEL_ID,
+                    TABLE_NAME,
+                    parameter("prompt", TEXT),
+                    parameter("output_column", TEXT),
+                    OPTIONS.optional(),
+                ],
+                routine: Some(
+                    procedure(User, "asks a language model about the rows of a table, and writes the answers")
+                        .called("ai", "generate_table")
+                        .body(GENERATE_TABLE),
+                ),
+                sample: "'d', 's.t', 'c', 'o'",
             }
             bytes ai_query = CommandFunction<query::Query> {
                 parameters: &[parameter("statement", LONG_TEXT), parameter("options", JSON).optional()],
