@@ -153,7 +153,7 @@ CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.generate_tabl
   SELECT r.* FROM JSON_TABLE(
     CAST(ai_generate_table(model_id, table_name, prompt, output_column, options) AS JSON),
     '$' COLUMNS (
-      generated BIGINT UNSIGNED PATH '$.embedded',
+      answered BIGINT UNSIGNED PATH '$.embedded',
       failed BIGINT UNSIGNED PATH '$.failed',
       skipped BIGINT UNSIGNED PATH '$.skipped',
       seconds DOUBLE PATH '$.seconds',

@@ -893,7 +893,7 @@ impl<W: Work> Job<'_, W> {
         }
         Err(Error::new(
             Kind::Response,
-            format!("{failed} of {done} rows failed, more than max_error_ratio allows; mysql.ml_embedding_failures has their errors"),
+            format!("{failed} of {done} rows failed, more than max_error_ratio allows; mysql.cloudsql_ml_embed_failures has their errors"),
         ))
     }
 

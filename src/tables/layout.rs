@@ -55,6 +55,16 @@ pub enum Writes {
     Answers,
 }
 
+impl Writes {
+    /// The argument that holds the text.
+    fn argument(self) -> &'static str {
+        match self {
+            Writes::Vectors => "content_column",
+            Writes::Answers => "prompt",
+        }
+    }
+}
+
 /// A column used in the text; not a generated one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceColumn {
@@ -216,9 +226,11 @@ impl Layout {
         layout.meaning.set_in(s)?;
         layout.probe(s)?;
         if layout.constant {
-            return Err(Error::invalid(
-                "content_column names no column, so that every row would get the same vector; name a column, or an expression of columns",
-            ));
+            return Err(Error::invalid(format!(
+                "{} names no column, so that every row would get the same {}; name a column, or an expression of columns",
+                writes.argument(),
+                layout.noun()
+            )));
         }
         Ok(layout)
     }
@@ -299,7 +311,7 @@ impl Layout {
             (Some(column), _) => quoted(&column.name),
             (None, Some(template)) => template,
             (None, None) => {
-                constant = understand(content, &columns, &mut meaning)?;
+                constant = understand(writes.argument(), content, &columns, &mut meaning)?;
                 // On its own line, so that a trailing comment ends.
                 format!("(\n{content}\n)")
             }
@@ -336,7 +348,13 @@ impl Layout {
         let probe = format!("SELECT CAST({} AS CHAR CHARACTER SET utf8mb4) FROM {} LIMIT 0", self.content, self.name());
         s.run(probe.as_bytes()).map(|_| ()).map_err(|e| match e.kind() {
             Kind::Server(_) if !crate::mysql::error_numbers::is_locked(&e) => {
-                Error::invalid(format!("content_column: {}; give a column or an expression", e.message()))
+                Error::invalid(match self.takes {
+                    Takes::Vectors(_) => format!("content_column: {}; give a column or an expression", e.message()),
+                    Takes::Values => format!(
+                        "prompt: {}; give a column, an expression, or a text with {{column}} in it",
+                        e.message()
+                    ),
+                })
             }
             _ => e,
         })
@@ -419,11 +437,10 @@ impl Layout {
 /// all rows.
 ///
 /// Returns whether the expression is the same for all rows, unless the server finds it wrong.
-fn understand(content: &str, columns: &[Column], meaning: &mut Meaning) -> Result<bool> {
-    const WHAT: &str = "content_column";
+fn understand(what: &str, content: &str, columns: &[Column], meaning: &mut Meaning) -> Result<bool> {
     let code = Code::of(content, !meaning.has_mode("NO_BACKSLASH_ESCAPES"));
-    refuse_user_variables(WHAT, &code)?;
-    let names_some = understand_quotes(WHAT, &code, columns, meaning)?;
+    refuse_user_variables(what, &code)?;
+    let names_some = understand_quotes(what, &code, columns, meaning)?;
     if code.has_bars && !meaning.has_mode("PIPES_AS_CONCAT") {
         meaning.add_mode("PIPES_AS_CONCAT");
     }

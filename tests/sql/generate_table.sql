@@ -18,6 +18,7 @@ CALL ai.generate_table('llm', 'g.notes', 'Is this a {kind}? It''s {`body`} {unkn
 --@ last BODY
 SELECT id, answer FROM g.notes ORDER BY id;
 -- Every task, into columns of its type.
+UPDATE g.notes SET touched = NULL;
 CALL ai.generate_table('llm', 'g.notes', 'body', 'yes', '{"task": "if"}');
 CALL ai.generate_table('llm', 'g.notes', 'score=0.25 for {body}', 'r', '{"task": "rank"}');
 CALL ai.generate_table('llm', 'g.notes', '{kind}: {body}', 'label', '{"task": "classify", "labels": ["bug", "billing"]}');
@@ -32,7 +33,7 @@ CREATE TABLE g.bad (id INT PRIMARY KEY, body TEXT, answer VARCHAR(16), answer_ha
 INSERT INTO g.bad (id, body) VALUES (1, 'short'), (2, '[[refuse]]'), (3, 'an answer that does not fit the column'), (4, 'fits');
 CALL ai.generate_table('llm', 'g.bad', 'body', 'answer', NULL);
 SELECT id, answer FROM g.bad ORDER BY id;
-SELECT row_key, error FROM mysql.ml_embed_failures ORDER BY row_key;
+SELECT row_key, error FROM mysql.cloudsql_ml_embed_failures WHERE table_name = 'bad' ORDER BY row_key;
 UPDATE g.bad SET body = 'mended' WHERE id = 2;
 CALL ai.generate_table('llm', 'g.bad', 'body', 'answer', NULL);
 -- With a digest, changed texts are asked about again.

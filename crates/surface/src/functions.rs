@@ -258,7 +258,7 @@ const GENERATE_TABLE: Body = Body::Around(
     "SELECT r.* FROM JSON_TABLE(
     CAST({call} AS JSON),
     '$' COLUMNS (
-      generated BIGINT UNSIGNED PATH '$.embedded',
+      answered BIGINT UNSIGNED PATH '$.embedded',
       failed BIGINT UNSIGNED PATH '$.failed',
       skipped BIGINT UNSIGNED PATH '$.skipped',
       seconds DOUBLE PATH '$.seconds',
