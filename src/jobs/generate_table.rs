@@ -93,10 +93,12 @@ fn read_options(options: Option<&str>) -> Result<TableOptions> {
                 .ok_or_else(|| Error::invalid("task translate needs the option language"))?;
             translate::task(&language, answer(&mut members)?)?
         }
-        other => return Err(Error::invalid(format!(
+        other => {
+            return Err(Error::invalid(format!(
             "task '{}' is not known; accepted: generate, if, rank, classify, extract, summarize, sentiment, translate",
             mysql_ml_base::error::cut(other, 60)
-        ))),
+        )))
+        }
     };
     Ok(TableOptions { task, ask: AskOptions { on_error: None, cache_answers }, dry_run, job })
 }

@@ -347,15 +347,12 @@ impl Layout {
     fn probe(&self, s: &mut Session) -> Result<()> {
         let probe = format!("SELECT CAST({} AS CHAR CHARACTER SET utf8mb4) FROM {} LIMIT 0", self.content, self.name());
         s.run(probe.as_bytes()).map(|_| ()).map_err(|e| match e.kind() {
-            Kind::Server(_) if !crate::mysql::error_numbers::is_locked(&e) => {
-                Error::invalid(match self.takes {
-                    Takes::Vectors(_) => format!("content_column: {}; give a column or an expression", e.message()),
-                    Takes::Values => format!(
-                        "prompt: {}; give a column, an expression, or a text with {{column}} in it",
-                        e.message()
-                    ),
-                })
-            }
+            Kind::Server(_) if !crate::mysql::error_numbers::is_locked(&e) => Error::invalid(match self.takes {
+                Takes::Vectors(_) => format!("content_column: {}; give a column or an expression", e.message()),
+                Takes::Values => {
+                    format!("prompt: {}; give a column, an expression, or a text with {{column}} in it", e.message())
+                }
+            }),
             _ => e,
         })
     }
