@@ -14,8 +14,9 @@ UPDATE g.notes SET answer = NULL;
 CALL ai.generate_table('llm', 'g.notes', 'CONCAT(UPPER(kind), '': '', body)', 'answer', '{"where": "id < 3"}');
 SELECT id, answer FROM g.notes ORDER BY id;
 UPDATE g.notes SET answer = NULL;
-CALL ai.generate_table('llm', 'g.notes', 'Is this a {kind}? It''s {`body`} {unknown}', 'answer', NULL);
+CALL ai.generate_table('llm', 'g.notes', 'Is this a {kind}? It''s {`body`} {unknown}', 'answer', '{"where": "id = 1"}');
 --@ last BODY
+CALL ai.generate_table('llm', 'g.notes', 'Is this a {kind}? It''s {`body`} {unknown}', 'answer', NULL);
 SELECT id, answer FROM g.notes ORDER BY id;
 -- Every task, into columns of its type.
 UPDATE g.notes SET touched = NULL;
