@@ -7,6 +7,7 @@
 
 mod common;
 
+mod ai;
 mod answers;
 mod auto_embed;
 mod backup;

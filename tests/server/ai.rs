@@ -1,0 +1,143 @@
+//! AI functions on a real server: KILL, sessions of others, edits in the middle.
+
+use std::time::{Duration, Instant};
+
+use crate::common::{server_error, start, wait_until, Running};
+use mysql::prelude::Queryable;
+use mysql::{Conn, Row};
+
+/// A language model whose answers take `ms`, and a table of `rows` notes, of which every second is a yes.
+fn prepare(running: &Running, ms: u32, rows: u32) -> Conn {
+    let mut conn = running.root();
+    conn.query_drop(format!(
+        "CALL mysql.ml_create_model_registration('llm', '{}', 'open_ai', 'llm', 'gpt-4o', NULL, NULL, NULL, NULL, NULL)",
+        running.endpoint.url(&format!("/bench/v1/chat/completions?ms={ms}"))
+    ))
+    .unwrap();
+    conn.query_drop("CREATE DATABASE n").unwrap();
+    conn.query_drop("CREATE TABLE n.notes (id INT PRIMARY KEY, body VARCHAR(100), answer BOOLEAN)").unwrap();
+    conn.query_drop(format!(
+        "INSERT INTO n.notes (id, body) WITH RECURSIVE i AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM i WHERE i < {rows}) \
+         SELECT i, CONCAT(IF(i % 2, 'yes, ', 'not '), i) FROM i"
+    ))
+    .unwrap();
+    conn
+}
+
+fn id(conn: &mut Conn) -> u64 {
+    conn.query_first("SELECT CONNECTION_ID()").unwrap().unwrap()
+}
+
+const QUERY: &str = "CALL ai.query('SELECT COUNT(*) FROM n.notes WHERE ai.if(body, ''llm'')', NULL)";
+
+#[test]
+fn a_query_over_a_table_takes_some_round_trips_only() {
+    let running = start();
+    let mut conn = prepare(&running, 300, 400);
+    running.endpoint.clear();
+    let began = Instant::now();
+    let yes: u64 = conn.query_first(QUERY).unwrap().unwrap();
+    // 400 answers one after another would take two minutes.
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert_eq!(yes, 200);
+    assert_eq!(running.endpoint.count(), 400);
+}
+
+#[test]
+fn kill_ends_a_query_within_a_second_and_its_connection_goes_on() {
+    let running = start();
+    let mut conn = prepare(&running, 2000, 200);
+    let mut worker = running.root();
+    let worker_id = id(&mut worker);
+    let job = std::thread::spawn(move || {
+        let error = server_error(worker.query_first::<u64, _>(QUERY));
+        // The same connection, afterwards.
+        let one: Option<u64> = worker.query_first("SELECT 1").unwrap();
+        (error, one)
+    });
+    wait_until("questions", || running.endpoint.count() > 10);
+    let killed = Instant::now();
+    conn.query_drop(format!("KILL QUERY {worker_id}")).unwrap();
+    let ((code, _), one) = job.join().unwrap();
+    assert_eq!((code, one), (1317, Some(1)));
+    assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
+    let sent = running.endpoint.count();
+    // Nothing goes on in the background.
+    wait_until("the sessions' end", || {
+        let others: u64 = conn
+            .query_first("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%ai.if(body%' AND ID <> CONNECTION_ID()")
+            .unwrap()
+            .unwrap();
+        others == 0
+    });
+    assert!(running.endpoint.count() <= sent + 40);
+}
+
+#[test]
+fn answers_of_a_query_are_those_of_its_connection() {
+    let running = start();
+    let mut conn = prepare(&running, 1, 10);
+    let mut other = running.root();
+    conn.query_drop("SELECT ai_query('SELECT ai.if(body, ''llm'') FROM n.notes')").unwrap();
+    running.endpoint.clear();
+    // The answers are there until the end of the statement is told.
+    let yes: Option<bool> = conn.query_first("SELECT ai.if('yes, 1', 'llm')").unwrap();
+    assert_eq!((yes, running.endpoint.count()), (Some(true), 0));
+    let yes: Option<bool> = other.query_first("SELECT ai.if('yes, 1', 'llm')").unwrap();
+    assert_eq!((yes, running.endpoint.count()), (Some(true), 1));
+    conn.query_drop("DO ai_query_end()").unwrap();
+    let yes: Option<bool> = conn.query_first("SELECT ai.if('yes, 1', 'llm')").unwrap();
+    assert_eq!((yes, running.endpoint.count()), (Some(true), 2));
+}
+
+/// `(answered, failed)`.
+fn table(conn: &mut Conn, options: &str) -> mysql::Result<(u64, u64)> {
+    let row: Option<Row> =
+        conn.exec_first("CALL ai.generate_table('llm', 'n.notes', 'body', 'answer', ?)", (options,))?;
+    let row = row.unwrap();
+    Ok((row.get(0).unwrap(), row.get(1).unwrap()))
+}
+
+/// Checks that every answer belongs to its text; returns their number.
+fn check(conn: &mut Conn) -> u64 {
+    let wrong: u64 =
+        conn.query_first("SELECT COUNT(*) FROM n.notes WHERE answer <> (body LIKE 'yes%')").unwrap().unwrap();
+    assert_eq!(wrong, 0);
+    conn.query_first("SELECT COUNT(answer) FROM n.notes").unwrap().unwrap()
+}
+
+#[test]
+fn kill_of_a_table_of_answers_keeps_those_that_came() {
+    let running = start();
+    let mut conn = prepare(&running, 100, 2000);
+    let mut worker = running.root();
+    let worker_id = id(&mut worker);
+    let job = std::thread::spawn(move || server_error(table(&mut worker, r#"{"task": "if"}"#)));
+    let answered = |conn: &mut Conn| conn.query_first::<u64, _>("SELECT COUNT(answer) FROM n.notes").unwrap().unwrap();
+    wait_until("some answers", || answered(&mut conn) > 100);
+    let killed = Instant::now();
+    conn.query_drop(format!("KILL QUERY {worker_id}")).unwrap();
+    assert_eq!(job.join().unwrap().0, 1317);
+    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    let kept = check(&mut conn);
+    assert!(kept > 100 && kept < 2000, "{kept}");
+    let (more, failed) = table(&mut conn, r#"{"task": "if"}"#).unwrap();
+    assert!(more <= 2000 - kept && failed == 0, "{kept} kept, {more} more, {failed} failed");
+    assert_eq!(check(&mut conn), 2000);
+}
+
+#[test]
+fn a_row_edited_meanwhile_gets_the_answer_about_its_new_text() {
+    let running = start();
+    let mut conn = prepare(&running, 500, 100);
+    let mut other = running.root();
+    let job = std::thread::spawn(move || table(&mut other, r#"{"task": "if", "concurrency": 10}"#));
+    wait_until("questions", || running.endpoint.count() > 5);
+    conn.query_drop(
+        "UPDATE n.notes SET body = IF(body LIKE 'yes%', CONCAT('not any more ', id), CONCAT('yes, now ', id))",
+    )
+    .unwrap();
+    let (_, failed) = job.join().unwrap().unwrap();
+    assert_eq!(failed, 0);
+    assert_eq!(check(&mut conn), 100);
+}
