@@ -14,6 +14,7 @@ fn prepare(running: &Running, ms: u32, rows: u32) -> Conn {
         running.endpoint.url(&format!("/bench/v1/chat/completions?ms={ms}"))
     ))
     .unwrap();
+    conn.query_drop("SET SESSION cte_max_recursion_depth = 10000").unwrap();
     conn.query_drop("CREATE DATABASE n").unwrap();
     conn.query_drop("CREATE TABLE n.notes (id INT PRIMARY KEY, body VARCHAR(100), answer BOOLEAN)").unwrap();
     conn.query_drop(format!(
