@@ -245,6 +245,9 @@ struct Locked {
     since: Instant,
 }
 
+/// Makes the bytes to write of a result.
+type ToBytes<W> = fn(&Layout, <W as Work>::Output) -> Result<Arc<[u8]>>;
+
 /// What a job does with the texts of rows.
 pub(super) struct TableWork<W: Work> {
     /// The function whose routine the caller needs EXECUTE on.
@@ -258,7 +261,7 @@ pub(super) struct TableWork<W: Work> {
     /// The input of a text.
     pub input: Box<dyn Fn(Arc<str>) -> W::Input>,
     /// The bytes to write for a result. An error of kind [`Kind::Invalid`] ends the job, any other is the row's.
-    pub bytes: fn(&Layout, W::Output) -> Result<Arc<[u8]>>,
+    pub bytes: ToBytes<W>,
     /// Whether equal texts get equal results, so that each is sent once.
     pub repeats: bool,
 }
@@ -289,7 +292,7 @@ struct Job<'e, W: Work> {
     pipeline: Pipeline<'e, W>,
     function: &'static Function,
     input: Box<dyn Fn(Arc<str>) -> W::Input>,
-    bytes: fn(&Layout, W::Output) -> Result<Arc<[u8]>>,
+    bytes: ToBytes<W>,
     repeats: bool,
     sent: HashMap<[u8; 32], Sent>,
     reader: SessionWorker<PageRequest, Result<Page>>,

@@ -172,7 +172,7 @@ fn measure(
     let requests = if options.task.repeats() { distinct } else { rows };
     let around = options.task.question("".into()).bytes() as u64;
     // The bytes are those of distinct texts.
-    let texts = if distinct == 0 { 0 } else { bytes.saturating_mul(requests) / distinct };
+    let texts = bytes.saturating_mul(requests).checked_div(distinct).unwrap_or(0);
     Ok(json!({
         "rows": rows,
         "distinct_inputs": distinct,
