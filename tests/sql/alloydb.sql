@@ -72,7 +72,19 @@ INSERT INTO alloydb.movie_reviews VALUES (1, 1, 'Tense from the first minute.'),
 SELECT movie_id, ai_agg_summarize(review, 'gemini-2.5-flash') AS summary FROM alloydb.movie_reviews GROUP BY movie_id ORDER BY movie_id;
 SELECT movie_id, ai_agg_summarize(review) AS by_default FROM alloydb.movie_reviews GROUP BY movie_id ORDER BY movie_id;
 
+-- ai.embedding, and a search by it. The vector is MySQL's type VECTOR, and <=> is cosine_distance.
+CREATE TABLE alloydb.product (id INT PRIMARY KEY, description VARCHAR(200), embedding VECTOR(768));
+INSERT INTO alloydb.product (id, description) VALUES (1, 'equipment for a personal gym'), (2, 'garden chairs'), (3, 'a personal diary'), (4, 'fitness equipment, personal size');
+UPDATE alloydb.product SET embedding = ai.embedding('text-embedding-005', description);
+SELECT id, VECTOR_DIM(embedding) AS dimensions FROM alloydb.product ORDER BY cosine_distance(embedding, ai.embedding('text-embedding-005', 'garden chairs')) LIMIT 1;
+-- ai.rank of documents is a table in AlloyDB, and ai.rerank here, a JSON array: names are not overloaded.
+CALL mysql.ml_create_model_registration('semantic-ranker', NULL, 'google', 'reranking', 'semantic-ranker-default-003', NULL, NULL, NULL, NULL, NULL);
+SELECT r.`index`, r.score FROM JSON_TABLE(ai.rerank('semantic-ranker', 'fitness', '["car repair", "fitness equipment", "fitness"]', 2), '$[*]' COLUMNS (`index` INT PATH '$.index', score DOUBLE PATH '$.score')) r;
+-- A search by vectors whose results are ranked again. JSON_ARRAYAGG has no order of its own: the ids go with the texts.
+WITH nearest AS (SELECT id, description FROM alloydb.product ORDER BY cosine_distance(embedding, ai.embedding('text-embedding-005', 'personal fitness equipment')) LIMIT 10), documents AS (SELECT JSON_ARRAYAGG(id) AS ids, ai.rerank('semantic-ranker', 'personal fitness equipment', JSON_ARRAYAGG(description), NULL) AS ranking FROM nearest) SELECT p.id, p.description, r.score FROM documents JOIN JSON_TABLE(ranking, '$[*]' COLUMNS (n INT PATH '$.index', score DOUBLE PATH '$.score')) r JOIN JSON_TABLE(ids, '$[*]' COLUMNS (n FOR ORDINALITY, id INT PATH '$')) i ON i.n = r.n JOIN alloydb.product p ON p.id = i.id ORDER BY r.score DESC, p.id;
+
 DROP DATABASE alloydb;
 CALL mysql.ml_set_setting('default_llm', NULL);
 CALL mysql.ml_drop_model_registration('gemini-2.5-flash');
+CALL mysql.ml_drop_model_registration('semantic-ranker');
 CALL mysql.ml_drop_sm_secret_registration('key');
