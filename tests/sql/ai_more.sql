@@ -148,6 +148,9 @@ SELECT ai.explain_request('ai.embedding', '{"content": "hello", "model_id": "sma
 SELECT ai.explain_request('mysql.ml_query_embedding', '{"content": "hello", "model_id": "text-embedding-005"}') AS request;
 SELECT ai.explain_request('ai.rerank', JSON_OBJECT('model_id', 'cohere', 'query', 'apple', 'documents', JSON_ARRAY('a', 'b'), 'top_n', 1)) AS request;
 SELECT JSON_EXTRACT(ai.explain_request('ai.rerank', JSON_OBJECT('model_id', 'chat', 'query', '7', 'documents', CAST(@many AS JSON))), '$.note') AS by_a_language_model, JSON_EXTRACT(ai.explain_request('ai.rerank', JSON_OBJECT('model_id', 'tei', 'query', '7', 'documents', CAST(@many AS JSON))), '$.note', '$.body.texts[31]') AS in_parts;
+CALL mysql.ml_set_model_options('tei', '{"batch_size": 100}');
+SELECT JSON_EXTRACT(ai.explain_request('ai.rerank', JSON_OBJECT('model_id', 'tei', 'query', '7', 'documents', CAST(@many AS JSON))), '$.note') AS larger_parts;
+SELECT ai.explain_request('ai.rerank', JSON_OBJECT('model_id', 'google-rank', 'query', '7', 'documents', CAST(@many AS JSON)));
 --@ requests
 SELECT ai.explain_request('ai.forecast', '{}');
 SELECT ai.explain_request('ai.if', '{"prompt": "x", "temperature": 0}');

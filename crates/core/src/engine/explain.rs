@@ -7,7 +7,7 @@ use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::role::Role;
 
-use super::backends::remote::api_of;
+use super::backends::remote::{api_of, documents_in_a_request};
 use super::call::Call;
 use super::requester::Request;
 use super::rerank::read_documents;
@@ -96,7 +96,7 @@ impl Engine {
                 let (documents, _share) = read_documents(documents)?.into_parts();
                 let documents: Vec<&str> = documents.iter().map(AsRef::as_ref).collect();
                 let parts: Vec<&[&str]> = match model.model_type {
-                    ModelType::Reranking => documents.chunks(api_of(model).rank_limits(model).documents).collect(),
+                    ModelType::Reranking => documents.chunks(documents_in_a_request(model, documents.len())?).collect(),
                     _ => rerank::parts(&documents),
                 };
                 requests = parts.len();

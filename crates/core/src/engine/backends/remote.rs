@@ -252,30 +252,34 @@ impl Remote {
     }
 }
 
+/// The most documents of one ranking request. An error if `given` are more and scores of several requests cannot be
+/// compared.
+pub(in crate::engine) fn documents_in_a_request(model: &Model, given: usize) -> Result<usize> {
+    let limits = api_of(model).rank_limits(model);
+    if given > limits.documents && !limits.separable {
+        return Err(Error::new(
+            Kind::TooLarge,
+            format!(
+                "documents has {given} texts; provider {} ranks at most {} in one request, and scores of several requests cannot be compared: rank fewer",
+                model.provider.as_str(),
+                limits.documents
+            ),
+        ));
+    }
+    Ok(match model.options.batch_size {
+        Some(size) if limits.separable => usize::try_from(size).unwrap_or(usize::MAX).max(1),
+        _ => limits.documents,
+    })
+}
+
 impl Rerank for &Remote {
     fn rerank(&self, call: &Call, ranking: &Ranking<'_>, interrupt: &dyn Interrupt) -> Result<Vec<Scored>> {
-        let model = call.model();
-        let limits = api_of(model).rank_limits(model);
-        let given = ranking.documents.len();
         let ranked = || {
-            if given > limits.documents && !limits.separable {
-                return Err(Error::new(
-                    Kind::TooLarge,
-                    format!(
-                        "documents has {given} texts; provider {} ranks at most {} in one request, and scores of several requests cannot be compared: rank fewer",
-                        model.provider.as_str(),
-                        limits.documents
-                    ),
-                ));
-            }
-            let size = match model.options.batch_size {
-                Some(size) if limits.separable => usize::try_from(size).unwrap_or(usize::MAX),
-                _ => limits.documents,
-            };
+            let size = documents_in_a_request(call.model(), ranking.documents.len())?;
             let deadline = Instant::now() + call.time();
-            let mut scores = Vec::with_capacity(given);
+            let mut scores = Vec::with_capacity(ranking.documents.len());
             let mut begin = 0;
-            for documents in ranking.documents.chunks(size.max(1)) {
+            for documents in ranking.documents.chunks(size) {
                 let part = Ranking { documents, top: ranking.top.min(documents.len()), ..*ranking };
                 let read = self.rank(call, &part, deadline, interrupt)?;
                 scores.extend(read.into_iter().map(|s| Scored { index: begin + s.index, ..s }));
