@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde_json::{json, Value};
 use surface::functions;
 
-use super::embed_table::{must_fit, refuse_temporary_table, Options, Summary};
+use super::table_job::{must_fit, refuse_temporary_table, Options, Summary};
 use super::watches::COLUMNS_A_LOOK;
 use super::Jobs;
 use crate::mysql::caller::current_account;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{json, Map, Value};
 use surface::functions;
 
-use super::embed_table::{refuse_temporary_table, Options, TableWork};
+use super::table_job::{refuse_temporary_table, Options, TableWork};
 use super::Jobs;
 use crate::mysql::meaning::Meaning;
 use crate::mysql::sql::{with_session, As, SessionKind};

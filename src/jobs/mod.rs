@@ -5,6 +5,7 @@ mod auto_embed;
 mod embed_table;
 mod generate_table;
 pub mod query;
+mod table_job;
 mod watches;
 
 use once_cell::sync::Lazy;
