@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
-use mysql_ml_core::engine::answers::SetOptions;
 use mysql_ml_core::engine::collected::{Active, Collection, Pass};
+use mysql_ml_core::engine::SetOptions;
 
 use super::engine;
 use crate::mysql::caller::{connection_id, current_account};
@@ -147,6 +147,9 @@ fn read_only(statement: &str, meaning: &Meaning) -> Result<String> {
     let pair = |first: &str, second: &[&str]| {
         words.iter().zip(words.iter().skip(1)).any(|(a, b)| a == first && second.contains(&b.as_str()))
     };
+    if code.names_user_variable() {
+        return refuse("names a user variable, which passes in other sessions do not know (write its value)");
+    }
     if words.iter().any(|word| word == "INTO") {
         return refuse("has INTO");
     }
@@ -223,6 +226,7 @@ mod tests {
             "SELECT * FROM s.t FOR UPDATE",
             "SELECT * FROM s.t LOCK IN SHARE MODE",
             "SELECT @x := 1",
+            "SELECT ai.if(@x, 'm')",
             "SELECT GET_LOCK('a', 1)",
             "SELECT /*! SLEEP(1) */ 1",
             "CALL s.p()",

@@ -20,8 +20,7 @@ use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::memory::{Held, Reservation};
 use mysql_ml_core::ai::{classify, decide, extract, generate, score, sentiment, summarize, translate, Answer, Task};
 use mysql_ml_core::catalog::options::{parse_object, OnError};
-use mysql_ml_core::engine::answers::SetOptions;
-use mysql_ml_core::engine::{AskOptions, Asked};
+use mysql_ml_core::engine::{AskOptions, Asked, SetOptions};
 use mysql_ml_core::providers::chat::GenerateOptions;
 
 /// One of the functions. Its parameters are the input, the task's other argument if it has one, the model and the

@@ -37,12 +37,19 @@ SHOW WARNINGS;
 CALL ai.query('SELECT ai.if(''yes'', ''llm'') AS yes', NULL);
 SHOW WARNINGS;
 --@ requests
+-- An error that only a placeholder causes ends nothing: while the answers are missing, NOT is true for all rows.
+CALL ai.query('SELECT (SELECT id FROM q.notes WHERE NOT ai.if(body, ''llm'')) AS one', NULL);
+-- A text that is not sent with others is asked singly, and fails where the statement runs.
+CALL ai.query('SELECT mysql.ml_embedding(''emb'', '''') IS NULL AS n', NULL);
+--@ requests
 -- What does more than read, or cannot run, is refused.
 CALL ai.query('DELETE FROM q.notes', NULL);
 CALL ai.query('SELECT 1; SELECT 2', NULL);
 CALL ai.query('SELECT 1 INTO @x', NULL);
 CALL ai.query('SELECT id FROM q.notes FOR UPDATE', NULL);
+CALL ai.query('SELECT 1 INTO OUTFILE ''/tmp/x''', NULL);
 CALL ai.query('SELECT @x := 1', NULL);
+CALL ai.query('SELECT ai.if(@x, ''llm'')', NULL);
 CALL ai.query('SELECT ai.if(body, ''llm'') FROM notes', NULL);
 CALL ai.query('SELECT nothing FROM q.notes', NULL);
 CALL ai.query('SELECT ai.if(body, ''nobody'') FROM q.notes', NULL);

@@ -26,7 +26,7 @@ pub fn task(labels: &str, multi: bool, examples: Option<&Value>, options: Genera
     };
     task.push_str(" The labels are:");
     for (label, description) in &labels {
-        let description = description.as_ref().map_or(String::new(), |d| format!(": {d}"));
+        let description = description.as_ref().map_or(String::new(), |d| format!(": {}", Value::from(d.as_str())));
         task.push_str(&format!("\n- {}{description}", Value::from(label.as_str())));
     }
     for (text, answer) in read_examples(examples, &names, multi)? {

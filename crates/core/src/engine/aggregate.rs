@@ -11,7 +11,7 @@ use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{Held, Reservation};
 
-use super::generate::{is_of_the_input, on_error_of};
+use super::asking::{is_of_the_input, on_error_of};
 use super::pipeline::questions::{Asking, Questions};
 use super::pipeline::Pipeline;
 use super::store::Routine;

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{self, Held, Reservation};
 
+use super::asking::{failed_too_often, is_of_the_input, on_error_of, SetOptions};
 use super::batch::{read_texts, PLACE};
-use super::generate::{is_of_the_input, on_error_of, AskOptions};
 use super::ordered::{OrderedBatch, Results};
 use super::pipeline::questions::Questions;
 use super::pipeline::Pipeline;
@@ -17,36 +17,6 @@ use super::store::Routine;
 use super::Engine;
 use crate::ai::{Answer, Task};
 use crate::catalog::options::OnError;
-
-/// Options of a call with many inputs.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SetOptions {
-    /// Options of each question.
-    pub each: AskOptions,
-    /// The most concurrent requests; `None`: the model's option, else the default.
-    pub concurrency: Option<u64>,
-    /// The largest part of failed inputs, 0 to 1, beyond which the call fails; `None`: 1.
-    pub max_error_ratio: Option<f64>,
-}
-
-impl SetOptions {
-    /// Takes these options out of the members of an object.
-    pub fn take(members: &mut Map<String, Value>) -> Result<Self> {
-        let concurrency = members.remove("concurrency").map(|value| {
-            let number = value.as_u64().filter(|n| (1..=64).contains(n));
-            number.ok_or_else(|| Error::invalid("option concurrency takes a whole number from 1 to 64"))
-        });
-        let ratio = members.remove("max_error_ratio").map(|value| {
-            let number = value.as_f64().filter(|ratio| (0.0..=1.0).contains(ratio));
-            number.ok_or_else(|| Error::invalid("option max_error_ratio takes a number from 0 to 1"))
-        });
-        Ok(SetOptions {
-            each: AskOptions::take(members)?,
-            concurrency: concurrency.transpose()?,
-            max_error_ratio: ratio.transpose()?,
-        })
-    }
-}
 
 /// The answers of a call, and its failures.
 pub struct Answered {
@@ -125,11 +95,6 @@ fn failures(results: &Results<Answer>, numbers: &[Option<u64>], most: Option<f64
         ));
     }
     Ok(Some((failed, first)))
-}
-
-/// Whether more than a part `most` of the inputs failed.
-pub(super) fn failed_too_often(failed: u64, asked: u64, most: f64) -> bool {
-    failed as f64 > most * asked as f64
 }
 
 /// The JSON array. With `detail` objects of value and error.

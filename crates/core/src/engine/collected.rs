@@ -15,9 +15,8 @@ use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::role::Role;
 
-use super::answers::{failed_too_often, SetOptions};
+use super::asking::{failed_too_often, is_of_the_input, SetOptions};
 use super::call::Call;
-use super::generate::is_of_the_input;
 use super::pipeline::questions::{Questions, QUESTIONS};
 use super::pipeline::texts::Texts;
 use super::pipeline::work::Work;
@@ -45,6 +44,8 @@ pub enum Known {
     Vector(Arc<[u8]>),
     /// The error of the input.
     Failed(Error),
+    /// The input is left to the statement itself, which asks singly.
+    Single,
 }
 
 /// What is found for an input.
@@ -77,7 +78,6 @@ struct State {
     groups: HashMap<Key, Group>,
     window: usize,
     collecting: bool,
-    full: bool,
     asked: u64,
     failed: u64,
     share: Reservation,
@@ -132,15 +132,16 @@ impl Collection {
         let mut state = self.state();
         state.window = state.window.saturating_mul(2).clamp(FIRST_WINDOW, LARGEST_WINDOW);
         state.collecting = true;
-        state.full = false;
     }
 
-    /// Ends it. `ran`: how the statement ended; its error counts unless the pass ended it.
+    /// Ends it. `ran`: how the statement ended. Its error does not count while inputs are missing: a placeholder may have
+    /// caused it, and if not, the next pass or the statement itself has it again. A KILL counts.
     pub fn end_pass(&self, ran: Result<()>) -> Result<Pass> {
         let mut state = self.state();
         state.collecting = false;
-        if !state.full {
-            ran?;
+        match ran {
+            Err(error) if state.noted.is_empty() || matches!(error.kind(), Kind::Interrupted(_)) => return Err(error),
+            _ => {}
         }
         Ok(if state.noted.is_empty() { Pass::Complete } else { Pass::Noted })
     }
@@ -170,8 +171,11 @@ impl Collection {
         let group = key(&[&call.model().fingerprint, call.model().model_id.as_bytes(), task]);
         let key = key(&[&group, text.as_bytes()]);
         let mut state = self.state();
-        if let Some(known) = state.known.get(&key) {
-            return Ok(Found::Known(known.clone()));
+        match state.known.get(&key) {
+            Some(Known::Single) if state.collecting => return Ok(Found::Noted),
+            Some(Known::Single) => return Ok(Found::Unknown),
+            Some(known) => return Ok(Found::Known(known.clone())),
+            None => {}
         }
         if !state.collecting {
             return Ok(Found::Unknown);
@@ -180,7 +184,6 @@ impl Collection {
             return Ok(Found::Noted);
         }
         if state.noted.len() >= state.window {
-            state.full = true;
             return Err(Error::invalid("the pass has noted as many inputs as it may"));
         }
         state.share.spend(text.len() + BESIDE_AN_INPUT, "the inputs of a statement")?;
@@ -195,7 +198,7 @@ impl Collection {
         let mut state = self.state();
         let bytes = match &value {
             Known::Answer(Answer::Text(text) | Answer::Json(text)) => text.len(),
-            Known::Answer(_) => 0,
+            Known::Answer(_) | Known::Single => 0,
             Known::Vector(vector) => vector.len(),
             Known::Failed(error) => error.message().len(),
         };
@@ -280,9 +283,11 @@ impl Engine {
             let Some((key, _)) = usize::try_from(done.id).ok().and_then(|i| inputs.get(i)) else { continue };
             match done.result {
                 Ok(value) => collection.keep(*key, known(value))?,
-                Err(error) if is_of_the_input(&error) || error.kind() == Kind::Invalid => {
+                Err(error) if is_of_the_input(&error) => {
                     collection.keep(*key, Known::Failed(of_model(error)))?;
                 }
+                // A text that is not sent with others, such as an empty one.
+                Err(error) if error.kind() == Kind::Invalid => collection.keep(*key, Known::Single)?,
                 Err(error) => return Err(of_model(error)),
             }
         }

@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use surface::functions;
 
-use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::role::Role;
 
+use super::backends::{check_width, of_text};
 use super::cached::CacheLookup;
 use super::call::{Call, Input};
 use super::collected::{active, Found, Known};
@@ -37,7 +38,7 @@ impl Engine {
                 Found::Known(Known::Vector(vector)) => return Ok(Some(vector)),
                 Found::Known(Known::Failed(error)) => return Err(error),
                 Found::Noted => return Ok(None),
-                Found::Known(Known::Answer(_)) | Found::Unknown => {}
+                Found::Known(Known::Answer(_) | Known::Single) | Found::Unknown => {}
             }
         }
         self.embedded(&call, Input::Text(text), role, interrupt).map(Some)
@@ -87,28 +88,6 @@ impl Engine {
             Some(text) => of_text(error, text),
             None => error,
         })
-    }
-}
-
-/// An error if the vector's width differs from the model's option.
-pub(super) fn check_width(bytes: &[u8], wanted: Option<u64>) -> Result<()> {
-    match wanted {
-        Some(wanted) if bytes.len() as u64 != wanted * 4 => Err(Error::response(format!(
-            "the model answered with {} dimensions, but the model's option dimensions is {wanted}; correct one of them",
-            bytes.len() / 4
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Adds a hint to the refusal of an empty text.
-pub(super) fn of_text(error: Error, text: &str) -> Error {
-    match error.kind() {
-        Kind::Provider(400 | 422) if text.trim().is_empty() => Error::new(
-            error.kind(),
-            format!("{}; the text is empty: leave such rows out, or give NULL with NULLIF(text, '')", error.message()),
-        ),
-        _ => error,
     }
 }
 

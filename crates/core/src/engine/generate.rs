@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use serde_json::{Map, Value};
 use surface::functions;
 
-use mysql_ml_base::error::{cut, Error, Kind, Result};
+use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{Held, Reservation};
 
+use super::asking::{is_of_the_input, on_error_of, unusable, AskOptions, Asked};
 use super::cached::CacheLookup;
 use super::call::Call;
 use super::collected::{active, Found, Known};
@@ -18,51 +18,6 @@ use crate::ai::{generate, Answer, Task};
 use crate::catalog::default_model::DefaultModel;
 use crate::catalog::options::OnError;
 use crate::providers::chat::{GenerateOptions, Question, Rejected};
-
-/// The result of [`Engine::ask`].
-pub enum Asked {
-    /// The value, and what would be done about an error.
-    Answered(Held<Answer>, OnError),
-    /// Nothing yet: the input is collected, to be asked later.
-    Noted,
-    /// The input's error, and what is to be given in the value's place: NULL or the error.
-    Failed(Error, OnError),
-}
-
-/// Options of one question; `None`: the model's option, else the setting.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct AskOptions {
-    /// What is done about an input that fails.
-    pub on_error: Option<OnError>,
-    /// Whether the caches keep the answer.
-    pub cache_answers: Option<bool>,
-}
-
-impl AskOptions {
-    /// Takes these options out of the members of an object.
-    pub fn take(members: &mut Map<String, Value>) -> Result<Self> {
-        let cache_answers = match members.remove("cache_answers") {
-            None => None,
-            Some(Value::Bool(yes)) => Some(yes),
-            Some(_) => return Err(Error::invalid("option cache_answers takes true or false")),
-        };
-        Ok(AskOptions { on_error: OnError::take(members)?, cache_answers })
-    }
-}
-
-/// What is done about an input that fails: by argument, option or setting.
-pub(super) fn on_error_of(call: &Call, argument: Option<OnError>) -> OnError {
-    argument.or(call.model().options.on_error).unwrap_or(call.settings.on_error)
-}
-
-/// Whether an error may be that of one input. Others concern all calls of the model, or the statement.
-pub(super) fn is_of_the_input(error: &Error) -> bool {
-    match error.kind() {
-        Kind::Response | Kind::Timeout | Kind::TooLarge | Kind::Connection => true,
-        Kind::Provider(status) => !matches!(status, 300..=399 | 401..=405),
-        _ => false,
-    }
-}
 
 impl Engine {
     /// The model's answer to a prompt, as text; with the option `json_schema` a JSON document that conforms to it.
@@ -110,7 +65,7 @@ impl Engine {
                     Found::Known(Known::Failed(error)) if on_error == OnError::Fail => return Err(error),
                     Found::Known(Known::Failed(error)) => return Ok(Asked::Failed(error, on_error)),
                     Found::Noted => return Ok(Asked::Noted),
-                    Found::Known(Known::Vector(_)) | Found::Unknown => {}
+                    Found::Known(Known::Vector(_) | Known::Single) | Found::Unknown => {}
                 }
             }
         }
@@ -216,12 +171,4 @@ impl Engine {
 /// The error with the model's name.
 fn of_model(call: &Call, error: &Error) -> Error {
     error.clone().context(&format!("model '{}'", call.model().model_id))
-}
-
-/// The error of an answer that could not be used twice.
-pub(super) fn unusable(reason: &str, answer: &str) -> Error {
-    Error::response(format!(
-        "the model's answer cannot be used, also when asked again: {reason}; it begins: {}",
-        cut(answer, 120)
-    ))
 }

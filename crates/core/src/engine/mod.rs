@@ -4,6 +4,7 @@
 
 pub mod aggregate;
 pub mod answers;
+mod asking;
 mod attempt;
 mod backends;
 mod batch;
@@ -37,12 +38,12 @@ use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::shares::Share;
 
+pub use self::asking::{AskOptions, Asked, SetOptions};
 use self::backends::local::Local;
 use self::backends::remote::Remote;
 use self::backends::{dummy, Embed, Generate};
 use self::cached::CachedEmbeddings;
 pub use self::call::{Call, Input};
-pub use self::generate::{AskOptions, Asked};
 use self::meter::Meters;
 use self::registry_cache::Registry;
 use self::requester::Requester;

@@ -7,10 +7,10 @@ use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{self, Held, Reservation};
 
+use super::asking::{is_of_the_input, on_error_of, Asked};
 use super::backends::by_llm::ByLlm;
 use super::backends::Rerank;
 use super::batch::Element;
-use super::generate::{is_of_the_input, on_error_of, Asked};
 use super::pipeline::work::encoded_length;
 use super::Engine;
 use crate::ai::Answer;

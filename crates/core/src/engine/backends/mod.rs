@@ -11,7 +11,7 @@ pub(super) mod remote;
 
 use std::time::Instant;
 
-use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Held;
 use mysql_ml_base::role::Role;
@@ -72,4 +72,26 @@ pub(super) fn must_not_be_zero(vector: &[f32]) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// An error if the vector's width differs from the model's option.
+pub(super) fn check_width(bytes: &[u8], wanted: Option<u64>) -> Result<()> {
+    match wanted {
+        Some(wanted) if bytes.len() as u64 != wanted * 4 => Err(Error::response(format!(
+            "the model answered with {} dimensions, but the model's option dimensions is {wanted}; correct one of them",
+            bytes.len() / 4
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Adds a hint to the refusal of an empty text.
+pub(super) fn of_text(error: Error, text: &str) -> Error {
+    match error.kind() {
+        Kind::Provider(400 | 422) if text.trim().is_empty() => Error::new(
+            error.kind(),
+            format!("{}; the text is empty: leave such rows out, or give NULL with NULLIF(text, '')", error.message()),
+        ),
+        _ => error,
+    }
 }

@@ -1,0 +1,98 @@
+//! Options and results of questions: what is done about an input that fails, and which errors are an input's.
+
+use serde_json::{Map, Value};
+
+use mysql_ml_base::error::{cut, Error, Kind, Result};
+use mysql_ml_base::memory::Held;
+
+use super::call::Call;
+use crate::ai::Answer;
+use crate::catalog::options::OnError;
+
+/// The result of [`Engine::ask`](super::Engine::ask).
+pub enum Asked {
+    /// The value, and what would be done about an error.
+    Answered(Held<Answer>, OnError),
+    /// Nothing yet: the input is collected, to be asked later.
+    Noted,
+    /// The input's error, and what is to be given in the value's place: NULL or the error.
+    Failed(Error, OnError),
+}
+
+/// Options of one question; `None`: the model's option, else the setting.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AskOptions {
+    /// What is done about an input that fails.
+    pub on_error: Option<OnError>,
+    /// Whether the caches keep the answer.
+    pub cache_answers: Option<bool>,
+}
+
+impl AskOptions {
+    /// Takes these options out of the members of an object.
+    pub fn take(members: &mut Map<String, Value>) -> Result<Self> {
+        let cache_answers = match members.remove("cache_answers") {
+            None => None,
+            Some(Value::Bool(yes)) => Some(yes),
+            Some(_) => return Err(Error::invalid("option cache_answers takes true or false")),
+        };
+        Ok(AskOptions { on_error: OnError::take(members)?, cache_answers })
+    }
+}
+
+/// What is done about an input that fails: by argument, option or setting.
+pub(super) fn on_error_of(call: &Call, argument: Option<OnError>) -> OnError {
+    argument.or(call.model().options.on_error).unwrap_or(call.settings.on_error)
+}
+
+/// Whether an error may be that of one input. Others concern all calls of the model, or the statement.
+pub(super) fn is_of_the_input(error: &Error) -> bool {
+    match error.kind() {
+        Kind::Response | Kind::Timeout | Kind::TooLarge | Kind::Connection => true,
+        Kind::Provider(status) => !matches!(status, 300..=399 | 401..=405),
+        _ => false,
+    }
+}
+
+/// Options of a call with many inputs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SetOptions {
+    /// Options of each question.
+    pub each: AskOptions,
+    /// The most concurrent requests; `None`: the model's option, else the default.
+    pub concurrency: Option<u64>,
+    /// The largest part of failed inputs, 0 to 1, beyond which the call fails; `None`: 1.
+    pub max_error_ratio: Option<f64>,
+}
+
+impl SetOptions {
+    /// Takes these options out of the members of an object.
+    pub fn take(members: &mut Map<String, Value>) -> Result<Self> {
+        let concurrency = members.remove("concurrency").map(|value| {
+            let number = value.as_u64().filter(|n| (1..=64).contains(n));
+            number.ok_or_else(|| Error::invalid("option concurrency takes a whole number from 1 to 64"))
+        });
+        let ratio = members.remove("max_error_ratio").map(|value| {
+            let number = value.as_f64().filter(|ratio| (0.0..=1.0).contains(ratio));
+            number.ok_or_else(|| Error::invalid("option max_error_ratio takes a number from 0 to 1"))
+        });
+        Ok(SetOptions {
+            each: AskOptions::take(members)?,
+            concurrency: concurrency.transpose()?,
+            max_error_ratio: ratio.transpose()?,
+        })
+    }
+}
+
+/// The error of an answer that could not be used twice.
+pub fn unusable(reason: &str, answer: &str) -> Error {
+    Error::response(format!(
+        "the model's answer cannot be used, also when asked again: {reason}; it begins: {}",
+        cut(answer, 120)
+    ))
+}
+
+/// Whether more than a part `most` of the inputs failed.
+pub(super) fn failed_too_often(failed: u64, asked: u64, most: f64) -> bool {
+    failed as f64 > most * asked as f64
+}
