@@ -49,7 +49,8 @@ pub(super) fn on_error_of(call: &Call, argument: Option<OnError>) -> OnError {
 pub(super) fn is_of_the_input(error: &Error) -> bool {
     match error.kind() {
         Kind::Response | Kind::Timeout | Kind::TooLarge | Kind::Connection => true,
-        Kind::Provider(status) => !matches!(status, 300..=399 | 401..=405),
+        // A quota that is used up would make all rows NULL.
+        Kind::Provider(status) => !matches!(status, 300..=399 | 401..=405 | 429),
         _ => false,
     }
 }
