@@ -47,6 +47,7 @@ CALL mysql.ml_create_model_registration('bedrock', '{{endpoint}}/bedrock/model/a
 SELECT mysql.ml_generate('bedrock', 'Say hello', @options) AS answer;
 --@ last BODY
 
+--@ clear
 -- Text in utf8mb4; a constant prompt is sent for each row, because an answer may differ each time.
 SELECT CHARSET(ml_generate('openai', 'x')) AS bare, CHARSET(mysql.ml_generate('openai', 'x', NULL)) AS wrapped;
 --@ requests
