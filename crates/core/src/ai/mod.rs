@@ -150,6 +150,15 @@ impl Task {
         self.options.temperature.is_none_or(|heat| heat == 0.0)
     }
 
+    /// The most memory that [`Task::read`] takes for an answer.
+    pub fn memory_to_read(&self, answer: &str) -> usize {
+        if self.schema.is_some() {
+            reading::memory(answer)
+        } else {
+            0
+        }
+    }
+
     /// The value of an answer; an error with the reason where it is not what the schema asks for.
     pub fn read(&self, answer: &str) -> std::result::Result<Answer, String> {
         let Some(schema) = &self.schema else { return Ok(Answer::Text(answer.to_owned())) };

@@ -7,6 +7,14 @@ use mysql_ml_base::error::cut;
 /// The largest document that is read, bytes: its tree takes many times as much.
 const MAX_BYTES: usize = crate::json::MAX_DOCUMENT;
 
+/// Bytes of a document's tree for each byte of its text, at most.
+const TREE: usize = 32;
+
+/// The most memory that reading an answer takes.
+pub(super) fn memory(answer: &str) -> usize {
+    answer.len().min(MAX_BYTES).saturating_mul(TREE)
+}
+
 /// The document that an answer consists of, and its text. One Markdown code fence around all of it is taken off;
 /// anything else beside it is an error.
 pub(super) fn document(answer: &str) -> std::result::Result<(Value, &str), String> {

@@ -147,12 +147,15 @@ impl Engine {
     ) -> Result<Held<Answer>> {
         let limit = Some(limit.unwrap_or_else(|| Instant::now() + call.time()));
         let (answer, share) = self.generator(call.model()).generate(call, &question, limit, interrupt)?.into_parts();
+        let tree = Reservation::take(task.memory_to_read(&answer), "reading the answer")?;
         let reason = match task.read(&answer) {
             Ok(value) => return Ok(Held::new(value, share)),
             Err(reason) => reason,
         };
+        drop(tree);
         question.rejected = Some(Rejected { answer: answer.into(), reason: reason.into() });
         let (answer, share) = self.generator(call.model()).generate(call, &question, limit, interrupt)?.into_parts();
+        let _tree = Reservation::take(task.memory_to_read(&answer), "reading the answer")?;
         task.read(&answer).map(|value| Held::new(value, share)).map_err(|reason| unusable(&reason, &answer))
     }
 

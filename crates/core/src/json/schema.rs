@@ -1,4 +1,8 @@
-//! JSON Schemas of answers: bounded, without references to other documents, checked by the crate `jsonschema`.
+//! JSON Schemas of answers, checked by the crate `jsonschema`.
+//!
+//! Checking cannot be interrupted, so that its time is bounded before it begins: by the size of the schema with all
+//! references expanded, by the answer's size, and by linear-time regular expressions. References stay in the document and
+//! do not recur.
 
 use std::fmt;
 
@@ -16,14 +20,26 @@ const MAX_DEPTH: usize = 32;
 /// The deepest answer that is checked.
 const MAX_ANSWER_DEPTH: usize = 64;
 
-/// Bytes of a compiled regular expression in a schema.
-const MAX_PATTERN: usize = 1 << 20;
+/// The most schemas in a schema, each counted as often as references reach it.
+const MAX_EXPANDED: usize = 10_000;
+
+/// The most steps of a check: schemas times values of the answer.
+const MAX_STEPS: usize = 50_000_000;
+
+/// The most regular expressions, and bytes of each when compiled.
+const MAX_PATTERNS: usize = 64;
+const MAX_PATTERN: usize = 256 << 10;
+
+/// Keywords that reach other places than a pointer of `$ref` does.
+const REACHING: [&str; 6] = ["$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor"];
 
 /// A schema, ready to check answers.
 pub struct Schema {
     document: Value,
     text: String,
     validator: Validator,
+    /// Schemas in it, with references expanded.
+    expanded: usize,
 }
 
 impl fmt::Debug for Schema {
@@ -45,11 +61,12 @@ impl Schema {
         if !document.is_object() {
             return Err(Error::invalid("json_schema is not a JSON object; give a JSON Schema"));
         }
-        let patterns = PatternOptions::regex().size_limit(MAX_PATTERN);
+        let expanded = expanded(&document)?;
+        let patterns = PatternOptions::regex().size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN);
         let validator = jsonschema::options().with_pattern_options(patterns).build(&document).map_err(|e| {
             Error::invalid(format!("json_schema is not a JSON Schema ({}); correct it", cut(&e.to_string(), 300)))
         })?;
-        Ok(Schema { document, text, validator })
+        Ok(Schema { document, text, validator, expanded })
     }
 
     /// The schema.
@@ -67,6 +84,9 @@ impl Schema {
         if !is_shallow(value, MAX_ANSWER_DEPTH) {
             return Err(format!("it is nested deeper than {MAX_ANSWER_DEPTH} levels"));
         }
+        if values(value).saturating_mul(self.expanded) > MAX_STEPS {
+            return Err("it is too large to be checked against this schema".to_owned());
+        }
         match self.validator.iter_errors(value).next() {
             None => Ok(()),
             Some(error) => {
@@ -76,6 +96,63 @@ impl Schema {
             }
         }
     }
+}
+
+/// The number of schemas, with references expanded. An error if they recur, are too many, or reach elsewhere.
+fn expanded(document: &Value) -> Result<usize> {
+    let refused = |what: &str| Error::invalid(format!("json_schema {what}; simplify it"));
+    let (mut count, mut patterns) = (0_usize, 0_usize);
+    // Places to visit, each with the references that led to it.
+    let mut places: Vec<(&Value, Vec<&str>)> = vec![(document, Vec::new())];
+    while let Some((place, path)) = places.pop() {
+        count += 1;
+        if count > MAX_EXPANDED {
+            return Err(refused("has more than 10000 schemas when its references are expanded"));
+        }
+        match place {
+            Value::Array(items) => places.extend(items.iter().map(|item| (item, path.clone()))),
+            Value::Object(members) => {
+                if let Some(name) = members.keys().find(|name| REACHING.contains(&name.as_str())) {
+                    return Err(refused(&format!("has the keyword {name}, which is not taken")));
+                }
+                patterns += usize::from(members.contains_key("pattern"));
+                patterns += members.get("patternProperties").and_then(Value::as_object).map_or(0, |all| all.len());
+                if patterns > MAX_PATTERNS {
+                    return Err(refused("has more than 64 regular expressions"));
+                }
+                if let Some(Value::String(reference)) = members.get("$ref") {
+                    if path.contains(&reference.as_str()) || reference == "#" {
+                        return Err(refused("refers to itself, and recursive schemas are not taken"));
+                    }
+                    let target = reference.strip_prefix('#').and_then(|pointer| document.pointer(pointer));
+                    let target =
+                        target.ok_or_else(|| refused("has a $ref that is not '#/...' of an existing place"))?;
+                    let mut path = path.clone();
+                    path.push(reference);
+                    places.push((target, path));
+                }
+                // Definitions count where they are used.
+                let used = members.iter().filter(|(name, _)| !matches!(name.as_str(), "$defs" | "definitions"));
+                places.extend(used.map(|(_, member)| (member, path.clone())));
+            }
+            _ => {}
+        }
+    }
+    Ok(count)
+}
+
+/// The number of values in a value.
+fn values(value: &Value) -> usize {
+    let (mut count, mut places) = (0_usize, vec![value]);
+    while let Some(place) = places.pop() {
+        count += 1;
+        match place {
+            Value::Array(items) => places.extend(items),
+            Value::Object(members) => places.extend(members.values()),
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Whether a value has at most `depth` levels.
@@ -127,10 +204,10 @@ mod tests {
     }
 
     #[test]
-    fn schemas_that_reach_elsewhere_or_have_no_end_are_refused_or_harmless() {
+    fn schemas_that_are_wrong_or_reach_elsewhere_are_refused() {
         for (bad, says) in [
-            (json!({"$ref": "https://example.com/x.json"}), "is not a JSON Schema"),
-            (json!({"$ref": "file:///etc/passwd"}), "is not a JSON Schema"),
+            (json!({"$ref": "https://example.com/x.json"}), "has a $ref that is not"),
+            (json!({"$ref": "file:///etc/passwd"}), "has a $ref that is not"),
             (json!({"type": "strung"}), "is not a JSON Schema"),
             (json!({"pattern": "("}), "is not a JSON Schema"),
             (json!({"pattern": "((a{1000}){1000}){1000}"}), "is not a JSON Schema"),
@@ -145,15 +222,39 @@ mod tests {
             deep = json!({ "items": deep });
         }
         assert!(Schema::new(deep).is_err());
-        // Circles of references end.
+    }
+
+    #[test]
+    fn a_check_that_would_take_long_is_refused_before_it_begins() {
         let circle = json!({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"});
-        for circle in [json!({"$ref": "#"}), circle] {
-            let _ = Schema::new(circle).unwrap().check(&json!({"a": 1}));
+        // Each level of an answer would double the work.
+        let doubling = json!({"properties": {"a": {"allOf": [{"$ref": "#"}, {"$ref": "#"}]}}});
+        let by_pointer = json!({"$defs": {"n": {"properties": {"a": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"});
+        for recursive in [json!({"$ref": "#"}), circle, doubling, by_pointer] {
+            let error = Schema::new(recursive).unwrap_err();
+            assert!(error.message().contains("refers to itself"), "{error}");
         }
-        let list = json!({"$ref": "#/$defs/node", "$defs": {"node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}}}});
-        let list = Schema::new(list).unwrap();
-        assert!(list.check(&json!({"next": {"next": {}}})).is_ok());
-        assert!(list.check(&json!({"next": {"next": 1}})).is_err());
+        let mut defs = serde_json::Map::new();
+        for i in 0..20 {
+            let next = format!("#/$defs/d{}", i + 1);
+            defs.insert(format!("d{i}"), json!({"allOf": [{"$ref": next}, {"$ref": next}]}));
+        }
+        defs.insert("d20".into(), json!({}));
+        let error = Schema::new(json!({"$defs": defs, "$ref": "#/$defs/d0"})).unwrap_err();
+        assert!(error.message().contains("10000 schemas"), "{error}");
+        let patterns: Vec<Value> = (0..65).map(|i| json!({"pattern": format!("a{i}")})).collect();
+        assert!(Schema::new(json!({"anyOf": patterns})).unwrap_err().message().contains("64 regular"));
+        for reaching in [json!({"$id": "https://x.example/"}), json!({"$dynamicRef": "#a"}), json!({"$ref": "#a"})] {
+            assert!(Schema::new(reaching).is_err());
+        }
+        let all: Vec<Value> = (0..1000).map(|_| json!({"type": "integer"})).collect();
+        let wide = Schema::new(json!({"items": {"allOf": all}})).unwrap();
+        assert!(wide.check(&json!(vec![1; 100])).is_ok());
+        assert!(wide.check(&json!(vec![1; 100_000])).unwrap_err().contains("too large"));
+        // References that do not recur are taken, several times too.
+        let person = json!({"$defs": {"p": {"type": "object"}}, "properties": {"a": {"$ref": "#/$defs/p"}, "b": {"$ref": "#/$defs/p"}}});
+        let person = Schema::new(person).unwrap();
+        assert!(person.check(&json!({"a": {}, "b": {}})).is_ok() && person.check(&json!({"a": 1})).is_err());
     }
 
     #[test]
@@ -164,13 +265,13 @@ mod tests {
                 schema = json!({"properties": {"a": schema}});
             }
             Schema::new(schema).unwrap();
-            let recursive =
-                Schema::new(json!({"properties": {"a": {"$ref": "#"}}, "additionalProperties": false})).unwrap();
-            let mut answer = json!({});
-            for _ in 0..(MAX_ANSWER_DEPTH - 2) {
+            let mut nested = json!({"type": "integer"});
+            let mut answer = json!(1);
+            for _ in 0..(MAX_DEPTH / 2 - 1) {
+                nested = json!({"properties": {"a": nested}});
                 answer = json!({ "a": answer });
             }
-            recursive.check(&answer).unwrap();
+            Schema::new(nested).unwrap().check(&answer).unwrap();
         };
         std::thread::Builder::new().stack_size(256 << 10).spawn(work).unwrap().join().unwrap();
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::{CancelToken, Interrupt};
+use mysql_ml_base::memory::Reservation;
 
 use super::work::{encoded_length, Finished, WhenDone, Work};
 use crate::ai::{Answer as Value, Task};
@@ -140,6 +141,7 @@ impl Work for Questions {
         let [asking] = inputs else { return Err(Error::internal("several questions in one request")) };
         let usage = usage::of_answer(&answer.body).map_err(|e| unreadable(&e, &answer.body))?;
         let text = form_of(call.model())?.chat.read(&answer.body)?;
+        let _tree = Reservation::take(asking.task.memory_to_read(&text), "reading the answer")?;
         let read = match asking.task.read(&text) {
             Ok(value) => Read::Value(value),
             Err(reason) => Read::Unusable(Rejected { answer: text.into(), reason: reason.into() }),
