@@ -41,7 +41,7 @@ use mysql_ml_base::shares::Share;
 pub use self::asking::{AskOptions, Asked, SetOptions};
 use self::backends::local::Local;
 use self::backends::remote::Remote;
-use self::backends::{dummy, Embed, Generate};
+use self::backends::{dummy, Embed, Generate, Predict};
 use self::cached::CachedEmbeddings;
 pub use self::call::{Call, Input};
 use self::meter::Meters;
@@ -114,6 +114,15 @@ impl Engine {
 
     /// The backend that embeds with a model.
     fn embedder(&self, model: &Model) -> &dyn Embed {
+        match model.backend() {
+            Backend::Remote => &self.remote,
+            Backend::Local => &self.local,
+            Backend::Dummy => &dummy::Dummy,
+        }
+    }
+
+    /// The backend that answers a model's own JSON.
+    fn predictor(&self, model: &Model) -> &dyn Predict {
         match model.backend() {
             Backend::Remote => &self.remote,
             Backend::Local => &self.local,

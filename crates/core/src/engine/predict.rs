@@ -3,7 +3,7 @@
 use surface::functions;
 
 use mysql_ml_base::account::Account;
-use mysql_ml_base::error::Result;
+use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{Held, Reservation};
 
@@ -19,7 +19,8 @@ impl Engine {
         let _body = Reservation::take(body.len().saturating_mul(2), "request_body")?;
         let call = self.call_beside(functions::ml_predict_row, model_id, body, interrupt)?;
         call.meter.called();
-        call.counted(self.remote.predict(&call, body, interrupt)).map_err(|e| e.context(&format!("model '{model_id}'")))
+        let answered = check_json(body).and_then(|()| self.predictor(call.model()).predict(&call, body, interrupt));
+        call.counted(answered).map_err(|e| e.context(&format!("model '{model_id}'")))
     }
 
     /// The URL that a registration with these arguments would be called at.
@@ -35,7 +36,7 @@ impl Engine {
         let mut cloud = cloud_of(&model, &settings);
         if model.api == ProviderId::Google && target::needs_project(&model) && cloud.project.is_none() {
             let known = cloud.clone();
-            cloud = self.remote.requester.outside(&settings, interrupt, move |credentials, http| {
+            cloud = self.remote.requester.with_credentials(&settings, interrupt, move |credentials, http| {
                 let mut cloud = known;
                 credentials.google().complete(&mut cloud, None, http)?;
                 Ok(cloud)
@@ -43,4 +44,11 @@ impl Engine {
         }
         url_of(&model, &cloud).map(String::from)
     }
+}
+
+/// Checks that a request body is JSON, without building it.
+fn check_json(body: &str) -> Result<()> {
+    serde_json::from_str::<serde::de::IgnoredAny>(body)
+        .map(|_| ())
+        .map_err(|e| Error::invalid(format!("request_body is not valid JSON: {e}")))
 }

@@ -84,12 +84,12 @@ impl Request {
 }
 
 /// HTTP client and credentials, shared with the workers.
-pub(super) struct Outside {
+pub(super) struct HttpContext {
     pub client: Client,
     pub credentials: Credentials,
 }
 
-impl Outside {
+impl HttpContext {
     /// Asks services for credentials of one call.
     fn http<'a>(&'a self, settings: &'a Settings, deadline: Instant, cancel: &'a CancelToken) -> Http<'a> {
         Http { client: &self.client, settings, cancel, deadline, hosts: google_hosts() }
@@ -99,7 +99,7 @@ impl Outside {
 /// Sends requests on its own worker threads.
 pub(super) struct Requester {
     store: Arc<dyn Store>,
-    pub outside: Arc<Outside>,
+    pub context: Arc<HttpContext>,
     pub workers: Workers,
     limiters: RateLimiters,
 }
@@ -109,7 +109,7 @@ impl Requester {
     pub fn new(store: Arc<dyn Store>, keyring: Box<dyn Keyring>) -> Self {
         Requester {
             store,
-            outside: Arc::new(Outside { client: Client::default(), credentials: Credentials::new(keyring) }),
+            context: Arc::new(HttpContext { client: Client::default(), credentials: Credentials::new(keyring) }),
             workers: Workers::new(Config {
                 name: "mysql_ml-http",
                 max_threads: MAX_HTTP_THREADS,
@@ -199,13 +199,13 @@ impl Requester {
         interrupt: &dyn Interrupt,
     ) -> Result<Tried> {
         let (share, own) = (self.share(request.call.model())?, Arc::clone(request));
-        self.on_worker(&share, request.deadline, interrupt, move |outside, cancel| {
-            exchange(outside, &own, rejected.as_ref(), cancel)
+        self.on_worker(&share, request.deadline, interrupt, move |context, cancel| {
+            exchange(context, &own, rejected.as_ref(), cancel)
         })
     }
 
     /// Runs `work` on a worker with credentials and HTTP client.
-    pub(super) fn outside<T: Send + 'static>(
+    pub(super) fn with_credentials<T: Send + 'static>(
         &self,
         settings: &Arc<Settings>,
         interrupt: &dyn Interrupt,
@@ -214,8 +214,8 @@ impl Requester {
         let deadline = Instant::now() + settings.timeout;
         let share = Share { account: Some(self.store.caller()?.to_string().into()), source: None };
         let settings = Arc::clone(settings);
-        self.on_worker(&share, deadline, interrupt, move |outside, cancel| {
-            work(&outside.credentials, &outside.http(&settings, deadline, cancel))
+        self.on_worker(&share, deadline, interrupt, move |context, cancel| {
+            work(&context.credentials, &context.http(&settings, deadline, cancel))
         })
     }
 
@@ -225,12 +225,12 @@ impl Requester {
         share: &Share,
         deadline: Instant,
         interrupt: &dyn Interrupt,
-        work: impl FnOnce(&Outside, &CancelToken) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&HttpContext, &CancelToken) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let cancel = CancelToken::default();
-        let (outside, token) = (Arc::clone(&self.outside), cancel.clone());
+        let (context, token) = (Arc::clone(&self.context), cancel.clone());
         let result =
-            self.workers.run(share, &cancel, move || work(&outside, &token))?.wait(interrupt, deadline + GRACE);
+            self.workers.run(share, &cancel, move || work(&context, &token))?.wait(interrupt, deadline + GRACE);
         if result.is_err() {
             // The worker and the connection are free again within the next slice.
             cancel.cancel();
@@ -277,15 +277,15 @@ pub(super) fn unpacked(body: &[u8]) -> Result<Reservation> {
 
 /// One try, on a worker: resolves the address, sends, reads the answer's bytes.
 pub(super) fn exchange(
-    outside: &Outside,
+    context: &HttpContext,
     request: &Request,
     rejected: Option<&SecretString>,
     cancel: &CancelToken,
 ) -> Result<Tried> {
     mysql_ml_base::panics::injected_panic("request");
     let (settings, model) = (&request.call.settings, request.call.model());
-    let http = outside.http(settings, request.deadline, cancel);
-    let Address { url, headers, key } = match Address::of(&outside.credentials, request, rejected, &http) {
+    let http = context.http(settings, request.deadline, cancel);
+    let Address { url, headers, key } = match Address::of(&context.credentials, request, rejected, &http) {
         Ok(target) => target,
         Err(error) => return Ok(Tried::Unsent(error)),
     };
@@ -304,7 +304,7 @@ pub(super) fn exchange(
     let known = [model.model_id.as_str(), model.qualified_name.as_deref().unwrap_or_default()];
     call.private.extend(redact::secrets_of_function(&request.headers, &known));
     let started = Instant::now();
-    Ok(match outside.client.try_once(&call, &settings.network, cancel) {
+    Ok(match context.client.try_once(&call, &settings.network, cancel) {
         Ok(mut answer) => {
             answer.body = tidy(std::mem::take(&mut answer.body));
             Tried::Answered(answer, started.elapsed())

@@ -45,7 +45,7 @@ impl Engine {
             let probe = provider(model.api).probe(model);
             let known = probe.is_some();
             let body = probe.unwrap_or_else(|| "{}".into());
-            let found = call.counted(self.remote.predict(&call, &body, interrupt)).map(|_| json!({}));
+            let found = call.counted(self.predictor(model).predict(&call, &body, interrupt)).map(|_| json!({}));
             let found = match found {
                 // The model's input is unknown; a refusal of an empty body proves that it exists.
                 Err(e) if !known && matches!(e.kind(), Kind::Provider(400 | 405 | 415 | 422)) => {

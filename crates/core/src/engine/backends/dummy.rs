@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::memory::Held;
 use mysql_ml_base::role::Role;
 
-use super::{encoded, Embed};
+use super::{encoded, Embed, Predict};
 use crate::engine::call::{Call, Input};
 use crate::providers::dummy;
 use crate::providers::usage::Usage;
@@ -28,5 +29,11 @@ impl Embed for Dummy {
         let bytes = encoded(call.model(), dummy::embed(text, width.unwrap_or(dummy::DEFAULT_DIMENSIONS))?)?;
         call.meter.used(1, Usage::default());
         Ok(bytes)
+    }
+}
+
+impl Predict for Dummy {
+    fn predict(&self, _call: &Call, _body: &str, _interrupt: &dyn Interrupt) -> Result<Held<String>> {
+        Err(Error::invalid("provider dummy only embeds text; call ml_embedding"))
     }
 }

@@ -17,7 +17,7 @@ use mysql_ml_local::loaded::{stamp, Entry, Key, Loaded};
 use mysql_ml_local::turn::Turn;
 use mysql_ml_local::{self as local, files, Architecture, EmbedOptions, LocalModel};
 
-use super::{encoded, Embed, Generate};
+use super::{encoded, Embed, Generate, Predict};
 use crate::catalog::local_place::Place;
 use crate::catalog::model::{Model, ProviderId};
 use crate::catalog::settings::Settings;
@@ -200,6 +200,14 @@ impl Embed for Local {
         let bytes = encoded(call.model(), vector)?;
         call.meter.used(1, Usage::default());
         Ok(bytes)
+    }
+}
+
+impl Predict for Local {
+    fn predict(&self, call: &Call, _body: &str, _interrupt: &dyn Interrupt) -> Result<Held<String>> {
+        let model = call.model();
+        let other = if model.model_type.embeds() { "ml_embedding" } else { "ml_generate" };
+        Err(Error::invalid(format!("provider {} takes no JSON; call {other}", model.provider.as_str())))
     }
 }
 

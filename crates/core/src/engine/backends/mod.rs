@@ -49,6 +49,12 @@ pub(super) trait Generate {
     ) -> Result<Held<String>>;
 }
 
+/// The capability to answer a JSON document of the model's own form.
+pub(super) trait Predict {
+    /// The answer to `body`, a JSON document, as the model gave it.
+    fn predict(&self, call: &Call, body: &str, interrupt: &dyn Interrupt) -> Result<Held<String>>;
+}
+
 /// The capability to rank documents for a query.
 pub(super) trait Rerank {
     /// Scores of at least the wanted number of documents, each once, in any order.

@@ -10,7 +10,7 @@ use mysql_ml_base::interrupt::{CancelToken, Interrupt};
 use mysql_ml_base::memory::Held;
 use mysql_ml_base::role::Role;
 
-use super::{Embed, Generate};
+use super::{Embed, Generate, Predict};
 use crate::catalog::local_place::Place;
 use crate::catalog::model::Model;
 use crate::engine::call::{Call, Input};
@@ -79,6 +79,12 @@ impl Embed for Local {
         _limit: Option<Instant>,
         _interrupt: &dyn Interrupt,
     ) -> Result<Vec<u8>> {
+        Err(no_local_models())
+    }
+}
+
+impl Predict for Local {
+    fn predict(&self, _call: &Call, _body: &str, _interrupt: &dyn Interrupt) -> Result<Held<String>> {
         Err(no_local_models())
     }
 }

@@ -10,7 +10,7 @@ use mysql_ml_base::memory::{Held, Reservation};
 use mysql_ml_base::role::Role;
 use mysql_ml_base::vector;
 
-use super::{encoded, must_not_be_zero, Embed, Generate, Rerank};
+use super::{encoded, must_not_be_zero, Embed, Generate, Predict, Rerank};
 use crate::catalog::model::{Model, ModelType, ProviderId};
 use crate::catalog::options::StructuredOutput;
 use crate::engine::call::{Call, Input};
@@ -74,10 +74,10 @@ impl Remote {
     fn store(&self) -> &dyn Store {
         self.requester.store()
     }
+}
 
-    /// The model's answer to `body`, a JSON document.
-    pub fn predict(&self, call: &Call, body: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
-        check_json(body)?;
+impl Predict for Remote {
+    fn predict(&self, call: &Call, body: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
         let request = provider(call.model().api).predict_request(call.model(), body)?;
         let (headers, _) = call_request_functions(self.store(), call, None, body, interrupt)?;
         let request = Request::new(call, headers, request, tokens_in(body))?;
@@ -295,13 +295,6 @@ impl Rerank for &Remote {
 /// The tokens that an answer reports; an error if it is not JSON.
 fn usage_of(answer: &[u8]) -> Result<Usage> {
     usage::of_answer(answer).map_err(|e| unreadable(&e, answer))
-}
-
-/// Checks that a request body is JSON, without building it.
-fn check_json(body: &str) -> Result<()> {
-    serde_json::from_str::<serde::de::IgnoredAny>(body)
-        .map(|_| ())
-        .map_err(|e| Error::invalid(format!("request_body is not valid JSON: {e}")))
 }
 
 /// The form of a model's requests; an error if no chat shape is known.

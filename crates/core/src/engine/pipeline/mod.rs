@@ -20,7 +20,7 @@ use self::work::{Finished, Work};
 use super::attempt::{failure_in, settle, settle_same_key, settle_unsent, Rejected, Tried, Unanswered};
 use super::call::Call;
 use super::rate_limit::{Learnt, Outcome, Permit};
-use super::requester::{exchange, unpacked, Outside, Request};
+use super::requester::{exchange, unpacked, HttpContext, Request};
 use super::target::Target;
 use super::Engine;
 use crate::catalog::model::Backend;
@@ -548,9 +548,9 @@ impl<'e, W: Work> Pipeline<'e, W> {
         let request = Request::within(share, &self.call, None, body, 0)?;
         self.call.meter.requested(batch.is_again());
         let requester = &self.engine.remote.requester;
-        let (outside, cancel, sender) = (Arc::clone(&requester.outside), self.cancel.clone(), self.sender.clone());
+        let (context, cancel, sender) = (Arc::clone(&requester.context), self.cancel.clone(), self.sender.clone());
         requester.workers.run_to(&self.share, &self.cancel, sender, move || {
-            let result = one_try(&outside, &request, &batch, &cancel)?;
+            let result = one_try(&context, &request, &batch, &cancel)?;
             Ok(Returned { batch, permit, result })
         })?;
         self.under_way += 1;
@@ -951,13 +951,13 @@ fn memory_to_read(body: &[u8], cancel: &CancelToken) -> Result<Reservation> {
 
 /// Sends a batch once and decodes the answer, on a worker.
 fn one_try<W: Work>(
-    outside: &Outside,
+    context: &HttpContext,
     request: &Request,
     batch: &Batch<W>,
     cancel: &CancelToken,
 ) -> Result<BatchResult<W>> {
     let rejected = batch.rejected.as_ref().map(|rejected| &rejected.key);
-    let (answer, latency) = match exchange(outside, request, rejected, cancel)? {
+    let (answer, latency) = match exchange(context, request, rejected, cancel)? {
         Tried::Answered(answer, latency) => (answer, latency),
         Tried::Failed(failure, key) => return Ok(BatchResult::Failed(failure.within(request.call.time()), key)),
         Tried::SameKey => return Ok(BatchResult::SameKey),

@@ -95,7 +95,7 @@ fn check_end(reason: Option<&str>, reasoning: bool) -> Result<()> {
             "the answer was cut at the limit of tokens; raise max_tokens in the options, or ask for less",
         )),
         "tool_calls" | "tool_call" | "tool_use" | "function_call" => {
-            Err(Error::response("the model wants to call a tool; call ml_predict_row, which can tell it of tools"))
+            Err(Error::response("the model wants to call a tool; call ml_predict_row, whose request can describe tools"))
         }
         _ => Err(refused(reason)),
     }

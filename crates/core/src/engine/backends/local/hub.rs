@@ -61,7 +61,7 @@ const TELL: Duration = Duration::from_millis(200);
 
 /// A file of a repository, as Hugging Face lists it.
 #[derive(Debug, Deserialize)]
-struct Listed {
+struct HubFile {
     #[serde(rename = "type")]
     kind: String,
     path: String,
@@ -110,10 +110,10 @@ impl Local {
             progress: Arc::clone(&progress),
             root: files::directory(),
         };
-        let outside = Arc::clone(&requester.outside);
+        let context = Arc::clone(&requester.context);
         let _pending = requester.workers.run(&share, &cancel, move || {
             // A receiver that is gone is not a failure.
-            let _ = sender.send(panics::catch(|| fetch.run(&outside.client)));
+            let _ = sender.send(panics::catch(|| fetch.run(&context.client)));
             Ok(())
         })?;
         let waited = || loop {
@@ -124,7 +124,7 @@ impl Local {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     interrupt.check()?;
-                    interrupt.progress(&progress.told());
+                    interrupt.progress(&progress.to_text());
                 }
             }
         };
@@ -135,7 +135,7 @@ impl Local {
 }
 
 impl Progress {
-    fn told(&self) -> String {
+    fn to_text(&self) -> String {
         let mb = |n: &AtomicU64| n.load(Ordering::Relaxed) >> 20;
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         format!("fetching a model: {} of {} MB, {}", mb(&self.done), mb(&self.all), file)
@@ -184,10 +184,10 @@ impl Fetch {
                 "the host names no commit for the revision; check the setting huggingface_host",
             ));
         }
-        let listed: Vec<Listed> =
+        let listed: Vec<HubFile> =
             self.json(client, &format!("api/models/{}/tree/{}?recursive=true", self.repository.id, commit.sha))?;
         let wanted = self.wanted(listed)?;
-        let all: u64 = wanted.iter().map(Listed::bytes).sum();
+        let all: u64 = wanted.iter().map(HubFile::bytes).sum();
         self.progress.all.store(all, Ordering::Relaxed);
 
         // Pieces of another commit cannot be resumed.
@@ -224,8 +224,8 @@ impl Fetch {
     }
 
     /// The needed files: configuration, tokenizer, weights as safetensors; no other formats of the same weights.
-    fn wanted(&self, listed: Vec<Listed>) -> Result<Vec<Listed>> {
-        let wanted: Vec<Listed> = listed.into_iter().filter(|f| f.kind == "file" && is_wanted(&f.path)).collect();
+    fn wanted(&self, listed: Vec<HubFile>) -> Result<Vec<HubFile>> {
+        let wanted: Vec<HubFile> = listed.into_iter().filter(|f| f.kind == "file" && is_wanted(&f.path)).collect();
         let has = |suffix: &str| wanted.iter().any(|f| f.path.ends_with(suffix));
         let lacks = |what: &str| {
             Err(Error::new(
@@ -242,7 +242,7 @@ impl Fetch {
         if !has("tokenizer.json") {
             return lacks("tokenizer.json");
         }
-        let all = wanted.iter().map(Listed::bytes).fold(0, u64::saturating_add);
+        let all = wanted.iter().map(HubFile::bytes).fold(0, u64::saturating_add);
         if all > LARGEST || wanted.len() > MAX_FILES {
             return Err(Error::new(
                 Kind::TooLarge,
@@ -258,7 +258,7 @@ impl Fetch {
     }
 
     /// Fetches a file or its missing part; returns its SHA-256.
-    fn file(&self, client: &Client, commit: &str, file: &Listed, folder: &Path) -> Result<String> {
+    fn file(&self, client: &Client, commit: &str, file: &HubFile, folder: &Path) -> Result<String> {
         *self.progress.file.lock().unwrap_or_else(PoisonError::into_inner) = file.path.clone();
         let target = folder.join(&file.path);
         if let Some(parent) = target.parent() {
@@ -300,7 +300,7 @@ impl Fetch {
         if !digest.eq_ignore_ascii_case(&lfs.oid) {
             fs::remove_file(&target).map_err(|e| unwritable(&target, &e))?;
             return Err(Error::response(format!(
-                "{} does not have the SHA-256 that the host tells; what was fetched of it is deleted, call again",
+                "{} does not have the SHA-256 that the host names; the fetched part is deleted, call again",
                 file.path
             )));
         }
@@ -383,7 +383,7 @@ impl Fetch {
             }
             let answer = client.send(&call, self.settings.max_retries, &self.settings.network, &self.cancel)?;
             let Some(location) = &answer.location else { return Ok(answer) };
-            let next = url.join(location).map_err(|_| Error::response("the host redirects to what is no URL"))?;
+            let next = url.join(location).map_err(|_| Error::response("the host redirects to an invalid URL"))?;
             if url.scheme() == "https" && next.scheme() != "https" {
                 return Err(Error::new(
                     Kind::Denied,
@@ -396,7 +396,7 @@ impl Fetch {
     }
 }
 
-impl Listed {
+impl HubFile {
     fn bytes(&self) -> u64 {
         self.lfs.as_ref().map_or(self.size, |lfs| lfs.size)
     }
