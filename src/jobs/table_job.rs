@@ -244,9 +244,9 @@ pub(super) struct TableWork<W: Work> {
     pub repeats: bool,
 }
 
-/// The most distinct texts whose results a job remembers for equal texts, and the bytes of one that it does.
+/// The most distinct texts that a job remembers for equal ones, and the bytes of their results together.
 const MOST_REMEMBERED: usize = 100_000;
-const LARGEST_REMEMBERED: usize = 4096;
+const MOST_REMEMBERED_BYTES: usize = 16 << 20;
 
 /// Texts that were sent, by their digest.
 enum Sent {
@@ -273,6 +273,8 @@ struct Job<'e, W: Work> {
     bytes: ToBytes<W>,
     repeats: bool,
     sent: HashMap<[u8; 32], Sent>,
+    /// Bytes of the known results in it.
+    remembered: usize,
     reader: SessionWorker<PageRequest, Result<Page>>,
     writers: Writers,
     /// Rows in the pipeline, by number.
@@ -395,6 +397,7 @@ impl Jobs {
             bytes,
             repeats,
             sent: HashMap::new(),
+            remembered: 0,
             rows: HashMap::new(),
             next: 0,
             taken: 0,
@@ -771,7 +774,8 @@ impl<W: Work> Job<'_, W> {
         };
         match result {
             Ok(bytes) => {
-                if let Some(key) = key.filter(|_| bytes.len() <= LARGEST_REMEMBERED) {
+                if let Some(key) = key.filter(|_| self.remembered + bytes.len() <= MOST_REMEMBERED_BYTES) {
+                    self.remembered += bytes.len();
                     self.sent.insert(key, Sent::Known(Arc::clone(&bytes)));
                 }
                 for row in same {
