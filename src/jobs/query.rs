@@ -19,6 +19,7 @@ use mysql_ml_core::engine::SetOptions;
 
 use super::engine;
 use crate::mysql::caller::{connection_id, current_account};
+use crate::mysql::error_numbers::{ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ER_NO_DB};
 use crate::mysql::meaning::Meaning;
 use crate::mysql::sql::{with_session, As, SessionKind};
 use crate::tables::expression::Code;
@@ -29,8 +30,8 @@ const PASS_WITHIN: Duration = Duration::from_secs(24 * 3600);
 /// The most passes of one statement.
 const MAX_PASSES: u32 = 1000;
 
-/// How long the answers of a statement are kept unused: a KILL may keep it from releasing them.
-const UNUSED: Duration = Duration::from_secs(600);
+/// How long the answers of a statement are found: a KILL may keep it from releasing them.
+const KEPT: Duration = Duration::from_secs(600);
 
 /// The statements whose answers are in use, by connection.
 #[derive(Default)]
@@ -43,7 +44,7 @@ struct Queries {
 struct Query {
     account: Account,
     answers: Arc<Collection>,
-    used: Instant,
+    since: Instant,
 }
 
 static QUERIES: Lazy<Queries> = Lazy::new(Queries::default);
@@ -51,7 +52,7 @@ static QUERIES: Lazy<Queries> = Lazy::new(Queries::default);
 impl Queries {
     fn change(&self, change: impl FnOnce(&mut HashMap<u64, Query>)) {
         let mut queries = self.lock();
-        queries.retain(|_, query| query.used.elapsed() < UNUSED);
+        queries.retain(|_, query| query.since.elapsed() < KEPT);
         change(&mut queries);
         self.count.store(queries.len(), Ordering::Release);
     }
@@ -67,10 +68,12 @@ pub fn answers_of_connection() -> Option<Active> {
         return None;
     }
     let (id, account) = (connection_id()?, current_account().ok()?);
-    let mut queries = QUERIES.lock();
-    let query = queries.get_mut(&id).filter(|query| query.account == account && query.used.elapsed() < UNUSED)?;
-    query.used = Instant::now();
-    Some(Active::set(Arc::clone(&query.answers)))
+    let mut found = None;
+    QUERIES.change(|queries| {
+        let own = queries.get(&id).filter(|query| query.account == account);
+        found = own.map(|query| Arc::clone(&query.answers));
+    });
+    found.map(Active::set)
 }
 
 /// Runs passes over `statement` until every input is known, and keeps the answers for the connection. Returns the
@@ -87,7 +90,7 @@ pub fn collect(statement: &str, options: SetOptions, interrupt: &dyn Interrupt) 
     for _ in 0..MAX_PASSES {
         if pass(&statement, &meaning, &answers, interrupt)? == Pass::Complete {
             QUERIES.change(|queries| {
-                queries.insert(id, Query { account, answers, used: Instant::now() });
+                queries.insert(id, Query { account, answers, since: Instant::now() });
             });
             return Ok(statement);
         }
@@ -115,13 +118,17 @@ fn pass(statement: &str, meaning: &Meaning, answers: &Arc<Collection>, interrupt
         let _active = Active::set(own);
         session.run_without_rows(statement.as_bytes())
     });
-    answers.end_pass(ran.map_err(|e| match e.kind() {
-        Kind::Server(1046) => Error::new(
-            Kind::Server(1046),
+    match answers.end_pass(ran) {
+        Err(e) if e.kind() == Kind::Server(ER_NO_DB) => Err(Error::new(
+            e.kind(),
             format!("{}; ai.query has no default schema: name every table with its schema", e.message()),
-        ),
-        _ => e,
-    }))
+        )),
+        // It writes.
+        Err(e) if e.kind() == Kind::Server(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION) => Err(e),
+        // Functions that are not collected are NULL in passes: the statement itself shows whether it is wrong.
+        Err(e) if matches!(e.kind(), Kind::Server(_)) => Ok(Pass::Complete),
+        ended => ended,
+    }
 }
 
 /// The statement without what ends it; an error if it may do more than read.

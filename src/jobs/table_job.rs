@@ -42,8 +42,13 @@ const PAGE_BYTES: usize = 4 << 20;
 const FIRST_PAGE: usize = 256;
 const LARGEST_PAGE: usize = 4096;
 
-/// A group of rows is written at this many bytes of vectors, or when the job is idle.
+/// A group of rows is written at this many bytes, or when the job is idle; and the bytes of a row besides its value: key,
+/// digest and its part of the statement.
 const GROUP_BYTES: usize = 1 << 20;
+const BESIDE_A_VALUE: usize = 256;
+
+/// The most rows that wait for the result of a text that is under way.
+const MOST_WAITING: usize = 4 * LARGEST_PAGE;
 
 /// The most passes over a table, repeated for rows that changed meanwhile.
 const PASSES: u32 = 3;
@@ -273,8 +278,9 @@ struct Job<'e, W: Work> {
     bytes: ToBytes<W>,
     repeats: bool,
     sent: HashMap<[u8; 32], Sent>,
-    /// Bytes of the known results in it.
+    /// Bytes of the known results in it, and rows that wait for the same text's result.
     remembered: usize,
+    waiting_rows: usize,
     reader: SessionWorker<PageRequest, Result<Page>>,
     writers: Writers,
     /// Rows in the pipeline, by number.
@@ -398,6 +404,7 @@ impl Jobs {
             repeats,
             sent: HashMap::new(),
             remembered: 0,
+            waiting_rows: 0,
             rows: HashMap::new(),
             next: 0,
             taken: 0,
@@ -689,7 +696,7 @@ impl<W: Work> Job<'_, W> {
                 self.exhausted = true;
                 return Ok(());
             }
-            if self.locked.len() >= MOST_LOCKED {
+            if self.locked.len() >= MOST_LOCKED || self.waiting_rows >= MOST_WAITING {
                 return Ok(());
             }
             let (found, alone) = match self.read_rows.pop_front() {
@@ -738,6 +745,7 @@ impl<W: Work> Job<'_, W> {
         match self.sent.get_mut(&digest(&found)) {
             Some(Sent::UnderWay(rows)) => {
                 rows.push(found);
+                self.waiting_rows += 1;
                 Ok(None)
             }
             Some(Sent::Known(bytes)) => {
@@ -772,6 +780,7 @@ impl<W: Work> Job<'_, W> {
             Some(Sent::UnderWay(rows)) => rows,
             _ => Vec::new(),
         };
+        self.waiting_rows = self.waiting_rows.saturating_sub(same.len());
         match result {
             Ok(bytes) => {
                 if let Some(key) = key.filter(|_| self.remembered + bytes.len() <= MOST_REMEMBERED_BYTES) {
@@ -794,7 +803,7 @@ impl<W: Work> Job<'_, W> {
 
     /// Puts the value of a row into the next group.
     fn take(&mut self, found: Found, bytes: Arc<[u8]>, share: Reservation, interrupt: &dyn Interrupt) -> Result<()> {
-        self.group_bytes += bytes.len() + found.content.len();
+        self.group_bytes += bytes.len() + BESIDE_A_VALUE;
         self.group.push(Vector { found, bytes, share });
         if self.group_bytes >= GROUP_BYTES {
             self.write(interrupt)?;

@@ -4,6 +4,7 @@
 
 use mysql_ml_base::error::{Error, Kind};
 
+pub const ER_NO_DB: u32 = 1046;
 pub const ER_BAD_DB: u32 = 1049;
 pub const ER_SERVER_SHUTDOWN: u32 = 1053;
 pub const ER_BAD_FIELD: u32 = 1054;
@@ -21,6 +22,7 @@ pub const ER_TRIGGER_EXISTS: u32 = 1359;
 pub const ER_PROCACCESS_DENIED: u32 = 1370;
 pub const ER_TRIGGER_NEEDS_SUPER: u32 = 1419;
 pub const ER_EVENT_EXISTS: u32 = 1537;
+pub const ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION: u32 = 1792;
 pub const ER_MUST_CHANGE_PASSWORD: u32 = 1820;
 pub const ER_QUERY_TIMEOUT: u32 = 3024;
 pub const ER_LOCK_NOWAIT: u32 = 3572;

@@ -19,6 +19,7 @@ use crate::mysql::statement::{check_result, push_warning, ProcessState, Statemen
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::memory::{Held, Reservation};
 use mysql_ml_core::ai::{classify, decide, extract, generate, score, sentiment, summarize, translate, Answer, Task};
+use mysql_ml_core::catalog::default_model::DefaultModel;
 use mysql_ml_core::catalog::options::{parse_object, OnError};
 use mysql_ml_core::engine::{AskOptions, Asked, SetOptions};
 use mysql_ml_core::providers::chat::GenerateOptions;
@@ -185,6 +186,12 @@ impl<T: AiTask> AiFunction<T> {
         let (Some(input), Some(argument)) = (input, argument) else { return Ok(None) };
         refuse_inside_user_functions()?;
         let (task, ask) = self.prepared(argument, options)?;
+        // The default may change between two executions of a prepared statement.
+        let default = match model_id {
+            None => Some(engine().model_or_default(None, DefaultModel::Llm, &StatementInterrupt::current())?),
+            Some(_) => None,
+        };
+        let model_id = model_id.or(default.as_deref());
         let same = |done: &Done| {
             task.repeats()
                 && Rc::ptr_eq(&done.task, &task)

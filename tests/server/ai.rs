@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::common::{server_error, start, wait_until, Running};
+use fake_providers::Answer;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
+use serde_json::json;
 
 /// A language model whose answers take `ms`, and a table of `rows` notes, of which every second is a yes.
 fn prepare(running: &Running, ms: u32, rows: u32) -> Conn {
@@ -141,4 +143,32 @@ fn a_row_edited_meanwhile_gets_the_answer_about_its_new_text() {
     let (_, failed) = job.join().unwrap().unwrap();
     assert_eq!(failed, 0);
     assert_eq!(check(&mut conn), 100);
+}
+
+#[test]
+fn a_model_that_takes_no_temperature_fails_no_input_of_the_first_batch() {
+    let running = start();
+    let mut conn = running.root();
+    running.endpoint.on("/picky/v1/chat/completions", |request| {
+        // Many questions are under way before the first refusal comes.
+        std::thread::sleep(Duration::from_millis(200));
+        let body = request.json();
+        if body.get("temperature").is_some() {
+            let message = "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is supported.";
+            return Answer::json(400, &json!({"error": {"message": message, "type": "invalid_request_error"}}));
+        }
+        let message = json!({"role": "assistant", "content": "{\"answer\":\"yes\"}"});
+        Answer::json(200, &json!({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}))
+    });
+    conn.query_drop(format!(
+        "CALL mysql.ml_create_model_registration('picky', '{}', 'open_ai', 'llm', 'o9', NULL, NULL, NULL, NULL, NULL)",
+        running.endpoint.url("/picky/v1/chat/completions")
+    ))
+    .unwrap();
+    let inputs: Vec<String> = (0..100).map(|i| format!("question {i}")).collect();
+    let answers: String =
+        conn.exec_first("SELECT ai_if_batch(?, 'picky')", (json!(inputs).to_string(),)).unwrap().unwrap();
+    assert_eq!(answers, json!(vec![true; 100]).to_string());
+    // Each input once more at the most.
+    assert!(running.endpoint.count() <= 200, "{}", running.endpoint.count());
 }

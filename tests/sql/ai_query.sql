@@ -39,6 +39,7 @@ SHOW WARNINGS;
 --@ requests
 -- An error that only a placeholder causes ends nothing: while the answers are missing, NOT is true for all rows.
 CALL ai.query('SELECT (SELECT id FROM q.notes WHERE NOT ai.if(body, ''llm'')) AS one', NULL);
+CALL ai.query('SELECT JSON_OBJECT(ml_generate(''llm'', ''name''), 1) AS o', NULL);
 -- A text that is not sent with others is asked singly, and fails where the statement runs.
 CALL ai.query('SELECT mysql.ml_embedding(''emb'', '''') IS NULL AS n', NULL);
 --@ requests

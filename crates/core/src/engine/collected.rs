@@ -81,6 +81,8 @@ struct State {
     asked: u64,
     failed: u64,
     share: Reservation,
+    /// The statement was killed: a pass that still runs must not call a model.
+    ended: bool,
 }
 
 /// The inputs of one statement and their values.
@@ -140,7 +142,11 @@ impl Collection {
         let mut state = self.state();
         state.collecting = false;
         match ran {
-            Err(error) if state.noted.is_empty() || matches!(error.kind(), Kind::Interrupted(_)) => return Err(error),
+            Err(error) if matches!(error.kind(), Kind::Interrupted(_) | Kind::Timeout) => {
+                state.ended = true;
+                return Err(error);
+            }
+            Err(error) if state.noted.is_empty() => return Err(error),
             _ => {}
         }
         Ok(if state.noted.is_empty() { Pass::Complete } else { Pass::Noted })
@@ -171,6 +177,9 @@ impl Collection {
         let group = key(&[&call.model().fingerprint, call.model().model_id.as_bytes(), task]);
         let key = key(&[&group, text.as_bytes()]);
         let mut state = self.state();
+        if state.ended {
+            return Err(Error::interrupted(1317));
+        }
         match state.known.get(&key) {
             Some(Known::Single) if state.collecting => return Ok(Found::Noted),
             Some(Known::Single) => return Ok(Found::Unknown),
@@ -194,8 +203,10 @@ impl Collection {
         Ok(Found::Noted)
     }
 
-    fn keep(&self, key: Key, value: Known) -> Result<()> {
+    /// Keeps the value of an input of `text` bytes, which is not needed any more.
+    fn keep(&self, key: Key, value: Known, text: usize) -> Result<()> {
         let mut state = self.state();
+        state.share.unspend(text + BESIDE_AN_INPUT);
         let bytes = match &value {
             Known::Answer(Answer::Text(text) | Answer::Json(text)) => text.len(),
             Known::Answer(_) | Known::Single => 0,
@@ -280,14 +291,14 @@ impl Engine {
             let Some(done) = pipeline.advance(Duration::from_secs(1), last, interrupt).map_err(of_model)? else {
                 continue;
             };
-            let Some((key, _)) = usize::try_from(done.id).ok().and_then(|i| inputs.get(i)) else { continue };
+            let Some((key, text)) = usize::try_from(done.id).ok().and_then(|i| inputs.get(i)) else { continue };
             match done.result {
-                Ok(value) => collection.keep(*key, known(value))?,
+                Ok(value) => collection.keep(*key, known(value), text.len())?,
                 Err(error) if is_of_the_input(&error) => {
-                    collection.keep(*key, Known::Failed(of_model(error)))?;
+                    collection.keep(*key, Known::Failed(of_model(error)), text.len())?;
                 }
                 // A text that is not sent with others, such as an empty one.
-                Err(error) if error.kind() == Kind::Invalid => collection.keep(*key, Known::Single)?,
+                Err(error) if error.kind() == Kind::Invalid => collection.keep(*key, Known::Single, text.len())?,
                 Err(error) => return Err(of_model(error)),
             }
         }

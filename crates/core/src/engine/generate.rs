@@ -153,7 +153,7 @@ impl Engine {
             Err(reason) => reason,
         };
         drop(tree);
-        question.rejected = Some(Rejected { answer: answer.into(), reason: reason.into() });
+        question.rejected = Some(Rejected::new(&answer, &reason));
         let (answer, share) = self.generator(call.model()).generate(call, &question, limit, interrupt)?.into_parts();
         let _tree = Reservation::take(task.memory_to_read(&answer), "reading the answer")?;
         task.read(&answer).map(|value| Held::new(value, share)).map_err(|reason| unusable(&reason, &answer))

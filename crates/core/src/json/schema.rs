@@ -23,8 +23,11 @@ const MAX_ANSWER_DEPTH: usize = 64;
 /// The most schemas in a schema, each counted as often as references reach it.
 const MAX_EXPANDED: usize = 10_000;
 
-/// The most steps of a check: schemas times values of the answer.
-const MAX_STEPS: usize = 50_000_000;
+/// The deepest place, in levels of JSON, with references expanded.
+const MAX_EXPANDED_DEPTH: usize = 64;
+
+/// The most steps of a check: schemas times values of the answer. Each may leave a record of a failure.
+const MAX_STEPS: usize = 2_000_000;
 
 /// The most regular expressions, and bytes of each when compiled.
 const MAX_PATTERNS: usize = 64;
@@ -87,9 +90,12 @@ impl Schema {
         if values(value).saturating_mul(self.expanded) > MAX_STEPS {
             return Err("it is too large to be checked against this schema".to_owned());
         }
-        match self.validator.iter_errors(value).next() {
-            None => Ok(()),
-            Some(error) => {
+        if self.validator.is_valid(value) {
+            return Ok(());
+        }
+        match self.validator.validate(value) {
+            Ok(()) => Ok(()),
+            Err(error) => {
                 let place = error.instance_path().to_string();
                 let place = if place.is_empty() { String::new() } else { format!(" at {place}") };
                 Err(cut(&format!("{error}{place}"), 300).into_owned())
@@ -98,21 +104,27 @@ impl Schema {
     }
 }
 
-/// The number of schemas, with references expanded. An error if they recur, are too many, or reach elsewhere.
+/// The number of schemas, with references expanded. An error if they recur, are too many or too deep, or reach elsewhere.
 fn expanded(document: &Value) -> Result<usize> {
     let refused = |what: &str| Error::invalid(format!("json_schema {what}; simplify it"));
     let (mut count, mut patterns) = (0_usize, 0_usize);
-    // Places to visit, each with the references that led to it.
-    let mut places: Vec<(&Value, Vec<&str>)> = vec![(document, Vec::new())];
-    while let Some((place, path)) = places.pop() {
+    // Places to visit, each with its depth and the references that led to it.
+    let mut places: Vec<(&Value, usize, Vec<&str>)> = vec![(document, 0, Vec::new())];
+    while let Some((place, depth, path)) = places.pop() {
         count += 1;
         if count > MAX_EXPANDED {
             return Err(refused("has more than 10000 schemas when its references are expanded"));
         }
+        if depth > MAX_EXPANDED_DEPTH {
+            return Err(refused("is nested too deep when its references are expanded"));
+        }
         match place {
-            Value::Array(items) => places.extend(items.iter().map(|item| (item, path.clone()))),
+            Value::Array(items) => places.extend(items.iter().map(|item| (item, depth + 1, path.clone()))),
             Value::Object(members) => {
-                if let Some(name) = members.keys().find(|name| REACHING.contains(&name.as_str())) {
+                let reaching = |(name, value): &(&String, &Value)| {
+                    REACHING.contains(&name.as_str()) || (*name == "id" && value.is_string())
+                };
+                if let Some((name, _)) = members.iter().find(reaching) {
                     return Err(refused(&format!("has the keyword {name}, which is not taken")));
                 }
                 patterns += usize::from(members.contains_key("pattern"));
@@ -124,16 +136,16 @@ fn expanded(document: &Value) -> Result<usize> {
                     if path.contains(&reference.as_str()) || reference == "#" {
                         return Err(refused("refers to itself, and recursive schemas are not taken"));
                     }
-                    let target = reference.strip_prefix('#').and_then(|pointer| document.pointer(pointer));
+                    // The validator decodes percent signs, which would lead it to another place.
+                    let pointer = reference.strip_prefix('#').filter(|pointer| !pointer.contains('%'));
+                    let target = pointer.and_then(|pointer| document.pointer(pointer));
                     let target =
                         target.ok_or_else(|| refused("has a $ref that is not '#/...' of an existing place"))?;
                     let mut path = path.clone();
                     path.push(reference);
-                    places.push((target, path));
+                    places.push((target, depth + 1, path));
                 }
-                // Definitions count where they are used.
-                let used = members.iter().filter(|(name, _)| !matches!(name.as_str(), "$defs" | "definitions"));
-                places.extend(used.map(|(_, member)| (member, path.clone())));
+                places.extend(members.values().map(|member| (member, depth + 1, path.clone())));
             }
             _ => {}
         }
@@ -230,7 +242,10 @@ mod tests {
         // Each level of an answer would double the work.
         let doubling = json!({"properties": {"a": {"allOf": [{"$ref": "#"}, {"$ref": "#"}]}}});
         let by_pointer = json!({"$defs": {"n": {"properties": {"a": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"});
-        for recursive in [json!({"$ref": "#"}), circle, doubling, by_pointer] {
+        // Properties that are named like definitions, and a name that only the validator decodes.
+        let hidden = json!({"properties": {"definitions": {"properties": {"a": {"allOf": [
+            {"$ref": "#/properties/definitions"}, {"$ref": "#/properties/definitions"}]}}}}});
+        for recursive in [json!({"$ref": "#"}), circle, doubling, by_pointer, hidden] {
             let error = Schema::new(recursive).unwrap_err();
             assert!(error.message().contains("refers to itself"), "{error}");
         }
@@ -244,12 +259,30 @@ mod tests {
         assert!(error.message().contains("10000 schemas"), "{error}");
         let patterns: Vec<Value> = (0..65).map(|i| json!({"pattern": format!("a{i}")})).collect();
         assert!(Schema::new(json!({"anyOf": patterns})).unwrap_err().message().contains("64 regular"));
-        for reaching in [json!({"$id": "https://x.example/"}), json!({"$dynamicRef": "#a"}), json!({"$ref": "#a"})] {
+        let encoded = json!({"%24defs": {"a": {}}, "$defs": {"a": {"properties": {"k": {"$ref": "#/%24defs/a"}}}}, "$ref": "#/%24defs/a"});
+        let mut chain = serde_json::Map::new();
+        for i in 0..200 {
+            chain.insert(format!("d{i}"), json!({"$ref": format!("#/$defs/d{}", i + 1)}));
+        }
+        chain.insert("d200".into(), json!({}));
+        let chain = json!({"$defs": chain, "$ref": "#/$defs/d0"});
+        for reaching in [
+            json!({"$id": "https://x.example/"}),
+            json!({"id": "https://x.example/"}),
+            json!({"$dynamicRef": "#a"}),
+            json!({"$ref": "#a"}),
+            encoded,
+            chain,
+        ] {
             assert!(Schema::new(reaching).is_err());
         }
         let all: Vec<Value> = (0..1000).map(|_| json!({"type": "integer"})).collect();
         let wide = Schema::new(json!({"items": {"allOf": all}})).unwrap();
         assert!(wide.check(&json!(vec![1; 100])).is_ok());
+        assert!(Schema::new(json!({"properties": {"id": {"type": "string"}}}))
+            .unwrap()
+            .check(&json!({"id": "x"}))
+            .is_ok());
         assert!(wide.check(&json!(vec![1; 100_000])).unwrap_err().contains("too large"));
         // References that do not recur are taken, several times too.
         let person = json!({"$defs": {"p": {"type": "object"}}, "properties": {"a": {"$ref": "#/$defs/p"}, "b": {"$ref": "#/$defs/p"}}});

@@ -32,15 +32,18 @@ impl Rerank for ByLlm<'_> {
                 ),
             ));
         }
-        let bytes = ranking.documents.iter().fold(0_usize, |sum, text| sum.saturating_add(text.len()));
-        let _questions = Reservation::take(bytes.saturating_mul(3), "the questions")?;
         let parts = rerank::parts(ranking.documents);
+        // Each part holds the query, too.
+        let bytes = ranking.documents.iter().fold(0_usize, |sum, text| sum.saturating_add(text.len()));
+        let bytes = bytes.saturating_add(ranking.query.len().saturating_mul(parts.len()));
+        let _questions = Reservation::take(bytes.saturating_mul(3), "the questions")?;
         let first = Arc::new(rerank::task(parts.first().map_or(0, |part| part.len()))?);
         let mut pipeline =
             Pipeline::new(self.0, call.clone(), Questions::new(first, None), None, None, Some(call.time()))?;
         let mut begins = Vec::with_capacity(parts.len());
         let mut begin = 0;
         for (number, part) in parts.into_iter().enumerate() {
+            interrupt.check()?;
             let text = rerank::text(ranking.query, part)?;
             let asking = Asking::new(Arc::new(rerank::task(part.len())?), text.into());
             pipeline.push(number as u64, asking, interrupt)?;

@@ -47,7 +47,7 @@ const SUSPICIOUS: u32 = 10;
 const PROBE_ID: u64 = u64::MAX;
 
 /// The most forms of one request that are tried after refusals.
-const MAX_ADAPTED: u32 = 2;
+const MAX_ADAPTED: u32 = 3;
 
 /// How long a job waits for memory, its pause between checks, and the wait after which a batch is divided.
 const MEMORY_WAIT: Duration = Duration::from_secs(120);
@@ -68,7 +68,8 @@ struct Item<W: Work> {
 /// Inputs that are sent together.
 struct Batch<W: Work> {
     items: Vec<Item<W>>,
-    /// Forms of its request that were refused.
+    /// The form of its last request, and the number of forms that were refused.
+    form: Option<W::Form>,
     adapted: u32,
     tries: Tries,
     /// A key that the provider rejected; the batch is sent once more with a new one.
@@ -512,6 +513,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
         };
         Batch {
             items,
+            form: None,
             adapted: 0,
             tries,
             rejected: None,
@@ -543,8 +545,9 @@ impl<'e, W: Work> Pipeline<'e, W> {
         Ok(())
     }
 
-    fn spawn(&mut self, batch: Batch<W>, permit: Permit, share: Reservation) -> Result<()> {
-        let body = self.work.body(self.engine, &self.call, &batch.inputs())?;
+    fn spawn(&mut self, mut batch: Batch<W>, permit: Permit, share: Reservation) -> Result<()> {
+        let (body, form) = self.work.body(self.engine, &self.call, &batch.inputs())?;
+        batch.form = Some(form);
         let request = Request::within(share, &self.call, None, body, 0)?;
         self.call.meter.requested(batch.is_again());
         let requester = &self.engine.remote.requester;
@@ -615,8 +618,8 @@ impl<'e, W: Work> Pipeline<'e, W> {
                     Unanswered::Failed(failure) => failure,
                 };
                 if batch.adapted < MAX_ADAPTED
-                    && let [item] = batch.items.as_slice()
-                    && self.work.adapt(self.engine, &self.call, &item.input, failure.error())
+                    && let ([item], Some(used)) = (batch.items.as_slice(), batch.form)
+                    && self.work.adapt(self.engine, &self.call, &item.input, used, failure.error())
                 {
                     batch.adapted += 1;
                     self.again.push_back(batch);

@@ -17,7 +17,7 @@ use crate::engine::rate_limit::tokens_in;
 use crate::engine::Engine;
 use crate::http::Answer;
 use crate::json::numbers::unreadable;
-use crate::providers::chat::{Question, Rejected};
+use crate::providers::chat::{Form, Question, Rejected};
 use crate::providers::table::provider;
 use crate::providers::usage::{self, Usage};
 use crate::providers::BatchLimits;
@@ -72,6 +72,7 @@ impl Work for Questions {
     type Place = CacheLookup;
     type Raw = Read;
     type Output = Value;
+    type Form = Form;
     /// An answer takes a second or more, and a request has one question.
     const CONCURRENCY: u64 = QUESTIONS;
 
@@ -131,10 +132,11 @@ impl Work for Questions {
         Err(Error::internal("a batch of questions for a local model"))
     }
 
-    fn body(&self, engine: &Engine, call: &Call, inputs: &[&Asking]) -> Result<Vec<u8>> {
+    fn body(&self, engine: &Engine, call: &Call, inputs: &[&Asking]) -> Result<(Vec<u8>, Form)> {
         let [asking] = inputs else { return Err(Error::internal("several questions in one request")) };
-        let body = engine.remote.form(call.model())?.request(&asking.question)?;
-        provider(call.model().api).predict_request(call.model(), &body)
+        let form = engine.remote.form(call.model())?;
+        let body = form.request(&asking.question)?;
+        Ok((provider(call.model().api).predict_request(call.model(), &body)?, form))
     }
 
     fn read(call: &Call, inputs: &[&Asking], answer: &Answer) -> Result<(Vec<Result<Read>>, Usage)> {
@@ -144,7 +146,7 @@ impl Work for Questions {
         let _tree = Reservation::take(asking.task.memory_to_read(&text), "reading the answer")?;
         let read = match asking.task.read(&text) {
             Ok(value) => Read::Value(value),
-            Err(reason) => Read::Unusable(Rejected { answer: text.into(), reason: reason.into() }),
+            Err(reason) => Read::Unusable(Rejected::new(&text, &reason)),
         };
         Ok((vec![Ok(read)], usage))
     }
@@ -161,9 +163,13 @@ impl Work for Questions {
         0
     }
 
-    fn adapt(&self, engine: &Engine, call: &Call, asking: &Asking, error: &Error) -> bool {
+    fn adapt(&self, engine: &Engine, call: &Call, asking: &Asking, used: Form, error: &Error) -> bool {
         let model = call.model();
-        let other = engine.remote.form(model).ok().and_then(|form| form.after_refusal(&asking.question, error));
+        // A refusal of another question of this time may have taught the form already.
+        if engine.remote.form(model).is_ok_and(|form| form != used) {
+            return used.after_refusal(&asking.question, error).is_some();
+        }
+        let other = used.after_refusal(&asking.question, error);
         other.inspect(|other| engine.remote.learn_form(model, *other)).is_some()
     }
 

@@ -39,6 +39,7 @@ impl Work for Texts {
     type Place = CacheLookup;
     type Raw = Vec<u8>;
     type Output = Arc<[u8]>;
+    type Form = ();
     const CONCURRENCY: u64 = 8;
 
     fn limits(&self, model: &Model) -> BatchLimits {
@@ -105,9 +106,9 @@ impl Work for Texts {
         engine.local.embed_batch(call, texts, self.role, cancel, encode, interrupt)
     }
 
-    fn body(&self, _engine: &Engine, call: &Call, texts: &[&Text]) -> Result<Vec<u8>> {
+    fn body(&self, _engine: &Engine, call: &Call, texts: &[&Text]) -> Result<(Vec<u8>, ())> {
         let texts: Vec<&str> = texts.iter().map(|text| text.as_ref()).collect();
-        api_of(call.model()).embedding_request(call.model(), &texts, self.role)
+        Ok((api_of(call.model()).embedding_request(call.model(), &texts, self.role)?, ()))
     }
 
     fn read(call: &Call, texts: &[&Text], answer: &Answer) -> Result<(Vec<Result<Vec<u8>>>, Usage)> {

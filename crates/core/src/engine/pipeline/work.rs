@@ -25,6 +25,8 @@ pub trait Work: 'static {
     type Raw: Send + 'static;
     /// The result.
     type Output;
+    /// The form of a request, where a model may take one and refuse another.
+    type Form: Copy + Send + 'static;
 
     /// The default number of concurrent requests.
     const CONCURRENCY: u64;
@@ -81,8 +83,8 @@ pub trait Work: 'static {
         interrupt: &dyn Interrupt,
     ) -> Result<()>;
 
-    /// The body of a request for a batch.
-    fn body(&self, engine: &Engine, call: &Call, inputs: &[&Self::Input]) -> Result<Vec<u8>>;
+    /// The body of a request for a batch, and its form.
+    fn body(&self, engine: &Engine, call: &Call, inputs: &[&Self::Input]) -> Result<(Vec<u8>, Self::Form)>;
 
     /// The results in an answer, one an input and in order; runs on a worker.
     fn read(call: &Call, inputs: &[&Self::Input], answer: &Answer) -> Result<(Vec<Result<Self::Raw>>, Usage)>;
@@ -93,8 +95,8 @@ pub trait Work: 'static {
     /// Inputs to count for an answer to `inputs` of them.
     fn counted(inputs: usize) -> u64;
 
-    /// Another form of a batch's request after a refusal of the present one. True: send it again.
-    fn adapt(&self, _engine: &Engine, _call: &Call, _input: &Self::Input, _error: &Error) -> bool {
+    /// Whether another form of a batch's request is to be sent after a refusal of the `used` one.
+    fn adapt(&self, _engine: &Engine, _call: &Call, _input: &Self::Input, _used: Self::Form, _error: &Error) -> bool {
         false
     }
 

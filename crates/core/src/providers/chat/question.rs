@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use mysql_ml_base::error::cut;
+
 use super::options::GenerateOptions;
 use crate::json::schema::Schema;
 
@@ -29,6 +31,16 @@ pub struct Rejected {
     pub answer: Arc<str>,
     /// What is wrong with it.
     pub reason: Arc<str>,
+}
+
+/// The most bytes of a rejected answer that the model is shown.
+const MAX_REJECTED: usize = 16 << 10;
+
+impl Rejected {
+    /// An answer, cut where it is long, and what is wrong with it.
+    pub fn new(answer: &str, reason: &str) -> Self {
+        Rejected { answer: cut(answer, MAX_REJECTED).into(), reason: reason.into() }
+    }
 }
 
 impl Question {
