@@ -86,11 +86,14 @@ impl Engine {
                 self.question_body(call, &question, interrupt)?
             }
             Explained::Embedding { text, role } => {
-                let (input, _) = transform_functions(model);
-                match call_request_functions(self.store.as_ref(), call, input, text, interrupt)? {
-                    (headers, Some(body)) => (headers, body.into_bytes()),
-                    (headers, None) => (headers, api_of(model).embedding_request(model, &[text], *role)?),
+                // Such a function runs with its definer's rights: what it writes is for the endpoint only.
+                if transform_functions(model).0.is_some() {
+                    return Err(Error::invalid(
+                        "the model's input function makes the body, which is not shown; call the function to see it",
+                    ));
                 }
+                let (headers, _) = call_request_functions(self.store.as_ref(), call, None, text, interrupt)?;
+                (headers, api_of(model).embedding_request(model, &[text], *role)?)
             }
             Explained::Ranking { query, documents, top_n } => {
                 let (documents, _share) = read_documents(documents)?.into_parts();
