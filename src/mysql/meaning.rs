@@ -1,11 +1,10 @@
 //! The caller's session variables that affect the meaning of SQL text: read in its session, set in ours.
 
 use std::collections::BTreeMap;
-use std::ffi::{c_void, CStr};
+use std::ffi::CStr;
 
 use super::session::{Param, Session};
-use crate::mysql::ffi::service::ServiceRef;
-use crate::mysql::ffi::symbols::{server_api, SystemVariableReader};
+use super::statement::session_variable;
 use mysql_ml_base::error::Result;
 
 const SQL_MODE: &str = "sql_mode";
@@ -38,7 +37,7 @@ impl Meaning {
     pub fn of_caller() -> Self {
         let mut values = BTreeMap::new();
         for (name, _) in VARIABLES {
-            if let (Ok(key), Some(value)) = (name.to_str(), session_value(name)) {
+            if let (Ok(key), Some(value)) = (name.to_str(), session_variable(name)) {
                 values.insert(key.to_owned(), value);
             }
         }
@@ -106,28 +105,6 @@ impl Meaning {
         }
         session.query_pieces(&pieces, &params).map(|_| ())
     }
-}
-
-/// The value of a variable in the session of the calling thread's statement; `None` if unavailable.
-fn session_value(name: &CStr) -> Option<String> {
-    let api = server_api().ok()?;
-    // SAFETY: takes no argument, and is NULL on a thread without a statement.
-    let thd = unsafe { (api.thd_get_current_thd)() };
-    if thd.is_null() {
-        return None;
-    }
-    // SAFETY: the type is the layout of this service.
-    let reader: ServiceRef<SystemVariableReader> = unsafe { ServiceRef::acquire(c"mysql_system_variable_reader") }?;
-    let mut buffer = vec![0_u8; 4096];
-    let (mut place, mut length) = (buffer.as_mut_ptr().cast::<c_void>(), buffer.len() - 1);
-    // SAFETY: the calling thread's own THD, NUL-terminated names, and a buffer with its length.
-    let failed = unsafe {
-        (reader.get().get)(thd, c"SESSION".as_ptr(), c"mysql_server".as_ptr(), name.as_ptr(), &mut place, &mut length)
-    };
-    if failed != 0 {
-        return None;
-    }
-    buffer.get(..length).map(|value| String::from_utf8_lossy(value).into_owned())
 }
 
 #[cfg(test)]

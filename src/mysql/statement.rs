@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::mysql::ffi::service::ServiceRef;
-use crate::mysql::ffi::symbols::{server_api, statement_api, SystemVariables};
+use crate::mysql::ffi::symbols::{server_api, statement_api, SystemVariableReader};
 use mysql_ml_base::error::{cut, Error, Result, MAX_MESSAGE_BYTES};
 use mysql_ml_base::interrupt::Interrupt;
 
@@ -55,8 +55,8 @@ fn is_running() -> bool {
 pub fn session_variable(name: &CStr) -> Option<String> {
     let api = server_api().ok()?;
     // SAFETY: the type is the layout of this service.
-    let service = unsafe { ServiceRef::<SystemVariables>::acquire(c"mysql_system_variable_reader") }?;
-    let mut buffer = [0_u8; 256];
+    let service = unsafe { ServiceRef::<SystemVariableReader>::acquire(c"mysql_system_variable_reader") }?;
+    let mut buffer = [0_u8; 4096];
     let mut value: *mut c_void = buffer.as_mut_ptr().cast();
     let mut length = buffer.len() - 1;
     // SAFETY: the calling thread's own session, texts that end with NUL, and a buffer with its length, which the

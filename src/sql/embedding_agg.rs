@@ -16,10 +16,13 @@ use crate::mysql::statement::{ProcessState, StatementInterrupt};
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::memory::Held;
 use mysql_ml_core::engine::ordered::MAX_TEXTS;
+use mysql_ml_core::engine::pipeline::work::encoded_length;
 use mysql_ml_core::engine::vectors::VectorBatch;
 
 /// Bytes of a key's entry besides its text, in the list of rows and in the order of the result.
 const BESIDE_A_KEY: usize = 160;
+/// Bytes of a key's quotes, its colon and its comma, in the result.
+const QUOTES_AND_SIGNS: usize = 4;
 const STATE: &CStr = c"waiting for a model: ml_embedding_agg";
 
 /// `ml_embedding_agg(model_id, key, content)`: an aggregate that embeds a group's texts. Returns utf8mb4 JSON text:
@@ -101,24 +104,15 @@ impl AggregateFunction for EmbeddingAgg {
         // The replaced row leaves its place first: together they might not fit.
         let replaced = group.keys.get(key).copied().flatten();
         group.texts.expect_less(usize::from(replaced.is_some()));
-        // Plus a comma or bracket, and a colon.
-        group.texts.expect(usize::from(content.is_some()), if known { 0 } else { encoded_length(key) + 2 })?;
+        group
+            .texts
+            .expect(usize::from(content.is_some()), if known { 0 } else { encoded_length(key) + QUOTES_AND_SIGNS })?;
         let number = content.map(|content| group.texts.number(content)).transpose()?;
         group.keys.insert(key.to_owned(), number);
         let _state = ProcessState::set(STATE);
         group.texts.send(&interrupt)?;
         Ok(())
     }
-}
-
-/// The maximum length of a text as JSON.
-fn encoded_length(text: &str) -> usize {
-    let byte = |b: u8| match b {
-        b'"' | b'\\' => 2,
-        0..=31 => 6,
-        _ => 1,
-    };
-    text.bytes().map(byte).sum::<usize>() + 2
 }
 
 impl BytesFunction for EmbeddingAgg {
@@ -130,7 +124,7 @@ impl BytesFunction for EmbeddingAgg {
             format!("key '{}'", mysql_ml_base::error::cut(key, 60))
         };
         let answers = group.texts.finish(place, &StatementInterrupt::current())?;
-        let beside = group.keys.keys().map(|key| encoded_length(key) + 2).sum::<usize>() + 2;
+        let beside = group.keys.keys().map(|key| encoded_length(key) + QUOTES_AND_SIGNS).sum::<usize>() + 2;
         let result = answers.write(beside, group.keys.values().copied(), |result, value| {
             for (i, (key, number)) in group.keys.iter().enumerate() {
                 result.push(if i == 0 { '{' } else { ',' });

@@ -296,21 +296,6 @@ pub struct KeyringWriter {
     pub remove: unsafe extern "C" fn(*const c_char, *const c_char) -> c_int,
 }
 
-/// The service `mysql_system_variable_reader` (`mysql_system_variable.h`).
-#[repr(C)]
-#[allow(missing_docs)]
-pub struct SystemVariableReader {
-    /// (THD, "SESSION" or "GLOBAL", component, variable, buffer, its length and then that of the value); 0 for success.
-    pub get: unsafe extern "C" fn(
-        *mut Thd,
-        *const c_char,
-        *const c_char,
-        *const c_char,
-        *mut *mut c_void,
-        *mut usize,
-    ) -> c_int,
-}
-
 /// The service `mysql_simple_error_log` (`mysql_simple_error_log.h`).
 #[repr(C)]
 #[allow(missing_docs)]
@@ -322,8 +307,8 @@ pub struct ErrorLog {
 /// The service `mysql_system_variable_reader` (`mysql_system_variable.h`).
 #[repr(C)]
 #[allow(missing_docs)]
-pub struct SystemVariables {
-    /// (session, `SESSION` or `GLOBAL`, component, variable, buffer of the caller's, its length); 0 for success.
+pub struct SystemVariableReader {
+    /// (THD, "SESSION" or "GLOBAL", component, variable, buffer, its length and then that of the value); 0 for success.
     pub get: unsafe extern "C" fn(
         *mut Thd,
         *const c_char,
