@@ -11,6 +11,9 @@
 //! Left out, because the server itself crashes on it with any library (docs/server-crash.c, SECURITY.md):
 //! - DROP FUNCTION and CREATE FUNCTION of loadable functions while other sessions call them;
 //! - a subquery in an expression of a stored program that calls a loadable function (RETURN, SET, IF, DEFAULT, triggers).
+//!
+//! A session that changes privileges is not killed meanwhile, because the server itself can deadlock: `KILL` locks the
+//! session and waits for the privileges, and the session's DROP FUNCTION holds the privileges and locks the session.
 
 mod call;
 mod catalogue;
@@ -20,8 +23,8 @@ mod value;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context as _, Result};
@@ -88,6 +91,8 @@ struct Session {
     account: &'static str,
     connection: AtomicU32,
     log: Mutex<Log>,
+    /// Held by a `KILL` of this session, and by this session while it changes privileges.
+    spared: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -143,7 +148,12 @@ pub fn run(distribution: &Distribution, built: &Path, options: &Options, progres
             .iter()
             .cycle()
             .take(options.sessions.max(1))
-            .map(|account| Session { account, connection: AtomicU32::new(0), log: Mutex::new(Log::default()) })
+            .map(|account| Session {
+                account,
+                connection: AtomicU32::new(0),
+                log: Mutex::new(Log::default()),
+                spared: Mutex::new(()),
+            })
             .collect(),
     });
     progress(&format!(
@@ -160,8 +170,7 @@ pub fn run(distribution: &Distribution, built: &Path, options: &Options, progres
             thread::spawn(move || session(number, &shared, Generator::new(&catalogue, number, seed), opts))
         })
         .collect();
-    let peak_kib = watch(&server, &shared, options, logged);
-    shared.ended.store(true, Ordering::SeqCst);
+    let peak_kib = watch(&server, &shared, options, logged, &threads);
     for thread in threads {
         // A hanging session is the finding itself; it is not waited for.
         if shared.finding.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
@@ -228,8 +237,16 @@ fn session(number: usize, shared: &Shared, mut generator: Generator<'_>, opts: O
             log.last.push_back(step.to_string());
             log.since = Some(Instant::now());
         }
-        let others: Vec<u32> = shared.sessions.iter().map(|s| s.connection.load(Ordering::SeqCst)).collect();
-        let result = send(open, &step, &others);
+        let result = match &step {
+            Step::Kill { session, connection } => kill(open, shared.sessions.get(*session), *connection),
+            step => {
+                let spared =
+                    step.changes_privileges().then(|| own.spared.lock().unwrap_or_else(PoisonError::into_inner));
+                let result = send(open, step);
+                drop(spared);
+                result
+            }
+        };
         let note = match &result {
             Ok(seen) => {
                 shared.succeeded.fetch_add(1, Ordering::Relaxed);
@@ -268,7 +285,7 @@ fn session(number: usize, shared: &Shared, mut generator: Generator<'_>, opts: O
 }
 
 /// Sends one statement and reads its whole answer. Returns the answer's size.
-fn send(conn: &mut Conn, step: &Step, others: &[u32]) -> Result<usize> {
+fn send(conn: &mut Conn, step: &Step) -> Result<usize> {
     let mut seen = 0;
     let mut check = |row: mysql::Row| -> Result<()> {
         for value in row.unwrap_raw().into_iter().flatten() {
@@ -299,22 +316,35 @@ fn send(conn: &mut Conn, step: &Step, others: &[u32]) -> Result<usize> {
                 }
             }
         }
-        Step::Kill { session, connection } => {
-            let what = if *connection { "" } else { "QUERY " };
-            if let Some(id) = others.get(*session) {
-                conn.query_drop(format!("KILL {what}{id}"))?;
-            }
-        }
+        Step::Kill { .. } => bail!("not a statement: {step}"),
     }
     Ok(seen)
 }
 
-/// Watches the server until the time is over or there is a finding. Returns its peak memory in KiB.
-fn watch(server: &Server, shared: &Shared, options: &Options, logged: usize) -> u64 {
+/// Kills the statement, or the connection, of a session that does not change privileges.
+fn kill(conn: &mut Conn, session: Option<&Session>, connection: bool) -> Result<usize> {
+    let Some(session) = session else { return Ok(0) };
+    let _spared = match session.spared.try_lock() {
+        Ok(guard) => guard,
+        Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
+        Err(TryLockError::WouldBlock) => return Ok(0),
+    };
+    let what = if connection { "" } else { "QUERY " };
+    conn.query_drop(format!("KILL {what}{}", session.connection.load(Ordering::SeqCst)))?;
+    Ok(0)
+}
+
+/// Watches the server until the time is over and the sessions have ended, or there is a finding. Returns its peak
+/// memory in KiB.
+fn watch(server: &Server, shared: &Shared, options: &Options, logged: usize, threads: &[JoinHandle<()>]) -> u64 {
     let end = Instant::now() + Duration::from_secs(options.seconds);
     let mut peak = 0;
-    while Instant::now() < end && !shared.ended() {
+    let found = || shared.finding.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    while !found() && !threads.iter().all(JoinHandle::is_finished) {
         thread::sleep(Duration::from_millis(250));
+        if Instant::now() > end {
+            shared.ended.store(true, Ordering::SeqCst);
+        }
         if !server.is_running() {
             shared.find("the server ended".to_owned());
             break;
@@ -342,7 +372,8 @@ fn watch(server: &Server, shared: &Shared, options: &Options, logged: usize) -> 
 /// The last checks, after all sessions: the server works and shuts down, and its logs are clean.
 fn at_the_end(server: &mut Server, logged: usize) -> Option<String> {
     let works = || -> Result<()> {
-        let mut root = server.connect("root")?;
+        let opts = OptsBuilder::from_opts(server.conn_opts("root", None)).read_timeout(Some(HANG));
+        let mut root = Conn::new(opts)?;
         root.query_drop(
             "SELECT ml_version(), cosine_distance(x'0000803f', x'0000803f'), CAST(ml_list_settings() AS CHAR)",
         )?;

@@ -240,7 +240,8 @@ impl Server {
     }
 
     fn ask_to_shut_down(&self) -> mysql::Result<()> {
-        mysql::Conn::new(self.conn_opts("root", None))?.query_drop("SHUTDOWN")
+        let opts = mysql::OptsBuilder::from_opts(self.conn_opts("root", None)).read_timeout(Some(LIMIT));
+        mysql::Conn::new(opts)?.query_drop("SHUTDOWN")
     }
 
     fn log_tail(&self) -> String {

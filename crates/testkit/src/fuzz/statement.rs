@@ -24,6 +24,17 @@ pub(super) enum Step {
     },
 }
 
+impl Step {
+    /// Whether the statement changes the server's privileges. DROP FUNCTION and DROP PROCEDURE revoke those on the
+    /// routine.
+    pub(super) fn changes_privileges(&self) -> bool {
+        let Step::Text(sql) = self else { return false };
+        ["CREATE FUNCTION", "CREATE PROCEDURE", "DROP FUNCTION", "DROP PROCEDURE", "GRANT", "REVOKE"]
+            .iter()
+            .any(|start| sql.starts_with(start))
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
