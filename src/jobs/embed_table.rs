@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::Map;
 use surface::functions;
 
-use super::table_job::{must_fit, number, Options, Summary, TableWork};
+use super::table_job::{must_fit, Options, Summary, TableWork};
 use super::Jobs;
 use crate::mysql::meaning::Meaning;
 use crate::mysql::sql::As;
@@ -13,6 +12,7 @@ use crate::tables::layout::Writes;
 use mysql_ml_base::error::{cut, Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::role::Role;
+use mysql_ml_core::catalog::members::{self, Members};
 use mysql_ml_core::catalog::options::parse_object;
 use mysql_ml_core::engine::pipeline::texts::Texts;
 
@@ -20,13 +20,11 @@ use mysql_ml_core::engine::pipeline::texts::Texts;
 fn read_options(text: Option<&str>) -> Result<Options> {
     let mut members = match text {
         Some(text) if !text.trim().is_empty() => parse_object(text)?,
-        _ => Map::new(),
+        _ => Members::new(),
     };
-    let batch_size = members.remove("batch_size");
+    let batch_size = members::number(&mut members, "batch_size", 1, 10_000)?;
     let mut options = Options::take(&mut members)?;
-    if let Some(value) = batch_size.filter(|value| !value.is_null()) {
-        options.batch_size = Some(number("batch_size", &value, 10_000)?);
-    }
+    options.batch_size = batch_size;
     match members.keys().next() {
         None => Ok(options),
         Some(other) => Err(Error::invalid(format!(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{json, Map, Value};
+use serde_json::{json, Value};
 use surface::functions;
 
 use super::table_job::{refuse_temporary_table, Options, TableWork};
@@ -15,6 +15,7 @@ use crate::tables::statements;
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_core::ai::{classify, decide, extract, generate, score, sentiment, summarize, translate, Answer, Task};
+use mysql_ml_core::catalog::members::{self, Members};
 use mysql_ml_core::catalog::options::parse_object;
 use mysql_ml_core::engine::pipeline::questions::Questions;
 use mysql_ml_core::engine::AskOptions;
@@ -34,26 +35,8 @@ struct TableOptions {
     job: Options,
 }
 
-/// Takes a text out of the members; an error if it is another value.
-fn text(members: &mut Map<String, Value>, name: &str) -> Result<Option<String>> {
-    match members.remove(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text)),
-        Some(_) => Err(Error::invalid(format!("option {name} takes a text"))),
-    }
-}
-
-/// Takes true or false out of the members.
-fn flag(members: &mut Map<String, Value>, name: &str) -> Result<bool> {
-    match members.remove(name) {
-        None | Some(Value::Null) => Ok(false),
-        Some(Value::Bool(flag)) => Ok(flag),
-        Some(_) => Err(Error::invalid(format!("option {name} takes true or false"))),
-    }
-}
-
 /// Takes a JSON document out of the members, as text.
-fn document(members: &mut Map<String, Value>, name: &str, task: &str) -> Result<String> {
+fn document(members: &mut Members, name: &str, task: &str) -> Result<String> {
     match members.remove(name) {
         Some(Value::String(text)) => Ok(text),
         Some(value @ (Value::Array(_) | Value::Object(_))) => Ok(value.to_string()),
@@ -64,24 +47,20 @@ fn document(members: &mut Map<String, Value>, name: &str, task: &str) -> Result<
 fn read_options(options: Option<&str>) -> Result<TableOptions> {
     let mut members = match options {
         Some(text) if !text.trim().is_empty() => parse_object(text)?,
-        _ => Map::new(),
+        _ => Members::new(),
     };
-    let dry_run = flag(&mut members, "dry_run")?;
+    let dry_run = members::flag(&mut members, "dry_run")?.unwrap_or(false);
     let job = Options::take(&mut members)?;
-    let cache_answers = match members.remove("cache_answers") {
-        None => None,
-        Some(Value::Bool(yes)) => Some(yes),
-        Some(_) => return Err(Error::invalid("option cache_answers takes true or false")),
-    };
-    let name = text(&mut members, "task")?.unwrap_or_else(|| "generate".to_owned());
-    let answer = |members: &mut Map<String, Value>| GenerateOptions::from_map(std::mem::take(members));
+    let cache_answers = members::cache_answers(&mut members)?;
+    let name = members::text(&mut members, "task")?.unwrap_or_else(|| "generate".to_owned());
+    let answer = |members: &mut Members| GenerateOptions::from_map(std::mem::take(members));
     let task = match name.as_str() {
         "generate" => generate::task(answer(&mut members)?)?,
         "if" => decide::task(answer(&mut members)?)?,
         "rank" => score::task(answer(&mut members)?)?,
         "classify" => {
             let labels = document(&mut members, "labels", &name)?;
-            let multi = flag(&mut members, "multi")?;
+            let multi = members::flag(&mut members, "multi")?.unwrap_or(false);
             let examples = members.remove("examples");
             classify::task(&labels, multi, examples.as_ref(), answer(&mut members)?)?
         }
@@ -89,7 +68,7 @@ fn read_options(options: Option<&str>) -> Result<TableOptions> {
         "summarize" => summarize::task(answer(&mut members)?)?,
         "sentiment" => sentiment::task(answer(&mut members)?)?,
         "translate" => {
-            let language = text(&mut members, "language")?
+            let language = members::text(&mut members, "language")?
                 .ok_or_else(|| Error::invalid("task translate needs the option language"))?;
             translate::task(&language, answer(&mut members)?)?
         }

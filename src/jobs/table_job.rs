@@ -9,7 +9,7 @@ use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TryRecvError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{json, Map, Value};
+use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 use surface::Function;
 
@@ -31,6 +31,7 @@ use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::{Interrupt, POLL};
 use mysql_ml_base::memory::{self, Reservation};
 use mysql_ml_base::shares::Turn;
+use mysql_ml_core::catalog::members::{self, Members};
 use mysql_ml_core::engine::pipeline::work::Work;
 use mysql_ml_core::engine::pipeline::{Done, Pipeline};
 use mysql_ml_core::engine::Call;
@@ -118,37 +119,22 @@ impl Options {
     }
 
     /// Takes the options of all jobs out of the members of an object.
-    pub fn take(members: &mut Map<String, Value>) -> Result<Self> {
-        let mut options = Self::default();
-        let mut take = |name: &str| members.remove(name).filter(|value| !value.is_null());
-        let text = |name: &str, value: &Value| {
-            let text = value.as_str().filter(|t| !t.trim().is_empty());
-            text.map(str::to_owned).ok_or_else(|| Error::invalid(format!("option {name} takes a text")))
-        };
-        options.concurrency = take("concurrency").map(|v| number("concurrency", &v, 64)).transpose()?;
-        options.max_rows = take("max_rows").map(|v| number("max_rows", &v, u64::MAX)).transpose()?;
-        options.filter = take("where").map(|v| text("where", &v)).transpose()?;
-        options.hash_column = take("hash_column").map(|v| text("hash_column", &v)).transpose()?;
-        options.stop_on_error = match take("on_error").as_ref().map(Value::as_str) {
-            None | Some(Some("record")) => false,
-            Some(Some("stop")) => true,
+    pub fn take(members: &mut Members) -> Result<Self> {
+        let stop_on_error = match members::text(members, "on_error")?.as_deref() {
+            None | Some("record") => false,
+            Some("stop") => true,
             Some(_) => return Err(Error::invalid("option on_error takes 'record' or 'stop'")),
         };
-        let ratio = take("max_error_ratio").map(|value| {
-            let number = value.as_f64().filter(|ratio| (0.0..=1.0).contains(ratio));
-            number.ok_or_else(|| Error::invalid("option max_error_ratio takes a number from 0 to 1"))
-        });
-        options.max_error_ratio = ratio.transpose()?;
-        Ok(options)
+        Ok(Options {
+            concurrency: members::concurrency(members)?,
+            max_rows: members::number(members, "max_rows", 1, u64::MAX)?,
+            stop_on_error,
+            filter: members::text(members, "where")?,
+            hash_column: members::text(members, "hash_column")?,
+            max_error_ratio: members::max_error_ratio(members)?,
+            ..Self::default()
+        })
     }
-}
-
-/// A whole number from 1 to `max`.
-pub(super) fn number(name: &str, value: &Value, max: u64) -> Result<u64> {
-    value
-        .as_u64()
-        .filter(|n| (1..=max).contains(n))
-        .ok_or_else(|| Error::invalid(format!("option {name} takes a whole number from 1 to {max}")))
 }
 
 /// A session on a worker that answers questions in order.

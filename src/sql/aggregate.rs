@@ -3,7 +3,6 @@
 use std::ffi::CStr;
 use std::marker::PhantomData;
 
-use serde_json::{Map, Value};
 use surface::{functions, Function};
 
 use super::named::{bind, Bound};
@@ -16,6 +15,7 @@ use crate::mysql::statement::{check_result, push_warning, ProcessState, Statemen
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::memory::Held;
 use mysql_ml_core::ai::aggregate::{Tasks, SUMMARIZE};
+use mysql_ml_core::catalog::members;
 use mysql_ml_core::catalog::options::{parse_object, OnError};
 use mysql_ml_core::engine::aggregate::{may_be_null, Aggregate, AggregateOptions};
 use mysql_ml_core::providers::chat::GenerateOptions;
@@ -84,16 +84,9 @@ struct Group {
 }
 
 fn read_options(options: Option<&str>) -> Result<(AggregateOptions, GenerateOptions)> {
-    let mut members: Map<String, Value> = options.map(parse_object).transpose()?.unwrap_or_default();
-    let mut number = |name: &str, from: u64, to: u64| {
-        let Some(value) = members.remove(name) else { return Ok(None) };
-        let number = value.as_u64().filter(|n| (from..=to).contains(n));
-        number
-            .map(Some)
-            .ok_or_else(|| Error::invalid(format!("option {name} takes a whole number from {from} to {to}")))
-    };
-    let concurrency = number("concurrency", 1, 64)?;
-    let max_input_tokens = number("max_input_tokens", 100, 1_000_000)?;
+    let mut members = options.map(parse_object).transpose()?.unwrap_or_default();
+    let concurrency = members::concurrency(&mut members)?;
+    let max_input_tokens = members::number(&mut members, "max_input_tokens", 100, 1_000_000)?;
     let on_error = OnError::take(&mut members)?;
     if on_error == Some(OnError::Detail) {
         return Err(Error::invalid("option on_error is 'detail', but the result is not JSON; give 'error' or 'null'"));

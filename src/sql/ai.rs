@@ -20,6 +20,7 @@ use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::memory::{Held, Reservation};
 use mysql_ml_core::ai::{classify, decide, extract, generate, score, sentiment, summarize, translate, Answer, Task};
 use mysql_ml_core::catalog::default_model::DefaultModel;
+use mysql_ml_core::catalog::members;
 use mysql_ml_core::catalog::options::{parse_object, OnError};
 use mysql_ml_core::engine::{AskOptions, Asked, SetOptions};
 use mysql_ml_core::providers::chat::GenerateOptions;
@@ -95,11 +96,7 @@ tasks! {
     Rank = ai_rank / ai_rank_batch, |_argument, options| score::task(answer_options(options)?), |setup: &Setup<'_>| setup.returns_real();
     /// `ai_classify(input, labels [, model_id [, options]])`: a label; a JSON array of labels with the option `multi`.
     Classify = ai_classify / ai_classify_batch, |labels, options| {
-        let multi = match options.remove("multi") {
-            None => false,
-            Some(Value::Bool(multi)) => multi,
-            Some(_) => return Err(Error::invalid("option multi takes true or false")),
-        };
+        let multi = members::flag(options, "multi")?.unwrap_or(false);
         let examples = options.remove("examples");
         classify::task(labels, multi, examples.as_ref(), answer_options(options)?)
     };

@@ -148,6 +148,11 @@ CALL mysql.ml_set_model_options('llm', '{"cache_answers": null}');
 SELECT ai_if('yes, mine', 'llm', '{"cache_answers": true}') AS a, ai_if('yes, mine', 'llm', '{"cache_answers": true}') AS b;
 --@ requests
 SELECT ai_if('yes, mine', 'llm', '{"cache_answers": 1}');
+-- An answer that was asked for again is kept like any other, also that of a batch.
+SELECT ai_if_batch('["yes [[once:no JSON]]"]', 'llm', '{"cache_answers": true}') AS repaired;
+--@ requests
+SELECT ai_if_batch('["yes [[once:no JSON]]"]', 'llm', '{"cache_answers": true}') AS kept, ai_if('yes [[once:no JSON]]', 'llm', '{"cache_answers": true}') AS kept_too;
+--@ requests
 
 -- Rights: EXECUTE on the routine, for the loadable function too.
 CREATE USER ai_user;

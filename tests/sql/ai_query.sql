@@ -31,6 +31,17 @@ CALL ai.query('SELECT COUNT(ai_if(body, ''llm'', ''{"temperature": 1}'')) AS n F
 -- Nothing of it stays for the next statement.
 SELECT ai.if('yes, one', 'llm') AS again;
 --@ requests
+-- The caches keep what a function's own option says.
+CALL ai.query('SELECT COUNT(ai_if(CONCAT(body, '' kept''), ''llm'', ''{"cache_answers": true}'')) AS n FROM q.notes', NULL);
+--@ requests
+CALL ai.query('SELECT COUNT(ai_if(CONCAT(body, '' kept''), ''llm'', ''{"cache_answers": true}'')) AS n FROM q.notes', NULL);
+SELECT ai_if('two kept', 'llm', '{"cache_answers": true}') AS kept;
+--@ requests
+CALL mysql.ml_set_model_options('llm', '{"cache_answers": true}');
+CALL ai.query('SELECT COUNT(ai_if(CONCAT(body, '' not kept''), ''llm'', ''{"cache_answers": false}'')) AS n FROM q.notes', NULL);
+CALL ai.query('SELECT COUNT(ai_if(CONCAT(body, '' not kept''), ''llm'', ''{"cache_answers": false}'')) AS n FROM q.notes', NULL);
+--@ requests
+CALL mysql.ml_set_model_options('llm', '{"cache_answers": null}');
 -- Warnings of the statement survive the procedure; without any there are none.
 CALL ai.query('SELECT id, CAST(body AS SIGNED) AS x, ai.if(body, ''llm'') AS yes FROM q.notes WHERE id < 3 ORDER BY id', NULL);
 SHOW WARNINGS;

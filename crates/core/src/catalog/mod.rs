@@ -3,6 +3,7 @@
 pub mod default_model;
 pub mod function_name;
 pub mod local_place;
+pub mod members;
 pub mod model;
 pub mod options;
 pub mod secret;

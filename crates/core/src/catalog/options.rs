@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use ureq::http::{HeaderName, HeaderValue};
 
+use super::members::{self, Members};
 use crate::http::leaked_key;
 use crate::json::check_document;
 use mysql_ml_base::error::{cut, Error, Result};
@@ -154,10 +155,9 @@ impl OnError {
 
 impl OnError {
     /// Takes the option `on_error` out of the members of an object.
-    pub fn take(members: &mut Map<String, Value>) -> Result<Option<Self>> {
-        let Some(value) = members.remove("on_error") else { return Ok(None) };
-        let known = value.as_str().and_then(OnError::parse);
-        known.map(Some).ok_or_else(|| Error::invalid("option on_error takes 'error', 'null' or 'detail'"))
+    pub fn take(members: &mut Members) -> Result<Option<Self>> {
+        let known = |value: Value| value.as_str().and_then(OnError::parse);
+        members::take(members, "on_error", "'error', 'null' or 'detail'", known)
     }
 }
 

@@ -1,12 +1,11 @@
 //! Options and results of questions: what is done about an input that fails, and which errors are an input's.
 
-use serde_json::{Map, Value};
-
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::memory::Held;
 
 use super::call::Call;
 use crate::ai::Answer;
+use crate::catalog::members::{self, Members};
 use crate::catalog::options::OnError;
 
 /// The result of [`Engine::ask`](super::Engine::ask).
@@ -30,13 +29,8 @@ pub struct AskOptions {
 
 impl AskOptions {
     /// Takes these options out of the members of an object.
-    pub fn take(members: &mut Map<String, Value>) -> Result<Self> {
-        let cache_answers = match members.remove("cache_answers") {
-            None => None,
-            Some(Value::Bool(yes)) => Some(yes),
-            Some(_) => return Err(Error::invalid("option cache_answers takes true or false")),
-        };
-        Ok(AskOptions { on_error: OnError::take(members)?, cache_answers })
+    pub fn take(members: &mut Members) -> Result<Self> {
+        Ok(AskOptions { on_error: OnError::take(members)?, cache_answers: members::cache_answers(members)? })
     }
 }
 
@@ -68,19 +62,11 @@ pub struct SetOptions {
 
 impl SetOptions {
     /// Takes these options out of the members of an object.
-    pub fn take(members: &mut Map<String, Value>) -> Result<Self> {
-        let concurrency = members.remove("concurrency").map(|value| {
-            let number = value.as_u64().filter(|n| (1..=64).contains(n));
-            number.ok_or_else(|| Error::invalid("option concurrency takes a whole number from 1 to 64"))
-        });
-        let ratio = members.remove("max_error_ratio").map(|value| {
-            let number = value.as_f64().filter(|ratio| (0.0..=1.0).contains(ratio));
-            number.ok_or_else(|| Error::invalid("option max_error_ratio takes a number from 0 to 1"))
-        });
+    pub fn take(members: &mut Members) -> Result<Self> {
         Ok(SetOptions {
             each: AskOptions::take(members)?,
-            concurrency: concurrency.transpose()?,
-            max_error_ratio: ratio.transpose()?,
+            concurrency: members::concurrency(members)?,
+            max_error_ratio: members::max_error_ratio(members)?,
         })
     }
 }

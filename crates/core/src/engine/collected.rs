@@ -65,9 +65,12 @@ struct Group {
     inputs: Vec<(Key, Arc<str>)>,
 }
 
+/// Whether the caches keep the answers of a group; `None`: the model's option.
+type Keep = Option<bool>;
+
 #[derive(Clone)]
 enum GroupKind {
-    Questions(Arc<Task>),
+    Questions(Arc<Task>, Keep),
     Texts(Role),
 }
 
@@ -164,8 +167,10 @@ impl Collection {
     }
 
     /// Looks a question up.
-    pub(super) fn question(&self, call: &Call, task: &Task, text: &str) -> Result<Found> {
-        self.look_up(call, &task.digest(), text, || GroupKind::Questions(Arc::new(task.clone())))
+    pub(super) fn question(&self, call: &Call, task: &Task, text: &str, keep: Keep) -> Result<Found> {
+        // Inputs that the caches keep are asked apart from those that they must not keep.
+        let what = [task.digest().as_slice(), &[keep.map_or(2, u8::from)]].concat();
+        self.look_up(call, &what, text, || GroupKind::Questions(Arc::new(task.clone()), keep))
     }
 
     /// Looks up the vector of a text.
@@ -241,8 +246,8 @@ impl Engine {
         };
         for group in groups.into_values() {
             match &group.kind {
-                GroupKind::Questions(task) => {
-                    let work = Questions::new(Arc::clone(task), None);
+                GroupKind::Questions(task, keep) => {
+                    let work = Questions::new(Arc::clone(task), *keep);
                     let input = work.asker();
                     self.ask_group(collection, group, work, input, Known::Answer, options, interrupt)?;
                 }

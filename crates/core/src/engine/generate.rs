@@ -58,7 +58,7 @@ impl Engine {
                     return Ok(Asked::Noted);
                 }
             } else {
-                match collection.question(&call, task, text)? {
+                match collection.question(&call, task, text, options.cache_answers)? {
                     Found::Known(Known::Answer(answer)) => {
                         return Ok(Asked::Answered(Held::new(answer, Reservation::default()), on_error))
                     }

@@ -462,7 +462,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
             }
             Ok(raw) => {
                 let share = Reservation::take(W::size(&raw), "a result")?;
-                self.finish(&item, raw, share);
+                self.finish(item, raw, share);
                 Ok(())
             }
         }
@@ -583,7 +583,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
                 self.pace(latency);
                 self.works_again(&batch)?;
                 self.call.meter.used(W::counted(results.len()), usage);
-                for (item, result) in batch.items.iter().zip(results) {
+                for (item, result) in batch.items.into_iter().zip(results) {
                     self.answered = true;
                     match result {
                         _ if item.id == PROBE_ID => {}
@@ -896,7 +896,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
         !self.answered && self.refused == SUSPICIOUS
     }
 
-    fn finish(&mut self, item: &Item<W>, raw: W::Raw, share: Reservation) {
+    fn finish(&mut self, item: Item<W>, raw: W::Raw, share: Reservation) {
         match self.work.finish(self.engine, &self.call, &item.input, item.place.as_ref(), raw) {
             Finished::Done(result) => {
                 self.answered = true;
@@ -904,7 +904,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
             }
             Finished::Failed(error) => self.fail(item.id, error),
             Finished::Again(input) => {
-                let batch = self.batch(vec![Item { id: item.id, input, place: None }]);
+                let batch = self.batch(vec![Item { input, ..item }]);
                 self.again.push_back(batch);
             }
         }

@@ -183,7 +183,6 @@ impl Work for Questions {
     ) -> Finished<Asking, Value> {
         match read {
             Read::Value(value) => {
-                // A repaired answer has no place any more: it is kept where the question is asked alone.
                 if let Some(place) = place {
                     engine.embeddings.keep_computed(place, &value.to_bytes().into());
                 }
