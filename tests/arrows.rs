@@ -25,7 +25,8 @@ const HOUSES: [House; 2] = [
 ];
 
 /// The product's crates.
-const CRATES: [&str; 5] = ["src", "crates/core/src", "crates/local/src", "crates/base/src", "crates/surface/src"];
+const CRATES: [&str; 6] =
+    ["src", "crates/core/src", "crates/local/src", "crates/index/src", "crates/base/src", "crates/surface/src"];
 
 #[test]
 fn a_room_imports_only_rooms_below_it() {
