@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use surface::{functions, Function};
 
 use super::model_call::LastCall;
@@ -22,11 +23,11 @@ use mysql_ml_core::ai::{classify, decide, extract, generate, score, sentiment, s
 use mysql_ml_core::catalog::default_model::DefaultModel;
 use mysql_ml_core::catalog::members;
 use mysql_ml_core::catalog::options::{parse_object, OnError};
-use mysql_ml_core::engine::{AskOptions, Asked, SetOptions};
+use mysql_ml_core::engine::{About, AskOptions, Asked, SetOptions};
 use mysql_ml_core::providers::chat::GenerateOptions;
 
-/// One of the functions. Its parameters are the input, the task's other argument if it has one, the model and the
-/// options.
+/// One of the functions. Its parameters are the input, the task's other argument if it has one, the model, the
+/// options and the images.
 pub trait AiTask {
     /// Its row in the table of functions.
     const FUNCTION: &'static Function;
@@ -110,7 +111,8 @@ tasks! {
     Translate = ai_translate / ai_translate_batch, |language, options| translate::task(language, answer_options(options)?);
 }
 
-/// An [`AiTask`] as a loadable function. NULL for a NULL input or argument, without a call. The option `on_error`
+/// An [`AiTask`] as a loadable function. NULL for a NULL input or argument, without a call, and for NULL in the place of
+/// images. The option `on_error`
 /// determines the result of a failed input.
 pub struct AiFunction<T: AiTask> {
     bound: Bound,
@@ -130,6 +132,8 @@ struct Prepared {
 /// The statement's last call and its value.
 struct Done {
     input: String,
+    /// SHA-256 of the argument with the images.
+    images: Option<[u8; 32]>,
     model_id: Option<String>,
     task: Rc<Task>,
     value: Option<Answer>,
@@ -149,7 +153,7 @@ impl<T: AiTask> SqlFunction for AiFunction<T> {
 impl<T: AiTask> AiFunction<T> {
     /// The number of parameters before the model.
     fn before_model() -> usize {
-        T::FUNCTION.parameters.len().saturating_sub(2)
+        T::FUNCTION.parameters.len().saturating_sub(3)
     }
 
     fn prepared(&mut self, argument: &str, options: Option<&str>) -> Result<(Rc<Task>, AskOptions)> {
@@ -180,8 +184,13 @@ impl<T: AiTask> AiFunction<T> {
         let argument = if before > 1 { self.bound.text(args, 1)? } else { Some("") };
         let model_id = self.bound.text(args, before)?;
         let options = self.bound.text(args, before + 1)?;
+        let images = self.bound.bytes(args, before + 2);
         let (Some(input), Some(argument)) = (input, argument) else { return Ok(None) };
+        if images.is_none() && self.bound.is_given(before + 2) {
+            return Ok(None);
+        }
         refuse_inside_user_functions()?;
+        let digest = images.map(|images| Sha256::digest(images).into());
         let (task, ask) = self.prepared(argument, options)?;
         // The default may change between two executions of a prepared statement.
         let default = match model_id {
@@ -193,6 +202,7 @@ impl<T: AiTask> AiFunction<T> {
             task.repeats()
                 && Rc::ptr_eq(&done.task, &task)
                 && done.input == input
+                && done.images == digest
                 && done.model_id.as_deref() == model_id
         };
         let done = self.last.or_call(T::FUNCTION, same, || {
@@ -200,7 +210,8 @@ impl<T: AiTask> AiFunction<T> {
             let share = Reservation::take(input.len(), "the input")?;
             let interrupt = StatementInterrupt::current();
             let _answers = answers_of_connection();
-            let asked = engine().ask(T::FUNCTION, model_id, &task, input, ask, &interrupt)?;
+            let about = About { text: input, images };
+            let asked = engine().ask(T::FUNCTION, model_id, &task, &about, ask, &interrupt)?;
             let detailed = |on_error| on_error == OnError::Detail && task.is_json();
             let value = match asked {
                 Asked::Answered(answer, on_error) => match answer.into_parts().0 {
@@ -220,6 +231,7 @@ impl<T: AiTask> AiFunction<T> {
             }
             Ok(Done {
                 input: input.to_owned(),
+                images: digest,
                 model_id: model_id.map(str::to_owned),
                 task: Rc::clone(&task),
                 value,

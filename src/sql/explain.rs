@@ -15,6 +15,7 @@ use mysql_ml_core::ai::{generate, Task};
 use mysql_ml_core::catalog::default_model::DefaultModel;
 use mysql_ml_core::catalog::options::parse_object;
 use mysql_ml_core::engine::explain::Explained;
+use mysql_ml_core::engine::About;
 use mysql_ml_core::json::check_document;
 use mysql_ml_core::providers::chat::GenerateOptions;
 
@@ -68,13 +69,16 @@ fn explain(name: &str, arguments: &str, interrupt: &dyn Interrupt) -> Result<Str
             options.remove("on_error");
             let between = function.parameters.get(1).filter(|p| !p.optional).map_or("", |p| p.name);
             let task = make(arguments.text(between).unwrap_or_default(), &mut options)?;
-            let explained = Explained::Task { task: &task, text: arguments.first()?, greedy: true };
+            let images = arguments.text("images").map(str::as_bytes);
+            let about = About { text: arguments.first()?, images };
+            let explained = Explained::Task { task: &task, about, greedy: true };
             engine.explain(model_id, DefaultModel::Llm, &explained, interrupt)
         }
         Asks::Generate => {
             let options = arguments.text("options").map(GenerateOptions::parse).transpose()?.unwrap_or_default();
             let task = generate::task(options)?;
-            let explained = Explained::Task { task: &task, text: arguments.required("prompt")?, greedy: false };
+            let about = About { text: arguments.required("prompt")?, images: None };
+            let explained = Explained::Task { task: &task, about, greedy: false };
             engine.explain(Some(arguments.required("model_id")?), DefaultModel::Llm, &explained, interrupt)
         }
         Asks::Embedding(role) => {

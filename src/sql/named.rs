@@ -92,6 +92,11 @@ impl Bound {
         self.places.get(p).copied().flatten()
     }
 
+    /// Whether parameter `p` was given, perhaps as NULL.
+    pub fn is_given(&self, p: usize) -> bool {
+        self.place(p).is_some()
+    }
+
     /// The bytes of parameter `p`; `None` for NULL or not given.
     pub fn bytes<'a>(&self, args: &Args<'a>, p: usize) -> Option<&'a [u8]> {
         args.bytes(self.place(p)?)

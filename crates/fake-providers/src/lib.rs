@@ -39,8 +39,8 @@
 //! |---|---|
 //! | `/openai/v1/{embeddings,chat/completions,rerank}` | `OpenAI`, Bearer KEY; also models `test-N`; `rerank` as below `/v1` |
 //! | `/azure/openai/deployments/NAME/{embeddings,chat/completions}` | Azure, `api-key: KEY`, `?api-version=` |
-//! | `/anthropic/v1/messages` | Anthropic, `x-api-key: KEY`, `anthropic-version: 2023-06-01` |
-//! | `/vertex/v1/projects/P/locations/L/...` | Vertex AI, Bearer TOKEN; P is `test-project`, `other-project` or `my-project`. Models of Google (`:predict`, `:embedContent`, `:generateContent`, `:streamGenerateContent`) and Anthropic (`:rawPredict`), and `endpoints/E:predict` |
+//! | `/anthropic/v1/{messages,messages/count_tokens}` | Anthropic, `x-api-key: KEY`, `anthropic-version: 2023-06-01` |
+//! | `/vertex/v1/projects/P/locations/L/...` | Vertex AI, Bearer TOKEN; P is `test-project`, `other-project` or `my-project`. Models of Google (`:predict`, `:embedContent`, `:generateContent`, `:streamGenerateContent`, `:countTokens`) and Anthropic (`:rawPredict`, also of `count-tokens`), and `endpoints/E:predict` |
 //! | `/gemini/v1beta/models/M:METHOD` | the Gemini API, `x-goog-api-key: KEY` |
 //! | `/discovery/v1/projects/P/locations/L/rankingConfigs/C:rank` | ranking, Bearer TOKEN; scores of [`relevance_for`] |
 //! | `/google-oauth/token`, `/google-sts/v1/token` | tokens for a signed assertion or a refresh token; for a subject token |
@@ -87,6 +87,9 @@
 //! If null is allowed, it is the value of a string or an `enum` that is not found, and of a boolean if the text has
 //! the word `unsure`. JSON without a schema follows a schema in one of the messages, else it is `{"answer": TEXT}`. Any
 //! chat follows a schema in a message with the words "JSON Schema".
+//!
+//! Images are checked in each provider's own form and refused if they are none. In the text that is said an image is
+//! `(MIME_TYPE, N bytes) ` or `(URL) `. `OpenAI`'s `gpt-3.5-...` and `gpt-4` take none.
 //!
 //! A marker in the user's message changes the answer of any chat, in the provider's own shape. Of the user's messages
 //! with a marker the last one counts. Values are read from the rest of that message:

@@ -21,6 +21,7 @@ mod dialogue;
 mod google;
 pub(crate) mod google_identity;
 mod hugging_face;
+mod images;
 mod limits;
 mod marker;
 mod mistral;

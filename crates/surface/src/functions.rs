@@ -210,6 +210,7 @@ const LLM: Parameter = parameter("model_id", TEXT).optional();
 const INPUTS: Parameter = parameter("inputs", JSON).aliases(&["prompts", "texts"]);
 const SET_OPTIONS: Parameter = parameter("options", JSON).optional();
 const ANSWER_OPTIONS: Parameter = parameter("options", JSON).undeclared().optional();
+const IMAGES: Parameter = parameter("images", BYTES).aliases(&["image"]).undeclared().binary().optional();
 const VECTORS: [Parameter; 2] = [parameter("a", BYTES), parameter("b", BYTES)];
 const VECTORS_AND_MEASURE: [Parameter; 3] =
     [parameter("a", BYTES), parameter("b", BYTES), parameter("distance_measure", TEXT)];
@@ -388,39 +389,39 @@ macro_rules! exported_functions {
                 sample: "'d', '{}'",
             }
             bytes ai_generate = AiFunction<ai::Generate> {
-                parameters: &[PROMPT, LLM, ANSWER_OPTIONS],
+                parameters: &[PROMPT, LLM, ANSWER_OPTIONS, IMAGES],
                 routine: Some(ai("generate", LONG_TEXT, "the answer of a language model to a prompt").note(&[
                     "AI functions, with AlloyDB's names. A NULL model is that of the setting default_llm.",
                 ])),
                 sample: "'x', 'd'",
             }
             integer ai_if = AiFunction<ai::If> {
-                parameters: &[PROMPT, LLM, ANSWER_OPTIONS],
+                parameters: &[PROMPT, LLM, ANSWER_OPTIONS, IMAGES],
                 routine: Some(ai("if", "BOOLEAN", "whether a question or statement is true; NULL: it cannot be told")),
                 sample: "'x', 'd'",
             }
             real ai_rank = AiFunction<ai::Rank> {
-                parameters: &[PROMPT, LLM, ANSWER_OPTIONS],
+                parameters: &[PROMPT, LLM, ANSWER_OPTIONS, IMAGES],
                 routine: Some(ai("rank", "DOUBLE", "a score from 0 to 1 by the criterion in the prompt")),
                 sample: "'x', 'd'",
             }
             bytes ai_classify = AiFunction<ai::Classify> {
-                parameters: &[INPUT, parameter("labels", JSON), LLM, ANSWER_OPTIONS],
+                parameters: &[INPUT, parameter("labels", JSON), LLM, ANSWER_OPTIONS, IMAGES],
                 routine: Some(ai("classify", TEXT, "the label that fits a text best")),
                 sample: "'x', '[\"a\"]', 'd'",
             }
             bytes ai_extract = AiFunction<ai::Extract> {
-                parameters: &[INPUT, parameter("fields", JSON), LLM, ANSWER_OPTIONS],
+                parameters: &[INPUT, parameter("fields", JSON), LLM, ANSWER_OPTIONS, IMAGES],
                 routine: Some(ai("extract", JSON, "the fields of a text as a JSON object")),
                 sample: "'x', '[\"a\"]', 'd'",
             }
             bytes ai_summarize = AiFunction<ai::Summarize> {
-                parameters: &[INPUT, LLM, ANSWER_OPTIONS],
+                parameters: &[INPUT, LLM, ANSWER_OPTIONS, IMAGES],
                 routine: Some(ai("summarize", LONG_TEXT, "a summary of a text")),
                 sample: "'x', 'd'",
             }
             bytes ai_analyze_sentiment = AiFunction<ai::AnalyzeSentiment> {
-                parameters: &[INPUT, LLM, ANSWER_OPTIONS],
+                parameters: &[INPUT, LLM, ANSWER_OPTIONS, IMAGES],
                 routine: Some(ai(
                     "analyze_sentiment",
                     "VARCHAR(8) CHARACTER SET utf8mb4",
@@ -429,7 +430,7 @@ macro_rules! exported_functions {
                 sample: "'x', 'd'",
             }
             bytes ai_translate = AiFunction<ai::Translate> {
-                parameters: &[INPUT, parameter("language", TEXT), LLM, ANSWER_OPTIONS],
+                parameters: &[INPUT, parameter("language", TEXT), LLM, ANSWER_OPTIONS, IMAGES],
                 routine: Some(ai("translate", LONG_TEXT, "a text in another language")),
                 sample: "'x', 'German', 'd'",
             }

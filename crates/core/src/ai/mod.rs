@@ -23,7 +23,7 @@ use mysql_ml_base::error::{Error, Result};
 
 use self::reading::document;
 use crate::json::schema::Schema;
-use crate::providers::chat::{GenerateOptions, Question};
+use crate::providers::chat::{GenerateOptions, Message, Question};
 
 /// Said of the row's text in every instruction. It lowers the risk of an injected instruction; it cannot exclude it.
 const DATA: &str =
@@ -115,11 +115,12 @@ impl Task {
         })
     }
 
-    /// The question about one text.
-    pub fn question(&self, text: Arc<str>) -> Question {
+    /// The question about one text, perhaps with images.
+    pub fn question(&self, message: Message) -> Question {
         Question {
             instruction: self.instruction.clone(),
-            text,
+            text: message.text,
+            images: message.images,
             schema: self.schema.clone(),
             rejected: None,
             options: Arc::clone(&self.options),
@@ -127,7 +128,7 @@ impl Task {
         }
     }
 
-    /// A digest of all that the answer depends on besides model and text.
+    /// A digest of all that the answer depends on besides model, text and images.
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let schema = self.schema.as_ref().map(|schema| schema.text());

@@ -1,12 +1,36 @@
 //! Options and results of questions: what is done about an input that fails, and which errors are an input's.
 
 use mysql_ml_base::error::{cut, Error, Kind, Result};
-use mysql_ml_base::memory::Held;
+use mysql_ml_base::memory::{Held, Reservation};
 
 use super::call::Call;
 use crate::ai::Answer;
 use crate::catalog::members::{self, Members};
 use crate::catalog::options::OnError;
+use crate::providers::chat::Message;
+use crate::providers::image::Images;
+
+/// The arguments that a question is about.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// The text.
+    pub text: &'a str,
+    /// The images, as [`Images::read`] reads them.
+    pub images: Option<&'a [u8]>,
+}
+
+impl About<'_> {
+    /// Reads the images.
+    pub(super) fn message(&self) -> Result<Held<Message>> {
+        let copied = Reservation::take(self.text.len(), "the input")?;
+        let Some(argument) = self.images else { return Ok(Held::new(self.text.into(), copied)) };
+        let mut share = Reservation::take(Images::memory_to_read(argument), "the images")?;
+        let images = Images::read(argument)?;
+        share.shrink_to(images.bytes());
+        share.absorb(copied);
+        Ok(Held::new(Message { text: self.text.into(), images }, share))
+    }
+}
 
 /// The result of [`Engine::ask`](super::Engine::ask).
 pub enum Asked {

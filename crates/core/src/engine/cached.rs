@@ -72,7 +72,7 @@ impl CachedEmbeddings {
         })
     }
 
-    /// The request for the answer to a question of a task. `kept`: whether the caches keep it.
+    /// The request for the answer to a question about a text. `task`: a digest of task and images. `kept`: whether the caches keep it.
     pub fn answer_lookup(
         &self,
         call: &Call,

@@ -17,22 +17,27 @@ use mysql_ml_base::role::Role;
 
 use super::asking::{failed_too_often, is_of_the_input, SetOptions};
 use super::call::Call;
-use super::pipeline::questions::{Questions, QUESTIONS};
+use super::pipeline::questions::{Asking, Questions, QUESTIONS};
 use super::pipeline::texts::Texts;
 use super::pipeline::work::Work;
 use super::pipeline::Pipeline;
 use super::Engine;
 use crate::ai::{Answer, Task};
+use crate::providers::chat::Message;
+use crate::providers::image::Images;
 
 /// Inputs that the first pass may note, as many as are asked at once, and the most that any pass may. Each pass may note
 /// twice as many as the one before, so that a statement with LIMIT asks little more than it needs.
 const FIRST_WINDOW: usize = QUESTIONS as usize;
 const LARGEST_WINDOW: usize = 65_536;
 
+/// The most bytes of images that a pass may note. The requests with them need memory, too.
+const MAX_IMAGES: usize = 64 << 20;
+
 /// Overhead of an input, bytes.
 const BESIDE_AN_INPUT: usize = 256;
 
-/// What identifies an input: model, task and text.
+/// What identifies an input: model, task, text and images.
 type Key = [u8; 32];
 
 /// The value of an input.
@@ -62,7 +67,9 @@ pub enum Found {
 struct Group {
     call: Call,
     kind: GroupKind,
-    inputs: Vec<(Key, Arc<str>)>,
+    inputs: Vec<(Key, Message)>,
+    /// The memory of the images.
+    images: Reservation,
 }
 
 /// Whether the caches keep the answers of a group; `None`: the model's option.
@@ -80,6 +87,8 @@ struct State {
     noted: HashMap<Key, ()>,
     groups: HashMap<Key, Group>,
     window: usize,
+    /// Bytes of the images that this pass has noted.
+    images: usize,
     collecting: bool,
     asked: u64,
     failed: u64,
@@ -136,6 +145,7 @@ impl Collection {
     pub fn begin_pass(&self) {
         let mut state = self.state();
         state.window = state.window.saturating_mul(2).clamp(FIRST_WINDOW, LARGEST_WINDOW);
+        state.images = 0;
         state.collecting = true;
     }
 
@@ -167,20 +177,29 @@ impl Collection {
     }
 
     /// Looks a question up.
-    pub(super) fn question(&self, call: &Call, task: &Task, text: &str, keep: Keep) -> Result<Found> {
+    pub(super) fn question(&self, call: &Call, task: &Task, message: &Message, keep: Keep) -> Result<Found> {
         // Inputs that the caches keep are asked apart from those that they must not keep.
         let what = [task.digest().as_slice(), &[keep.map_or(2, u8::from)]].concat();
-        self.look_up(call, &what, text, || GroupKind::Questions(Arc::new(task.clone()), keep))
+        self.look_up(call, &what, &message.text, &message.images, || {
+            GroupKind::Questions(Arc::new(task.clone()), keep)
+        })
     }
 
     /// Looks up the vector of a text.
     pub(super) fn text(&self, call: &Call, role: Role, text: &str) -> Result<Found> {
-        self.look_up(call, &[role as u8], text, || GroupKind::Texts(role))
+        self.look_up(call, &[role as u8], text, &Images::default(), || GroupKind::Texts(role))
     }
 
-    fn look_up(&self, call: &Call, task: &[u8], text: &str, kind: impl FnOnce() -> GroupKind) -> Result<Found> {
+    fn look_up(
+        &self,
+        call: &Call,
+        task: &[u8],
+        text: &str,
+        images: &Images,
+        kind: impl FnOnce() -> GroupKind,
+    ) -> Result<Found> {
         let group = key(&[&call.model().fingerprint, call.model().model_id.as_bytes(), task]);
-        let key = key(&[&group, text.as_bytes()]);
+        let key = key(&[&images.digest_with(group), text.as_bytes()]);
         let mut state = self.state();
         if state.ended {
             return Err(Error::interrupted(1317));
@@ -197,14 +216,22 @@ impl Collection {
         if state.noted.contains_key(&key) {
             return Ok(Found::Noted);
         }
-        if state.noted.len() >= state.window {
+        let images_beyond = !state.noted.is_empty() && state.images.saturating_add(images.bytes()) > MAX_IMAGES;
+        if state.noted.len() >= state.window || images_beyond {
             return Err(Error::invalid("the pass has noted as many inputs as it may"));
         }
         state.share.spend(text.len() + BESIDE_AN_INPUT, "the inputs of a statement")?;
+        let share = Reservation::take(images.bytes(), "the images of a statement")?;
+        state.images = state.images.saturating_add(images.bytes());
         state.noted.insert(key, ());
-        let group =
-            state.groups.entry(group).or_insert_with(|| Group { call: call.clone(), kind: kind(), inputs: Vec::new() });
-        group.inputs.push((key, text.into()));
+        let group = state.groups.entry(group).or_insert_with(|| Group {
+            call: call.clone(),
+            kind: kind(),
+            inputs: Vec::new(),
+            images: Reservation::default(),
+        });
+        group.images.absorb(share);
+        group.inputs.push((key, Message { text: text.into(), images: images.clone() }));
         Ok(Found::Noted)
     }
 
@@ -248,12 +275,13 @@ impl Engine {
             match &group.kind {
                 GroupKind::Questions(task, keep) => {
                     let work = Questions::new(Arc::clone(task), *keep);
-                    let input = work.asker();
+                    let task = Arc::clone(task);
+                    let input = move |message| Asking::new(Arc::clone(&task), message);
                     self.ask_group(collection, group, work, input, Known::Answer, options, interrupt)?;
                 }
                 GroupKind::Texts(role) => {
                     let work = Texts::new(*role);
-                    self.ask_group(collection, group, work, |text| text, Known::Vector, options, interrupt)?;
+                    self.ask_group(collection, group, work, |message| message.text, Known::Vector, options, interrupt)?;
                 }
             }
         }
@@ -273,12 +301,12 @@ impl Engine {
         collection: &Collection,
         group: Group,
         work: W,
-        input: impl Fn(Arc<str>) -> W::Input,
+        input: impl Fn(Message) -> W::Input,
         known: impl Fn(W::Output) -> Known,
         options: SetOptions,
         interrupt: &dyn Interrupt,
     ) -> Result<()> {
-        let Group { call, inputs, .. } = group;
+        let Group { call, inputs, images: _images, .. } = group;
         let of_model = |error: Error| error.context(&format!("model '{}'", call.model().model_id));
         // As long as the provider asks: waiting loses no answer, and KILL ends it.
         let mut pipeline = Pipeline::new(self, call.clone(), work, options.concurrency, None, None)?;
@@ -286,8 +314,8 @@ impl Engine {
         loop {
             // A few batches ahead of what is under way.
             while pipeline.waiting() < pipeline.batch_size().saturating_mul(pipeline.concurrency()) {
-                let Some((i, (_, text))) = unsent.next() else { break };
-                pipeline.push(i as u64, input(Arc::clone(text)), interrupt)?;
+                let Some((i, (_, message))) = unsent.next() else { break };
+                pipeline.push(i as u64, input(message.clone()), interrupt)?;
             }
             let last = unsent.len() == 0;
             if last && pipeline.is_empty() {
@@ -296,7 +324,8 @@ impl Engine {
             let Some(done) = pipeline.advance(Duration::from_secs(1), last, interrupt).map_err(of_model)? else {
                 continue;
             };
-            let Some((key, text)) = usize::try_from(done.id).ok().and_then(|i| inputs.get(i)) else { continue };
+            let Some((key, message)) = usize::try_from(done.id).ok().and_then(|i| inputs.get(i)) else { continue };
+            let text = &message.text;
             match done.result {
                 Ok(value) => collection.keep(*key, known(value), text.len())?,
                 Err(error) if is_of_the_input(&error) => {

@@ -7,6 +7,7 @@ use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::role::Role;
 
+use super::asking::About;
 use super::backends::remote::{api_of, documents_in_a_request};
 use super::call::Call;
 use super::requester::Request;
@@ -19,6 +20,7 @@ use crate::catalog::default_model::DefaultModel;
 use crate::catalog::model::{Backend, ModelType, ProviderId};
 use crate::providers::chat::Question;
 use crate::providers::google::target::needs_project;
+use crate::providers::image::Source;
 use crate::providers::rerank::Ranking;
 use crate::providers::table::provider;
 use crate::registration::endpoint_url::{cloud_of, url_of};
@@ -28,12 +30,12 @@ const PROJECT: &str = "PROJECT";
 
 /// A call to explain.
 pub enum Explained<'a> {
-    /// A question of a task about a text. `greedy`: temperature 0 where the options set none.
+    /// A question of a task about a text and images. `greedy`: temperature 0 where the options set none.
     Task {
         /// The task.
         task: &'a Task,
-        /// The text.
-        text: &'a str,
+        /// The text and the images.
+        about: About<'a>,
         /// Whether the temperature is 0 where the options set none.
         greedy: bool,
     },
@@ -80,9 +82,15 @@ impl Engine {
             return Err(Error::invalid("the model runs inside the server: its calls send no request"));
         }
         let mut requests = 1;
+        let mut notes = Vec::new();
         let (headers, body) = match explained {
-            Explained::Task { task, text, greedy } => {
-                let question = Question { greedy: *greedy, ..task.question((*text).into()) };
+            Explained::Task { task, about, greedy } => {
+                let (message, _message) = about.message()?.into_parts();
+                if message.images.iter().any(|image| matches!(image.source, Source::Bytes(_))) {
+                    notes.push("images are shown by length and digest; the request has their base64".to_owned());
+                }
+                let images = message.images.shown();
+                let question = Question { greedy: *greedy, images, ..task.question(message) };
                 self.question_body(call, &question, interrupt)?
             }
             Explained::Embedding { text, role } => {
@@ -128,7 +136,6 @@ impl Engine {
         for (name, value) in target::header_names(&request, &url)? {
             headers.insert(name.to_string(), value.into());
         }
-        let mut notes = Vec::new();
         if unknown {
             notes.push(format!("{PROJECT} stands for the project of the server's Google credentials"));
         }

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use surface::functions;
 
-use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{Held, Reservation};
 
-use super::asking::{is_of_the_input, on_error_of, unusable, AskOptions, Asked};
+use super::asking::{is_of_the_input, on_error_of, unusable, About, AskOptions, Asked};
 use super::cached::CacheLookup;
 use super::call::Call;
 use super::collected::{active, Found, Known};
@@ -17,7 +17,8 @@ use super::Engine;
 use crate::ai::{generate, Answer, Task};
 use crate::catalog::default_model::DefaultModel;
 use crate::catalog::options::OnError;
-use crate::providers::chat::{GenerateOptions, Question, Rejected};
+use crate::providers::chat::{GenerateOptions, Message, Question, Rejected};
+use crate::providers::image::Images;
 
 impl Engine {
     /// The model's answer to a prompt, as text; with the option `json_schema` a JSON document that conforms to it.
@@ -38,19 +39,27 @@ impl Engine {
         })
     }
 
-    /// The value of a task's answer about `text`. `model_id`: NULL for the model of the setting `default_llm`.
+    /// The value of a task's answer about a text and images. `model_id`: NULL for the model of the setting `default_llm`.
     /// `options`: `None` for the model's, else the settings.
     pub fn ask(
         &self,
         function: Routine,
         model_id: Option<&str>,
         task: &Task,
-        text: &str,
+        about: &About<'_>,
         options: AskOptions,
         interrupt: &dyn Interrupt,
     ) -> Result<Asked> {
         let call = self.call_of_llm(function, model_id, interrupt)?;
         let on_error = on_error_of(&call, options.on_error);
+        // One row's damaged image is that row's failure.
+        let (message, _message) = match about.message() {
+            Ok(message) => message.into_parts(),
+            Err(error) if on_error != OnError::Fail && matches!(error.kind(), Kind::Invalid | Kind::TooLarge) => {
+                return Ok(Asked::Failed(error, on_error));
+            }
+            Err(error) => return Err(error),
+        };
         if let Some(collection) = active() {
             if !task.repeats() {
                 // Each row is asked when the statement itself runs.
@@ -58,7 +67,7 @@ impl Engine {
                     return Ok(Asked::Noted);
                 }
             } else {
-                match collection.question(&call, task, text, options.cache_answers)? {
+                match collection.question(&call, task, &message, options.cache_answers)? {
                     Found::Known(Known::Answer(answer)) => {
                         return Ok(Asked::Answered(Held::new(answer, Reservation::default()), on_error))
                     }
@@ -70,8 +79,8 @@ impl Engine {
             }
         }
         let answered = match task.repeats() {
-            true => self.shared_answer(&call, task, text, options.cache_answers, interrupt),
-            false => self.answered(&call, task, task.question(text.into()), interrupt, Some),
+            true => self.shared_answer(&call, task, &message, options.cache_answers, interrupt),
+            false => self.answered(&call, task, task.question(message), interrupt, Some),
         };
         match answered {
             Ok(answer) => Ok(Asked::Answered(answer, on_error)),
@@ -86,15 +95,15 @@ impl Engine {
         &self,
         call: &Call,
         task: &Task,
-        text: &str,
+        message: &Message,
         cache_answers: Option<bool>,
         interrupt: &dyn Interrupt,
     ) -> Result<Held<Answer>> {
-        let _question = Reservation::take(text.len().saturating_mul(4), "the prompt")?;
+        let _question = Reservation::take(message.bytes().saturating_mul(4), "the prompt")?;
         call.meter.called();
-        let lookup = self.answer_lookup(call, task, text, cache_answers);
+        let lookup = self.answer_lookup(call, task, &message.text, &message.images, cache_answers);
         let compute = |limit| {
-            let answer = self.ask_again(call, task, task.question(text.into()), limit, interrupt);
+            let answer = self.ask_again(call, task, task.question(message.clone()), limit, interrupt);
             call.counted(answer).map(|answer| answer.to_bytes())
         };
         let bytes = self.embeddings.get(&lookup, || self.store.caller(), call, interrupt, compute);
@@ -109,10 +118,12 @@ impl Engine {
         call: &Call,
         task: &Task,
         text: &str,
+        images: &Images,
         cache_answers: Option<bool>,
     ) -> CacheLookup {
         let kept = task.repeats() && cache_answers.or(call.model().options.cache_answers) == Some(true);
-        self.embeddings.answer_lookup(call, &task.digest(), text, kept, || self.local.stamp(call.model()))
+        let about = images.digest_with(task.digest());
+        self.embeddings.answer_lookup(call, &about, text, kept, || self.local.stamp(call.model()))
     }
 
     /// A call of a language model. An error if the caller may not execute `function`.

@@ -3,6 +3,7 @@
 use serde_json::{json, Value};
 
 use super::call::{either, Call};
+use super::images;
 use super::outcome::{decide, Form, Outcome, TOOL};
 use super::schemas;
 use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Object, Violation};
@@ -79,9 +80,11 @@ pub(super) fn route(call: &Call<'_>) -> Answer {
 }
 
 fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
-    if call.parts != ["v1", "messages"] {
-        return Err(error(404, "not_found_error", "Not found"));
-    }
+    let serve: fn(&Call<'_>, &Value) -> Result<Answer, Violation> = match call.parts {
+        ["v1", "messages"] => |call, body| messages(call.shared, body, None),
+        ["v1", "messages", "count_tokens"] => |_, body| count_tokens(body),
+        _ => return Err(error(404, "not_found_error", "Not found")),
+    };
     match call.header("x-api-key") {
         None | Some("") => return Err(error(401, "authentication_error", "x-api-key header is required")),
         Some(key) if !call.is_key(key) => return Err(error(401, "authentication_error", "invalid x-api-key")),
@@ -93,12 +96,39 @@ fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
         Some(other) => return Err(invalid(&format!("anthropic-version: \"{other}\" is not a valid version"))),
     }
     let body = strict::body(call).map_err(|violation| refuse(&violation))?;
-    let answer = messages(call.shared, &body, None).map_err(|violation| refuse(&violation))?;
+    let answer = serve(call, &body).map_err(|violation| refuse(&violation))?;
     Ok(answer
         .with_header("request-id", "req_test")
         .with_header("anthropic-ratelimit-requests-limit", "50")
         .with_header("anthropic-ratelimit-requests-remaining", "49")
         .with_header("anthropic-ratelimit-requests-reset", "2030-01-01T00:00:00Z"))
+}
+
+/// Tokens that the service adds to a message.
+const BESIDE_A_MESSAGE: usize = 7;
+
+/// Counts the tokens of messages. There is no model `claude-2...` for it.
+pub(super) fn count_tokens(body: &Value) -> Result<Answer, Violation> {
+    const MEMBERS: &[Member] = &[
+        required("model", Kind::Text),
+        required("messages", Kind::List),
+        optional("system", Kind::TextOrList),
+        optional("tools", Kind::List),
+        optional("tool_choice", Kind::Object),
+        optional("thinking", Kind::Object),
+        nullable("output_config", Kind::Object),
+    ];
+    let body = strict::object(body, "", MEMBERS)?;
+    if body.text("model").unwrap_or_default().starts_with("claude-2") {
+        return Err(Violation::status(404));
+    }
+    let messages = body.list("messages").unwrap_or_default();
+    let dialogue = strict::conversation(messages, &["user", "assistant"], &[], images::anthropic)?;
+    if dialogue.texts().any(str::is_empty) {
+        return Err(Violation::value("messages", "text content blocks must be non-empty"));
+    }
+    let count: usize = dialogue.texts().map(|text| tokens(text) + BESIDE_A_MESSAGE).sum();
+    Ok(Answer::json(200, &json!({"input_tokens": count})))
 }
 
 /// Answers messages. On Vertex AI the path has the model and the body the version.
@@ -129,7 +159,7 @@ pub(super) fn messages(shared: &Shared, body: &Value, vertex_model: Option<&str>
         return Err(Violation::value("stream", "the local endpoint does not stream"));
     }
     if let Some(system) = body.get("system") {
-        strict::content(system, "system")?;
+        strict::content(system, "system", images::none)?;
     }
     let messages = body.list("messages").unwrap_or_default();
     if let Some(first) = messages.first() {
@@ -146,7 +176,7 @@ pub(super) fn messages(shared: &Shared, body: &Value, vertex_model: Option<&str>
             _ => {}
         }
     }
-    let dialogue = strict::conversation(messages, &["user", "assistant"], &[])?;
+    let dialogue = strict::conversation(messages, &["user", "assistant"], &[], images::anthropic)?;
     let mut outcome = decide(shared, &dialogue, form(body, model)?)?;
     if let Outcome::Text(text) = &mut outcome
         && tokens(text) > most

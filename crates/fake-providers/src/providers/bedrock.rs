@@ -4,6 +4,7 @@ use serde_json::{json, Value};
 
 use super::call::{either, ranking, vector, Call};
 use super::dialogue::Dialogue;
+use super::images;
 use super::outcome::{decide, Form, Outcome, REFUSAL, TOOL};
 use super::schemas;
 use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Object, Violation};
@@ -336,10 +337,16 @@ fn rerank(body: &Value) -> Result<Answer, Violation> {
     Ok(Answer::json(200, &json!({"results": results.collect::<Vec<_>>()})))
 }
 
-/// The text of content blocks, which may hold text only.
+/// The text of content blocks, which may hold text and images only.
 fn blocks(blocks: &[Value], place: &str) -> Result<String, Violation> {
     let mut said = String::new();
     for (index, block) in blocks.iter().enumerate() {
+        if let (Some(image), None) = (block.get("image"), block.get("text")) {
+            let place = format!("{place}.{index}");
+            strict::object(block, &place, &[required("image", Kind::Object)])?;
+            said.push_str(&images::converse(image, &strict::join(&place, "image"))?);
+            continue;
+        }
         let block = strict::object(block, &format!("{place}.{index}"), &[required("text", Kind::Text)])?;
         let text = block.text("text").unwrap_or_default();
         if text.is_empty() {

@@ -5,6 +5,7 @@ use base64::Engine;
 use serde_json::{json, Map, Value};
 
 use super::call::{either, ranking, test_width, Call};
+use super::images;
 use super::outcome::{decide, Form, Outcome, TOOL};
 use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Object, Violation};
 use crate::answer::Answer;
@@ -203,7 +204,7 @@ fn chat(shared: &Shared, body: &Value) -> Result<Answer, Violation> {
     }
     let more = [nullable("tool_calls", Kind::List), nullable("tool_call_id", Kind::Text)];
     let roles = ["system", "user", "assistant", "tool"];
-    let dialogue = strict::conversation(body.list("messages").unwrap_or_default(), &roles, &more)?;
+    let dialogue = strict::conversation(body.list("messages").unwrap_or_default(), &roles, &more, images::image_urls)?;
     let outcome = decide(shared, &dialogue, form(body)?)?;
     let finish = match &outcome {
         Outcome::Text(_) | Outcome::Empty => "COMPLETE",

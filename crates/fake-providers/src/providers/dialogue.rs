@@ -27,6 +27,13 @@ impl Dialogue {
         self.others.push(text);
     }
 
+    /// Puts what the model sees in images before the user's last message.
+    pub(super) fn shows(&mut self, images: &str) {
+        if let Some(last) = self.users.last_mut() {
+            last.insert_str(0, images);
+        }
+    }
+
     /// The user's last message.
     pub(super) fn last(&self) -> &str {
         self.users.last().map_or("", String::as_str)

@@ -8,7 +8,7 @@ use super::call::{either, halves, ranking, vector, Call};
 use super::dialogue::Dialogue;
 use super::outcome::{decide, Form, Outcome, TOOL};
 use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Object, Violation};
-use super::{anthropic, google_identity, schemas};
+use super::{anthropic, google_identity, images, schemas};
 use crate::answer::Answer;
 use crate::embedding::tokens;
 
@@ -188,11 +188,15 @@ fn serve_vertex(call: &Call<'_>) -> Result<Answer, Answer> {
     match (publisher, method) {
         (None, "predict") => custom_endpoint(&body()?).map_err(refused),
         (Some("anthropic"), "rawPredict") => {
-            if !model.starts_with("claude-") {
+            if !model.starts_with("claude-") && model != "count-tokens" {
                 return Err(not_found());
             }
             let body = strict::body(call).map_err(|violation| anthropic::refuse(&violation))?;
-            anthropic::messages(call.shared, &body, Some(model)).map_err(|violation| anthropic::refuse(&violation))
+            let answer = match model {
+                "count-tokens" => anthropic::count_tokens(&body),
+                _ => anthropic::messages(call.shared, &body, Some(model)),
+            };
+            answer.map_err(|violation| anthropic::refuse(&violation))
         }
         (Some("google"), "predict") if gemini_2 => {
             Err(invalid(&format!("{model} is not supported in the predict API. Please use embedContent.")))
@@ -216,6 +220,7 @@ fn serve_vertex(call: &Call<'_>) -> Result<Answer, Answer> {
             let body = camel(body()?);
             generate(call, model, &body, true, method == "streamGenerateContent").map_err(refused)
         }
+        (Some("google"), "countTokens") if generates(model) => count_tokens(&camel(body()?), true).map_err(refused),
         _ => Err(no_such_page(call)),
     }
 }
@@ -428,6 +433,7 @@ fn parts(value: &Value, place: &str) -> Result<String, Violation> {
             return Err(Violation::value(place, message));
         }
         said.push_str(part.text("text").unwrap_or_default());
+        said.push_str(&images::gemini(part, &place)?);
     }
     Ok(said)
 }
@@ -473,6 +479,25 @@ fn embed_content_on_vertex(body: &Value) -> Result<Answer, Violation> {
         "truncated": truncated,
     });
     Ok(Answer::json(200, &answer))
+}
+
+/// Counts the tokens of a prompt.
+fn count_tokens(body: &Value, on_vertex: bool) -> Result<Answer, Violation> {
+    const COMMON: &[Member] = &[required("contents", Kind::List)];
+    const VERTEX: &[Member] = &[
+        optional("model", Kind::Text),
+        optional("instances", Kind::List),
+        optional("systemInstruction", Kind::Object),
+        optional("generationConfig", Kind::Object),
+        optional("tools", Kind::List),
+    ];
+    const GEMINI: &[Member] = &[optional("generateContentRequest", Kind::Object)];
+    let body = strict::object(body, "", &[COMMON, if on_vertex { VERTEX } else { GEMINI }].concat())?;
+    let mut count = 0;
+    for (index, content) in body.list("contents").unwrap_or_default().iter().enumerate() {
+        count += tokens(&parts(content, &format!("contents.{index}"))?) + 1;
+    }
+    Ok(Answer::json(200, &json!({"totalTokens": count})))
 }
 
 /// Checks a request to generate and answers it.
@@ -681,6 +706,10 @@ fn serve_gemini(call: &Call<'_>) -> Result<Answer, Answer> {
             }
             let body = camel(strict::body(call).map_err(refused)?);
             generate(call, model, &body, false, method == "streamGenerateContent").map_err(refused)
+        }
+        "countTokens" if generates(model) => {
+            let body = camel(strict::body(call).map_err(refused)?);
+            count_tokens(&body, false).map_err(refused)
         }
         _ => Err(no_such_page(call)),
     }

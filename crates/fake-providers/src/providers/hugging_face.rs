@@ -4,6 +4,7 @@ use serde_json::{json, Value};
 
 use super::call::{either, ranking, vector, Call};
 use super::dialogue::Dialogue;
+use super::images;
 use super::openai;
 use super::openai_chat::{self, chat, Kin};
 use super::outcome::{decide, Form, Outcome, REFUSAL};
@@ -111,7 +112,7 @@ fn generate(shared: &Shared, body: &Value) -> Result<Answer, Violation> {
     let body = strict::object(body, "", MEMBERS)?;
     let parameters = body.get("parameters");
     let form = parameters.and_then(|parameters| parameters.get("grammar")).map_or(Ok(Form::Free), grammar)?;
-    let dialogue = Dialogue::of(body.text("inputs").unwrap_or_default());
+    let dialogue = Dialogue::of(&images::markdown(body.text("inputs").unwrap_or_default())?);
     let outcome = decide(shared, &dialogue, form)?;
     // The interface has texts only: a model that does not want to says so.
     let text = if outcome == Outcome::Refused { REFUSAL } else { outcome.text() };

@@ -4,6 +4,7 @@ use serde_json::{json, Value};
 
 use super::call::{either, halves, test_width, vector, Call};
 use super::dialogue::Dialogue;
+use super::images;
 use super::outcome::{decide, Form, Outcome, REFUSAL, TOOL};
 use super::strict::{self, failure, nullable, optional, required, Fault, Kind, Member, Object, Violation};
 use crate::answer::Answer;
@@ -163,12 +164,16 @@ fn chat(shared: &Shared, body: &Value) -> Result<Answer, Violation> {
     let body = strict::object(body, "", MEMBERS)?;
     let messages = body.list("messages").unwrap_or_default();
     // Content parts of other services are no texts to this one.
+    let mut seen = String::new();
     for (index, message) in messages.iter().enumerate() {
+        let list = message.get("images").and_then(Value::as_array).map(Vec::as_slice);
+        seen += &images::ollama(list.unwrap_or_default(), &format!("messages.{index}.images"))?;
         if message.get("content").is_some_and(Value::is_array) {
             return Err(Violation::kind(format!("messages.{index}.content"), Kind::Text));
         }
     }
-    let dialogue = strict::conversation(messages, &["system", "user", "assistant", "tool"], MESSAGE)?;
+    let mut dialogue = strict::conversation(messages, &["system", "user", "assistant", "tool"], MESSAGE, images::none)?;
+    dialogue.shows(&seen);
     answer(shared, body, &dialogue, |text, calls| {
         let mut message = json!({"role": "assistant", "content": text});
         if let (true, Some(message)) = (calls, message.as_object_mut()) {

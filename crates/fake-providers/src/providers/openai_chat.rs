@@ -4,6 +4,7 @@ use serde_json::{json, Value};
 
 use super::call::halves;
 use super::dialogue::Dialogue;
+use super::images;
 use super::outcome::{decide, Form, Outcome, REFUSAL, TOOL};
 use super::strict::{self, nullable, optional, required, Kind, Member, Violation};
 use super::{openai, response_format};
@@ -63,7 +64,12 @@ pub(super) fn chat(
     let body = strict::object(body, "", members)?;
     let model = body.text("model").filter(|model| !model.is_empty()).or(in_path);
     let model = model.ok_or_else(|| Violation::missing("model"))?;
-    let dialogue = strict::conversation(body.list("messages").unwrap_or_default(), ROLES, MESSAGE)?;
+    let messages = body.list("messages").unwrap_or_default();
+    if kin == Kin::OpenAi && is_blind(model) && messages.iter().any(has_image) {
+        let message = "Invalid content type. image_url is only supported by certain models.";
+        return Err(Violation::value("messages.0.content.0.type", message));
+    }
+    let dialogue = strict::conversation(messages, ROLES, MESSAGE, images::image_urls)?;
     for (name, most) in [("temperature", 2.0), ("top_p", 1.0)] {
         if body.number(name).is_some_and(|value| !(0.0..=most).contains(&value)) {
             let message = format!("Invalid '{name}': expected a value between 0 and {most}.");
@@ -93,6 +99,16 @@ pub(super) fn chat(
 /// Whether a model of `OpenAI`'s is older than structured output.
 fn is_unstructured(model: &str) -> bool {
     model == "gpt-4" || ["gpt-3.5-", "gpt-4-", "gpt-4o-2024-05-13"].iter().any(|old| model.starts_with(old))
+}
+
+/// Whether a model of `OpenAI`'s takes no images.
+fn is_blind(model: &str) -> bool {
+    model == "gpt-4" || model.starts_with("gpt-3.5-") || model.starts_with("o1-mini")
+}
+
+fn has_image(message: &Value) -> bool {
+    let parts = message.get("content").and_then(Value::as_array);
+    parts.is_some_and(|parts| parts.iter().any(|part| part.get("image_url").is_some()))
 }
 
 /// Answers a chat request; ignores unknown members.

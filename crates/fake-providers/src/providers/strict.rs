@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::call::Call;
 use super::dialogue::Dialogue;
+use super::images::Blocks;
 
 /// The type of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,8 +266,8 @@ pub(super) fn texts(value: Option<&Value>, place: &str) -> Result<Vec<String>, V
     }
 }
 
-/// The text of a message's content: a text, or a list of blocks.
-pub(super) fn content(value: &Value, place: &str) -> Result<String, Violation> {
+/// The text of a message's content: a text, or a list of blocks. `others`: reads blocks that are no text.
+pub(super) fn content(value: &Value, place: &str, others: Blocks) -> Result<String, Violation> {
     const BLOCK: &[Member] =
         &[required("type", Kind::Text), required("text", Kind::Text), nullable("cache_control", Kind::Object)];
     let blocks = match value {
@@ -279,16 +280,20 @@ pub(super) fn content(value: &Value, place: &str) -> Result<String, Violation> {
         let place = format!("{place}.{index}");
         match block.get("type").and_then(Value::as_str) {
             Some("text") => said.push_str(object(block, &place, BLOCK)?.text("text").unwrap_or_default()),
-            // Images, tools and the like are not checked.
-            Some(_) => {}
+            Some(_) => said.push_str(&others(block, &place)?),
             None => return Err(Violation::missing(join(&place, "type"))),
         }
     }
     Ok(said)
 }
 
-/// Checks messages and returns them as a dialogue.
-pub(super) fn conversation(messages: &[Value], roles: &[&str], more: &[Member]) -> Result<Dialogue, Violation> {
+/// Checks messages and returns them as a dialogue. `others`: reads blocks that are no text.
+pub(super) fn conversation(
+    messages: &[Value],
+    roles: &[&str],
+    more: &[Member],
+    others: Blocks,
+) -> Result<Dialogue, Violation> {
     let members = [&[required("role", Kind::Text), nullable("content", Kind::TextOrList)], more].concat();
     let mut dialogue = Dialogue::default();
     for (index, message) in messages.iter().enumerate() {
@@ -301,7 +306,7 @@ pub(super) fn conversation(messages: &[Value], roles: &[&str], more: &[Member]) 
         }
         let place = join(&place, "content");
         match object.get("content") {
-            Some(value) => dialogue.say(role, content(value, &place)?),
+            Some(value) => dialogue.say(role, content(value, &place, others)?),
             // A message with tool calls only has no text.
             None if object.get("tool_calls").is_some() => dialogue.say(role, String::new()),
             None => return Err(Violation::missing(place)),

@@ -223,6 +223,13 @@ impl Generate for Local {
         if options.system.is_some() {
             return Err(Error::invalid("T5 takes no system; leave the option system out, or write it into the prompt"));
         }
+        if !question.images.is_empty() {
+            return Err(Error::invalid(format!(
+                "model '{}' of provider {} takes no images; leave them out, or use a model of a provider that takes them",
+                call.model().model_id,
+                call.model().provider.as_str()
+            )));
+        }
         if question.schema.is_some() {
             return Err(Error::invalid(format!(
                 "model '{}' of provider {} gives no JSON by a schema; use a model of a provider with structured output",

@@ -27,7 +27,7 @@ use crate::providers::usage::{self, Usage};
 use crate::providers::Provider;
 
 /// Estimated tokens of an image: Gemini's figure for a small one.
-const IMAGE_TOKENS: u64 = 258;
+pub(in crate::engine) const IMAGE_TOKENS: u64 = 258;
 
 /// Beyond this many registrations the table is emptied and learnt again.
 const MAX_LEARNT: usize = 4096;
@@ -188,7 +188,10 @@ impl Generate for Remote {
             let body = form.request(question)?;
             let request = provider(model.api).predict_request(model, &body)?;
             let (headers, _) = call_request_functions(self.store(), call, None, &body, interrupt)?;
-            let mut request = Request::new(call, headers, request, tokens_in(&body))?;
+            // Services count an image by its size in pixels, not by its bytes.
+            let texts = body.len().saturating_sub(question.images.encoded()) as u64;
+            let tokens = (texts / 4).max(1) + IMAGE_TOKENS * question.images.len() as u64;
+            let mut request = Request::new(call, headers, request, tokens)?;
             request.deadline = limit.map_or(request.deadline, |limit| request.deadline.min(limit));
             let deadline = request.deadline;
             let answered = self.requester.send(request, interrupt, |answer| {

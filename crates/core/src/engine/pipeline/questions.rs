@@ -10,14 +10,14 @@ use super::work::{encoded_length, Finished, WhenDone, Work};
 use crate::ai::{Answer as Value, Task};
 use crate::catalog::model::{Backend, Model};
 use crate::engine::asking::unusable;
-use crate::engine::backends::remote::form_of;
+use crate::engine::backends::remote::{form_of, IMAGE_TOKENS};
 use crate::engine::cached::CacheLookup;
 use crate::engine::call::Call;
 use crate::engine::rate_limit::tokens_in;
 use crate::engine::Engine;
 use crate::http::Answer;
 use crate::json::numbers::unreadable;
-use crate::providers::chat::{Form, Question, Rejected};
+use crate::providers::chat::{Form, Message, Question, Rejected};
 use crate::providers::table::provider;
 use crate::providers::usage::{self, Usage};
 use crate::providers::BatchLimits;
@@ -40,9 +40,9 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// The question of `task` about a text.
-    pub fn new(task: Arc<Task>, text: Arc<str>) -> Self {
-        Asking { question: Arc::new(task.question(text)), task }
+    /// The question of `task` about a text, perhaps with images.
+    pub fn new(task: Arc<Task>, message: Message) -> Self {
+        Asking { question: Arc::new(task.question(message)), task }
     }
 }
 
@@ -63,7 +63,7 @@ impl Questions {
     /// Makes the question about a text.
     pub fn asker(&self) -> impl Fn(Arc<str>) -> Asking + 'static {
         let task = Arc::clone(&self.task);
-        move |text| Asking::new(Arc::clone(&task), text)
+        move |text| Asking::new(Arc::clone(&task), text.into())
     }
 }
 
@@ -96,7 +96,8 @@ impl Work for Questions {
         asking: &Asking,
         interrupt: &dyn Interrupt,
     ) -> Result<(CacheLookup, Option<Value>)> {
-        let place = engine.answer_lookup(call, &asking.task, &asking.question.text, self.cache_answers);
+        let question = &asking.question;
+        let place = engine.answer_lookup(call, &asking.task, &question.text, &question.images, self.cache_answers);
         let found = engine.embeddings.get_kept(&place, call, interrupt)?;
         let found = found.and_then(|bytes| Value::from_bytes(&bytes));
         Ok((place, found))
@@ -113,7 +114,7 @@ impl Work for Questions {
     }
 
     fn tokens(asking: &Asking) -> u64 {
-        tokens_in(&asking.question.text)
+        tokens_in(&asking.question.text) + IMAGE_TOKENS * asking.question.images.len() as u64
     }
 
     fn compute(&self, engine: &Engine, call: &Call, asking: &Asking, interrupt: &dyn Interrupt) -> Result<Read> {

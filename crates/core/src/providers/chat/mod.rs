@@ -11,7 +11,7 @@ mod structured;
 use mysql_ml_base::error::{Error, Kind};
 
 pub use self::options::GenerateOptions;
-pub use self::question::{Question, Rejected};
+pub use self::question::{Message, Question, Rejected};
 use crate::catalog::options::StructuredOutput;
 
 /// The most tokens of an answer, for APIs that require a limit, when the options set none.

@@ -6,6 +6,41 @@ use mysql_ml_base::error::cut;
 
 use super::options::GenerateOptions;
 use crate::json::schema::Schema;
+use crate::providers::image::Images;
+
+/// What a question is about: the user's text, and images.
+#[derive(Debug, Clone, Default)]
+pub struct Message {
+    /// The text.
+    pub text: Arc<str>,
+    /// The images.
+    pub images: Images,
+}
+
+impl Message {
+    /// Bytes that it adds to a request, but for characters that JSON escapes.
+    pub fn bytes(&self) -> usize {
+        self.text.len().saturating_add(self.images.encoded())
+    }
+}
+
+impl From<Arc<str>> for Message {
+    fn from(text: Arc<str>) -> Self {
+        Message { text, images: Images::default() }
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Arc::<str>::from(text).into()
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Arc::<str>::from(text).into()
+    }
+}
 
 /// One question. Instructions and data are separate messages of the request.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +49,8 @@ pub struct Question {
     pub instruction: Option<Arc<str>>,
     /// The user's message: a prompt, or the data that the instruction is about.
     pub text: Arc<str>,
+    /// Images of the user's message.
+    pub images: Images,
     /// The schema of a JSON answer; `None`: the answer is text.
     pub schema: Option<Arc<Schema>>,
     /// An earlier answer to this question that could not be used.
@@ -54,11 +91,16 @@ impl Question {
         format!("This answer cannot be used: {}. Answer again, with the corrected JSON document only.", rejected.reason)
     }
 
-    /// Bytes of all its texts.
+    /// Bytes of all its texts, and of its images in base64.
     pub fn bytes(&self) -> usize {
         let rejected = self.rejected.as_ref().map_or(0, |r| r.answer.len() + r.reason.len() + 128);
         let system = self.options.system.as_ref().map_or(0, String::len);
         let schema = self.schema.as_ref().map_or(0, |schema| schema.text().len());
-        self.instruction.as_ref().map_or(0, |i| i.len()) + self.text.len() + rejected + system + schema
+        self.instruction.as_ref().map_or(0, |i| i.len())
+            + self.text.len()
+            + rejected
+            + system
+            + schema
+            + self.images.encoded()
     }
 }

@@ -5,7 +5,8 @@ use serde_json::{json, Value};
 use super::structured::{closed, gemini, in_words, response_format};
 use super::{Chat, Form, Question, MAX_TOKENS};
 use crate::catalog::options::StructuredOutput;
-use mysql_ml_base::error::{Error, Result};
+use crate::providers::image::{Image, Source};
+use mysql_ml_base::error::{cut, Error, Result};
 
 /// Sets a member of an object, if there is a value.
 fn set(object: &mut Value, name: &str, value: Option<Value>) {
@@ -26,21 +27,107 @@ fn system(question: &Question, schema_in_words: bool) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("\n\n"))
 }
 
-/// The messages after the system's, as role and text.
-fn turns(question: &Question) -> Vec<(&'static str, String)> {
-    let mut turns = vec![("user", question.text.to_string())];
+/// A message after the system's.
+struct Turn<'q> {
+    role: &'static str,
+    text: String,
+    images: &'q [Image],
+}
+
+/// The messages after the system's.
+fn turns(question: &Question) -> Vec<Turn<'_>> {
+    let said = |role, text| Turn { role, text, images: &[] };
+    let mut turns = vec![Turn { images: question.images.as_slice(), ..said("user", question.text.to_string()) }];
     if let Some(rejected) = &question.rejected {
-        turns.push(("assistant", rejected.answer.to_string()));
-        turns.push(("user", Question::correction(rejected)));
+        turns.push(said("assistant", rejected.answer.to_string()));
+        turns.push(said("user", Question::correction(rejected)));
     }
     turns
 }
 
+impl Turn<'_> {
+    /// Its parts, images first: that is what providers with a preference recommend. APIs refuse an empty text beside images.
+    fn parts(&self, text: impl Fn(&str) -> Value, image: impl Fn(&Image) -> Result<Value>) -> Result<Value> {
+        let said = (self.images.is_empty() || !self.text.is_empty()).then(|| Ok(text(&self.text)));
+        self.images.iter().map(image).chain(said).collect()
+    }
+
+    /// Its content in the form that most APIs share: a text, or typed parts.
+    fn content(&self, image: impl Fn(&Image) -> Result<Value>) -> Result<Value> {
+        match self.images.is_empty() {
+            true => Ok(self.text.as_str().into()),
+            false => self.parts(|text| json!({"type": "text", "text": text}), image),
+        }
+    }
+}
+
 /// Turns in the form that most APIs share.
-fn messages(system: Option<&str>, turns: &[(&str, String)]) -> Value {
-    let system = system.map(|text| json!({"role": "system", "content": text}));
-    let turns = turns.iter().map(|(role, text)| json!({"role": role, "content": text}));
-    system.into_iter().chain(turns).collect()
+fn messages(system: Option<&str>, turns: &[Turn<'_>], message: impl Fn(&Turn<'_>) -> Result<Value>) -> Result<Value> {
+    let system = system.map(|text| Ok(json!({"role": "system", "content": text})));
+    system.into_iter().chain(turns.iter().map(message)).collect()
+}
+
+/// A message whose images are parts of type `image_url`.
+fn with_image_urls(turn: &Turn<'_>) -> Result<Value> {
+    let image = |image: &Image| Ok(json!({"type": "image_url", "image_url": {"url": image.url()?}}));
+    Ok(json!({"role": turn.role, "content": turn.content(image)?}))
+}
+
+/// Anthropic's message.
+fn anthropic(turn: &Turn<'_>) -> Result<Value> {
+    let image = |image: &Image| {
+        let source = match &image.source {
+            Source::Url(url) => json!({"type": "url", "url": url}),
+            _ => json!({"type": "base64", "media_type": image.mime_type, "data": image.base64()?}),
+        };
+        Ok(json!({"type": "image", "source": source}))
+    };
+    Ok(json!({"role": turn.role, "content": turn.content(image)?}))
+}
+
+/// Gemini's content.
+fn gemini_content(turn: &Turn<'_>) -> Result<Value> {
+    let image = |image: &Image| match &image.source {
+        Source::Url(uri) if image.mime_type.is_empty() => Err(Error::invalid(format!(
+            "Google's API needs the type of the image at {}; name its mime_type beside its url",
+            cut(uri, 100)
+        ))),
+        Source::Url(uri) | Source::GoogleStorage(uri) => {
+            Ok(json!({"fileData": {"mimeType": image.mime_type, "fileUri": uri}}))
+        }
+        _ => Ok(json!({"inlineData": {"mimeType": image.mime_type, "data": image.base64()?}})),
+    };
+    let role = if turn.role == "assistant" { "model" } else { turn.role };
+    Ok(json!({"role": role, "parts": turn.parts(|text| json!({"text": text}), image)?}))
+}
+
+/// Ollama's message, with images beside the text.
+fn ollama(turn: &Turn<'_>) -> Result<Value> {
+    let mut message = json!({"role": turn.role, "content": turn.text});
+    if !turn.images.is_empty() {
+        let images: Value = turn.images.iter().map(Image::base64).collect::<Result<Vec<String>>>()?.into();
+        set(&mut message, "images", Some(images));
+    }
+    Ok(message)
+}
+
+/// Bedrock's message.
+fn converse(turn: &Turn<'_>) -> Result<Value> {
+    let image = |image: &Image| {
+        let format = image.mime_type.strip_prefix("image/").unwrap_or(&image.mime_type);
+        Ok(json!({"image": {"format": format, "source": {"bytes": image.base64()?}}}))
+    };
+    Ok(json!({"role": turn.role, "content": turn.parts(|text| json!({"text": text}), image)?}))
+}
+
+/// The text of a message, with images as Markdown, as Hugging Face's servers take them.
+fn markdown(turn: &Turn<'_>) -> Result<String> {
+    let mut text = String::new();
+    for image in turn.images {
+        text.push_str(&format!("![]({})", image.url()?.replace(')', "%29")));
+    }
+    text.push_str(&turn.text);
+    Ok(text)
 }
 
 impl Form {
@@ -61,7 +148,7 @@ impl Form {
         let mut inner = json!({});
         let body = match self.chat {
             Chat::OpenAi { limit: limit_name, seed: seed_name } => {
-                let mut body = json!({"messages": messages(system.as_deref(), &turns)});
+                let mut body = json!({"messages": messages(system.as_deref(), &turns, with_image_urls)?});
                 set(&mut body, limit_name, limit);
                 set(&mut body, "temperature", heat);
                 set(&mut body, "top_p", top);
@@ -71,7 +158,7 @@ impl Form {
                 body
             }
             Chat::Cohere => {
-                let mut body = json!({"messages": messages(system.as_deref(), &turns)});
+                let mut body = json!({"messages": messages(system.as_deref(), &turns, with_image_urls)?});
                 set(&mut body, "max_tokens", limit);
                 set(&mut body, "temperature", heat);
                 set(&mut body, "p", top);
@@ -85,7 +172,7 @@ impl Form {
                 if seed.is_some() {
                     return Err(none("Anthropic's API", "seed"));
                 }
-                let mut body = json!({"messages": messages(None, &turns)});
+                let mut body = json!({"messages": messages(None, &turns, anthropic)?});
                 set(&mut body, "max_tokens", Some(limit.unwrap_or_else(|| MAX_TOKENS.into())));
                 set(&mut body, "system", system.map(Value::from));
                 set(&mut body, "temperature", heat);
@@ -95,11 +182,7 @@ impl Form {
                 body
             }
             Chat::Gemini => {
-                let turn = |(role, text): &(&str, String)| {
-                    let role = if *role == "assistant" { "model" } else { role };
-                    json!({"role": role, "parts": [{"text": text}]})
-                };
-                let mut body = json!({"contents": turns.iter().map(turn).collect::<Value>()});
+                let mut body = json!({"contents": messages(None, &turns, gemini_content)?});
                 set(&mut body, "systemInstruction", system.map(|s| json!({"parts": [{"text": s}]})));
                 set(&mut inner, "maxOutputTokens", limit);
                 set(&mut inner, "temperature", heat);
@@ -117,7 +200,7 @@ impl Form {
                 body
             }
             Chat::Ollama => {
-                let mut body = json!({"messages": messages(system.as_deref(), &turns)});
+                let mut body = json!({"messages": messages(system.as_deref(), &turns, ollama)?});
                 set(&mut inner, "num_predict", limit);
                 set(&mut inner, "temperature", heat);
                 set(&mut inner, "top_p", top);
@@ -132,21 +215,20 @@ impl Form {
                     return Err(none("Hugging Face's text generation", "system"));
                 }
                 // One text: the task, the data, and an answer to correct.
-                let texts = system.into_iter().chain(turns.into_iter().map(|(_, text)| text));
+                let texts = system.into_iter().map(Ok).chain(turns.iter().map(markdown));
                 inner = json!({"return_full_text": false});
                 set(&mut inner, "max_new_tokens", limit);
                 set(&mut inner, "temperature", heat.filter(|t| *t != json!(0)));
                 set(&mut inner, "top_p", top);
                 set(&mut inner, "seed", seed);
                 set(&mut inner, "grammar", native.map(|schema| json!({"type": "json", "value": schema})));
-                json!({"inputs": texts.collect::<Vec<_>>().join("\n\n"), "parameters": inner})
+                json!({"inputs": texts.collect::<Result<Vec<_>>>()?.join("\n\n"), "parameters": inner})
             }
             Chat::Converse => {
                 if seed.is_some() {
                     return Err(none("Bedrock's Converse API", "seed"));
                 }
-                let turn = |(role, text): &(&str, String)| json!({"role": role, "content": [{"text": text}]});
-                let mut body = json!({"messages": turns.iter().map(turn).collect::<Value>()});
+                let mut body = json!({"messages": messages(None, &turns, converse)?});
                 set(&mut body, "system", system.map(|s| json!([{"text": s}])));
                 set(&mut inner, "maxTokens", limit);
                 set(&mut inner, "temperature", heat);
@@ -244,6 +326,7 @@ mod tests {
         Question {
             instruction: Some("Count.".into()),
             text: "one".into(),
+            images: Default::default(),
             schema: Some(std::sync::Arc::new(Schema::new(schema).unwrap())),
             rejected: None,
             options: Default::default(),
@@ -285,6 +368,77 @@ mod tests {
         for (shape, golden) in SHAPES.into_iter().zip(golden) {
             assert_eq!(form(shape).request(&typed()).unwrap(), golden, "{shape:?}");
         }
+    }
+
+    fn about(images: &str) -> Question {
+        let images = crate::providers::image::Images::read(images.as_bytes()).unwrap();
+        Question { images, ..Question::prompt("hi", GenerateOptions::default()) }
+    }
+
+    #[test]
+    fn images_go_in_each_apis_own_form() {
+        const GIF: &str = "R0lGODlhAQ==";
+        let parts = format!(
+            r#"{{"messages":[{{"content":[{{"image_url":{{"url":"data:image/gif;base64,{GIF}"}},"type":"image_url"}},{{"text":"hi","type":"text"}}],"role":"user"}}]}}"#
+        );
+        let golden = [
+            parts.clone(),
+            parts.clone(),
+            format!(
+                r#"{{"max_tokens":4096,"messages":[{{"content":[{{"source":{{"data":"{GIF}","media_type":"image/gif","type":"base64"}},"type":"image"}},{{"text":"hi","type":"text"}}],"role":"user"}}]}}"#
+            ),
+            format!(
+                r#"{{"contents":[{{"parts":[{{"inlineData":{{"data":"{GIF}","mimeType":"image/gif"}}}},{{"text":"hi"}}],"role":"user"}}]}}"#
+            ),
+            parts,
+            format!(r#"{{"messages":[{{"content":"hi","images":["{GIF}"],"role":"user"}}]}}"#),
+            format!(r#"{{"inputs":"![](data:image/gif;base64,{GIF})hi","parameters":{{"return_full_text":false}}}}"#),
+            format!(
+                r#"{{"messages":[{{"content":[{{"image":{{"format":"gif","source":{{"bytes":"{GIF}"}}}}}},{{"text":"hi"}}],"role":"user"}}]}}"#
+            ),
+        ];
+        for (shape, golden) in SHAPES.into_iter().zip(golden) {
+            assert_eq!(form(shape).request(&about(GIF)).unwrap(), golden, "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_passed_on_where_the_api_reads_it() {
+        let question = about("https://h.example/cat(1).png");
+        for shape in SHAPES {
+            let request = form(shape).request(&question);
+            let url = match shape {
+                Chat::Ollama | Chat::Converse => {
+                    assert!(request.unwrap_err().message().contains("give the bytes"), "{shape:?}");
+                    continue;
+                }
+                Chat::OpenAi { .. } | Chat::Cohere => r#"{"image_url":{"url":"https://h.example/cat(1).png"}"#,
+                Chat::Anthropic => r#"{"source":{"type":"url","url":"https://h.example/cat(1).png"}"#,
+                Chat::Gemini => r#"{"fileData":{"fileUri":"https://h.example/cat(1).png","mimeType":"image/png"}}"#,
+                Chat::TextGeneration => "![](https://h.example/cat(1%29.png)hi",
+            };
+            assert!(request.as_ref().unwrap().contains(url), "{request:?}");
+        }
+        let unnamed = form(Chat::Gemini).request(&about("https://h.example/cat")).unwrap_err();
+        assert!(unnamed.message().contains("name its mime_type"), "{unnamed}");
+        let storage = about("gs://bucket/cat.png");
+        assert!(form(Chat::Gemini).request(&storage).unwrap().contains(r#""fileUri":"gs://bucket/cat.png""#));
+        assert!(form(Chat::Anthropic).request(&storage).unwrap_err().message().contains("only Google's"));
+    }
+
+    #[test]
+    fn an_image_stays_in_the_first_message_and_an_empty_text_is_left_out() {
+        let rejected = Rejected { answer: "42".into(), reason: "no".into() };
+        let question = Question { text: "".into(), rejected: Some(rejected), ..about("R0lGODlhAQ==") };
+        for shape in SHAPES {
+            let body = form(shape).request(&question).unwrap();
+            assert_eq!(body.matches("R0lGODlhAQ==").count(), 1, "{body}");
+            let empty = shape != Chat::Ollama && body.contains("\"text\":\"\"");
+            assert!(!empty, "{body}");
+        }
+        let shown = Question { images: question.images.shown(), ..question };
+        let body = form(Chat::COMPATIBLE).request(&shown).unwrap();
+        assert!(body.contains("data:image/gif;base64,(7 bytes, SHA-256 "), "{body}");
     }
 
     #[test]

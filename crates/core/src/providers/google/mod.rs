@@ -360,8 +360,8 @@ impl Provider for Google {
             ));
         }
         let (bytes, uri) = match &image.source {
-            Source::Bytes(_) => (Some(image.base64()?), None),
             Source::GoogleStorage(uri) => (None, Some(uri.as_str())),
+            _ => (Some(image.base64()?), None),
         };
         let image = ImageContent { bytes_base64_encoded: bytes, gcs_uri: uri, mime_type: &image.mime_type };
         body::write(&ImageRequest {

@@ -428,3 +428,90 @@ fn limits() {
         assert_eq!(ask(path).0, 404);
     }
 }
+
+#[test]
+fn images_are_taken_in_each_providers_own_form_only() {
+    const PNG: &str = "iVBORw0KGgo=";
+    let endpoint = Endpoint::start().unwrap();
+    let key = [("Authorization", "Bearer k")];
+    let claude = [("x-api-key", "k"), ("anthropic-version", "2023-06-01")];
+    let gemini = [("x-goog-api-key", "k")];
+    let url = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
+    let data = format!("data:image/png;base64,{PNG}");
+    let openai = |part: Value, model: &str| json!({"model": model, "messages": [{"role": "user", "content": [part, {"type": "text", "text": "hi"}]}]});
+    let path = "/openai/v1/chat/completions";
+    let (status, answer) = post(&endpoint, path, &key, &openai(url(&data), "m"));
+    assert_eq!(
+        (status, &answer["choices"][0]["message"]["content"]),
+        (200, &json!("You said: (image/png, 8 bytes) hi"))
+    );
+    for (part, model, says) in [
+        (url(&data), "gpt-4", "only supported by certain models"),
+        (url("http://h/x.png"), "m", "Invalid image_url"),
+        (url("data:image/jpeg;base64,iVBORw0KGgo="), "m", "another media type"),
+        (url("data:image/png;base64,aGk="), "m", "Could not process image"),
+        (json!({"type": "image_url", "image_url": data}), "m", "image_url"),
+        (json!({"type": "image", "source": {}}), "m", "Invalid value: 'image'"),
+    ] {
+        refused(&endpoint, path, &key, &openai(part, model), 400, says);
+    }
+    let image = |source: Value| {
+        let content = json!([{"type": "image", "source": source}, {"type": "text", "text": "hi"}]);
+        json!({"model": "claude", "max_tokens": 99, "messages": [{"role": "user", "content": content}]})
+    };
+    let base64 = json!({"type": "base64", "media_type": "image/png", "data": PNG});
+    let path = "/anthropic/v1/messages";
+    let (_, answer) = post(&endpoint, path, &claude, &image(base64.clone()));
+    assert_eq!(answer["content"][0]["text"], "You said: (image/png, 8 bytes) hi");
+    refused(&endpoint, path, &claude, &image(with(&base64, "media_type", "image/gif")), 400, "another media type");
+    refused(&endpoint, path, &claude, &image(without(&base64, "type")), 400, "'base64' or 'url'");
+    let part = |part: Value| json!({"contents": [{"role": "user", "parts": [part, {"text": "hi"}]}]});
+    let path = "/gemini/v1beta/models/gemini-2.5-flash:generateContent";
+    let (_, answer) =
+        post(&endpoint, path, &gemini, &part(json!({"inlineData": {"mimeType": "image/png", "data": PNG}})));
+    assert_eq!(answer["candidates"][0]["content"]["parts"][0]["text"], "You said: (image/png, 8 bytes) hi");
+    refused(&endpoint, path, &gemini, &part(json!({"inlineData": {"data": PNG}})), 400, "mimeType");
+    refused(
+        &endpoint,
+        path,
+        &gemini,
+        &part(json!({"fileData": {"mimeType": "image/png", "fileUri": "http://h"}})),
+        400,
+        "file uri",
+    );
+    let message = |images: Value| json!({"model": "m", "stream": false, "messages": [{"role": "user", "content": "hi", "images": images}]});
+    let (_, answer) = post(&endpoint, "/api/chat", &[], &message(json!([PNG])));
+    assert_eq!(answer["message"]["content"], "You said: (image/png, 8 bytes) hi");
+    refused(&endpoint, "/api/chat", &[], &message(json!([data])), 400, "invalid image input");
+    let block = |image: Value| json!({"messages": [{"role": "user", "content": [{"image": image}, {"text": "hi"}]}]});
+    let path = "/bedrock/model/us.anthropic.claude-x-v1%3A0/converse";
+    let (_, answer) = post(&endpoint, path, &key, &block(json!({"format": "png", "source": {"bytes": PNG}})));
+    assert_eq!(answer["output"]["message"]["content"][0]["text"], "You said: (image/png, 8 bytes) hi");
+    refused(&endpoint, path, &key, &block(json!({"format": "bmp", "source": {"bytes": PNG}})), 400, "enum value set");
+    let (_, answer) = post(&endpoint, "/huggingface/models/o/m", &key, &json!({"inputs": format!("![]({data})hi")}));
+    assert_eq!(answer[0]["generated_text"], "You said: (image/png, 8 bytes) hi");
+}
+
+#[test]
+fn tokens_are_counted_by_the_services_that_do() {
+    let endpoint = Endpoint::start().unwrap();
+    let claude = [("x-api-key", "k"), ("anthropic-version", "2023-06-01")];
+    let body = json!({"model": "claude", "messages": said("user", "one two")});
+    let path = "/anthropic/v1/messages/count_tokens";
+    let (status, answer) = post(&endpoint, path, &claude, &body);
+    assert!(status == 200 && answer["input_tokens"].as_u64().unwrap() > 7, "{answer}");
+    refused(&endpoint, path, &claude, &with(&body, "max_tokens", 5), 400, "Extra inputs");
+    refused(&endpoint, path, &claude, &with(&body, "model", "claude-2.1"), 404, "not_found_error");
+    let body = json!({"contents": [{"role": "user", "parts": [{"text": "one two"}]}]});
+    let path = "/gemini/v1beta/models/gemini-2.5-flash:countTokens";
+    let (status, answer) = post(&endpoint, path, &[("x-goog-api-key", "k")], &body);
+    assert!(status == 200 && answer["totalTokens"].as_u64().unwrap() > 1, "{answer}");
+    refused(
+        &endpoint,
+        path,
+        &[("x-goog-api-key", "k")],
+        &with(&body, "systemInstruction", json!({})),
+        400,
+        "systemInstruction",
+    );
+}
