@@ -180,9 +180,7 @@ impl Collection {
     pub(super) fn question(&self, call: &Call, task: &Task, message: &Message, keep: Keep) -> Result<Found> {
         // Inputs that the caches keep are asked apart from those that they must not keep.
         let what = [task.digest().as_slice(), &[keep.map_or(2, u8::from)]].concat();
-        self.look_up(call, &what, &message.text, &message.images, || {
-            GroupKind::Questions(Arc::new(task.clone()), keep)
-        })
+        self.look_up(call, &what, &message.text, &message.images, || GroupKind::Questions(Arc::new(task.clone()), keep))
     }
 
     /// Looks up the vector of a text.

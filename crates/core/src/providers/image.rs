@@ -1,5 +1,6 @@
 //! Images, to embed or as parts of a question, in the forms that providers accept.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -84,7 +85,7 @@ impl Image {
         if !begins("https://") {
             return Err(Error::invalid(format!(
                 "the image's URL '{}' is none of https://, gs:// and data:; give one of these, or the bytes of the image",
-                cut(url, 60)
+                without_query(url)
             )));
         }
         let parsed = Url::parse(url).ok().filter(|parsed| {
@@ -121,7 +122,7 @@ impl Image {
             ))),
             Source::Url(url) => Err(Error::invalid(format!(
                 "the model's API takes the bytes of images and no URL, and {} is not fetched here; give the bytes of the image",
-                cut(url, 100)
+                without_query(url)
             ))),
             Source::Shown(_) => Err(Error::internal("the bytes of an image that is only shown")),
         }
@@ -269,6 +270,11 @@ impl Images {
     pub fn shown(&self) -> Images {
         Images { list: self.iter().map(Image::shown).collect(), digest: self.digest }
     }
+}
+
+/// A URL for an error: the query may hold a signature.
+pub fn without_query(url: &str) -> Cow<'_, str> {
+    cut(url.split(['?', '#']).next().unwrap_or_default(), 100)
 }
 
 /// An image from a text: a URL or base64.
@@ -557,7 +563,7 @@ mod tests {
             ("[[\"x\"]]", "not a JSON array of images"),
             ("[\"aGVsbG8=\"]", "of no known kind"),
             ("[\"http://h.example/a.png\"]", "none of https://"),
-            ("http://h.example/a.png", "none of https://"),
+            ("http://h.example/a.png?signature=x", "URL 'http://h.example/a.png' is none of https://"),
             ("file:///etc/passwd", "none of https://"),
             ("https://user:pw@h.example/a.png", "names a user"),
             ("[{}]", "not exactly one of data and url"),

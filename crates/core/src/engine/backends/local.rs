@@ -225,8 +225,7 @@ impl Generate for Local {
         }
         if !question.images.is_empty() {
             return Err(Error::invalid(format!(
-                "model '{}' of provider {} takes no images; leave them out, or use a model of a provider that takes them",
-                call.model().model_id,
+                "provider {} takes no images; leave them out, or use a model of a provider that takes them",
                 call.model().provider.as_str()
             )));
         }

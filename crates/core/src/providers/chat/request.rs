@@ -5,8 +5,8 @@ use serde_json::{json, Value};
 use super::structured::{closed, gemini, in_words, response_format};
 use super::{Chat, Form, Question, MAX_TOKENS};
 use crate::catalog::options::StructuredOutput;
-use crate::providers::image::{Image, Source};
-use mysql_ml_base::error::{cut, Error, Result};
+use crate::providers::image::{without_query, Image, Source};
+use mysql_ml_base::error::{Error, Result};
 
 /// Sets a member of an object, if there is a value.
 fn set(object: &mut Value, name: &str, value: Option<Value>) {
@@ -90,7 +90,7 @@ fn gemini_content(turn: &Turn<'_>) -> Result<Value> {
     let image = |image: &Image| match &image.source {
         Source::Url(uri) if image.mime_type.is_empty() => Err(Error::invalid(format!(
             "Google's API needs the type of the image at {}; name its mime_type beside its url",
-            cut(uri, 100)
+            without_query(uri)
         ))),
         Source::Url(uri) | Source::GoogleStorage(uri) => {
             Ok(json!({"fileData": {"mimeType": image.mime_type, "fileUri": uri}}))
