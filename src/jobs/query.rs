@@ -22,7 +22,7 @@ use crate::mysql::caller::{connection_id, current_account};
 use crate::mysql::error_numbers::{ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ER_NO_DB};
 use crate::mysql::meaning::Meaning;
 use crate::mysql::sql::{with_session, As, SessionKind};
-use crate::tables::expression::Code;
+use crate::tables::expression::{Code, Word};
 
 /// The longest time that one pass may take. KILL ends it too.
 const PASS_WITHIN: Duration = Duration::from_secs(24 * 3600);
@@ -135,15 +135,15 @@ fn pass(statement: &str, meaning: &Meaning, answers: &Arc<Collection>, interrupt
 fn read_only(statement: &str, meaning: &Meaning) -> Result<String> {
     let code = Code::of(statement, !meaning.has_mode("NO_BACKSLASH_ESCAPES"));
     let statement = statement.trim().trim_end_matches(|c: char| c == ';' || c.is_whitespace());
-    let words = words(&code.code);
+    let words = &code.words;
     let refuse = |why: &str| {
         Err(Error::invalid(format!(
             "the statement {why}; ai.query runs a statement several times and takes only one SELECT that changes nothing"
         )))
     };
-    match words.first().map(String::as_str) {
-        Some("SELECT" | "WITH" | "TABLE" | "VALUES") => {}
-        _ => return refuse("is not a SELECT"),
+    let begins = |keyword: &&str| words.first().is_some_and(|word| word.is_keyword(keyword));
+    if !["SELECT", "WITH", "TABLE", "VALUES"].iter().any(|keyword| begins(keyword)) {
+        return refuse("is not a SELECT");
     }
     if code.code.trim_end_matches(|c: char| c == ';' || c.is_whitespace()).contains(';') {
         return refuse("has a ';' inside");
@@ -152,12 +152,13 @@ fn read_only(statement: &str, meaning: &Meaning) -> Result<String> {
         return refuse("assigns a variable or has an executable comment");
     }
     let pair = |first: &str, second: &[&str]| {
-        words.iter().zip(words.iter().skip(1)).any(|(a, b)| a == first && second.contains(&b.as_str()))
+        let follows = |word: &Word| second.iter().any(|keyword| word.is_keyword(keyword));
+        words.iter().zip(words.iter().skip(1)).any(|(a, b)| a.is_keyword(first) && follows(b))
     };
     if code.names_user_variable() {
         return refuse("names a user variable, which passes in other sessions do not know (write its value)");
     }
-    if words.iter().any(|word| word == "INTO") {
+    if words.iter().any(|word| word.is_keyword("INTO")) {
         return refuse("has INTO");
     }
     if pair("FOR", &["UPDATE", "SHARE"]) || pair("LOCK", &["IN"]) {
@@ -177,17 +178,10 @@ fn read_only(statement: &str, meaning: &Meaning) -> Result<String> {
         "SOURCE_POS_WAIT",
         "WAIT_FOR_EXECUTED_GTID_SET",
     ];
-    if let Some(word) = words.iter().find(|word| EFFECTS.contains(&word.as_str())) {
-        return refuse(&format!("calls {word}"));
+    if let Some(effect) = EFFECTS.iter().find(|effect| words.iter().any(|word| word.calls(effect))) {
+        return refuse(&format!("calls {effect}"));
     }
     Ok(statement.to_owned())
-}
-
-/// The words of code in upper case; names in backquotes are none.
-fn words(code: &str) -> Vec<String> {
-    let outside = code.split('`').step_by(2).collect::<Vec<_>>().join(" _ ");
-    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
-    outside.split(|c: char| !is_word(c)).filter(|word| !word.is_empty()).map(str::to_ascii_uppercase).collect()
 }
 
 /// Reads the options of `ai.query`.
@@ -220,6 +214,8 @@ mod tests {
             "TABLE s.t",
             "VALUES ROW(1)",
             "SELECT 'x' -- INTO\n",
+            "SELECT sleep, `get_lock`, \"SLEEP(1)\", 'SLEEP'(1) FROM s.t",
+            "SELECT `a``into`, `for` update FROM s.t",
         ] {
             assert!(of(good).is_ok(), "{good}");
         }
@@ -235,6 +231,10 @@ mod tests {
             "SELECT @x := 1",
             "SELECT ai.if(@x, 'm')",
             "SELECT GET_LOCK('a', 1)",
+            "SELECT `GET_LOCK`('a', 1)",
+            "SELECT `sleep` (1)",
+            "SELECT `a``b`, `SLEEP`/**/(1)",
+            "SELECT \"sleep\"(1)",
             "SELECT /*! SLEEP(1) */ 1",
             "CALL s.p()",
             "WITH a AS (SELECT 1) UPDATE s.t SET x = 1",

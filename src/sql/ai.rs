@@ -276,10 +276,7 @@ impl<T: AiTask> BytesFunction for AiBatch<T> {
         let _state = ProcessState::set(T::STATE);
         let interrupt = StatementInterrupt::current();
         let answered = engine().ask_all(T::BATCH, model_id, &task, inputs, options, &interrupt)?;
-        if let Some((failed, first)) = &answered.failures {
-            let text = format!("inputs that failed: {failed}; the first: {}", first.message());
-            push_warning(T::BATCH.name, &Error::new(first.kind(), text));
-        }
+        answered.warning().inspect(|warning| push_warning(T::BATCH.name, warning));
         self.answers = answered.json;
         Ok(Some(self.answers.as_bytes()))
     }

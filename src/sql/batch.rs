@@ -6,6 +6,7 @@ use surface::{functions, Function};
 
 use super::model_call::ModelCall;
 use crate::mysql::ffi::args::Setup;
+use crate::mysql::statement::push_warning;
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Held;
@@ -15,8 +16,8 @@ use mysql_ml_core::engine::Engine;
 /// base64 strings of little-endian 32-bit floats, in the order of the texts. A null text gives null. NULL for a NULL
 /// model or array, without a call.
 ///
-/// A failed text fails the statement. With the model's option `on_error` = `inline`, an object with the member
-/// `error` takes its place.
+/// A failed text fails the statement. With the model's option `on_error` null takes its place, or an object with the
+/// member `error`; a warning has the number of such texts and the first error.
 pub struct EmbeddingBatch;
 
 impl ModelCall for EmbeddingBatch {
@@ -31,6 +32,8 @@ impl ModelCall for EmbeddingBatch {
     }
 
     fn call(engine: &Engine, model_id: &str, input: &str, interrupt: &dyn Interrupt) -> Result<Option<Held<String>>> {
-        engine.embedding_batch(model_id, input, interrupt).map(Some)
+        let answered = engine.embedding_batch(model_id, input, interrupt)?;
+        answered.warning().inspect(|warning| push_warning(Self::FUNCTION.name, warning));
+        Ok(Some(answered.json))
     }
 }

@@ -12,7 +12,7 @@ use crate::jobs::engine;
 use crate::mysql::ffi::args::{Args, Setup};
 use crate::mysql::ffi::function::{AggregateFunction, BytesFunction, SqlFunction};
 use crate::mysql::sql::refuse_inside_user_functions;
-use crate::mysql::statement::{ProcessState, StatementInterrupt};
+use crate::mysql::statement::{push_warning, ProcessState, StatementInterrupt};
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::memory::Held;
 use mysql_ml_core::engine::ordered::MAX_TEXTS;
@@ -29,8 +29,8 @@ const STATE: &CStr = c"waiting for a model: ml_embedding_agg";
 /// an object with the base64 of little-endian 32-bit floats for each key, or null for a NULL text. Of rows with the
 /// same key the last one counts, as with JSON_OBJECTAGG. NULL for a group without rows or with a NULL model.
 ///
-/// A NULL key is an error. A failed text fails the statement; with the model's option `on_error` = `inline`, an
-/// object with the member `error` takes its place. Requests are sent while the server still reads rows.
+/// A NULL key is an error. A failed text fails the statement; with the model's option `on_error` null or an object with
+/// the member `error` takes its place, and a warning has the number of such texts and the first error. Requests are sent while the server still reads rows.
 pub struct EmbeddingAgg {
     bound: Bound,
     group: Option<Group>,
@@ -125,7 +125,7 @@ impl BytesFunction for EmbeddingAgg {
         };
         let answers = group.texts.finish(place, &StatementInterrupt::current())?;
         let beside = group.keys.keys().map(|key| encoded_length(key) + QUOTES_AND_SIGNS).sum::<usize>() + 2;
-        let result = answers.write(beside, group.keys.values().copied(), |result, value| {
+        let answered = answers.write(beside, group.keys.values().copied(), |result, value| {
             for (i, (key, number)) in group.keys.iter().enumerate() {
                 result.push(if i == 0 { '{' } else { ',' });
                 result.push_str(&Value::from(key.as_str()).to_string());
@@ -134,6 +134,7 @@ impl BytesFunction for EmbeddingAgg {
             }
             result.push('}');
         })?;
-        Ok(Some(self.result.insert(result).as_bytes()))
+        answered.warning().inspect(|warning| push_warning(Self::FUNCTION.name, warning));
+        Ok(Some(self.result.insert(answered.json).as_bytes()))
     }
 }

@@ -1,6 +1,6 @@
 //! A table's layout: key, vector column, digest column, and the expression to embed.
 
-use super::expression::Code;
+use super::expression::{is_of_word, Code};
 use crate::mysql::meaning::Meaning;
 use crate::mysql::session::{Row, Session};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
@@ -379,11 +379,12 @@ impl Layout {
     /// A note about changes of the text that no trigger on the table sees.
     pub fn unnoticed(&self, s: &mut Session) -> Result<Vec<String>> {
         let mut notes = Vec::new();
-        let words = words_of(&self.content);
-        let has = |word: &str| words.iter().any(|w| w.eq_ignore_ascii_case(word));
+        let words = Code::of(&self.content, !self.meaning.has_mode("NO_BACKSLASH_ESCAPES")).words;
+        let has = |name: &str| words.iter().any(|word| word.names(name));
+        let has_keyword = |keyword: &str| words.iter().any(|word| word.is_keyword(keyword));
         // A digest detects such changes in a run over all rows.
         let noticed = if self.hash.is_some() { "noticed by ai.refresh_embeddings only" } else { "not noticed" };
-        if has("SELECT") || has("TABLE") {
+        if has_keyword("SELECT") || has_keyword("TABLE") {
             notes.push(format!("content_column reads other rows, whose changes are {noticed}"));
         }
         let functions = s.query(
@@ -505,7 +506,7 @@ fn sources_of(expression: &str, columns: &[Column]) -> Vec<SourceColumn> {
 fn mentions(expression: &str, name: &str) -> bool {
     // A backquote in a name is doubled in SQL.
     let (expression, name) = (expression.to_lowercase(), name.to_lowercase().replace('`', "``"));
-    let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let word = is_of_word;
     expression.match_indices(&name).any(|(at, found)| {
         let before = expression.get(..at).and_then(|t| t.chars().next_back());
         let after = expression.get(at + found.len()..).and_then(|t| t.chars().next());
@@ -518,37 +519,6 @@ pub fn is_named(column: &str, argument: &str) -> bool {
     let argument = argument.trim();
     let unquoted = argument.strip_prefix('`').and_then(|a| a.strip_suffix('`')).map(|a| a.replace("``", "`"));
     column.eq_ignore_ascii_case(unquoted.as_deref().unwrap_or(argument))
-}
-
-/// The words of an expression outside literals and comments; names in backquotes count as words.
-fn words_of(expression: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut chars = expression.chars().peekable();
-    let next_word = |words: &mut Vec<String>| words.push(String::new());
-    while let Some(c) = chars.next() {
-        match c {
-            '\'' | '"' | '`' => {
-                next_word(&mut words);
-                while let Some(inside) = chars.next() {
-                    if inside == c {
-                        break;
-                    }
-                    if inside == '\\' && c != '`' {
-                        chars.next();
-                    } else if c == '`' {
-                        words.last_mut().into_iter().for_each(|word| word.push(inside));
-                    }
-                }
-                next_word(&mut words);
-            }
-            c if c.is_alphanumeric() || c == '_' || c == '$' => {
-                words.last_mut().into_iter().for_each(|word| word.push(c));
-            }
-            _ => next_word(&mut words),
-        }
-    }
-    words.retain(|word| !word.is_empty());
-    words
 }
 
 /// The widest vector of a column, in dimensions.
@@ -727,13 +697,6 @@ mod tests {
             column_type: data_type.into(),
             touched: false,
         }
-    }
-
-    #[test]
-    fn texts_in_an_expression_are_no_words_of_it() {
-        assert_eq!(words_of("CONCAT(title, 'SELECT \\' x', `a b`.f(1))"), ["CONCAT", "title", "a b", "f", "1"]);
-        assert_eq!(words_of("(select'x'from t)"), ["select", "from", "t"]);
-        assert_eq!(words_of("'unended"), Vec::<String>::new());
     }
 
     #[test]

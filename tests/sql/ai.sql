@@ -123,6 +123,8 @@ CALL mysql.ml_create_model_registration('hf-old', '{{endpoint}}/huggingface/mode
 CALL mysql.ml_create_model_registration('bedrock', '{{endpoint}}/bedrock/model/anthropic.claude-sonnet-4-5/converse', 'bedrock', 'llm', 'anthropic.claude-sonnet-4-5', 'secret_manager', 'key', NULL, NULL, NULL);
 SELECT m.model_id, ai.if('yes', m.model_id) AS yes, ai.rank('score=0.75', m.model_id) AS rank_, ai.classify('a bug', '["bug", "billing"]', m.model_id) AS label, ai.extract('name: Ada; year: 1815', '{"name": "text", "year": "integer", "tags": "text[]", "mood": {"enum": ["good"]}}', m.model_id) AS fields, ai.if_batch('["yes", "no"]', m.model_id, NULL) AS answers FROM mysql.cloudsql_ml_models m WHERE m.model_id IN ('llm', 'claude', 'gemini', 'mistral', 'cohere', 'ollama', 'nim', 'hf', 'hf-old', 'bedrock') ORDER BY m.model_id;
 SELECT m.model_id, ai_if_batch('["[[cut]]", "[[refuse]]", "[[tool]]", "[[empty]]", "[[answer:x]]", "yes [[once:x]]"]', m.model_id, '{"on_error": "detail"}') AS answers FROM mysql.cloudsql_ml_models m WHERE m.model_id IN ('llm', 'claude', 'gemini', 'mistral', 'cohere', 'ollama', 'nim', 'hf', 'hf-old', 'bedrock') ORDER BY m.model_id;
+-- A text that is cut says so nowhere but in its reason.
+SELECT m.model_id, ai_generate_batch('["a long tale [[cut]]"]', m.model_id, '{"on_error": "detail"}') AS answers FROM mysql.cloudsql_ml_models m WHERE m.model_id IN ('llm', 'claude', 'gemini', 'mistral', 'cohere', 'ollama', 'nim', 'hf', 'hf-old', 'bedrock') ORDER BY m.model_id;
 -- Services without schemas: JSON mode, or words.
 CALL mysql.ml_set_model_options('llm', '{"structured_output": "json_object"}');
 SELECT ai.if('yes', 'llm') AS json_object;

@@ -61,6 +61,8 @@ CALL ai.query('SELECT 1 INTO @x', NULL);
 CALL ai.query('SELECT id FROM q.notes FOR UPDATE', NULL);
 CALL ai.query('SELECT 1 INTO OUTFILE ''/tmp/x''', NULL);
 CALL ai.query('SELECT @x := 1', NULL);
+CALL ai.query('SELECT GET_LOCK(''a'', 1)', NULL);
+CALL ai.query('SELECT `GET_LOCK`(''a'', 1), `SLEEP`(60)', NULL);
 CALL ai.query('SELECT ai.if(@x, ''llm'')', NULL);
 CALL ai.query('SELECT ai.if(body, ''llm'') FROM notes', NULL);
 CALL ai.query('SELECT nothing FROM q.notes', NULL);

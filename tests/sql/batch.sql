@@ -25,6 +25,16 @@ DROP DATABASE e;
 SELECT mysql.ml_embedding_batch('b', '["good", "", "fine"]');
 CALL mysql.ml_set_model_options('b', '{"on_error": "inline"}');
 SELECT j.i, j.e IS NOT NULL AS vector, j.error FROM JSON_TABLE(mysql.ml_embedding_batch('b', '["good", "", "fine", "well", "done"]'), '$[*]' COLUMNS (i FOR ORDINALITY, e VARCHAR(100) PATH '$' NULL ON ERROR, error VARCHAR(500) PATH '$.error')) j;
+SHOW WARNINGS;
+CALL mysql.ml_set_model_options('b', '{"on_error": "null"}');
+SELECT JSON_TYPE(JSON_EXTRACT(a, '$[0]')) AS good, JSON_TYPE(JSON_EXTRACT(a, '$[1]')) AS failed, JSON_TYPE(JSON_EXTRACT(a, '$[2]')) AS a_null FROM (SELECT mysql.ml_embedding_batch('b', '["good", "", null]') AS a) AS x;
+SHOW WARNINGS;
+SELECT JSON_TYPE(JSON_EXTRACT(a, '$.x')) AS good, JSON_TYPE(JSON_EXTRACT(a, '$.y')) AS failed FROM (SELECT ml_embedding_agg('b', k, c) AS a FROM (SELECT 'x' AS k, 'good' AS c UNION ALL SELECT 'y', ' ') AS t) AS x;
+SHOW WARNINGS;
+-- What concerns all texts is never null.
+CALL mysql.ml_create_model_registration('limited', '{{endpoint}}/status/429', 'open_ai', 'text_embedding', 'test-4', NULL, NULL, NULL, NULL, NULL);
+CALL mysql.ml_set_model_options('limited', '{"on_error": "null", "max_retries": 0}');
+SELECT mysql.ml_embedding_batch('limited', '["a"]');
 -- No key, and a key that is not taken.
 CALL mysql.ml_create_model_registration('nokey', '{{endpoint}}/status/401', 'open_ai', 'text_embedding', 'test-4', NULL, NULL, NULL, NULL, NULL);
 SELECT mysql.ml_embedding_batch('nokey', '["a", "b"]');

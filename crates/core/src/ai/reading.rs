@@ -2,17 +2,16 @@
 
 use serde_json::Value;
 
+use crate::json::shallow::memory_of_tree;
 use mysql_ml_base::error::cut;
 
 /// The largest document that is read, bytes: its tree takes many times as much.
 const MAX_BYTES: usize = crate::json::MAX_DOCUMENT;
 
-/// Bytes of a document's tree for each byte of its text, at most.
-const TREE: usize = 32;
-
 /// The most memory that reading an answer takes.
 pub(super) fn memory(answer: &str) -> usize {
-    answer.len().min(MAX_BYTES).saturating_mul(TREE)
+    // A longer answer is not read.
+    memory_of_tree(answer.as_bytes().get(..MAX_BYTES).unwrap_or(answer.as_bytes()))
 }
 
 /// The document that an answer consists of, and its text. One Markdown code fence around all of it is taken off;

@@ -10,21 +10,13 @@ use mysql_ml_base::memory::{self, Held, Reservation};
 
 use super::asking::{failed_too_often, is_of_the_input, on_error_of, SetOptions};
 use super::batch::{read_texts, PLACE};
-use super::ordered::{OrderedBatch, Results};
+use super::ordered::{Answered, OrderedBatch, Results};
 use super::pipeline::questions::Questions;
 use super::pipeline::Pipeline;
 use super::store::Routine;
 use super::Engine;
 use crate::ai::{Answer, Task};
 use crate::catalog::options::OnError;
-
-/// The answers of a call, and its failures.
-pub struct Answered {
-    /// A JSON array: for each input its value, null for NULL and unknown.
-    pub json: Held<String>,
-    /// The number of failed inputs, and the first error.
-    pub failures: Option<(u64, Error)>,
-}
 
 impl Engine {
     /// The answers of a task about the texts in a JSON array, in their order. null for null. Equal texts are asked once.
@@ -71,9 +63,8 @@ fn size(answer: &Answer) -> usize {
 /// The number of failed inputs and the first error. An error if there are more than `most`, a part of all, or if an
 /// error concerns the whole call.
 fn failures(results: &Results<Answer>, numbers: &[Option<u64>], most: Option<f64>) -> Result<Option<(u64, Error)>> {
-    let mut first = None;
     let (mut failed, mut asked) = (0_u64, 0_u64);
-    for (i, number) in numbers.iter().enumerate() {
+    for number in numbers {
         let Some(result) = results.of(*number) else { continue };
         asked += 1;
         if let Err(error) = result {
@@ -81,10 +72,9 @@ fn failures(results: &Results<Answer>, numbers: &[Option<u64>], most: Option<f64
                 return Err(error.clone());
             }
             failed += 1;
-            first.get_or_insert_with(|| error.clone().context(&format!("input {i} of the array (from 0)")));
         }
     }
-    let Some(first) = first else { return Ok(None) };
+    let Some((_, first)) = results.failures(failed) else { return Ok(None) };
     if most.is_some_and(|most| failed_too_often(failed, asked, most)) {
         return Err(Error::new(
             Kind::Response,

@@ -6,20 +6,20 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::ordered::MAX_TEXTS;
+use super::ordered::{Answered, MAX_TEXTS};
 use super::vectors::VectorBatch;
 use super::Engine;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
-use mysql_ml_base::memory::Held;
 
 /// Bytes of one place in the array: the number of its text, in a list that grows by doubling.
 pub(super) const PLACE: usize = 4 * size_of::<Option<u64>>();
 
 impl Engine {
     /// The vectors of the texts in a JSON array, as a JSON array of base64 strings (little-endian 32-bit floats) in the
-    /// order of the texts. NULL for null. A text that occurs more than once is sent once.
-    pub fn embedding_batch(&self, model_id: &str, contents: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
+    /// order of the texts. null for null. A text that occurs more than once is sent once. By the model's option `on_error` a
+    /// failed text is the call's error, null, or an object with the member `error`.
+    pub fn embedding_batch(&self, model_id: &str, contents: &str, interrupt: &dyn Interrupt) -> Result<Answered> {
         let mut gather = VectorBatch::new(self, model_id, interrupt)?;
         let numbers = read_texts("contents", contents, |text| {
             gather.spend(PLACE)?;

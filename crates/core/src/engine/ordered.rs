@@ -9,7 +9,7 @@ use super::pipeline::Pipeline;
 use crate::catalog::options::OnError;
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
-use mysql_ml_base::memory::Reservation;
+use mysql_ml_base::memory::{Held, Reservation};
 
 /// The most texts in one call.
 pub const MAX_TEXTS: usize = 1_000_000;
@@ -37,13 +37,41 @@ pub struct OrderedBatch<'e, W: Work> {
 /// The results of the texts, by their numbers.
 pub struct Results<T> {
     results: Vec<Option<Result<T>>>,
+    /// The error of the first text that failed, with its place.
+    first: Option<Error>,
     _share: Reservation,
+}
+
+/// The result of a call with many inputs, and its failures.
+pub struct Answered {
+    /// JSON: for each input its value, null for NULL and unknown.
+    pub json: Held<String>,
+    /// The number of failed inputs, and the first error.
+    pub failures: Option<(u64, Error)>,
+}
+
+impl Answered {
+    /// The warning about inputs that failed.
+    pub fn warning(&self) -> Option<Error> {
+        let (failed, first) = self.failures.as_ref()?;
+        Some(Error::new(first.kind(), format!("inputs that failed: {failed}; the first: {}", first.message())))
+    }
 }
 
 impl<T> Results<T> {
     /// The result of a number; `None` for none.
     pub fn of(&self, number: Option<u64>) -> Option<&Result<T>> {
         self.results.get(usize::try_from(number?).ok()?)?.as_ref()
+    }
+
+    /// The failures, if `failed` inputs are among them.
+    pub fn failures(&self, failed: u64) -> Option<(u64, Error)> {
+        self.first.clone().filter(|_| failed > 0).map(|first| (failed, first))
+    }
+
+    /// The errors of the texts.
+    pub fn errors(&self) -> impl Iterator<Item = &Error> {
+        self.results.iter().flatten().filter_map(|result| result.as_ref().err())
     }
 }
 
@@ -125,7 +153,8 @@ impl<'e, W: Work> OrderedBatch<'e, W> {
             self.must_go_on(&place)?;
         }
         self.must_go_on(&place)?;
-        Ok(Results { results: self.results, _share: self.share })
+        let first = self.first_failure(&place);
+        Ok(Results { results: self.results, first, _share: self.share })
     }
 
     /// A failed text ends the call, unless something stands in its place.
@@ -133,11 +162,14 @@ impl<'e, W: Work> OrderedBatch<'e, W> {
         if self.on_error != OnError::Fail {
             return Ok(());
         }
-        let Some(number) = self.failed else { return Ok(()) };
-        match usize::try_from(number).ok().and_then(|n| self.results.get(n)) {
-            Some(Some(Err(e))) => Err(self.context(e.clone().context(&place(number)))),
-            _ => Err(Error::internal("a text failed without an error")),
-        }
+        self.first_failure(place).map_or(Ok(()), |error| Err(self.context(error)))
+    }
+
+    /// The error of the first text that failed.
+    fn first_failure(&self, place: &impl Fn(u64) -> String) -> Option<Error> {
+        let number = self.failed?;
+        let result = self.results.get(usize::try_from(number).ok()?)?.as_ref()?;
+        result.as_ref().err().map(|error| error.clone().context(&place(number)))
     }
 
     /// The error with the model's name.

@@ -26,6 +26,7 @@ use crate::credentials::keyring::Keyring;
 use crate::credentials::Credentials;
 use crate::http::tidy::tidy;
 use crate::http::{self, dressed, redact, Answer, Client, Method, Tries};
+use crate::json::numbers::memory_to_read;
 use crate::registration::endpoint_url::google_hosts;
 
 /// The most concurrent requests. A model gets a quarter of them for one account, half for all accounts; others queue
@@ -261,18 +262,9 @@ fn sleep(time: Duration, interrupt: &dyn Interrupt) -> Result<()> {
     }
 }
 
-/// Reserves the most memory that reading an answer needs: its bytes, four bytes a comma, 48 bytes for every array,
-/// object and string.
+/// Reserves the most memory that reading an answer needs.
 pub(super) fn unpacked(body: &[u8]) -> Result<Reservation> {
-    let (mut commas, mut values) = (0_usize, 0_usize);
-    for byte in body {
-        commas += usize::from(*byte == b',');
-        values += usize::from(matches!(byte, b'[' | b'{' | b'"'));
-    }
-    Reservation::take(
-        body.len().max(commas.saturating_mul(4)).saturating_add(values.saturating_mul(48)),
-        "reading the endpoint's answer",
-    )
+    Reservation::take(memory_to_read(body), "reading the endpoint's answer")
 }
 
 /// One try, on a worker: resolves the address, sends, reads the answer's bytes.

@@ -9,12 +9,13 @@ use base64::prelude::{Engine as _, BASE64_STANDARD};
 use serde_json::json;
 use surface::functions;
 
-use super::ordered::{OrderedBatch, Results};
+use super::asking::is_of_the_input;
+use super::ordered::{Answered, OrderedBatch, Results};
 use super::pipeline::texts::Texts;
 use super::pipeline::Pipeline;
 use super::Engine;
 use crate::catalog::options::OnError;
-use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{self, Held, Reservation};
 use mysql_ml_base::role::Role;
@@ -24,6 +25,8 @@ const LIKELY_WIDTH: usize = 4096;
 
 /// Texts whose vectors are under way.
 pub struct VectorBatch<'e> {
+    model_id: String,
+    on_error: OnError,
     texts: OrderedBatch<'e, Texts>,
     result: Expected,
 }
@@ -41,6 +44,7 @@ struct Expected {
 /// Vectors of the texts.
 pub struct Vectors {
     results: Results<Arc<[u8]>>,
+    on_error: OnError,
     largest: usize,
 }
 
@@ -51,18 +55,25 @@ fn encoded(bytes: usize) -> usize {
 
 impl Vectors {
     /// A text of `beside` bytes and the values of `numbers`, which `write` puts together: it is given a place to write
-    /// to, and what writes the base64 of a vector there, an object with a text's error, or null.
+    /// to, and what writes the base64 of a vector there, null, or what stands in the place of a failed text.
     pub fn write(
         &self,
         beside: usize,
         numbers: impl Iterator<Item = Option<u64>>,
         write: impl FnOnce(&mut String, &dyn Fn(Option<u64>, &mut String)),
-    ) -> Result<Held<String>> {
-        let failed = |e: &Error| json!({"error": e.message()}).to_string();
+    ) -> Result<Answered> {
+        let in_place_of = |e: &Error| match self.on_error {
+            OnError::Null => "null".to_owned(),
+            _ => json!({"error": e.message()}).to_string(),
+        };
+        let mut failed = 0;
         let bytes = numbers.fold(beside, |sum, number| {
             sum.saturating_add(match self.results.of(number) {
                 Some(Ok(vector)) => encoded(vector.len()) + 2,
-                Some(Err(e)) => failed(e).len(),
+                Some(Err(e)) => {
+                    failed += 1;
+                    in_place_of(e).len()
+                }
                 None => 4,
             })
         });
@@ -77,10 +88,10 @@ impl Vectors {
                 BASE64_STANDARD.encode_string(vector, result);
                 result.push('"');
             }
-            Some(Err(e)) => result.push_str(&failed(e)),
+            Some(Err(e)) => result.push_str(&in_place_of(e)),
             None => result.push_str("null"),
         });
-        Ok(Held::new(result, share))
+        Ok(Answered { json: Held::new(result, share), failures: self.results.failures(failed) })
     }
 }
 
@@ -121,6 +132,8 @@ impl<'e> VectorBatch<'e> {
         let pipeline = Pipeline::new(engine, call, Texts::new(Role::Document), None, None, Some(patience))?;
         let largest = mysql_ml_base::host::largest_result();
         Ok(VectorBatch {
+            model_id: model_id.to_owned(),
+            on_error,
             texts: OrderedBatch::new(model_id, on_error, pipeline, |text| text),
             result: Expected { places: 0, beside: 0, largest, width },
         })
@@ -159,8 +172,13 @@ impl<'e> VectorBatch<'e> {
 
     /// Waits for all texts. The error of a text names its place, `place` of its number.
     pub fn finish(self, place: impl Fn(u64) -> String, interrupt: &dyn Interrupt) -> Result<Vectors> {
-        let VectorBatch { texts, mut result } = self;
+        let VectorBatch { model_id, on_error, texts, mut result } = self;
         let results = texts.finish(place, interrupt, &mut |vector| result.seen(vector))?;
-        Ok(Vectors { results, largest: result.largest })
+        // A quota that is used up, or missing rights, must not look like texts without a vector.
+        let of_the_call = |error: &&Error| error.kind() != Kind::Invalid && !is_of_the_input(error);
+        if let (OnError::Null, Some(error)) = (on_error, results.errors().find(of_the_call)) {
+            return Err(error.clone().context(&format!("model '{model_id}'")));
+        }
+        Ok(Vectors { results, on_error, largest: result.largest })
     }
 }

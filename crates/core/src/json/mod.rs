@@ -3,6 +3,7 @@
 pub mod numbers;
 pub mod scan;
 pub mod schema;
+pub mod shallow;
 pub mod template;
 
 use mysql_ml_base::error::{Error, Kind, Result};

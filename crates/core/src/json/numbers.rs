@@ -4,9 +4,12 @@ use std::fmt;
 
 use base64::prelude::{Engine as _, BASE64_STANDARD};
 use mysql_ml_base::error::{cut, Error, Result};
+use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::vector::MAX_DIMENSIONS;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+
+use super::shallow::memory_of_tree;
 
 /// A vector in an answer: an array of numbers, or base64 of little-endian 32-bit floats.
 #[derive(Debug, PartialEq)]
@@ -51,6 +54,20 @@ impl<'de> Visitor<'de> for NumbersVisitor {
     }
 }
 
+/// Bytes that reading an answer takes for each array, object and text, and for each number of a vector.
+const BESIDE_A_VALUE: usize = 48;
+const NUMBER: usize = 4;
+
+/// The most memory that the readers of answers take, bytes. They keep no trees.
+pub fn memory_to_read(answer: &[u8]) -> usize {
+    let (mut commas, mut values) = (0_usize, 0_usize);
+    for byte in answer {
+        commas += usize::from(*byte == b',');
+        values += usize::from(matches!(byte, b'[' | b'{' | b'"'));
+    }
+    answer.len().max(commas.saturating_mul(NUMBER)).saturating_add(values.saturating_mul(BESIDE_A_VALUE))
+}
+
 /// Answers up to this size, bytes, are read again with a reader that needs more memory if the usual one fails.
 const SMALL: usize = 1 << 20;
 
@@ -63,6 +80,9 @@ pub fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T> {
 pub fn read<T: DeserializeOwned>(answer: &[u8]) -> serde_json::Result<T> {
     match serde_json::from_slice(answer) {
         Err(e) if e.is_data() && answer.len() <= SMALL => {
+            let Ok(_tree) = Reservation::take(memory_of_tree(answer), "reading the endpoint's answer") else {
+                return Err(e);
+            };
             let document = serde_json::from_slice::<serde_json::Value>(answer);
             document.and_then(serde_json::from_value).map_err(|_| e)
         }

@@ -158,7 +158,7 @@ impl Provider for HuggingFace {
 
     fn chat(&self, model: &Model) -> Option<Chat> {
         let chat = self.endpoint(model, &Cloud::default()).is_ok_and(|url| url.ends_with("/chat/completions"));
-        Some(if chat { Chat::COMPATIBLE } else { Chat::TextGeneration })
+        Some(if chat { Chat::COMPATIBLE } else { Chat::TextGeneration { details: true } })
     }
 
     fn probe(&self, model: &Model) -> Option<String> {

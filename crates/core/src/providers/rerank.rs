@@ -1,8 +1,10 @@
 //! Rankings of documents for a query: the requests that several providers share, and the reader of all answers.
 
 use std::collections::HashSet;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::body;
 use crate::json::numbers::parse;
@@ -86,13 +88,46 @@ impl<'a> RerankRequest<'a> {
 #[derive(Deserialize)]
 struct Lists {
     #[serde(default)]
-    results: Option<Vec<Item>>,
+    results: Option<Items>,
     #[serde(default)]
-    data: Option<Vec<Item>>,
+    data: Option<Items>,
     #[serde(default)]
-    rankings: Option<Vec<Item>>,
+    rankings: Option<Items>,
     #[serde(default)]
-    records: Option<Vec<Item>>,
+    records: Option<Items>,
+}
+
+/// Entries of a ranking, up to the first that cannot be used: others may be many, and much smaller than their memory.
+#[derive(Default)]
+struct Items(Vec<Item>);
+
+impl<'de> Deserialize<'de> for Items {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_seq(ItemsVisitor)
+    }
+}
+
+struct ItemsVisitor;
+
+impl<'de> Visitor<'de> for ItemsVisitor {
+    type Value = Items;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of entries")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Items, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element::<Item>()? {
+            let usable = item.index().is_some() && item.score().is_some();
+            items.push(item);
+            if !usable {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                break;
+            }
+        }
+        Ok(Items(items))
+    }
 }
 
 #[derive(Deserialize)]
@@ -110,12 +145,22 @@ struct Item {
     logit: Option<f64>,
 }
 
+impl Item {
+    fn index(&self) -> Option<usize> {
+        self.index.or_else(|| self.id.as_ref()?.parse().ok())
+    }
+
+    fn score(&self) -> Option<f64> {
+        self.relevance_score.or(self.score).or(self.logit).filter(|score| score.is_finite())
+    }
+}
+
 /// The scores in the answer to a ranking of `documents`, in the answer's order: at least `top` of them, each document at
 /// most once.
 pub fn read(answer: &[u8], documents: usize, top: usize) -> Result<Vec<Scored>> {
     let bare = answer.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    let items = if bare {
-        parse::<Vec<Item>>(answer)?
+    let Items(items) = if bare {
+        parse(answer)?
     } else {
         let Lists { results, data, rankings, records } = parse(answer)?;
         let list = results.or(data).or(rankings).or(records);
@@ -124,8 +169,8 @@ pub fn read(answer: &[u8], documents: usize, top: usize) -> Result<Vec<Scored>> 
     let mut seen = HashSet::new();
     let mut scores = Vec::new();
     for item in items {
-        let index = item.index.or_else(|| item.id.and_then(|id| id.parse().ok()));
-        let index = index.ok_or_else(|| Error::response("the endpoint's ranking has an entry without an index"))?;
+        let index =
+            item.index().ok_or_else(|| Error::response("the endpoint's ranking has an entry without an index"))?;
         if index >= documents {
             return Err(Error::response(format!(
                 "the endpoint's ranking of {documents} documents names index {index} (from 0)"
@@ -134,8 +179,7 @@ pub fn read(answer: &[u8], documents: usize, top: usize) -> Result<Vec<Scored>> 
         if !seen.insert(index) {
             return Err(Error::response(format!("the endpoint's ranking names index {index} (from 0) twice")));
         }
-        let score = item.relevance_score.or(item.score).or(item.logit).filter(|score| score.is_finite());
-        let score = score.ok_or_else(|| {
+        let score = item.score().ok_or_else(|| {
             Error::response(format!("the endpoint's ranking has no score for index {index} (from 0)"))
         })?;
         scores.push(Scored { index, score });
@@ -190,6 +234,28 @@ mod tests {
         ] {
             let error = read(bad.as_bytes(), 2, 2).unwrap_err();
             assert!(error.message().contains(says), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn hostile_rankings_take_no_more_memory_than_is_reserved() {
+        for one in [
+            "1",
+            "{}",
+            "[]",
+            "null",
+            r#"{"id":"0","score":0}"#,
+            r#"{"index":0,"logit":1}"#,
+            r#"{"index":0,"score":null}"#,
+        ] {
+            let entries = vec![one; 30_000].join(",");
+            for answer in [format!("[{entries}]"), format!("{{\"data\":[{entries}]}}")] {
+                let reserved = crate::json::numbers::memory_to_read(answer.as_bytes()) as u64;
+                // A larger one is not read again with a tree, which has a reservation of its own.
+                let answer = answer + &" ".repeat(1 << 20);
+                let taken = allocation_counter::measure(|| assert!(read(answer.as_bytes(), 2, 2).is_err()));
+                assert!(taken.bytes_max <= reserved, "{one}: {} of {reserved}", taken.bytes_max);
+            }
         }
     }
 }

@@ -109,8 +109,27 @@ fn features(body: &Value, name: &str) -> Result<Answer, Violation> {
 fn generate(shared: &Shared, body: &Value) -> Result<Answer, Violation> {
     const MEMBERS: &[Member] =
         &[required("inputs", Kind::Text), optional("parameters", Kind::Object), optional("options", Kind::Object)];
+    const PARAMETERS: &[Member] = &[
+        nullable("details", Kind::Flag),
+        nullable("do_sample", Kind::Flag),
+        nullable("grammar", Kind::Any),
+        nullable("max_new_tokens", Kind::Whole),
+        nullable("repetition_penalty", Kind::Number),
+        nullable("return_full_text", Kind::Flag),
+        nullable("seed", Kind::Whole),
+        nullable("stop", Kind::List),
+        nullable("temperature", Kind::Number),
+        nullable("top_k", Kind::Whole),
+        nullable("top_p", Kind::Number),
+        nullable("truncate", Kind::Whole),
+        nullable("typical_p", Kind::Number),
+        nullable("watermark", Kind::Flag),
+    ];
     let body = strict::object(body, "", MEMBERS)?;
     let parameters = body.get("parameters");
+    if let Some(parameters) = parameters {
+        strict::object(parameters, "parameters", PARAMETERS)?;
+    }
     let form = parameters.and_then(|parameters| parameters.get("grammar")).map_or(Ok(Form::Free), grammar)?;
     let dialogue = Dialogue::of(&images::markdown(body.text("inputs").unwrap_or_default())?);
     let outcome = decide(shared, &dialogue, form)?;

@@ -1,11 +1,14 @@
 //! Readers of the chat shapes' answers: the text, or why there is none.
 
-use serde::de::DeserializeOwned;
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
 use super::Chat;
 use crate::json::numbers::start_of;
+use crate::json::shallow::{First, Shallow};
 use mysql_ml_base::error::{cut, Error, Result};
 
 impl Chat {
@@ -13,7 +16,8 @@ impl Chat {
     pub fn read(self, answer: &[u8]) -> Result<String> {
         let (said, end) = match self {
             Chat::OpenAi { .. } => {
-                let Completion { choices: [choice, ..] } = parse(answer)?;
+                let Completion { choices: First(choice) } = parse(answer)?;
+                let choice = choice.ok_or_else(|| unknown(answer))?;
                 if let Some(refusal) = choice.message.refusal.as_deref().filter(|r| !r.is_empty()) {
                     return Err(refused(refusal));
                 }
@@ -37,26 +41,21 @@ impl Chat {
                 if let Some(reason) = prompt_feedback.and_then(|f| f.block_reason) {
                     return Err(refused(&reason));
                 }
-                let Some(candidate) = candidates.into_iter().next() else {
-                    return Err(unknown(answer));
-                };
+                let candidate = candidates.0.ok_or_else(|| unknown(answer))?;
                 let parts = candidate.content.unwrap_or_default().parts;
                 // Its finish reason is STOP.
-                if parts.iter().any(|part| part.calls) {
+                if parts.calls {
                     check_end(Some("tool_call"), false)?;
                 }
-                let parts = Parts::Many(parts);
-                (Said { reasoned: parts.reasoned(), text: Some(parts.text()) }, candidate.finish_reason)
+                (Said { reasoned: parts.reasoned, text: Some(parts.text) }, candidate.finish_reason)
             }
             Chat::Converse => {
                 let ConverseAnswer { output, stop_reason } = parse(answer)?;
                 (output.message.said(), stop_reason)
             }
-            Chat::TextGeneration => {
-                let text = match parse(answer)? {
-                    TextGenerated::Many(mut all) => all.drain(..).next().ok_or_else(|| unknown(answer))?,
-                    TextGenerated::One(one) => one,
-                };
+            Chat::TextGeneration { .. } => {
+                let First(text) = parse::<First<GeneratedText>>(answer)?;
+                let text = text.ok_or_else(|| unknown(answer))?;
                 let said = Said { reasoned: false, text: Some(text.generated_text) };
                 (said, text.details.and_then(|d| d.finish_reason))
             }
@@ -118,42 +117,34 @@ fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T> {
 
 /// A word such as a finish reason. Numbers of some servers are ignored, except Google's.
 fn word<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::String(text) => Some(text),
-        _ => None,
-    })
+    Shallow::deserialize(deserializer).map(Shallow::text)
 }
 
 /// The names of Google's `FinishReason` by number; some gateways send numbers.
 fn googles_word<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
     const NAMES: [&str; 6] = ["FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER"];
-    Ok(match Value::deserialize(deserializer)? {
-        Value::String(text) => Some(text),
-        Value::Number(n) => {
+    Ok(match Shallow::deserialize(deserializer)? {
+        Shallow::Number(n) => {
             let name = n.as_u64().and_then(|n| NAMES.get(usize::try_from(n).ok()?));
             Some(name.map_or_else(|| format!("reason {n}"), |name| (*name).to_owned()))
         }
-        _ => None,
+        other => other.text(),
     })
 }
 
 /// Whether a member is present and not empty.
 fn filled<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<bool, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::Null | Value::Bool(false) => false,
-        Value::String(text) => !text.trim().is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        _ => true,
-    })
+    Shallow::deserialize(deserializer).map(|value| value.is_filled())
 }
 
-/// A text, or an array with text parts among others: thoughts, citations.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Parts {
-    One(String),
-    Many(Vec<Part>),
-    Only(Part),
+/// A text, or the texts among parts: thoughts, citations. Only the texts are kept, whatever the array holds.
+#[derive(Default)]
+struct Parts {
+    text: String,
+    /// Whether a part is the model's reasoning.
+    reasoned: bool,
+    /// Whether a part is Gemini's call of a tool.
+    calls: bool,
 }
 
 #[derive(Deserialize)]
@@ -172,45 +163,61 @@ struct Part {
     reasoning: bool,
 }
 
-impl Part {
-    fn is_text(&self) -> bool {
-        !self.thought && self.kind.as_deref().is_none_or(|kind| matches!(kind, "text" | "output_text"))
-    }
-
-    fn is_thought(&self) -> bool {
-        let kind = self.kind.as_deref().unwrap_or_default();
-        self.thought || self.reasoning || kind.contains("thinking") || kind.contains("reasoning")
+impl Parts {
+    fn add(&mut self, part: Part) {
+        let kind = part.kind.as_deref();
+        let thinks = kind.is_some_and(|kind| kind.contains("thinking") || kind.contains("reasoning"));
+        self.reasoned |= part.thought || part.reasoning || thinks;
+        self.calls |= part.calls;
+        if !part.thought && kind.is_none_or(|kind| matches!(kind, "text" | "output_text")) {
+            let text = part.text.unwrap_or_default();
+            // Mostly there is one, which is not copied.
+            match self.text.is_empty() {
+                true => self.text = text,
+                false => self.text.push_str(&text),
+            }
+        }
     }
 }
 
-impl Parts {
-    fn text(self) -> String {
-        match self {
-            Parts::One(text) => text,
-            Parts::Many(parts) => parts.into_iter().filter(Part::is_text).filter_map(|part| part.text).collect(),
-            Parts::Only(part) => Some(part).filter(Part::is_text).and_then(|part| part.text).unwrap_or_default(),
-        }
+impl<'de> Deserialize<'de> for Parts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_any(PartsVisitor)
+    }
+}
+
+struct PartsVisitor;
+
+impl<'de> Visitor<'de> for PartsVisitor {
+    type Value = Parts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or an array of parts")
     }
 
-    fn reasoned(&self) -> bool {
-        match self {
-            Parts::One(_) => false,
-            Parts::Many(parts) => parts.iter().any(Part::is_thought),
-            Parts::Only(part) => part.is_thought(),
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Parts, E> {
+        self.visit_string(text.to_owned())
+    }
+    fn visit_string<E>(self, text: String) -> std::result::Result<Parts, E> {
+        Ok(Parts { text, ..Parts::default() })
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Parts, A::Error> {
+        let mut parts = Parts::default();
+        while let Some(part) = seq.next_element()? {
+            parts.add(part);
         }
+        Ok(parts)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Parts, A::Error> {
+        let mut parts = Parts::default();
+        parts.add(Part::deserialize(MapAccessDeserializer::new(map))?);
+        Ok(parts)
     }
 }
 
 #[derive(Deserialize)]
 struct Completion {
-    #[serde(deserialize_with = "first")]
-    choices: [Choice; 1],
-}
-
-/// The first choice.
-fn first<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<[Choice; 1], D::Error> {
-    let choices: Vec<Choice> = Vec::deserialize(deserializer)?;
-    choices.into_iter().next().map(|choice| [choice]).ok_or_else(|| serde::de::Error::custom("no choice"))
+    choices: First<Choice>,
 }
 
 #[derive(Deserialize)]
@@ -240,8 +247,8 @@ struct Message {
 impl Message {
     fn said(self) -> Said {
         let beside = self.reasoning_content || self.reasoning || self.thinking;
-        let reasoned = beside || self.content.as_ref().is_some_and(Parts::reasoned);
-        Said { text: self.content.map(Parts::text), reasoned }
+        let reasoned = beside || self.content.as_ref().is_some_and(|parts| parts.reasoned);
+        Said { text: self.content.map(|parts| parts.text), reasoned }
     }
 }
 
@@ -263,7 +270,7 @@ struct OllamaAnswer {
 #[serde(rename_all = "camelCase")]
 struct GeminiAnswer {
     #[serde(default)]
-    candidates: Vec<Candidate>,
+    candidates: First<Candidate>,
     #[serde(default)]
     prompt_feedback: Option<Feedback>,
 }
@@ -280,7 +287,7 @@ struct Candidate {
 #[derive(Default, Deserialize)]
 struct Content {
     #[serde(default)]
-    parts: Vec<Part>,
+    parts: Parts,
 }
 
 #[derive(Deserialize)]
@@ -304,13 +311,6 @@ struct ConverseOutput {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum TextGenerated {
-    Many(Vec<GeneratedText>),
-    One(GeneratedText),
-}
-
-#[derive(Deserialize)]
 struct GeneratedText {
     generated_text: String,
     #[serde(default)]
@@ -325,18 +325,9 @@ struct Details {
 
 #[cfg(test)]
 mod tests {
+    use super::super::SHAPES;
     use super::*;
-
-    const SHAPES: [Chat; 8] = [
-        Chat::COMPATIBLE,
-        Chat::OpenAi { limit: "max_completion_tokens", seed: "random_seed" },
-        Chat::Anthropic,
-        Chat::Gemini,
-        Chat::Cohere,
-        Chat::Ollama,
-        Chat::TextGeneration,
-        Chat::Converse,
-    ];
+    use crate::json::numbers::memory_to_read;
 
     /// Answers of each shape with this text and this reason for its end.
     fn answers(text: &str, end: [&str; 8]) -> [String; 8] {
@@ -379,7 +370,7 @@ mod tests {
         for (shape, answer) in SHAPES.into_iter().zip(answers("Hi there", ends)) {
             assert_eq!(shape.read(answer.as_bytes()).unwrap(), "Hi there", "{shape:?}");
         }
-        assert_eq!(Chat::TextGeneration.read(br#"{"generated_text":"a"}"#).unwrap(), "a");
+        assert_eq!(Chat::TextGeneration { details: true }.read(br#"{"generated_text":"a"}"#).unwrap(), "a");
     }
 
     #[test]
@@ -485,5 +476,36 @@ mod tests {
         }
         let cut = r#"{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":2}]}"#;
         assert!(Chat::Gemini.read(cut.as_bytes()).unwrap_err().message().contains("cut at the limit"));
+    }
+
+    #[test]
+    fn hostile_answers_take_no_more_memory_than_is_reserved() {
+        let many = |one: &str| vec![one; 30_000].join(",");
+        let mut answers = Vec::new();
+        for inside in ["1", "[]", "{}", "[[]]", "null", "\"\"", "{\"text\":\"a\"}", "{\"type\":\"thinking\"}"] {
+            let inside = many(inside);
+            answers.extend([
+                format!(r#"{{"choices":[{{"message":{{"content":[{inside}]}}}}]}}"#),
+                format!(r#"{{"choices":[{inside}]}}"#),
+                format!(r#"{{"choices":[{{"message":{{"content":"a","reasoning":[{inside}]}},"finish_reason":[{inside}]}}]}}"#),
+                format!(r#"{{"content":[{{"type":"text","text":"a","thought":[{inside}]}}]}}"#),
+                format!(r#"{{"message":{{"content":[{inside}],"thinking":[{inside}]}}}}"#),
+                format!(r#"{{"candidates":[{{"content":{{"parts":[{inside}]}},"finishReason":[{inside}]}}]}}"#),
+                format!(r#"{{"candidates":[{{"finishReason":"STOP"}},{inside}]}}"#),
+                format!(r#"{{"output":{{"message":{{"content":[{inside}]}}}}}}"#),
+                format!("[{inside}]"),
+                format!(r#"[{{"generated_text":"a","details":{{"tokens":[{inside}]}}}},{inside}]"#),
+            ]);
+        }
+        for answer in answers {
+            let reserved = memory_to_read(answer.as_bytes()) as u64;
+            // A larger one is not read again with a tree, which has a reservation of its own.
+            let answer = answer + &" ".repeat(1 << 20);
+            for shape in SHAPES {
+                let read = allocation_counter::measure(|| drop(shape.read(answer.as_bytes())));
+                let start = answer.get(..60).unwrap();
+                assert!(read.bytes_max <= reserved, "{shape:?} {start}: {} of {reserved}", read.bytes_max);
+            }
+        }
     }
 }

@@ -36,7 +36,10 @@ pub enum Chat {
     /// Ollama's `/api/chat`.
     Ollama,
     /// Hugging Face's older text generation.
-    TextGeneration,
+    TextGeneration {
+        /// Whether details are requested, which have the reason for the answer's end.
+        details: bool,
+    },
     /// Bedrock's Converse.
     Converse,
 }
@@ -58,7 +61,7 @@ pub struct Form {
 }
 
 /// Words of a refused parameter.
-const REFUSALS: [&str; 10] = [
+const REFUSALS: [&str; 11] = [
     "support",
     "unknown",
     "unrecogni",
@@ -69,6 +72,7 @@ const REFUSALS: [&str; 10] = [
     "additional",
     "deprecated",
     "only the default",
+    "not used",
 ];
 
 /// Members, in lower case, that request structured output.
@@ -82,6 +86,22 @@ const FORMATS: [&str; 9] = [
     "responsejsonschema",
     "responsemimetype",
     "grammar",
+];
+
+/// How a member is named in a refusal.
+const QUOTES: [&str; 3] = ["'x'", "\"x\"", "`x`"];
+
+/// A chat of each shape.
+#[cfg(test)]
+const SHAPES: [Chat; 8] = [
+    Chat::COMPATIBLE,
+    Chat::OpenAi { limit: "max_completion_tokens", seed: "random_seed" },
+    Chat::Anthropic,
+    Chat::Gemini,
+    Chat::Cohere,
+    Chat::Ollama,
+    Chat::TextGeneration { details: true },
+    Chat::Converse,
 ];
 
 impl Form {
@@ -108,6 +128,12 @@ impl Form {
         let of_schema = FORMATS.iter().any(|word| words.contains(word));
         if question.schema.is_some() && self.structured != StructuredOutput::Prompt && of_schema {
             return Some(Form { structured: StructuredOutput::Prompt, ..self });
+        }
+        // Servers that are no Text Generation Inference.
+        if self.chat == (Chat::TextGeneration { details: true })
+            && QUOTES.iter().any(|q| words.contains(&q.replace('x', "details")))
+        {
+            return Some(Form { chat: Chat::TextGeneration { details: false }, ..self });
         }
         let Chat::OpenAi { limit, seed } = self.chat else { return None };
         // The longer name contains the end of the shorter one, but not its beginning.
@@ -150,6 +176,14 @@ mod tests {
             assert_eq!(after(Chat::COMPATIBLE, &refusal(status, words)), None, "{words}");
         }
         assert_eq!(after(Chat::Anthropic, &refusal(400, openai)), None);
+        // Without details, a cut answer cannot be told from a whole one.
+        let detailed = Chat::TextGeneration { details: true };
+        let transformers = "The following `model_kwargs` are not used by the model: ['details'] (note: typos in the generate arguments will also show up in this list)";
+        for words in [transformers, "unknown field `details`"] {
+            assert_eq!(after(detailed, &refusal(400, words)), Some(Chat::TextGeneration { details: false }), "{words}");
+        }
+        assert_eq!(after(detailed, &refusal(400, "unknown field `seed`; see the details")), None);
+        assert_eq!(after(Chat::TextGeneration { details: false }, &refusal(400, transformers)), None);
         let unlimited = Question::prompt("hi", GenerateOptions::default());
         assert_eq!(form(Chat::COMPATIBLE).after_refusal(&unlimited, &refusal(400, openai)), None);
     }

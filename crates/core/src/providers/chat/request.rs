@@ -210,13 +210,15 @@ impl Form {
                 set(&mut body, "format", object.map(|_| "json".into()));
                 body
             }
-            Chat::TextGeneration => {
+            Chat::TextGeneration { details } => {
                 if options.system.is_some() {
                     return Err(none("Hugging Face's text generation", "system"));
                 }
                 // One text: the task, the data, and an answer to correct.
                 let texts = system.into_iter().map(Ok).chain(turns.iter().map(markdown));
                 inner = json!({"return_full_text": false});
+                // Only they say that an answer was cut.
+                set(&mut inner, "details", details.then(|| true.into()));
                 set(&mut inner, "max_new_tokens", limit);
                 set(&mut inner, "temperature", heat.filter(|t| *t != json!(0)));
                 set(&mut inner, "top_p", top);
@@ -248,20 +250,10 @@ impl Form {
 
 #[cfg(test)]
 mod tests {
+    use super::super::SHAPES;
     use super::*;
     use crate::json::schema::Schema;
     use crate::providers::chat::{GenerateOptions, Rejected};
-
-    const SHAPES: [Chat; 8] = [
-        Chat::COMPATIBLE,
-        Chat::OpenAi { limit: "max_completion_tokens", seed: "random_seed" },
-        Chat::Anthropic,
-        Chat::Gemini,
-        Chat::Cohere,
-        Chat::Ollama,
-        Chat::TextGeneration,
-        Chat::Converse,
-    ];
 
     fn form(chat: Chat) -> Form {
         Form::new(chat, StructuredOutput::JsonSchema)
@@ -280,7 +272,7 @@ mod tests {
             r#"{"contents":[{"parts":[{"text":"hi"}],"role":"user"}]}"#,
             r#"{"messages":[{"content":"hi","role":"user"}]}"#,
             r#"{"messages":[{"content":"hi","role":"user"}]}"#,
-            r#"{"inputs":"hi","parameters":{"return_full_text":false}}"#,
+            r#"{"inputs":"hi","parameters":{"details":true,"return_full_text":false}}"#,
             r#"{"messages":[{"content":[{"text":"hi"}],"role":"user"}]}"#,
         ];
         for (shape, golden) in SHAPES.into_iter().zip(golden) {
@@ -298,7 +290,7 @@ mod tests {
             r#"{"contents":[{"parts":[{"text":"hi"}],"role":"user"}],"generationConfig":{"maxOutputTokens":5,"seed":7,"temperature":0.5,"topP":0.25},"systemInstruction":{"parts":[{"text":"be brief"}]}}"#,
             r#"{"max_tokens":5,"messages":[{"content":"be brief","role":"system"},{"content":"hi","role":"user"}],"p":0.25,"seed":7,"temperature":0.5}"#,
             r#"{"messages":[{"content":"be brief","role":"system"},{"content":"hi","role":"user"}],"options":{"num_predict":5,"seed":7,"temperature":0.5,"top_p":0.25}}"#,
-            r#"{"inputs":"hi","parameters":{"max_new_tokens":5,"return_full_text":false,"seed":7,"temperature":0.5,"top_p":0.25}}"#,
+            r#"{"inputs":"hi","parameters":{"details":true,"max_new_tokens":5,"return_full_text":false,"seed":7,"temperature":0.5,"top_p":0.25}}"#,
             r#"{"inferenceConfig":{"maxTokens":5,"temperature":0.5,"topP":0.25},"messages":[{"content":[{"text":"hi"}],"role":"user"}],"system":[{"text":"be brief"}]}"#,
         ];
         for (shape, golden) in SHAPES.into_iter().zip(golden) {
@@ -307,7 +299,7 @@ mod tests {
                 assert!(request(shape, options.clone()).unwrap_err().message().contains("no seed"));
                 options.seed = None;
             }
-            if shape == Chat::TextGeneration {
+            if matches!(shape, Chat::TextGeneration { .. }) {
                 assert!(request(shape, options.clone()).unwrap_err().message().contains("no system"));
                 options.system = None;
             }
@@ -358,7 +350,7 @@ mod tests {
             ),
             format!(r#"{{"format":{schema},{messages},"options":{{"temperature":0}}}}"#),
             format!(
-                r#"{{"inputs":"Count.\n\none","parameters":{{"grammar":{{"type":"json","value":{schema}}},"return_full_text":false}}}}"#
+                r#"{{"inputs":"Count.\n\none","parameters":{{"details":true,"grammar":{{"type":"json","value":{schema}}},"return_full_text":false}}}}"#
             ),
             format!(
                 r#"{{"inferenceConfig":{{"temperature":0}},"messages":[{{"content":[{{"text":"one"}}],"role":"user"}}],"outputConfig":{{"textFormat":{{"structure":{{"jsonSchema":{{"name":"answer","schema":{}}}}},"type":"json_schema"}}}},"system":[{{"text":"Count."}}]}}"#,
