@@ -407,7 +407,7 @@ mod tests {
                 Chat::OpenAi { .. } | Chat::Cohere => r#"{"image_url":{"url":"https://h.example/cat(1).png"}"#,
                 Chat::Anthropic => r#"{"source":{"type":"url","url":"https://h.example/cat(1).png"}"#,
                 Chat::Gemini => r#"{"fileData":{"fileUri":"https://h.example/cat(1).png","mimeType":"image/png"}}"#,
-                Chat::TextGeneration => "![](https://h.example/cat(1%29.png)hi",
+                Chat::TextGeneration { .. } => "![](https://h.example/cat(1%29.png)hi",
             };
             assert!(request.as_ref().unwrap().contains(url), "{request:?}");
         }
