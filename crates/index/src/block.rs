@@ -1,9 +1,8 @@
 //! Blocks: codes and the keys of their rows as bytes.
 //!
 //! A block has a header of 16 bytes, all numbers little-endian: the magic `vb`, the format's version, 0; the layout's
-//! fingerprint; the number of codes; the length of all keys. Then come the factors, each as an array of f32; the codes;
-//! the end of each key as u32; the keys. Codes are in groups of eight: the first word of all eight, the second of all,
-//! and so on. The last group may have fewer.
+//! fingerprint; the number of codes; the length of all keys. Then come the factors, each as an array of f32; the codes
+//! as 64-bit words, the first word of all codes, the second of all, and so on; the end of each key as u32; the keys.
 
 use mysql_ml_base::error::{Error, Kind, Result};
 
@@ -12,9 +11,6 @@ use crate::layout::{check_version, Layout, VERSION};
 
 const MAGIC: [u8; 2] = *b"vb";
 const HEADER: usize = 16;
-
-/// Codes of a group.
-pub(crate) const GROUP: usize = 8;
 
 /// The largest block, bytes: the largest packet of MySQL.
 const LARGEST: usize = 1 << 30;
@@ -80,10 +76,8 @@ impl BlockBuilder {
             bytes.extend(self.factors.iter().flat_map(|f| factor(f).to_le_bytes()));
         }
         let words = self.layout.words();
-        for group in self.words.chunks(words * GROUP) {
-            for word in 0..words {
-                bytes.extend(group.iter().skip(word).step_by(words).flat_map(|word| word.to_le_bytes()));
-            }
+        for word in 0..words {
+            bytes.extend(self.words.iter().skip(word).step_by(words).flat_map(|word| word.to_le_bytes()));
         }
         bytes.extend(self.ends.iter().flat_map(|end| end.to_le_bytes()));
         bytes.extend(self.keys);
@@ -101,7 +95,8 @@ fn code_bytes(layout: &Layout) -> usize {
 pub struct Block<'a> {
     layout: Layout,
     pub(crate) factors: &'a [[u8; 4]],
-    pub(crate) words: &'a [u8],
+    /// `[words of a code, codes]`.
+    pub(crate) words: &'a [[u8; 8]],
     ends: &'a [[u8; 4]],
     keys: &'a [u8],
 }
@@ -127,7 +122,13 @@ impl<'a> Block<'a> {
         let (factors, body) = body.split_at_checked(count * Code::factor_count(layout) * 4).ok_or_else(broken)?;
         let (words, body) = body.split_at_checked(count * layout.words() * 8).ok_or_else(broken)?;
         let (ends, keys) = body.split_at_checked(count * 4).ok_or_else(broken)?;
-        let block = Block { layout: *layout, factors: factors.as_chunks().0, words, ends: ends.as_chunks().0, keys };
+        let block = Block {
+            layout: *layout,
+            factors: factors.as_chunks().0,
+            words: words.as_chunks().0,
+            ends: ends.as_chunks().0,
+            keys,
+        };
         let mut last = 0;
         let mut ascending = true;
         for end in block.ends {
@@ -171,17 +172,19 @@ impl<'a> Block<'a> {
     }
 
     fn code(&self, at: usize) -> Code {
-        let words = self.layout.words();
         let factor = |n: usize| {
             let bytes = (n < Code::factor_count(&self.layout)).then(|| self.factors.get(n * self.len() + at)).flatten();
             bytes.map_or(0.0, |bytes| f32::from_le_bytes(*bytes))
         };
-        let group = at / GROUP;
-        let lanes = (self.len() - group * GROUP).min(GROUP);
-        let group = self.words.as_chunks::<8>().0.iter().skip(group * GROUP * words);
         Code {
             factors: Factors { square: factor(0), rescale: factor(1), error: factor(2), cross: factor(3) },
-            words: group.skip(at % GROUP).step_by(lanes).take(words).map(|word| u64::from_le_bytes(*word)).collect(),
+            words: self
+                .words
+                .iter()
+                .skip(at)
+                .step_by(self.len().max(1))
+                .map(|word| u64::from_le_bytes(*word))
+                .collect(),
         }
     }
 }

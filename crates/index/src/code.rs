@@ -88,13 +88,21 @@ fn top(bits: u8) -> f32 {
 
 const LANES: usize = 16;
 
+/// The whole part of a number that is not negative, at most `top`.
+#[inline(always)]
+fn level(x: f32, top: f32) -> f32 {
+    // Adding and subtracting 1.5 * 2^23 rounds to an integer, in fewer instructions than a conversion.
+    const ROUND: f32 = 12_582_912.0;
+    x.min(top + 0.5) - 0.5 + ROUND - ROUND
+}
+
 /// The product of `x` with its grid point, and the squared length of that, in steps of the grid.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma", "x86_64+avx2+fma"))]
 fn grid_point(x: &[f32], inverse: f32, top: f32) -> (f32, f32) {
     let (mut products, mut lengths) = ([0.0_f32; LANES], [0.0_f32; LANES]);
     for x in x.as_chunks::<LANES>().0 {
         for ((product, length), x) in products.iter_mut().zip(&mut lengths).zip(x) {
-            let level = (x.abs() * inverse).min(top) as i32 as f32 + 0.5;
+            let level = level(x.abs() * inverse, top) + 0.5;
             *product += x.abs() * level;
             *length += level * level;
         }
@@ -109,7 +117,7 @@ fn round(x: &[f32], step: f32, bits: u8, levels: &mut [u8]) -> (f32, f32) {
     let (mut products, mut lengths) = ([0.0_f32; LANES], [0.0_f32; LANES]);
     for (x, levels) in x.as_chunks::<LANES>().0.iter().zip(levels.as_chunks_mut::<LANES>().0) {
         for (((product, length), x), place) in products.iter_mut().zip(&mut lengths).zip(x).zip(levels) {
-            let level = (x.abs() * inverse).min(top) as i32 as f32;
+            let level = level(x.abs() * inverse, top);
             *product += x.abs() * (level + 0.5);
             *length += (level + 0.5) * (level + 0.5);
             *place = if *x > 0.0 { level + top + 1.0 } else { top - level } as u8;

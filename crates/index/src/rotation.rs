@@ -1,114 +1,93 @@
-//! The random rotation: random signs and fast Walsh-Hadamard transforms, as in the RaBitQ library.
+//! The random rotation: rounds of random signs and of butterflies.
+//!
+//! This is the idea of the fast Walsh-Hadamard transform. Its steps of distance 1 to 8 are replaced by others that no
+//! processor has to shuffle for.
+
+use std::f32::consts::FRAC_1_SQRT_2;
 
 use multiversion::multiversion;
 
 use crate::random::Random;
 
-/// Rounds of signs and transform. From three on, the result resembles a uniformly random rotation.
+/// Rounds. From three on, the result resembles a uniformly random rotation.
 const ROUNDS: usize = 4;
+
+/// Numbers of a vector register, at most.
+const LANES: usize = 16;
 
 /// A rotation of vectors whose length is a multiple of 64.
 pub(crate) struct Rotation {
-    /// For each round, 1 or -1 for each dimension, times the scale of the round's transform.
-    signs: Vec<f32>,
+    /// For each round, a factor for each dimension: 1 or -1, divided by what the round's transform multiplies lengths by.
+    factors: Vec<f32>,
     padded: usize,
 }
 
 impl Rotation {
     pub(crate) fn new(seed: u64, padded: usize) -> Self {
         let mut random = Random::new(seed);
-        let mut signs = Vec::with_capacity(ROUNDS * padded);
-        for _ in 0..ROUNDS * padded / 64 {
-            let bits = random.next();
-            signs.extend((0..64).map(|i| if bits >> i & 1 == 0 { 1.0 } else { -1.0 }));
+        let mut factors = Vec::with_capacity(ROUNDS * padded);
+        for round in 0..ROUNDS {
+            let (from, length) = transformed(padded, round);
+            let scale = 1.0 / ((length / LANES) as f32).sqrt();
+            for word in 0..padded / 64 {
+                let bits = random.next();
+                factors.extend((0..64).map(|i| {
+                    let scale = if (from..from + length).contains(&(word * 64 + i)) { scale } else { 1.0 };
+                    if bits >> i & 1 == 0 {
+                        scale
+                    } else {
+                        -scale
+                    }
+                }));
+            }
         }
-        Rotation { signs, padded }
+        Rotation { factors, padded }
     }
 
     /// Rotates `vector`, whose length is that of the rotation. Lengths and angles stay.
     pub(crate) fn apply(&self, vector: &mut [f32]) {
-        rotate(vector, &self.signs, self.padded);
+        rotate(vector, &self.factors, self.padded);
     }
+}
+
+/// The dimensions that a round transforms, a power of two: first and number. Rounds begin at the first dimension, and
+/// end at the last, in turn.
+fn transformed(padded: usize, round: usize) -> (usize, usize) {
+    let length = if padded.is_power_of_two() { padded } else { padded.next_power_of_two() / 2 };
+    (if round % 2 == 0 { 0 } else { padded - length }, length)
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma", "x86_64+avx2+fma"))]
-fn rotate(vector: &mut [f32], signs: &[f32], padded: usize) {
-    // The transform covers a power of two: the first dimensions in one round, the last ones in the next.
-    let part = if padded.is_power_of_two() { padded } else { padded.next_power_of_two() / 2 };
-    let scale = 1.0 / (part as f32).sqrt();
-    for (round, signs) in signs.chunks_exact(padded.max(1)).enumerate() {
-        for (x, sign) in vector.iter_mut().zip(signs) {
-            *x *= sign;
+fn rotate(vector: &mut [f32], factors: &[f32], padded: usize) {
+    for (round, factors) in factors.chunks_exact(padded.max(1)).enumerate() {
+        for (x, factor) in vector.iter_mut().zip(factors) {
+            *x *= factor;
         }
-        let from = if round % 2 == 0 { 0 } else { padded - part };
-        if let Some(part) = vector.get_mut(from..from + part) {
-            transform(part);
-            for x in part {
-                *x *= scale;
-            }
-        }
-        if part != padded {
-            mix_halves(vector);
-        }
-    }
-}
-
-/// The Walsh-Hadamard transform of a power of two of at least 16 numbers, not scaled.
-#[inline(always)]
-fn transform(x: &mut [f32]) {
-    for sixteen in x.as_chunks_mut::<16>().0 {
-        let mut y = *sixteen;
-        for h in [1, 2, 4, 8] {
-            let z = y;
-            y = std::array::from_fn(|i| {
-                let other = z.get(i ^ h).copied().unwrap_or_default();
-                let own = z.get(i).copied().unwrap_or_default();
-                if i & h == 0 {
-                    own + other
-                } else {
-                    other - own
+        let (from, length) = transformed(padded, round);
+        let Some(part) = vector.get_mut(from..from + length) else { continue };
+        let mut distance = LANES;
+        while distance < length {
+            for pair in part.chunks_exact_mut(2 * distance) {
+                let (a, b) = pair.split_at_mut(distance);
+                for (a, b) in a.iter_mut().zip(b) {
+                    (*a, *b) = (*a + *b, *a - *b);
                 }
-            });
+            }
+            distance *= 2;
         }
-        *sixteen = y;
-    }
-    let mut h = 16;
-    while h < x.len() {
-        for pair in x.chunks_exact_mut(2 * h) {
-            let (a, b) = pair.split_at_mut(h);
+        // Distances that are no multiple of the lanes mix these.
+        for less in [1, 2, 4, 8] {
+            let (a, b) = vector.split_at_mut(padded / 2 - less);
             for (a, b) in a.iter_mut().zip(b) {
-                (*a, *b) = (*a + *b, *a - *b);
+                (*a, *b) = ((*a + *b) * FRAC_1_SQRT_2, (*a - *b) * FRAC_1_SQRT_2);
             }
         }
-        h *= 2;
-    }
-}
-
-/// Turns each dimension of the first half with that of the second by 45 degrees.
-#[inline(always)]
-fn mix_halves(vector: &mut [f32]) {
-    let (a, b) = vector.split_at_mut(vector.len() / 2);
-    for (a, b) in a.iter_mut().zip(b) {
-        (*a, *b) = ((*a + *b) * std::f32::consts::FRAC_1_SQRT_2, (*a - *b) * std::f32::consts::FRAC_1_SQRT_2);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_transform_is_that_of_the_definition() {
-        let mut rng = fastrand::Rng::with_seed(1);
-        let x: Vec<f32> = (0..64).map(|_| rng.f32() - 0.5).collect();
-        let mut y = x.clone();
-        transform(&mut y);
-        for (i, y) in y.iter().enumerate() {
-            let plain: f32 =
-                x.iter().enumerate().map(|(j, x)| if (i & j).count_ones() % 2 == 0 { *x } else { -x }).sum();
-            assert!((plain - y).abs() < 1e-4);
-        }
-    }
 
     #[test]
     fn lengths_and_products_stay() {

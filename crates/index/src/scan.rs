@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use multiversion::multiversion;
 use mysql_ml_base::error::Result;
 
-use crate::block::{broken, Block, GROUP};
+use crate::block::{broken, Block};
 use crate::centroids::Row;
 use crate::code;
 use crate::layout::{Layout, Metric};
@@ -57,9 +57,9 @@ pub struct Scan {
 /// Room for the numbers of a block.
 #[derive(Default)]
 struct Work {
-    last: Vec<[u8; 64]>,
-    sums: Vec<[i32; GROUP]>,
-    found: Vec<(f32, f32)>,
+    sums: Vec<i64>,
+    estimates: Vec<f32>,
+    margins: Vec<f32>,
 }
 
 struct Found {
@@ -126,32 +126,15 @@ impl Scan {
         }
         let block = Block::parse(&self.space.layout, block)?;
         let work = &mut self.work;
-        let words = self.space.layout.words();
         work.sums.clear();
-        work.sums.resize(block.len().div_ceil(GROUP), [0; GROUP]);
-        let lanes = block.words.as_chunks::<8>().0;
-        let (whole, last) = lanes.split_at(lanes.len() - lanes.len() % (words * GROUP));
-        let whole = whole.as_flattened().as_chunks::<64>().0;
-        let full = whole.len() / words;
-        let (full_sums, last_sums) = work.sums.split_at_mut(full);
-        products(whole, &self.rounded.planes, full_sums);
-        if !last.is_empty() {
-            work.last.clear();
-            work.last.extend(last.chunks(last.len() / words).map(|own| {
-                let mut all = [[0; 8]; GROUP];
-                all.iter_mut().zip(own).for_each(|(place, word)| *place = *word);
-                let mut bytes = [0; 64];
-                bytes.copy_from_slice(all.as_flattened());
-                bytes
-            }));
-            products(&work.last, &self.rounded.planes, last_sums);
-        }
-        work.found.clear();
-        work.found.resize(block.len(), (0.0, 0.0));
-        if !estimates(&self.rounded.estimator, work.sums.as_flattened(), block.factors, &mut work.found) {
+        work.sums.resize(block.len(), 0);
+        products(block.words, &self.rounded.planes, &mut work.sums);
+        work.estimates.resize(block.len(), 0.0);
+        work.margins.resize(block.len(), 0.0);
+        if !estimates(&self.rounded.estimator, &work.sums, block.factors, &mut work.estimates, &mut work.margins) {
             return Err(broken());
         }
-        for (at, (estimate, margin)) in self.work.found.iter().enumerate() {
+        for (at, (estimate, margin)) in self.work.estimates.iter().zip(&self.work.margins).enumerate() {
             if *estimate <= self.worst {
                 self.pool.push(Found { estimate: *estimate, margin: *margin, key: block.key(at).to_vec() });
                 if self.pool.len() >= self.limits.most.saturating_mul(2).max(1) {
@@ -264,64 +247,69 @@ fn small_integers(x: &[f32; 64], inverse: f32, out: &mut [u8; 64]) -> i32 {
     total
 }
 
-/// The sum over all dimensions of code times query, for groups of eight codes.
+/// Codes whose sums are computed at once; they stay in the processor's cache.
+const CHUNK: usize = 512;
+
+/// Adds the sum over all dimensions of code times query for each code.
 ///
-/// `groups` is `[groups, bits, padded / 64]` of eight words each, `query` has the bits of 64 dimensions each.
+/// `words` is `[bits, padded / 64, codes]`, `query` has the bits of 64 dimensions each.
 #[multiversion(targets(
     "x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx512vpopcntdq+avx2+popcnt",
     "x86_64+avx2+popcnt",
     "x86_64+popcnt"
 ))]
-fn products(groups: &[[u8; 64]], query: &[[u64; QUERY_BITS]], sums: &mut [[i32; GROUP]]) {
+fn products(words: &[[u8; 8]], query: &[[u64; QUERY_BITS]], sums: &mut [i64]) {
     let count = sums.len().max(1);
-    for (group, sums) in groups.chunks_exact((groups.len() / count).max(1)).zip(sums) {
-        let mut all = [0_i64; GROUP];
-        for (bit, plane) in group.chunks_exact(query.len().max(1)).enumerate() {
-            let mut counts = [[0_u64; GROUP]; QUERY_BITS];
-            for (words, query) in plane.iter().zip(query) {
-                let words = words.as_chunks::<8>().0;
-                for (counts, query) in counts.iter_mut().zip(query) {
-                    for (count, word) in counts.iter_mut().zip(words) {
-                        *count += u64::from((u64::from_le_bytes(*word) & query).count_ones());
-                    }
+    for (chunk, sums) in sums.chunks_mut(CHUNK).enumerate() {
+        let begin = chunk * CHUNK;
+        for (bit, plane) in words.chunks_exact(count * query.len().max(1)).enumerate() {
+            for (words, [a, b, c, d, e, f]) in plane.chunks_exact(count).zip(query) {
+                let Some(words) = words.get(begin..begin + sums.len()) else { continue };
+                for (sum, word) in sums.iter_mut().zip(words) {
+                    let word = u64::from_le_bytes(*word);
+                    let count = |plane: &u64| i64::from((word & plane).count_ones());
+                    // The highest bit of two's complement counts negatively.
+                    let product = count(a) + (count(b) << 1) + (count(c) << 2) + (count(d) << 3) + (count(e) << 4)
+                        - (count(f) << 5);
+                    *sum += product << bit;
                 }
             }
-            for (weight, counts) in counts.iter().enumerate() {
-                // The highest bit of two's complement counts negatively.
-                let sign = if weight + 1 == QUERY_BITS { -1 } else { 1 };
-                for (all, count) in all.iter_mut().zip(counts) {
-                    *all += sign * ((*count as i64) << (weight + bit));
-                }
-            }
-        }
-        for (sum, all) in sums.iter_mut().zip(all) {
-            *sum = all as i32;
         }
     }
 }
 
 /// Estimates and margins of all codes; false if one is not finite.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma", "x86_64+avx2+fma"))]
-fn estimates(estimator: &Estimator, sums: &[i32], factors: &[[u8; 4]], out: &mut [(f32, f32)]) -> bool {
+#[allow(clippy::indexing_slicing)]
+fn estimates(
+    estimator: &Estimator,
+    sums: &[i64],
+    factors: &[[u8; 4]],
+    estimates: &mut [f32],
+    margins: &mut [f32],
+) -> bool {
     let e = *estimator;
-    let count = out.len();
-    let (squares, factors) = factors.split_at(count.min(factors.len()));
-    let (rescales, factors) = factors.split_at(count.min(factors.len()));
-    let (errors, crosses) = factors.split_at(count.min(factors.len()));
+    let count = estimates.len().min(sums.len()).min(margins.len()).min(factors.len() / 3);
+    let (sums, estimates, margins) = (&sums[..count], &mut estimates[..count], &mut margins[..count]);
+    let (squares, factors) = factors.split_at(count);
+    let (rescales, factors) = factors.split_at(count);
+    let (errors, crosses) = factors.split_at(count);
     // Without this factor its place is taken by another, times 0.
     let crosses = if crosses.len() == count { crosses } else { squares };
-    let number = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes);
-    let mut finite = true;
-    let codes = sums.iter().zip(squares).zip(rescales).zip(errors).zip(crosses);
-    for (((((sum, square), rescale), error), cross), out) in codes.zip(out) {
-        let (square, rescale, error, cross) = (number(square), number(rescale), number(error), number(cross));
-        let product = rescale * (*sum as f32 * e.step - e.offset);
+    let mut infinite = 0;
+    for i in 0..count {
+        let number = |bytes: [u8; 4]| f32::from_le_bytes(bytes);
+        let (square, rescale, error, cross) =
+            (number(squares[i]), number(rescales[i]), number(errors[i]), number(crosses[i]));
+        let product = rescale * (sums[i] as f32 * e.step - e.offset);
         let fixed = e.base + e.square_factor * square;
         let estimate = fixed + e.cross_factor * cross - e.product_factor * product;
         let slack = SLACK * (fixed.abs() + (e.cross_factor * cross).abs() + product.abs());
         let margin = (e.error_factor * error * error + e.noise_factor * square).sqrt() + slack;
-        finite &= (estimate + margin).is_finite();
-        *out = (estimate, margin);
+        estimates[i] = estimate;
+        margins[i] = margin;
+        // All bits of the exponent are set if it is not finite.
+        infinite |= u32::from((estimate + margin).to_bits() & 0x7f80_0000 == 0x7f80_0000);
     }
-    finite
+    infinite == 0
 }
