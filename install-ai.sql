@@ -220,6 +220,13 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.count_tokens(
   COMMENT 'mysql-ml: the tokens of a text, and whether the number is exact'
   RETURN ai_count_tokens(model_id, text);
 
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.chunk(
+    text LONGTEXT CHARACTER SET utf8mb4,
+    options JSON)
+  RETURNS JSON DETERMINISTIC NO SQL SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: a text as an array of chunks: chunk, start, length'
+  RETURN ai_chunk(text, options);
+
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.explain_request(
     function_name TEXT CHARACTER SET utf8mb4,
     arguments JSON)
@@ -315,6 +322,7 @@ GRANT EXECUTE ON FUNCTION ai.embedding TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.rerank TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.similarity TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.count_tokens TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.chunk TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.explain_request TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.initialize_embeddings TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.refresh_embeddings TO `ml_user`;

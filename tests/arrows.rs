@@ -19,7 +19,7 @@ const HOUSES: [House; 2] = [
     House {
         sources: "crates/core/src",
         rooms: &["engine", "ai", "registration", "providers", "credentials", "catalog", "json", "http"],
-        beside: &["cache"],
+        beside: &["cache", "chunk"],
     },
     House { sources: "src", rooms: &["sql", "jobs", "registry", "tables", "mysql"], beside: &[] },
 ];

@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod ai;
 pub mod auto_embed;
 pub mod batch;
+pub mod chunk;
 pub mod command;
 pub mod count_tokens;
 pub mod distances;

@@ -193,6 +193,29 @@ fn a_kill_ends_a_long_batch_and_disturbs_no_other() {
 }
 
 #[test]
+fn a_long_text_without_sentences_is_cut_until_a_kill_or_the_deadline() {
+    let running = start();
+    let mut root = running.root();
+    // A search for sentences looks ahead from each space behind a full stop: the slowest of texts.
+    let sql = "SELECT LENGTH(ai_chunk(REPEAT(CONCAT('. ', REPEAT(' ', 4000)), 4000)))";
+    root.query_drop("CALL mysql.ml_set_setting('timeout_ms', '300')").unwrap();
+    let began = Instant::now();
+    let (_, message) = server_error(root.query::<mysql::Row, _>(sql));
+    assert!(message.contains("not cut in time") && began.elapsed() < Duration::from_secs(10), "{message}");
+    root.query_drop("CALL mysql.ml_set_setting('timeout_ms', '600000')").unwrap();
+    let (took, code) = killed(&running, sql.to_owned(), |root| {
+        wait_until(root, |root| {
+            let rows: Vec<mysql::Row> = root.query("SHOW FULL PROCESSLIST").unwrap();
+            let mut states = rows.iter().filter_map(|row| row.get_opt::<Option<String>, _>("State")?.ok()?);
+            states.any(|state| state.starts_with("cutting a text"))
+        });
+    });
+    assert_eq!(code, 1317);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(running.errors_in_log().is_empty());
+}
+
+#[test]
 fn models_are_loaded_and_unloaded_under_load() {
     let running = start();
     tiny_model::bert(&running.models().join("tiny")).unwrap();

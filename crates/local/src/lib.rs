@@ -106,6 +106,16 @@ pub trait LocalModel: Send + Sync {
         Err(Error::invalid("this model has no tokenizer"))
     }
 
+    /// The ends of a text's own tokens in bytes, ascending.
+    fn token_ends(&self, _text: &str, _turn: &Turn) -> Result<Vec<usize>> {
+        Err(Error::invalid("this model has no tokenizer"))
+    }
+
+    /// The most tokens that it reads of a text, special tokens and prompt included.
+    fn max_tokens(&self) -> Option<usize> {
+        None
+    }
+
     /// Embeds texts. Returns a result for each, in order; an outer error concerns all.
     fn embed(&self, texts: &[&str], options: EmbedOptions, turn: &Turn) -> Result<Vec<Result<Vec<f32>>>>;
 

@@ -416,6 +416,14 @@ impl LocalModel for SentenceModel {
         self.tokenizer.count(&self.lowered(format!("{}{}", self.prompts.of(Role::Document), text.trim())), turn)
     }
 
+    fn token_ends(&self, text: &str, turn: &Turn) -> Result<Vec<usize>> {
+        self.tokenizer.ends(text, turn)
+    }
+
+    fn max_tokens(&self) -> Option<usize> {
+        Some(self.tokenizer.max_tokens())
+    }
+
     fn embed(&self, texts: &[&str], options: EmbedOptions, turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
         let mut vectors: Vec<Result<Vec<f32>>> = Vec::with_capacity(texts.len());
         let (mut places, mut group, mut tokens) = (Vec::new(), Vec::new(), 0);

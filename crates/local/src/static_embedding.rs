@@ -179,6 +179,14 @@ impl LocalModel for StaticModel {
         self.tokenizer.count(&format!("{}{text}", self.prompts.of(Role::Document)), turn)
     }
 
+    fn token_ends(&self, text: &str, turn: &Turn) -> Result<Vec<usize>> {
+        self.tokenizer.ends(text, turn)
+    }
+
+    fn max_tokens(&self) -> Option<usize> {
+        Some(self.tokenizer.max_tokens())
+    }
+
     fn embed(&self, texts: &[&str], options: EmbedOptions, turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
         texts
             .iter()

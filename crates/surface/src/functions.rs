@@ -540,6 +540,11 @@ macro_rules! exported_functions {
                 routine: Some(ai("count_tokens", JSON, "the tokens of a text, and whether the number is exact")),
                 sample: "'d', 'x'",
             }
+            bytes ai_chunk = chunk::Chunk {
+                parameters: &[parameter("text", LONG_TEXT).aliases(&["content"]), parameter("options", JSON).optional()],
+                routine: Some(ai("chunk", JSON, "a text as an array of chunks: chunk, start, length")),
+                sample: "'x', NULL",
+            }
             bytes ai_explain_request = CommandFunction<explain::ExplainRequest> {
                 parameters: &[parameter("function_name", TEXT).aliases(&["function"]), parameter("arguments", JSON)],
                 routine: Some(ai("explain_request", JSON, "the request that a function would send; nothing is sent")),

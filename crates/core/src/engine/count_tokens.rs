@@ -5,16 +5,12 @@ use surface::functions;
 
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
-use mysql_ml_base::memory::Reservation;
 
 use super::Engine;
 use crate::catalog::model::Backend;
 
 /// Bytes of a token, for estimates. English has some four; other languages may have more tokens or fewer.
 const BYTES_A_TOKEN: usize = 4;
-
-/// Bytes that a tokenizer needs for a byte of text, if each is a token.
-const BESIDE_A_BYTE: usize = 128;
 
 impl Engine {
     /// The tokens of a text for a model, as a JSON object: `tokens`, and whether the number is `exact`. It is for models
@@ -23,7 +19,6 @@ impl Engine {
         let call = self.call_beside(functions::ai_count_tokens, model_id, text, interrupt)?;
         let exact = call.model().backend() == Backend::Local;
         let tokens = if exact {
-            let _tokens = Reservation::take(text.len().saturating_mul(BESIDE_A_BYTE), "the tokens")?;
             let counted = self.local.count_tokens(&call, text, interrupt);
             counted.map_err(|e| e.context(&format!("model '{model_id}'")))?
         } else {

@@ -10,6 +10,7 @@ mod backends;
 mod batch;
 mod cached;
 mod call;
+mod chunk;
 pub mod collected;
 mod count_tokens;
 mod embedding;

@@ -207,6 +207,14 @@ impl LocalModel for Clip {
         self.tokenizer.count(text, turn)
     }
 
+    fn token_ends(&self, text: &str, turn: &Turn) -> Result<Vec<usize>> {
+        self.tokenizer.ends(text, turn)
+    }
+
+    fn max_tokens(&self) -> Option<usize> {
+        Some(self.tokenizer.max_tokens())
+    }
+
     fn embed(&self, texts: &[&str], options: EmbedOptions, turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
         let encode = |text: &&str| match self.tokenizer.encode(text, options.truncate, turn) {
             Ok(tokens) if tokens.ids.is_empty() => {

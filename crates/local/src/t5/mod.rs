@@ -143,6 +143,14 @@ impl LocalModel for T5 {
         self.tokenizer.count(text, turn)
     }
 
+    fn token_ends(&self, text: &str, turn: &Turn) -> Result<Vec<usize>> {
+        self.tokenizer.ends(text, turn)
+    }
+
+    fn max_tokens(&self) -> Option<usize> {
+        Some(self.tokenizer.max_tokens())
+    }
+
     fn embed(&self, _texts: &[&str], _options: EmbedOptions, _turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
         Err(Error::invalid(
             "this model generates text and embeds none; call ml_generate, or use one of provider bert_local",

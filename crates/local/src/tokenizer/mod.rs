@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::tokenizer::pre_tokenizer::OffsetType;
 use tokenizers::{
-    AddedToken, DecoderWrapper, Model as _, ModelWrapper, PostProcessor as _, PostProcessorWrapper,
+    AddedToken, DecoderWrapper, Encoding, Model as _, ModelWrapper, PostProcessor as _, PostProcessorWrapper,
     PreTokenizerWrapper, TokenizerImpl, TruncationDirection,
 };
 
@@ -242,6 +242,14 @@ impl Tokenizer {
         Ok(self.part(text, usize::MAX, turn)?.len() + self.around)
     }
 
+    /// The ends of a text's tokens in bytes, ascending, without special tokens.
+    pub fn ends(&self, text: &str, turn: &Turn) -> Result<Vec<usize>> {
+        let encoding = self.encoding(text, usize::MAX, OffsetType::Byte, turn)?;
+        let mut ends: Vec<usize> = encoding.get_offsets().iter().map(|(_, end)| *end).collect();
+        ends.sort_unstable();
+        Ok(ends)
+    }
+
     /// The number of tokens up to the end of `beginning` in a text, including special tokens before it.
     pub fn count_before(&self, beginning: &str, turn: &Turn) -> Result<usize> {
         let most = self.max_tokens.saturating_sub(self.around);
@@ -253,6 +261,10 @@ impl Tokenizer {
 
     /// The tokens of a text, or at least its first `most` tokens.
     fn part(&self, text: &str, most: usize, turn: &Turn) -> Result<Vec<u32>> {
+        Ok(self.encoding(text, most, OffsetType::None, turn)?.get_ids().to_vec())
+    }
+
+    fn encoding(&self, text: &str, most: usize, offsets: OffsetType, turn: &Turn) -> Result<Encoding> {
         let made = panics::catch(|| {
             let empty = Normal::default();
             let normal = Watched::new(self.inner.get_normalizer().unwrap_or(&empty), turn);
@@ -277,7 +289,7 @@ impl Tokenizer {
                 Error::invalid(format!("the text cannot be made into tokens ({})", cut(&e.to_string(), 120)))
             };
             made.map_err(failed)?;
-            Ok(words.into_encoding(None, 0, OffsetType::None).map_err(failed)?.get_ids().to_vec())
+            words.into_encoding(None, 0, offsets).map_err(failed)
         });
         made.map_err(|e| self.of_the_file(e))
     }

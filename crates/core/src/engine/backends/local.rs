@@ -10,7 +10,7 @@ use serde_json::{json, Value};
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::host::current_account;
 use mysql_ml_base::interrupt::{CancelToken, Interrupt};
-use mysql_ml_base::memory::{Held, Reservation};
+use mysql_ml_base::memory::{self, Held, Reservation};
 use mysql_ml_base::role::Role;
 use mysql_ml_local::batcher::{Batcher, Caller};
 use mysql_ml_local::loaded::{stamp, Entry, Key, Loaded};
@@ -21,6 +21,7 @@ use super::{encoded, Embed, Generate, Predict};
 use crate::catalog::local_place::Place;
 use crate::catalog::model::{Model, ProviderId};
 use crate::catalog::settings::Settings;
+use crate::chunk::{chunks, Chunk, Rule, Tokens, BYTES_A_TOKEN};
 use crate::engine::call::{Call, Input};
 use crate::providers::chat::Question;
 use crate::providers::usage::Usage;
@@ -30,6 +31,9 @@ const LOAD_WITHIN: Duration = Duration::from_secs(3600);
 
 /// The default of the most tokens in an answer.
 const MAX_TOKENS: u64 = 256;
+
+/// Bytes that a tokenizer needs for a byte of text, if each is a token.
+const BESIDE_A_BYTE: usize = 128;
 
 /// The models in memory and the threads that compute with them.
 #[derive(Default)]
@@ -63,6 +67,22 @@ fn embed_options(model: &Model, role: Role) -> EmbedOptions {
         role,
         truncate: model.options.truncate == Some(true),
         dimensions: model.options.dimensions.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+    }
+}
+
+/// A model's tokenizer on a thread of local models.
+struct ModelTokens<'m> {
+    model: &'m dyn LocalModel,
+    turn: &'m Turn,
+}
+
+impl Tokens for ModelTokens<'_> {
+    fn ends(&self, text: &str) -> Result<Vec<usize>> {
+        self.model.token_ends(text, self.turn)
+    }
+
+    fn count(&self, text: &str) -> Result<usize> {
+        self.model.count_tokens(text, self.turn)
     }
 }
 
@@ -145,11 +165,38 @@ impl Local {
 
     /// The tokens of a text, by the model's own tokenizer; loads the model if needed.
     pub fn count_tokens(&self, call: &Call, text: &str, interrupt: &dyn Interrupt) -> Result<usize> {
+        let _tokens = Reservation::take(text.len().saturating_mul(BESIDE_A_BYTE), "the tokens")?;
         let text = text.to_owned();
         let deadline = Instant::now() + call.time();
         let entry = self.entry(call, deadline, interrupt)?;
         let count = move |model: &dyn LocalModel, turn: &Turn| model.count_tokens(&text, turn);
         self.batcher.call(entry, &caller(&call.settings), deadline, interrupt, count)
+    }
+
+    /// The chunks of a text, counted in the model's tokens; loads the model if needed. `rule` gets the most tokens that the
+    /// model reads.
+    pub fn chunk(
+        &self,
+        call: &Call,
+        text: &str,
+        rule: impl FnOnce(Option<usize>) -> Result<Rule> + Send + 'static,
+        largest: usize,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Held<Vec<Chunk>>> {
+        let share = Reservation::take(text.len(), "the text")?;
+        let text = Held::new(text.to_owned(), share);
+        let deadline = Instant::now() + call.time();
+        let entry = self.entry(call, deadline, interrupt)?;
+        let holder = memory::holder();
+        let cut = move |model: &dyn LocalModel, turn: &Turn| {
+            memory::working_for(holder, || {
+                let rule = rule(model.max_tokens())?;
+                let most = text.len().min(rule.size.saturating_mul(BYTES_A_TOKEN));
+                let _tokens = Reservation::take(most.saturating_mul(BESIDE_A_BYTE), "the tokens")?;
+                chunks(&text, rule, Some(&ModelTokens { model, turn }), largest, &|| turn.check())
+            })
+        };
+        self.batcher.call(entry, &caller(&call.settings), deadline, interrupt, cut)
     }
 
     /// Unloads a model; returns whether it was in memory.

@@ -13,6 +13,7 @@ use mysql_ml_base::role::Role;
 use super::{Embed, Generate, Predict};
 use crate::catalog::local_place::Place;
 use crate::catalog::model::Model;
+use crate::chunk::{Chunk, Rule};
 use crate::engine::call::{Call, Input};
 use crate::engine::requester::Requester;
 use crate::providers::chat::Question;
@@ -48,6 +49,18 @@ impl Local {
 
     /// Refuses.
     pub fn count_tokens(&self, _call: &Call, _text: &str, _interrupt: &dyn Interrupt) -> Result<usize> {
+        Err(no_local_models())
+    }
+
+    /// Refuses.
+    pub fn chunk(
+        &self,
+        _call: &Call,
+        _text: &str,
+        _rule: impl FnOnce(Option<usize>) -> Result<Rule> + Send + 'static,
+        _largest: usize,
+        _interrupt: &dyn Interrupt,
+    ) -> Result<Held<Vec<Chunk>>> {
         Err(no_local_models())
     }
 
