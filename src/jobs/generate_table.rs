@@ -18,7 +18,7 @@ use mysql_ml_core::ai::{classify, decide, extract, generate, score, sentiment, s
 use mysql_ml_core::catalog::members::{self, Members};
 use mysql_ml_core::catalog::options::parse_object;
 use mysql_ml_core::engine::pipeline::questions::Questions;
-use mysql_ml_core::engine::AskOptions;
+use mysql_ml_core::engine::{AskOptions, Packing};
 use mysql_ml_core::providers::chat::GenerateOptions;
 
 /// The longest time that the measuring of a dry run may take. KILL ends it too.
@@ -31,6 +31,7 @@ const BYTES_OF_TOKEN: u64 = 4;
 struct TableOptions {
     task: Task,
     ask: AskOptions,
+    packing: Packing,
     dry_run: bool,
     job: Options,
 }
@@ -51,6 +52,7 @@ fn read_options(options: Option<&str>) -> Result<TableOptions> {
     };
     let dry_run = members::flag(&mut members, "dry_run")?.unwrap_or(false);
     let job = Options::take(&mut members)?;
+    let packing = Packing::take(&mut members)?;
     let cache_answers = members::cache_answers(&mut members)?;
     let name = members::text(&mut members, "task")?.unwrap_or_else(|| "generate".to_owned());
     let answer = |members: &mut Members| GenerateOptions::from_map(std::mem::take(members));
@@ -79,7 +81,7 @@ fn read_options(options: Option<&str>) -> Result<TableOptions> {
         )))
         }
     };
-    Ok(TableOptions { task, ask: AskOptions { on_error: None, cache_answers }, dry_run, job })
+    Ok(TableOptions { task, ask: AskOptions { on_error: None, cache_answers }, packing, dry_run, job })
 }
 
 /// The text that is written for an answer.
@@ -107,13 +109,14 @@ impl Jobs {
         let call = self.engine.call_of_llm(functions::ai_generate_table, model_id, interrupt)?;
         let model_id = call.model().model_id.clone();
         let meaning = Meaning::of_caller();
+        let work = Questions::new(Arc::new(options.task.clone()), options.ask.cache_answers);
+        let work = work.packed(options.packing, call.model())?;
         if options.dry_run {
             let measured = measure([table, prompt, output], &options, meaning, interrupt)?;
             return Ok(measured.to_string());
         }
         let mut job = options.job;
         job.meaning = meaning;
-        let work = Questions::new(Arc::new(options.task.clone()), options.ask.cache_answers);
         let work = TableWork {
             function: functions::ai_generate_table,
             writes: Writes::Answers,
@@ -148,10 +151,11 @@ fn measure(
             let row = result.rows.first().ok_or_else(|| Error::internal("a count without a row"))?;
             Ok((row.get::<u64>(0)?, row.get::<u64>(1)?, row.get::<u64>(2)?))
         })?;
-    let requests = if options.task.repeats() { distinct } else { rows };
+    let asked = if options.task.repeats() { distinct } else { rows };
     let around = options.task.question("".into()).bytes() as u64;
     // The bytes are those of distinct texts.
-    let texts = bytes.saturating_mul(requests).checked_div(distinct).unwrap_or(0);
+    let texts = bytes.saturating_mul(asked).checked_div(distinct).unwrap_or(0);
+    let requests = options.packing.requests(asked, texts);
     Ok(json!({
         "rows": rows,
         "distinct_inputs": distinct,

@@ -88,7 +88,7 @@ pub fn collect(statement: &str, options: SetOptions, interrupt: &dyn Interrupt) 
     release();
     let answers = Arc::new(Collection::default());
     for _ in 0..MAX_PASSES {
-        if pass(&statement, &meaning, &answers, interrupt)? == Pass::Complete {
+        if pass(&statement, &meaning, &answers, options.packing.rows, interrupt)? == Pass::Complete {
             QUERIES.change(|queries| {
                 queries.insert(id, Query { account, answers, since: Instant::now() });
             });
@@ -108,9 +108,16 @@ pub fn release() {
     }
 }
 
-fn pass(statement: &str, meaning: &Meaning, answers: &Arc<Collection>, interrupt: &dyn Interrupt) -> Result<Pass> {
+/// One pass. `rows`: inputs of one request.
+fn pass(
+    statement: &str,
+    meaning: &Meaning,
+    answers: &Arc<Collection>,
+    rows: usize,
+    interrupt: &dyn Interrupt,
+) -> Result<Pass> {
     let (statement, meaning, own) = (statement.to_owned(), meaning.clone(), Arc::clone(answers));
-    answers.begin_pass();
+    answers.begin_pass(rows);
     let deadline = Instant::now() + PASS_WITHIN;
     let ran = with_session(&As::Caller, SessionKind::Collecting, interrupt, deadline, move |session| {
         meaning.set_in(session)?;
@@ -194,7 +201,7 @@ pub fn read_options(members: Map<String, Value>) -> Result<SetOptions> {
             "options on_error and cache_answers belong into the functions of the statement, the model's options or the settings",
         )),
         Some(name) => Err(Error::invalid(format!(
-            "option '{}' is not known; accepted: concurrency, max_error_ratio",
+            "option '{}' is not known; accepted: concurrency, max_error_ratio, rows_per_request, max_input_tokens",
             mysql_ml_base::error::cut(name, 60)
         ))),
     }

@@ -1,12 +1,13 @@
 //! AI functions on a real server: KILL, sessions of others, edits in the middle.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::common::{server_error, start, wait_until, Running};
 use fake_providers::Answer;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
-use serde_json::json;
+use serde_json::{json, Value};
 
 /// A language model whose answers take `ms`, and a table of `rows` notes, of which every second is a yes.
 fn prepare(running: &Running, ms: u32, rows: u32) -> Conn {
@@ -171,4 +172,62 @@ fn a_model_that_takes_no_temperature_fails_no_input_of_the_first_batch() {
     assert_eq!(answers, json!(vec![true; 100]).to_string());
     // Each input once more at the most.
     assert!(running.endpoint.count() <= 200, "{}", running.endpoint.count());
+}
+
+/// The rows of a request that several share, and the answer to them: yes, if the text says so.
+fn answers_of(body: &Value) -> Vec<Value> {
+    let message = body["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap();
+    let rows: Vec<Value> = message.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let answer = |row: &Value| {
+        let yes = if row["text"].as_str().unwrap().starts_with("yes") { "yes" } else { "no" };
+        json!({"row": row["row"], "answer": {"answer": yes}})
+    };
+    rows.iter().map(answer).collect()
+}
+
+#[test]
+fn a_model_that_cannot_count_to_five_is_soon_given_four_rows() {
+    let running = start();
+    let mut conn = prepare(&running, 1, 320);
+    let sizes = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&sizes);
+    running.endpoint.on("/miscounts/v1/chat/completions", move |request| {
+        let mut answers = answers_of(&request.json());
+        seen.lock().unwrap().push(answers.len());
+        if answers.len() > 4 {
+            answers.pop();
+        }
+        let message = json!({"role": "assistant", "content": json!({"answers": answers}).to_string()});
+        Answer::json(200, &json!({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}))
+    });
+    conn.query_drop("CALL mysql.ml_drop_model_registration('llm')").unwrap();
+    conn.query_drop(format!(
+        "CALL mysql.ml_create_model_registration('llm', '{}', 'open_ai', 'llm', 'gpt-4o', NULL, NULL, NULL, NULL, NULL)",
+        running.endpoint.url("/miscounts/v1/chat/completions")
+    ))
+    .unwrap();
+    let options = r#"{"task": "if", "rows_per_request": 16, "concurrency": 2}"#;
+    assert_eq!(table(&mut conn, options).unwrap(), (320, 0));
+    assert_eq!(check(&mut conn), 320);
+    // 80 requests of four rows, and those until then. With 16 rows each time there would be 140.
+    let sizes = sizes.lock().unwrap();
+    assert!(sizes.len() < 110, "{sizes:?}");
+    assert!(sizes.iter().rev().take(40).all(|size| *size == 4), "{sizes:?}");
+}
+
+#[test]
+fn one_bad_row_in_a_hundred_does_not_end_packing() {
+    let running = start();
+    let mut conn = prepare(&running, 1, 1600);
+    conn.query_drop("UPDATE n.notes SET body = CONCAT('[[answer:no document]] ', id) WHERE id % 100 = 0").unwrap();
+    running.endpoint.clear();
+    assert_eq!(table(&mut conn, r#"{"task": "if", "rows_per_request": 16, "concurrency": 4}"#).unwrap(), (1584, 16));
+    let wrong: u64 = conn
+        .query_first("SELECT COUNT(*) FROM n.notes WHERE id % 100 <> 0 AND NOT answer <=> (body LIKE 'yes%')")
+        .unwrap()
+        .unwrap();
+    assert_eq!(wrong, 0);
+    // 100 packs, and for each bad row halves of 8, 4, 2 and 1 and the second try.
+    let requests = running.endpoint.count();
+    assert!(requests <= 100 + 16 * 9, "{requests}");
 }

@@ -27,7 +27,10 @@ SELECT COUNT(*) AS differing FROM hostile.t WHERE NOT ai.generate(body, 'llm') <
 -- As an array: the same answers in their places.
 SELECT COUNT(*) AS answered, SUM(NOT a.answer <=> ELT(t.expected + 1, 'false', 'true')) AS differing FROM (SELECT JSON_ARRAYAGG(id) AS ids, ai.if_batch(JSON_ARRAYAGG(body), 'llm', NULL) AS answers FROM hostile.t) x JOIN JSON_TABLE(ids, '$[*]' COLUMNS (n FOR ORDINALITY, id INT PATH '$')) i JOIN JSON_TABLE(answers, '$[*]' COLUMNS (n FOR ORDINALITY, answer VARCHAR(10) PATH '$')) a ON a.n = i.n JOIN hostile.t ON t.id = i.id;
 --@ requests
-SELECT COUNT(*) AS answered, SUM(NOT a.answer <=> CONCAT('You said: ', t.body)) AS differing FROM (SELECT JSON_ARRAYAGG(id) AS ids, ai.generate_batch(JSON_ARRAYAGG(body), 'llm', NULL) AS answers FROM hostile.t) x JOIN JSON_TABLE(ids, '$[*]' COLUMNS (n FOR ORDINALITY, id INT PATH '$')) i JOIN JSON_TABLE(answers, '$[*]' COLUMNS (n FOR ORDINALITY, answer LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$')) a ON a.n = i.n JOIN hostile.t ON t.id = i.id;
+SELECT COUNT(*) AS answered, SUM(NOT a.answer <=> CONCAT('You said: ', t.body)) AS differing FROM (SELECT JSON_ARRAYAGG(id) AS ids, ai.generate_batch(JSON_ARRAYAGG(body), 'llm', NULL) AS answers FROM hostile.t) x JOIN JSON_TABLE(ids, '$[*]' COLUMNS (n FOR ORDINALITY, id INT PATH '$')) i JOIN JSON_TABLE(answers, '$[*]' COLUMNS (n FOR ORDINALITY, answer LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin PATH '$')) a ON a.n = i.n JOIN hostile.t ON t.id = i.id;
+--@ requests
+-- The same with rows that share requests. The longest are alone.
+SELECT COUNT(*) AS answered, SUM(NOT a.answer <=> ELT(t.expected + 1, 'false', 'true')) AS differing FROM (SELECT JSON_ARRAYAGG(id) AS ids, ai.if_batch(JSON_ARRAYAGG(body), 'llm', '{"rows_per_request": 16}') AS answers FROM hostile.t) x JOIN JSON_TABLE(ids, '$[*]' COLUMNS (n FOR ORDINALITY, id INT PATH '$')) i JOIN JSON_TABLE(answers, '$[*]' COLUMNS (n FOR ORDINALITY, answer VARCHAR(10) PATH '$')) a ON a.n = i.n JOIN hostile.t ON t.id = i.id;
 --@ requests
 -- In ai.query. All are asked before the statement runs: none is asked twice.
 CALL ai.query('SELECT COUNT(*) AS answered, SUM(NOT ai.if(body, ''llm'') <=> expected) AS differing, SUM(NOT ai.generate(body, ''llm'') <=> CONCAT(''You said: '', body)) AS differing_texts FROM hostile.t', NULL);

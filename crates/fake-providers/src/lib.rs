@@ -91,6 +91,9 @@
 //! Images are checked in each provider's own form and refused if they are none. In the text that is said an image is
 //! `(MIME_TYPE, N bytes) ` or `(URL) `. `OpenAI`'s `gpt-3.5-...` and `gpt-4` take none.
 //!
+//! A schema with `answers`, whose items have `row` and `answer`, asks about several rows: lines of JSON objects with `row`
+//! and `text`. Each answer is read from its row's text; a line that is none, such as `row 2: TEXT`, is obeyed.
+//!
 //! A marker in the user's message changes the answer of any chat, in the provider's own shape. Of the user's messages
 //! with a marker the last one counts. Values are read from the rest of that message:
 //!
@@ -105,6 +108,7 @@
 //! | `[[empty]]` | no choices, candidates or content |
 //! | `[[status:CODE]]` | an error with that status |
 //! | `[[slow:MS]]` | the same, after this many milliseconds |
+//! | `[[rows:FLAW]]` | of several rows: `short`, an answer too few; `double`, a row number twice; `more`, an answer too many; `unfit`, null for the first row; `reversed`, no flaw but the order |
 //!
 //! [`Internet`] is a proxy from the providers' own hosts to these prefixes.
 //!

@@ -30,6 +30,7 @@ mod ollama;
 mod openai;
 mod openai_chat;
 mod outcome;
+mod packed;
 mod response_format;
 mod schemas;
 mod secret_manager;

@@ -7,6 +7,7 @@ pub mod classify;
 pub mod decide;
 pub mod extract;
 pub mod generate;
+pub mod pack;
 mod reading;
 pub mod rerank;
 pub mod score;

@@ -17,14 +17,20 @@ pub(super) fn memory(answer: &str) -> usize {
 /// The document that an answer consists of, and its text. One Markdown code fence around all of it is taken off;
 /// anything else beside it is an error.
 pub(super) fn document(answer: &str) -> std::result::Result<(Value, &str), String> {
-    let text = unfenced(answer.trim());
-    if text.len() > MAX_BYTES {
-        return Err(format!("it has {} bytes, of at most 1 MiB", text.len()));
-    }
+    let text = unfenced_document(answer)?;
     match serde_json::from_str(text) {
         Ok(value) => Ok((value, text)),
         Err(e) => Err(format!("it is not a JSON document ({})", cut(&e.to_string(), 120))),
     }
+}
+
+/// The text of the document that an answer consists of, unread; an error if it is too large.
+pub(super) fn unfenced_document(answer: &str) -> std::result::Result<&str, String> {
+    let text = unfenced(answer.trim());
+    if text.len() > MAX_BYTES {
+        return Err(format!("it has {} bytes, of at most 1 MiB", text.len()));
+    }
+    Ok(text)
 }
 
 fn unfenced(text: &str) -> &str {

@@ -11,7 +11,7 @@ use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{Held, Reservation};
 
-use super::asking::{is_of_the_input, on_error_of};
+use super::asking::{is_of_the_input, on_error_of, INPUT_TOKENS};
 use super::pipeline::questions::{Asking, Questions};
 use super::pipeline::Pipeline;
 use super::store::Routine;
@@ -20,8 +20,7 @@ use crate::ai::aggregate::Tasks;
 use crate::ai::{Answer, Task};
 use crate::catalog::options::OnError;
 
-/// The default tokens of the texts in one request, and bytes of a token: fewer than most texts have.
-const INPUT_TOKENS: u64 = 8000;
+/// Bytes of a token: fewer than most texts have.
 const BYTES_OF_TOKEN: u64 = 3;
 
 /// Options of an aggregate besides those of the answer.

@@ -34,6 +34,7 @@ impl Engine {
         let model_id = call.model().model_id.clone();
         let time = call.time();
         let questions = Questions::new(Arc::new(task.clone()), options.each.cache_answers);
+        let questions = questions.packed(options.packing, call.model())?;
         let about = questions.asker();
         let pipeline = Pipeline::new(self, call, questions, options.concurrency, None, Some(time))?;
         let mut batch = OrderedBatch::new(&model_id, on_error, pipeline, about);

@@ -4,6 +4,7 @@ use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::memory::{Held, Reservation};
 
 use super::call::Call;
+use crate::ai::pack::{AROUND_A_ROW, MOST_ROWS};
 use crate::ai::Answer;
 use crate::catalog::members::{self, Members};
 use crate::catalog::options::OnError;
@@ -73,6 +74,50 @@ pub(super) fn is_of_the_input(error: &Error) -> bool {
     }
 }
 
+/// The default tokens of the texts in one request, as estimated at three bytes each.
+pub(super) const INPUT_TOKENS: u64 = 8000;
+
+/// How many rows share a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packing {
+    /// The most rows of a request.
+    pub rows: usize,
+    /// The most tokens of their texts, as estimated.
+    pub tokens: u64,
+}
+
+impl Default for Packing {
+    /// One row a request.
+    fn default() -> Self {
+        Packing { rows: 1, tokens: INPUT_TOKENS }
+    }
+}
+
+impl Packing {
+    /// Takes the options `rows_per_request` and, with it, `max_input_tokens` out of the members of an object.
+    pub fn take(members: &mut Members) -> Result<Self> {
+        let packing = Packing::default();
+        let Some(rows) = members::number(members, "rows_per_request", 1, MOST_ROWS as u64)? else { return Ok(packing) };
+        let tokens = members::number(members, "max_input_tokens", 100, 1_000_000)?;
+        let rows = usize::try_from(rows).unwrap_or(MOST_ROWS);
+        Ok(Packing { rows, tokens: tokens.unwrap_or(packing.tokens) })
+    }
+
+    /// Whether rows share requests.
+    pub fn is_on(self) -> bool {
+        self.rows > 1
+    }
+
+    /// The requests for `inputs` inputs of `bytes` bytes together; the least if the texts differ in length.
+    pub fn requests(self, inputs: u64, bytes: u64) -> u64 {
+        if !self.is_on() {
+            return inputs;
+        }
+        let tokens = (bytes.saturating_add(inputs.saturating_mul(AROUND_A_ROW as u64))) / 3;
+        inputs.div_ceil(self.rows as u64).max(tokens.div_ceil(self.tokens)).min(inputs)
+    }
+}
+
 /// Options of a call with many inputs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SetOptions {
@@ -82,6 +127,8 @@ pub struct SetOptions {
     pub concurrency: Option<u64>,
     /// The largest part of failed inputs, 0 to 1, beyond which the call fails; `None`: 1.
     pub max_error_ratio: Option<f64>,
+    /// How many inputs share a request.
+    pub packing: Packing,
 }
 
 impl SetOptions {
@@ -91,6 +138,7 @@ impl SetOptions {
             each: AskOptions::take(members)?,
             concurrency: members::concurrency(members)?,
             max_error_ratio: members::max_error_ratio(members)?,
+            packing: Packing::take(members)?,
         })
     }
 }
@@ -106,4 +154,37 @@ pub fn unusable(reason: &str, answer: &str) -> Error {
 /// Whether more than a part `most` of the inputs failed.
 pub(super) fn failed_too_often(failed: u64, asked: u64, most: f64) -> bool {
     failed as f64 > most * asked as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_is_off_unless_asked_for_and_bounded() {
+        let take = |json: &str| Packing::take(&mut serde_json::from_str(json).unwrap());
+        assert_eq!(take("{}").unwrap(), Packing::default());
+        assert!(!take(r#"{"rows_per_request": 1}"#).unwrap().is_on());
+        let packing = take(r#"{"rows_per_request": 64, "max_input_tokens": 100}"#).unwrap();
+        assert_eq!(packing, Packing { rows: 64, tokens: 100 });
+        for bad in [
+            r#"{"rows_per_request": 0}"#,
+            r#"{"rows_per_request": 65}"#,
+            r#"{"rows_per_request": "2"}"#,
+            r#"{"rows_per_request": 2, "max_input_tokens": 99}"#,
+        ] {
+            assert!(take(bad).is_err(), "{bad}");
+        }
+        let mut alone = serde_json::from_str(r#"{"max_input_tokens": 100}"#).unwrap();
+        assert!(Packing::take(&mut alone).is_ok() && !alone.is_empty(), "left for an error about an unknown option");
+    }
+
+    #[test]
+    fn requests_are_counted_by_rows_and_by_tokens() {
+        assert_eq!(Packing::default().requests(10, 1_000_000), 10);
+        let packing = Packing { rows: 4, tokens: 1000 };
+        assert_eq!((packing.requests(0, 0), packing.requests(9, 90)), (0, 3));
+        assert_eq!(packing.requests(4, 8000), 3);
+        assert_eq!(packing.requests(4, 80_000), 4, "a long text is sent alone");
+    }
 }

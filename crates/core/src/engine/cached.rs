@@ -72,18 +72,24 @@ impl CachedEmbeddings {
         })
     }
 
-    /// The request for the answer to a question about a text. `task`: a digest of task and images. `kept`: whether the caches keep it.
+    /// The request for the answer to a question about a text. `task`: a digest of task and images. `packed`: whether the
+    /// question may share its request with others. `kept`: whether the caches keep the answer.
     pub fn answer_lookup(
         &self,
         call: &Call,
         task: &[u8; 32],
         text: &str,
+        packed: bool,
         kept: bool,
         stamp: impl FnOnce() -> String,
     ) -> CacheLookup {
         let mut hash = Sha256::new();
         hash.update(fingerprint(call, stamp));
         hash.update(task);
+        // A model that sees other rows may answer otherwise: such answers stay among themselves.
+        if packed {
+            hash.update(b"packed");
+        }
         CacheLookup {
             key: Key::new(&hash.finalize().into(), ANSWER, text),
             epoch: *self.epoch.read().unwrap_or_else(PoisonError::into_inner),

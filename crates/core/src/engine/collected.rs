@@ -26,8 +26,8 @@ use crate::ai::{Answer, Task};
 use crate::providers::chat::Message;
 use crate::providers::image::Images;
 
-/// Inputs that the first pass may note, as many as are asked at once, and the most that any pass may. Each pass may note
-/// twice as many as the one before, so that a statement with LIMIT asks little more than it needs.
+/// Requests for the inputs that the first pass may note, as many as are sent at once, and the most inputs that any pass
+/// may note. Each pass may note twice as many as the one before, so that a statement with LIMIT asks little more than it needs.
 const FIRST_WINDOW: usize = QUESTIONS as usize;
 const LARGEST_WINDOW: usize = 65_536;
 
@@ -141,10 +141,10 @@ impl Collection {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a collecting pass.
-    pub fn begin_pass(&self) {
+    /// Begins a collecting pass. `rows`: inputs of one request.
+    pub fn begin_pass(&self, rows: usize) {
         let mut state = self.state();
-        state.window = state.window.saturating_mul(2).clamp(FIRST_WINDOW, LARGEST_WINDOW);
+        state.window = state.window.saturating_mul(2).clamp(FIRST_WINDOW.saturating_mul(rows), LARGEST_WINDOW);
         state.images = 0;
         state.collecting = true;
     }
@@ -273,6 +273,7 @@ impl Engine {
             match &group.kind {
                 GroupKind::Questions(task, keep) => {
                     let work = Questions::new(Arc::clone(task), *keep);
+                    let work = work.packed_where_possible(options.packing, group.call.model())?;
                     let task = Arc::clone(task);
                     let input = move |message| Asking::new(Arc::clone(&task), message);
                     self.ask_group(collection, group, work, input, Known::Answer, options, interrupt)?;

@@ -101,7 +101,7 @@ impl Engine {
     ) -> Result<Held<Answer>> {
         let _question = Reservation::take(message.bytes().saturating_mul(4), "the prompt")?;
         call.meter.called();
-        let lookup = self.answer_lookup(call, task, &message.text, &message.images, cache_answers);
+        let lookup = self.answer_lookup(call, task, &message.text, &message.images, false, cache_answers);
         let compute = |limit| {
             let answer = self.ask_again(call, task, task.question(message.clone()), limit, interrupt);
             call.counted(answer).map(|answer| answer.to_bytes())
@@ -112,18 +112,19 @@ impl Engine {
         Ok(Held::new(answer, Reservation::take(bytes.len(), "the answer")?))
     }
 
-    /// The request to the caches for an answer.
+    /// The request to the caches for an answer. `packed`: whether it may share its request with other rows.
     pub(super) fn answer_lookup(
         &self,
         call: &Call,
         task: &Task,
         text: &str,
         images: &Images,
+        packed: bool,
         cache_answers: Option<bool>,
     ) -> CacheLookup {
         let kept = task.repeats() && cache_answers.or(call.model().options.cache_answers) == Some(true);
         let about = images.digest_with(task.digest());
-        self.embeddings.answer_lookup(call, &about, text, kept, || self.local.stamp(call.model()))
+        self.embeddings.answer_lookup(call, &about, text, packed, kept, || self.local.stamp(call.model()))
     }
 
     /// A call of a language model. An error if the caller may not execute `function`.

@@ -39,7 +39,7 @@ use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::shares::Share;
 
-pub use self::asking::{About, AskOptions, Asked, SetOptions};
+pub use self::asking::{About, AskOptions, Asked, Packing, SetOptions};
 use self::backends::local::Local;
 use self::backends::remote::Remote;
 use self::backends::{dummy, Embed, Generate, Predict};

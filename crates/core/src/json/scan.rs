@@ -86,6 +86,14 @@ impl<'a> Scan<'a> {
         self.value::<IgnoredAny>().map(|_| ())
     }
 
+    /// The text of a value.
+    pub fn raw(&mut self) -> Option<&'a [u8]> {
+        self.space();
+        let begin = self.rest;
+        self.skip()?;
+        begin.get(..begin.len() - self.rest.len())
+    }
+
     /// A vector: numbers, or base64.
     pub fn vector(&mut self) -> Option<Vec<f32>> {
         self.space();

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::packed::Flaw;
+
 /// The longest time that a marker delays an answer.
 const MAX_DELAY: Duration = Duration::from_secs(600);
 
@@ -30,6 +32,8 @@ pub(super) enum Marker {
     Slow(Duration),
     /// `[[fenced]]`: the answer inside a Markdown code fence.
     Fenced,
+    /// `[[rows:FLAW]]`: an answer about several rows with this flaw.
+    Rows(Flaw),
 }
 
 impl Marker {
@@ -41,6 +45,7 @@ impl Marker {
                 // Informational statuses would not be the final answer.
                 Self::Status(code.parse().ok().filter(|code| (200..1000).contains(code))?)
             }
+            Some(("rows", flaw)) => Self::Rows(Flaw::parse(flaw)?),
             Some(("slow", ms)) => Self::Slow(Duration::from_millis(ms.parse().ok()?).min(MAX_DELAY)),
             Some(_) => return None,
             None => match inside {

@@ -8,6 +8,7 @@ use serde_json::{json, Value};
 use super::call::{halves, reply_to};
 use super::dialogue::Dialogue;
 use super::marker::{self, Marked, Marker};
+use super::packed::{self, Flaw};
 use super::strict::Violation;
 use super::structured;
 use crate::shared::Shared;
@@ -84,7 +85,11 @@ pub(super) fn decide(shared: &Shared, dialogue: &Dialogue, form: Form<'_>) -> Re
         Marker::Answer(text) => Some(text.clone()),
         _ => None,
     });
-    let mut text = given.unwrap_or_else(|| answer(dialogue, &rest, form));
+    let flaw = markers.iter().find_map(|marker| match marker {
+        Marker::Rows(flaw) => Some(*flaw),
+        _ => None,
+    });
+    let mut text = given.unwrap_or_else(|| answer(dialogue, &rest, form, flaw));
     if markers.contains(&Marker::Fenced) {
         text = format!("```json\n{text}\n```");
     }
@@ -95,15 +100,18 @@ pub(super) fn decide(shared: &Shared, dialogue: &Dialogue, form: Form<'_>) -> Re
     Ok(Outcome::Text(text))
 }
 
-fn answer(dialogue: &Dialogue, said: &str, form: Form<'_>) -> String {
+fn answer(dialogue: &Dialogue, said: &str, form: Form<'_>, flaw: Option<Flaw>) -> String {
+    let value = |schema: &Value, said: &str| {
+        packed::answers(schema, said, flaw).unwrap_or_else(|| structured::value(schema, said)).to_string()
+    };
     if let Form::Schema(schema) = form {
-        return structured::value(schema, said).to_string();
+        return value(schema, said);
     }
     // A model may follow a schema that a prompt has in words only.
     let heeds = |text: &&str| form == Form::Json || text.to_ascii_lowercase().contains("json schema");
     match dialogue.texts().filter(heeds).find_map(written_schema) {
         // The schema's own text is no part of the user's message.
-        Some((schema, written)) => structured::value(&schema, &said.replace(written, " ")).to_string(),
+        Some((schema, written)) => value(&schema, &said.replace(written, " ")),
         None if form == Form::Json => json!({"answer": reply_to(said)}).to_string(),
         None => reply_to(said),
     }
@@ -135,11 +143,11 @@ mod tests {
         assert!(written.starts_with("{\"type\"") && written.ends_with("}}}"), "{written}");
         assert_eq!(written_schema("none {} here {"), None);
         let mut dialogue = Dialogue::of("yes");
-        assert_eq!(answer(&dialogue, "yes", Form::Json), r#"{"answer":"You said: yes"}"#);
+        assert_eq!(answer(&dialogue, "yes", Form::Json, None), r#"{"answer":"You said: yes"}"#);
         dialogue.say("system", text.replace("yes", "").to_owned());
-        assert_eq!(answer(&dialogue, "yes", Form::Json), r#"{"a":true}"#);
-        assert_eq!(answer(&dialogue, "yes", Form::Free), "You said: yes", "nobody called it a schema");
+        assert_eq!(answer(&dialogue, "yes", Form::Json, None), r#"{"a":true}"#);
+        assert_eq!(answer(&dialogue, "yes", Form::Free, None), "You said: yes", "nobody called it a schema");
         dialogue.say("system", "The JSON Schema: {\"type\": \"boolean\"}".to_owned());
-        assert_eq!(answer(&dialogue, "yes", Form::Free), "true");
+        assert_eq!(answer(&dialogue, "yes", Form::Free, None), "true");
     }
 }

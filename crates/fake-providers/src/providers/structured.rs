@@ -30,13 +30,13 @@ const MAX_ITEMS: u64 = 1000;
 
 /// The value for a schema and a text.
 pub(super) fn value(schema: &Value, text: &str) -> Value {
-    let builder = Builder {
-        root: schema,
-        text,
-        ascii: text.to_ascii_lowercase(),
-        lower: text.to_lowercase(),
-        parts: Cell::new(0),
-    };
+    part(schema, schema, text)
+}
+
+/// The value for a part of a schema and a text.
+pub(super) fn part(root: &Value, schema: &Value, text: &str) -> Value {
+    let builder =
+        Builder { root, text, ascii: text.to_ascii_lowercase(), lower: text.to_lowercase(), parts: Cell::new(0) };
     builder.build(schema, "answer", 0)
 }
 

@@ -25,7 +25,7 @@ use super::target::Target;
 use super::Engine;
 use crate::catalog::model::Backend;
 use crate::http::{retry, Failure, Tries};
-use crate::providers::usage::Usage;
+use crate::providers::usage::{self, Usage};
 use crate::providers::BatchLimits;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::{CancelToken, Interrupt, POLL};
@@ -90,8 +90,18 @@ struct Batch<W: Work> {
 struct Split {
     larger: usize,
     answered: u8,
-    /// Whether it was a failure of the endpoint, which may be a coincidence.
-    by_failure: bool,
+    cause: Cause,
+}
+
+/// Why a batch is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The provider refused it, or its answer was none.
+    Refused,
+    /// The endpoint failed over it, which may be a coincidence.
+    Failure,
+    /// The answer to several inputs was not usable, which may be chance.
+    Unusable,
 }
 
 /// An endpoint that fails every request. Only the probe is sent, at intervals, until it is answered.
@@ -130,8 +140,8 @@ struct Returned<W: Work> {
 enum BatchResult<W: Work> {
     /// A result or an error for each input, and the reservation of the results' memory.
     Read(Vec<Result<W::Raw>>, Reservation, Outcome, Duration, Usage),
-    /// An answer that could not be read.
-    Unreadable(Error, Duration),
+    /// An answer that could not be read; it costs tokens all the same.
+    Unreadable(Error, Duration, Usage),
     Failed(Failure, Option<SecretString>),
     SameKey,
     Unsent(Error),
@@ -175,6 +185,9 @@ pub struct Pipeline<'e, W: Work> {
     next_split: u64,
     /// Number of batches that failed whole and were answered as halves.
     divided_well: u32,
+    /// The same for unusable answers, and the number of batches whose first answer was usable, of the present size.
+    unusable_wholes: u32,
+    usable_wholes: u32,
     /// Whether the first request must be answered before others are sent.
     asks_first: bool,
     /// Time since which memory for the next request is missing.
@@ -234,6 +247,8 @@ impl<'e, W: Work> Pipeline<'e, W> {
             splits: HashMap::new(),
             next_split: 0,
             divided_well: 0,
+            unusable_wholes: 0,
+            usable_wholes: 0,
             engine,
             work,
             limits,
@@ -496,11 +511,15 @@ impl<'e, W: Work> Pipeline<'e, W> {
         while items.len() < self.limits.texts {
             let Some(next) = self.queue.front() else { break };
             let estimate = estimate::<W>(&next.input);
-            if !items.is_empty() && tokens + estimate > self.limits.tokens {
+            let alone = self.work.alone(&next.input);
+            if !items.is_empty() && (alone || tokens + estimate > self.limits.tokens) {
                 break;
             }
             tokens += estimate;
             items.extend(self.queue.pop_front());
+            if alone {
+                break;
+            }
         }
         (!items.is_empty()).then(|| self.batch(items))
     }
@@ -595,13 +614,15 @@ impl<'e, W: Work> Pipeline<'e, W> {
                     }
                 }
             }
-            BatchResult::Unreadable(error, latency) => {
-                permit.finish(&Outcome::Answered { tokens: None, pause: None });
+            BatchResult::Unreadable(error, latency, usage) => {
+                permit.finish(&Outcome::Answered { tokens: usage.all(), pause: None });
                 self.call.meter.answered(latency);
+                self.call.meter.used(0, usage);
                 if batch.is_probe() && self.trouble.is_some() {
                     return self.still_in_trouble(error.into());
                 }
-                self.split_or_fail(batch, error, false)?;
+                let cause = if W::ANSWERS_VARY { Cause::Unusable } else { Cause::Refused };
+                self.split_or_fail(batch, error, cause)?;
             }
             BatchResult::Unsent(error) => return Err(settle_unsent(error, permit, &self.call, batch.is_again())),
             BatchResult::SameKey => return Err(settle_same_key(permit, &self.call, batch.rejected)),
@@ -618,8 +639,8 @@ impl<'e, W: Work> Pipeline<'e, W> {
                     Unanswered::Failed(failure) => failure,
                 };
                 if batch.adapted < MAX_ADAPTED
-                    && let ([item], Some(used)) = (batch.items.as_slice(), batch.form)
-                    && self.work.adapt(self.engine, &self.call, &item.input, used, failure.error())
+                    && let Some(used) = batch.form
+                    && self.work.adapt(self.engine, &self.call, &batch.inputs(), used, failure.error())
                 {
                     batch.adapted += 1;
                     self.again.push_back(batch);
@@ -644,7 +665,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
                         self.works_again(&batch)?;
                         if !in_trouble {
                             let error = failure.into_error(batch.tries.made() + 1);
-                            self.split_or_fail(batch, error, false)?;
+                            self.split_or_fail(batch, error, Cause::Refused)?;
                         }
                     }
                     _ => self.endpoint_failed(batch, failure)?,
@@ -674,23 +695,44 @@ impl<'e, W: Work> Pipeline<'e, W> {
         if batch.is_probe() && self.trouble.take().is_some() {
             for mut waiting in std::mem::take(&mut self.again) {
                 match waiting.suspected.take() {
-                    Some(error) => self.split_or_fail(waiting, error, true)?,
+                    Some(error) => self.split_or_fail(waiting, error, Cause::Failure)?,
                     None => self.again.push_back(waiting),
                 }
             }
         }
-        let Some(split) = batch.half_of.and_then(|id| self.splits.get_mut(&id)) else { return Ok(()) };
+        let Some(split) = batch.half_of.and_then(|id| self.splits.get_mut(&id)) else {
+            self.usable_wholes = self.usable_wholes.saturating_add(u32::from(batch.items.len() > 1));
+            return Ok(());
+        };
         split.answered += 1;
         if split.answered == 2 {
             // Both halves were answered: the whole was too large. A failure of the endpoint may have been a
             // coincidence.
-            let (larger, by_failure) = (split.larger, split.by_failure);
-            self.divided_well += u32::from(by_failure);
-            if !by_failure || self.divided_well > 2 {
-                self.learn_texts(larger);
+            match (split.larger, split.cause) {
+                (larger, Cause::Refused) => self.learn_texts(larger),
+                (larger, Cause::Failure) => {
+                    self.divided_well += 1;
+                    if self.divided_well > 2 {
+                        self.learn_texts(larger);
+                    }
+                }
+                (larger, Cause::Unusable) => self.pack_fewer(larger),
             }
         }
         Ok(())
+    }
+
+    /// An unusable answer to twice as many inputs was followed by two usable ones. Dividing costs two more requests, so
+    /// that smaller batches are cheaper once most are divided. Other jobs may have other inputs, and learn it themselves.
+    fn pack_fewer(&mut self, texts: usize) {
+        if texts == 1 || texts >= self.limits.texts {
+            return;
+        }
+        self.unusable_wholes += 1;
+        if self.unusable_wholes > 2 && self.unusable_wholes > self.usable_wholes {
+            (self.unusable_wholes, self.usable_wholes) = (0, 0);
+            self.limits.texts = texts;
+        }
     }
 
     fn learn_texts(&mut self, texts: usize) {
@@ -750,7 +792,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
         let single = batch.items.len() == 1;
         if batch.known_bad && self.answered_at.is_some() {
             let tries = batch.failed;
-            return self.split_or_fail(batch, failure.into_error(tries), true);
+            return self.split_or_fail(batch, failure.into_error(tries), Cause::Failure);
         }
         let tries = if batch.known_bad {
             1
@@ -771,7 +813,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
         let alone = self.queue.is_empty() && self.again.is_empty() && self.under_way == 0;
         if self.answered_at.is_some_and(|at| at > first) || (self.patience.is_some() && single && alone) {
             let tries = batch.failed;
-            return self.split_or_fail(batch, failure.into_error(tries), true);
+            return self.split_or_fail(batch, failure.into_error(tries), Cause::Failure);
         }
         if !retryable && !timed_out && self.answered_at.is_none() {
             return Err(failure.into_error(batch.failed));
@@ -816,7 +858,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
 
     /// A refused batch is too large or contains a bad text: its halves are sent, down to single texts. Before the first
     /// answer the model may be at fault, so one text is sent separately.
-    fn split_or_fail(&mut self, mut batch: Batch<W>, error: Error, by_failure: bool) -> Result<()> {
+    fn split_or_fail(&mut self, mut batch: Batch<W>, error: Error, cause: Cause) -> Result<()> {
         if let Some(id) = batch.half_of {
             self.splits.remove(&id);
         }
@@ -824,7 +866,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
             if item.id == PROBE_ID {
                 return Err(not_the_inputs(self.work.probe().1, &error));
             }
-            let refused = !by_failure;
+            let refused = cause != Cause::Failure;
             let error = self.work.explained(error, &item.input);
             self.fail(item.id, error);
             if refused {
@@ -843,16 +885,16 @@ impl<'e, W: Work> Pipeline<'e, W> {
             }
             return Ok(());
         }
-        let answered = self.answered || by_failure;
+        let answered = self.answered || cause != Cause::Refused;
         let rest = batch.items.split_off(if answered { batch.items.len() / 2 } else { 1 });
         let id = self.next_split;
         self.next_split += 1;
-        let split = Split { larger: rest.len().max(batch.items.len()), answered: 0, by_failure };
+        let split = Split { larger: rest.len().max(batch.items.len()), answered: 0, cause };
         self.splits.insert(id, split);
         let half = |mut half: Batch<W>| {
             half.half_of = Some(id);
             // The second try belonged to the whole batch.
-            half.failed = u32::from(by_failure && half.items.len() > 1);
+            half.failed = u32::from(cause == Cause::Failure && half.items.len() > 1);
             half
         };
         let (first, rest) = (half(self.batch(batch.items)), half(self.batch(rest)));
@@ -934,7 +976,7 @@ fn estimate<W: Work>(input: &W::Input) -> u64 {
 
 /// Bytes of a batch's request as reckoned before it is written: every input, and the text around it.
 fn body_of<W: Work>(batch: &Batch<W>) -> usize {
-    batch.items.iter().map(|item| W::encoded(&item.input) + 64).sum()
+    W::encoded_together(&batch.inputs())
 }
 
 /// Reserves memory to read an answer. A worker waits a moment for it, because the answer is paid for.
@@ -975,7 +1017,7 @@ fn one_try<W: Work>(
         Err(e) => {
             return Ok(match failure_in(&answer, &e) {
                 Some(failure) => BatchResult::Failed(failure, None),
-                None => BatchResult::Unreadable(e, latency),
+                None => BatchResult::Unreadable(e, latency, usage::of_answer(&answer.body).unwrap_or_default()),
             })
         }
     };

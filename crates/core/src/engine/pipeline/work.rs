@@ -31,8 +31,16 @@ pub trait Work: 'static {
     /// The default number of concurrent requests.
     const CONCURRENCY: u64;
 
+    /// Whether an answer to several inputs may be unusable by chance, so that one of them says nothing about the size.
+    const ANSWERS_VARY: bool = false;
+
     /// Limits of one request.
     fn limits(&self, model: &Model) -> BatchLimits;
+
+    /// Whether an input cannot share a request with others.
+    fn alone(&self, _input: &Self::Input) -> bool {
+        false
+    }
 
     /// The input that shows whether the model or the caller's inputs are at fault, and its name for errors.
     fn probe(&self) -> (Self::Input, &'static str);
@@ -59,6 +67,11 @@ pub trait Work: 'static {
 
     /// The most bytes of an input in a request's JSON.
     fn encoded(input: &Self::Input) -> usize;
+
+    /// The most bytes of the JSON of a request for several inputs, or one.
+    fn encoded_together(inputs: &[&Self::Input]) -> usize {
+        inputs.iter().map(|input| Self::encoded(input) + 64).sum()
+    }
 
     /// Estimated tokens of an input for the rate limit.
     fn tokens(input: &Self::Input) -> u64;
@@ -96,7 +109,14 @@ pub trait Work: 'static {
     fn counted(inputs: usize) -> u64;
 
     /// Whether another form of a batch's request is to be sent after a refusal of the `used` one.
-    fn adapt(&self, _engine: &Engine, _call: &Call, _input: &Self::Input, _used: Self::Form, _error: &Error) -> bool {
+    fn adapt(
+        &self,
+        _engine: &Engine,
+        _call: &Call,
+        _inputs: &[&Self::Input],
+        _used: Self::Form,
+        _error: &Error,
+    ) -> bool {
         false
     }
 
