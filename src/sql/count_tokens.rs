@@ -19,6 +19,7 @@ impl ModelCall for CountTokens {
     const FUNCTION: &'static Function = functions::ai_count_tokens;
     const STATE: &'static CStr = c"waiting for a model: ai_count_tokens";
     const REPEATABLE: bool = true;
+    const IN_PASSES: bool = false;
     const DEFAULT: Option<DefaultModel> = Some(DefaultModel::Llm);
     type Output = String;
 

@@ -164,7 +164,7 @@ SELECT ai.explain_request('ai.rerank', '{"query": "x", "documents": [], "model_i
 SELECT ai.explain_request('ai.translate', '{"input": "x", "language": "de;", "model_id": "chat"}');
 SELECT ai.explain_request(NULL, '{}') AS no_function, ai_explain_request('ai.if', NULL) AS no_arguments;
 
--- ai.count_tokens: by the tokenizer of a model inside the server, else an estimate. Nothing is sent.
+-- ai.count_tokens: by the tokenizer of a model inside the server, by Anthropic and Google, else an estimate.
 CALL mysql.ml_create_model_registration('tiny', 'tiny', 'bert_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 --@ clear
 SELECT ai.count_tokens('tiny', 'the cat sat on the mat') AS words, ai.count_tokens('tiny', '') AS empty_text, ai.count_tokens('tiny', REPEAT('the cat ', 1000)) AS beyond_the_models_limit;
@@ -174,6 +174,46 @@ SELECT ai.count_tokens(NULL, 'x');
 SELECT ai.count_tokens('missing', 'x');
 --@ requests
 CALL mysql.ml_drop_model_registration('tiny');
+-- Anthropic and Gemini count themselves, at a URL beside the model's own.
+CALL mysql.ml_create_model_registration('counting', '{{endpoint}}/anthropic/v1', 'anthropic', 'llm', 'claude-sonnet-4-5', 'secret_manager', 'key', NULL, NULL, NULL);
+SELECT ai.count_tokens('counting', 'the cat sat on the mat') AS claude, ai.count_tokens('counting', '') AS empty_text, ai.count_tokens('counting', NULL) AS no_text;
+--@ last PATH
+--@ last header anthropic-version
+--@ last BODY
+--@ requests
+SELECT ai.count_tokens('gemini', 'the cat sat on the mat') AS gemini;
+--@ last PATH
+--@ last BODY
+SELECT ai.count_tokens('gemini-2.5-flash', 'the cat sat on the mat') AS vertex;
+--@ last PATH
+--@ last BODY
+CALL mysql.ml_create_model_registration('vertex-claude', NULL, 'google', 'llm', 'claude-3-5-sonnet-v2@20241022', NULL, NULL, NULL, NULL, NULL);
+SELECT ai.count_tokens('vertex-claude', 'the cat sat on the mat') AS claude_on_vertex;
+--@ last PATH
+--@ last BODY
+-- A constant text is counted once a statement; in ai.query when the statement itself runs.
+--@ clear
+SELECT COUNT(ai_count_tokens('counting', 'x')) AS n FROM (SELECT 1 AS n UNION ALL SELECT 2 UNION ALL SELECT 3) AS three;
+--@ requests
+CALL ai.query('SELECT JSON_VALUE(ai_count_tokens(''counting'', ''x''), ''$.exact'') AS exact', NULL);
+--@ requests
+-- An endpoint without the service gets an estimate that says so; other refusals are errors.
+CALL mysql.ml_create_model_registration('old-claude', '{{endpoint}}/anthropic/v1', 'anthropic', 'llm', 'claude-2.1', 'secret_manager', 'key', NULL, NULL, NULL);
+SELECT ai.count_tokens('old-claude', 'the cat sat on the mat') AS estimate;
+CALL mysql.ml_alter_model_registration('old-claude', '{{endpoint}}/status/405/messages', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+SELECT ai.count_tokens('old-claude', 'the cat sat on the mat') AS estimate;
+--@ requests
+CALL mysql.ml_alter_model_registration('old-claude', '{{endpoint}}/elsewhere', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+SELECT ai.count_tokens('old-claude', 'the cat sat on the mat') AS nothing_sent;
+--@ requests
+CALL mysql.ml_alter_model_registration('old-claude', '{{endpoint}}/status/401/messages', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+SELECT ai.count_tokens('old-claude', 'x');
+CALL mysql.ml_create_model_registration('missing-key', '{{endpoint}}/anthropic/v1', 'anthropic', 'llm', 'claude-sonnet-4-5', NULL, NULL, NULL, NULL, NULL);
+SELECT ai.count_tokens('missing-key', 'x');
+CALL mysql.ml_drop_model_registration('old-claude');
+CALL mysql.ml_drop_model_registration('missing-key');
+CALL mysql.ml_drop_model_registration('counting');
+CALL mysql.ml_drop_model_registration('vertex-claude');
 
 -- EXECUTE on the routine counts for the loadable function too.
 --@ user ranker

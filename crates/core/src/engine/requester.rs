@@ -27,6 +27,7 @@ use crate::credentials::Credentials;
 use crate::http::tidy::tidy;
 use crate::http::{self, dressed, redact, Answer, Client, Method, Tries};
 use crate::json::numbers::memory_to_read;
+use crate::providers::chat::Chat;
 use crate::registration::endpoint_url::google_hosts;
 
 /// The most concurrent requests. A model gets a quarter of them for one account, half for all accounts; others queue
@@ -53,6 +54,8 @@ pub(super) struct Request {
     pub deadline: Instant,
     /// Estimated tokens, for the budget.
     pub tokens: u64,
+    /// The API that is only to count the text's tokens, at its own URL.
+    pub counts: Option<Chat>,
 }
 
 impl Request {
@@ -79,6 +82,7 @@ impl Request {
             _share: share,
             deadline: Instant::now() + call.time(),
             tokens,
+            counts: None,
             call: call.clone(),
         })
     }

@@ -88,7 +88,11 @@ fn url(credentials: &Credentials, request: &Request, http: &Http<'_>) -> Result<
     if model.api == ProviderId::Google && target::needs_project(model) {
         credentials.google().complete(&mut cloud, document(credentials, request, http)?.as_ref(), http)?;
     }
-    let url = url_of(model, &cloud)?;
+    let mut url = url_of(model, &cloud)?;
+    if let Some(chat) = request.counts {
+        let counts = || Error::internal("a URL at which tokens are not counted");
+        url = chat.counting_url(&url).ok_or_else(counts)?;
+    }
     if let Some(secret) = &request.call.resolved.secret {
         secret.check_url(&url)?;
     }

@@ -82,7 +82,7 @@ pub(super) fn route(call: &Call<'_>) -> Answer {
 fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
     let serve: fn(&Call<'_>, &Value) -> Result<Answer, Violation> = match call.parts {
         ["v1", "messages"] => |call, body| messages(call.shared, body, None),
-        ["v1", "messages", "count_tokens"] => |_, body| count_tokens(body),
+        ["v1", "messages", "count_tokens"] => |_, body| count_tokens(body, false),
         _ => return Err(error(404, "not_found_error", "Not found")),
     };
     match call.header("x-api-key") {
@@ -108,7 +108,7 @@ fn serve(call: &Call<'_>) -> Result<Answer, Answer> {
 const BESIDE_A_MESSAGE: usize = 7;
 
 /// Counts the tokens of messages. There is no model `claude-2...` for it.
-pub(super) fn count_tokens(body: &Value) -> Result<Answer, Violation> {
+pub(super) fn count_tokens(body: &Value, on_vertex: bool) -> Result<Answer, Violation> {
     const MEMBERS: &[Member] = &[
         required("model", Kind::Text),
         required("messages", Kind::List),
@@ -118,7 +118,8 @@ pub(super) fn count_tokens(body: &Value) -> Result<Answer, Violation> {
         optional("thinking", Kind::Object),
         nullable("output_config", Kind::Object),
     ];
-    let body = strict::object(body, "", MEMBERS)?;
+    const VERTEX: &[Member] = &[required("anthropic_version", Kind::Text)];
+    let body = strict::object(body, "", &[MEMBERS, if on_vertex { VERTEX } else { &[] }].concat())?;
     if body.text("model").unwrap_or_default().starts_with("claude-2") {
         return Err(Violation::status(404));
     }

@@ -193,7 +193,7 @@ fn serve_vertex(call: &Call<'_>) -> Result<Answer, Answer> {
             }
             let body = strict::body(call).map_err(|violation| anthropic::refuse(&violation))?;
             let answer = match model {
-                "count-tokens" => anthropic::count_tokens(&body),
+                "count-tokens" => anthropic::count_tokens(&body, true),
                 _ => anthropic::messages(call.shared, &body, Some(model)),
             };
             answer.map_err(|violation| anthropic::refuse(&violation))

@@ -3,6 +3,7 @@
 //! A shape is a provider's own chat API, reduced to one question. The providers' files name the references.
 
 pub mod answer;
+pub mod counting;
 pub mod options;
 pub mod question;
 mod request;

@@ -384,7 +384,9 @@ mod tests {
             ),
             parts,
             format!(r#"{{"messages":[{{"content":"hi","images":["{GIF}"],"role":"user"}}]}}"#),
-            format!(r#"{{"inputs":"![](data:image/gif;base64,{GIF})hi","parameters":{{"details":true,"return_full_text":false}}}}"#),
+            format!(
+                r#"{{"inputs":"![](data:image/gif;base64,{GIF})hi","parameters":{{"details":true,"return_full_text":false}}}}"#
+            ),
             format!(
                 r#"{{"messages":[{{"content":[{{"image":{{"format":"gif","source":{{"bytes":"{GIF}"}}}}}},{{"text":"hi"}}],"role":"user"}}]}}"#
             ),
