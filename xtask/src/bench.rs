@@ -7,6 +7,7 @@ pub mod cache;
 pub mod call;
 pub mod distance;
 pub mod generate;
+pub mod index;
 pub mod local;
 pub mod memory;
 

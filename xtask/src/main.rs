@@ -126,6 +126,8 @@ enum Bench {
     Local,
     /// A question about every row, against plain programs
     Generate,
+    /// The arithmetic of the vector index, without a server
+    Index,
 }
 
 fn main() -> Result<()> {
@@ -206,18 +208,21 @@ fn main() -> Result<()> {
                 Bench::Call | Bench::Cache => 5000,
                 Bench::Local | Bench::Generate => 1000,
                 Bench::Bulk => 10_000,
-                Bench::Distance => 100_000,
+                Bench::Distance | Bench::Index => 100_000,
                 Bench::Memory => 1_000_000,
             });
             if rows == 0 || rounds == 0 {
                 bail!("--rows and --rounds must be at least 1");
             }
-            if cfg!(debug_assertions) && matches!(what, Bench::Distance | Bench::Bulk | Bench::Memory) {
-                progress("building xtask (release): the plain scan must be optimised");
+            if cfg!(debug_assertions) && matches!(what, Bench::Distance | Bench::Bulk | Bench::Memory | Bench::Index) {
+                progress("building xtask (release): its own computations must be optimised");
                 return again_in_release();
             }
+            if let Bench::Index = what {
+                return report(vec![("index.md", bench::index::run(rows, rounds, &progress)?)], write, &progress);
+            }
             let args = match what {
-                Bench::Call | Bench::Cache | Bench::Local | Bench::Generate => Vec::new(),
+                Bench::Call | Bench::Cache | Bench::Local | Bench::Generate | Bench::Index => Vec::new(),
                 Bench::Bulk => bench::bulk::server_args(),
                 Bench::Distance => bench::distance::server_args(rows),
                 Bench::Memory => bench::memory::server_args(),
@@ -230,6 +235,7 @@ fn main() -> Result<()> {
             };
             let running = start_with(true, args, env, &progress)?;
             let files = match what {
+                Bench::Index => Vec::new(),
                 Bench::Call => {
                     let (report, plot) = bench::call::run(&running.server, rows, rounds, &progress)?;
                     vec![("call.md", report), ("call.svg", plot)]
@@ -253,21 +259,27 @@ fn main() -> Result<()> {
                     vec![("distance.md", report.text), ("distance.svg", report.svg)]
                 }
             };
-            if let Some((_, report)) = files.first() {
-                println!("{report}");
-            }
-            if write {
-                let folder = library::workspace_root().join("docs/benchmarks");
-                std::fs::create_dir_all(&folder)?;
-                for (name, contents) in files {
-                    let file = folder.join(name);
-                    std::fs::write(&file, contents)?;
-                    progress(&format!("written to {}", file.display()));
-                }
-            }
+            report(files, write, &progress)?;
             running.stop()
         }
     }
+}
+
+/// Prints the first of the files, and with `write` writes all to docs/benchmarks.
+fn report(files: Vec<(&str, String)>, write: bool, progress: &dyn Fn(&str)) -> Result<()> {
+    if let Some((_, report)) = files.first() {
+        println!("{report}");
+    }
+    if write {
+        let folder = library::workspace_root().join("docs/benchmarks");
+        std::fs::create_dir_all(&folder)?;
+        for (name, contents) in files {
+            let file = folder.join(name);
+            std::fs::write(&file, contents)?;
+            progress(&format!("written to {}", file.display()));
+        }
+    }
+    Ok(())
 }
 
 /// Runs this program again with the same arguments, optimised.
