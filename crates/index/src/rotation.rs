@@ -54,7 +54,7 @@ impl Rotation {
 /// end at the last, in turn.
 fn transformed(padded: usize, round: usize) -> (usize, usize) {
     let length = if padded.is_power_of_two() { padded } else { padded.next_power_of_two() / 2 };
-    (if round % 2 == 0 { 0 } else { padded - length }, length)
+    (if round & 1 == 0 { 0 } else { padded - length }, length)
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma", "x86_64+avx2+fma"))]

@@ -280,7 +280,6 @@ fn products(words: &[[u8; 8]], query: &[[u64; QUERY_BITS]], sums: &mut [i64]) {
 
 /// Estimates and margins of all codes; false if one is not finite.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma", "x86_64+avx2+fma"))]
-#[allow(clippy::indexing_slicing)]
 fn estimates(
     estimator: &Estimator,
     sums: &[i64],
@@ -289,27 +288,24 @@ fn estimates(
     margins: &mut [f32],
 ) -> bool {
     let e = *estimator;
-    let count = estimates.len().min(sums.len()).min(margins.len()).min(factors.len() / 3);
-    let (sums, estimates, margins) = (&sums[..count], &mut estimates[..count], &mut margins[..count]);
-    let (squares, factors) = factors.split_at(count);
-    let (rescales, factors) = factors.split_at(count);
-    let (errors, crosses) = factors.split_at(count);
+    let (squares, factors) = factors.split_at(sums.len().min(factors.len()));
+    let (rescales, factors) = factors.split_at(sums.len().min(factors.len()));
+    let (errors, crosses) = factors.split_at(sums.len().min(factors.len()));
     // Without this factor its place is taken by another, times 0.
-    let crosses = if crosses.len() == count { crosses } else { squares };
+    let crosses = if crosses.len() == sums.len() { crosses } else { squares };
+    let number = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes);
     let mut infinite = 0;
-    for i in 0..count {
-        let number = |bytes: [u8; 4]| f32::from_le_bytes(bytes);
-        let (square, rescale, error, cross) =
-            (number(squares[i]), number(rescales[i]), number(errors[i]), number(crosses[i]));
-        let product = rescale * (sums[i] as f32 * e.step - e.offset);
+    let codes = sums.iter().zip(squares).zip(rescales).zip(errors).zip(crosses);
+    for (((((sum, square), rescale), error), cross), (estimate, margin)) in codes.zip(estimates.iter_mut().zip(margins))
+    {
+        let (square, rescale, error, cross) = (number(square), number(rescale), number(error), number(cross));
+        let product = rescale * (*sum as f32 * e.step - e.offset);
         let fixed = e.base + e.square_factor * square;
-        let estimate = fixed + e.cross_factor * cross - e.product_factor * product;
+        *estimate = fixed + e.cross_factor * cross - e.product_factor * product;
         let slack = SLACK * (fixed.abs() + (e.cross_factor * cross).abs() + product.abs());
-        let margin = (e.error_factor * error * error + e.noise_factor * square).sqrt() + slack;
-        estimates[i] = estimate;
-        margins[i] = margin;
+        *margin = (e.error_factor * error * error + e.noise_factor * square).sqrt() + slack;
         // All bits of the exponent are set if it is not finite.
-        infinite |= u32::from((estimate + margin).to_bits() & 0x7f80_0000 == 0x7f80_0000);
+        infinite |= u32::from((*estimate + *margin).to_bits() & 0x7f80_0000 == 0x7f80_0000);
     }
     infinite == 0
 }

@@ -358,8 +358,10 @@ fn the_nearest_lists_come_first() {
     assert!(none.finish().is_empty());
 }
 
-/// A layout, a centroid's row, and codes in its list.
-fn some_codes(metric: Metric, bits: u8, codes: usize) -> (Layout, Vec<u8>, Vec<(Vec<u8>, Code)>, Vec<f32>) {
+type Keyed = (Vec<u8>, Code);
+
+/// A layout, a centroid's row, codes in its list with keys, and their vectors.
+fn some_codes(metric: Metric, bits: u8, codes: usize) -> (Layout, Vec<u8>, Vec<Keyed>, Vec<f32>) {
     let mut rng = Rng::with_seed(8);
     let vectors = clustered(&mut rng, codes, 130, 3);
     let layout = Layout::new(130, metric, bits, 2).unwrap();
@@ -369,7 +371,7 @@ fn some_codes(metric: Metric, bits: u8, codes: usize) -> (Layout, Vec<u8>, Vec<(
     (layout, centroids.encode(0).unwrap(), codes, vectors)
 }
 
-fn block(layout: &Layout, codes: &[(Vec<u8>, Code)]) -> Vec<u8> {
+fn block(layout: &Layout, codes: &[Keyed]) -> Vec<u8> {
     let mut builder = BlockBuilder::new(layout);
     for (key, code) in codes {
         builder.push(key, code).unwrap();
@@ -392,7 +394,7 @@ fn a_block_has_the_codes_and_keys_that_were_pushed() {
                 let read = Block::parse(&layout, &bytes).unwrap();
                 assert_eq!((read.len(), read.is_empty()), (count, count == 0));
                 assert!(read.keys().eq(codes.iter().map(|(key, _)| key.as_slice())));
-                let again: Vec<(Vec<u8>, Code)> = read.codes().map(|(key, code)| (key.to_vec(), code)).collect();
+                let again: Vec<Keyed> = read.codes().map(|(key, code)| (key.to_vec(), code)).collect();
                 // Factors that the metric does not use are not stored, so bytes are compared.
                 assert_eq!(block(&layout, &again), bytes);
                 assert!(Block::parse(&Layout::new(130, metric, bits, 3).unwrap(), &bytes).is_err(), "another seed");
@@ -405,7 +407,7 @@ fn a_block_has_the_codes_and_keys_that_were_pushed() {
 fn blocks_of_any_size_give_the_same_estimates() {
     for bits in [1, 3] {
         let (layout, centroid, codes, vectors) = some_codes(Metric::L2, bits, 1100);
-        let codes: Vec<(Vec<u8>, Code)> =
+        let codes: Vec<Keyed> =
             codes.into_iter().enumerate().map(|(at, (_, code))| ((at as u32).to_be_bytes().to_vec(), code)).collect();
         let scan = |size: usize| {
             let mut scan = Scan::new(&layout, &vectors[..130], ALL).unwrap();
@@ -494,7 +496,7 @@ fn a_header_that_promises_more_than_there_is_is_refused() {
 #[test]
 fn a_scan_returns_what_its_limits_say() {
     let (layout, centroid, codes, vectors) = some_codes(Metric::L2, 1, 400);
-    let codes: Vec<(Vec<u8>, Code)> =
+    let codes: Vec<Keyed> =
         codes.into_iter().enumerate().map(|(at, (_, code))| ((at as u32 % 300).to_be_bytes().to_vec(), code)).collect();
     let blocks: Vec<Vec<u8>> = codes.chunks(37).map(|codes| block(&layout, codes)).collect();
     let scan = |k, least, most| {
