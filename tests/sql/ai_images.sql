@@ -53,6 +53,22 @@ CALL ai.query('SELECT id, ai_generate(what, ''gpt'', NULL, picture) AS text, ai_
 CALL ai.query('SELECT COUNT(ai_generate(''same'', ''gpt'', NULL, picture)) AS n FROM p.pictures WHERE id IN (1, 2, 4)', NULL);
 --@ requests
 
+-- Arrays: objects with prompt and images among texts, in the stored functions too. Equal ones are asked once.
+SET @inputs = (SELECT JSON_ARRAYAGG(JSON_OBJECT('prompt', what, 'images', picture)) FROM p.pictures WHERE id <= 4);
+SELECT ai.generate_batch(@inputs, 'gpt', NULL) AS answers;
+--@ requests
+SELECT ai_if_batch(JSON_ARRAY('yes', NULL, JSON_OBJECT('prompt', 'yes', 'images', TO_BASE64(@png)), JSON_OBJECT('input', 'yes', 'image', JSON_ARRAY(@png)), JSON_OBJECT('prompt', 'no', 'images', JSON_ARRAY(@png, JSON_OBJECT('url', 'https://images.example/cat.png'))), JSON_OBJECT('text', 'yes'), JSON_OBJECT('prompt', 'yes', 'images', JSON_ARRAY())), 'gpt') AS answers;
+--@ requests
+SELECT ai.classify_batch(JSON_ARRAY(JSON_OBJECT('prompt', '', 'images', @png)), '["cat", "image"]', 'gpt', NULL) AS labels;
+SELECT ai.generate_batch((SELECT JSON_ARRAYAGG(JSON_OBJECT('prompt', 'x', 'images', picture)) FROM p.pictures), 'gpt', NULL);
+SELECT ai.generate_batch((SELECT JSON_ARRAYAGG(JSON_OBJECT('prompt', 'x', 'images', picture)) FROM p.pictures), 'gpt', '{"on_error": "null"}') AS answers;
+SHOW WARNINGS;
+SELECT ai.generate_batch((SELECT JSON_ARRAYAGG(JSON_OBJECT('prompt', 'x', 'images', JSON_ARRAY(picture))) FROM p.pictures WHERE id > 1), 'gpt', '{"on_error": "detail"}') AS answers;
+SELECT ai.generate_batch('[{"prompt": "x", "temperature": 1}]', 'gpt', NULL);
+SELECT ai.generate_batch('[{"images": []}]', 'gpt', NULL);
+SELECT ai.generate_batch('[{"prompt": 5}]', 'gpt', NULL);
+SELECT ai.generate_batch('[{"prompt": "x", "images": 5}]', 'gpt', NULL);
+
 -- Errors, and one damaged image among others.
 SELECT ai_generate('x', 'gpt', NULL, 'not an image');
 SELECT ai_generate('x', 'gpt', NULL, '');

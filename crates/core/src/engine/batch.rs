@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -47,15 +48,29 @@ impl Engine {
     }
 }
 
-/// Reads the array without building a tree; returns `take` of each element, a text or null.
-pub(super) fn read_texts<T>(
+/// Reads an array of texts and nulls without building a tree; returns `take` of each.
+fn read_texts<T>(name: &str, contents: &str, mut take: impl FnMut(Option<&str>) -> Result<T>) -> Result<Vec<T>> {
+    read_array(name, contents, |i, element| match element {
+        Element::Text(text) => take(Some(&text)),
+        Element::Null => take(None),
+        Element::Other => Err(neither_text_nor_null(name, i)),
+    })
+}
+
+/// The error of element `i` of an array.
+pub(super) fn neither_text_nor_null(name: &str, i: usize) -> Error {
+    Error::invalid(format!("element {i} of {name} (from 0) is neither text nor null; CAST it to CHAR"))
+}
+
+/// Reads an array without building a tree; returns `take` of each element and its place.
+pub(super) fn read_array<'c, E: Deserialize<'c>, T>(
     name: &str,
-    contents: &str,
-    mut take: impl FnMut(Option<&str>) -> Result<T>,
+    contents: &'c str,
+    mut take: impl FnMut(usize, E) -> Result<T>,
 ) -> Result<Vec<T>> {
     let mut failure = None;
     let mut reader = serde_json::Deserializer::from_str(contents);
-    let read = Array { name, take: &mut take, failure: &mut failure }
+    let read = Array { name, take: &mut take, failure: &mut failure, _element: PhantomData }
         .deserialize(&mut reader)
         .and_then(|taken| reader.end().map(|()| taken));
     match (read, failure) {
@@ -67,13 +82,14 @@ pub(super) fn read_texts<T>(
     }
 }
 
-struct Array<'f, F> {
+struct Array<'f, F, E> {
     name: &'f str,
     take: &'f mut F,
     failure: &'f mut Option<Error>,
+    _element: PhantomData<E>,
 }
 
-impl<'de, T, F: FnMut(Option<&str>) -> Result<T>> DeserializeSeed<'de> for Array<'_, F> {
+impl<'de, E: Deserialize<'de>, T, F: FnMut(usize, E) -> Result<T>> DeserializeSeed<'de> for Array<'_, F, E> {
     type Value = Vec<T>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Vec<T>, D::Error> {
@@ -81,7 +97,7 @@ impl<'de, T, F: FnMut(Option<&str>) -> Result<T>> DeserializeSeed<'de> for Array
     }
 }
 
-impl<'de, T, F: FnMut(Option<&str>) -> Result<T>> Visitor<'de> for Array<'_, F> {
+impl<'de, E: Deserialize<'de>, T, F: FnMut(usize, E) -> Result<T>> Visitor<'de> for Array<'_, F, E> {
     type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,18 +106,12 @@ impl<'de, T, F: FnMut(Option<&str>) -> Result<T>> Visitor<'de> for Array<'_, F> 
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Vec<T>, A::Error> {
         let mut taken = Vec::new();
-        while let Some(element) = seq.next_element::<Element<'de>>()? {
-            let i = taken.len();
-            let one = match element {
-                _ if i == MAX_TEXTS => {
+        while let Some(element) = seq.next_element::<E>()? {
+            let one = match taken.len() {
+                MAX_TEXTS => {
                     Err(Error::new(Kind::TooLarge, format!("{} has more than {MAX_TEXTS} texts; split it", self.name)))
                 }
-                Element::Text(text) => (self.take)(Some(&text)),
-                Element::Null => (self.take)(None),
-                Element::Other => Err(Error::invalid(format!(
-                    "element {i} of {} (from 0) is neither text nor null; CAST it to CHAR",
-                    self.name
-                ))),
+                i => (self.take)(i, element),
             };
             match one {
                 Ok(one) => taken.push(one),

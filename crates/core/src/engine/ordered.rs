@@ -25,13 +25,21 @@ pub struct OrderedBatch<'e, W: Work> {
     /// The input of a text.
     input: Box<dyn Fn(Text) -> W::Input>,
     numbers: HashMap<Text, u64>,
-    /// Numbered texts that are not in the pipeline yet.
-    unsent: VecDeque<Text>,
+    /// Numbers of inputs that are more than a text, by a digest.
+    others: HashMap<[u8; 32], u64>,
+    /// Numbered inputs that are not in the pipeline yet.
+    unsent: VecDeque<(u64, Unsent<W>)>,
     results: Vec<Option<Result<W::Output>>>,
     /// The first text that failed.
     failed: Option<u64>,
     /// The memory of all of it.
     share: Reservation,
+}
+
+/// An input that is not in the pipeline yet.
+enum Unsent<W: Work> {
+    Text(Text),
+    Other(W::Input),
 }
 
 /// The results of the texts, by their numbers.
@@ -89,6 +97,7 @@ impl<'e, W: Work> OrderedBatch<'e, W> {
             pipeline,
             input: Box::new(input),
             numbers: HashMap::new(),
+            others: HashMap::new(),
             unsent: VecDeque::new(),
             results: Vec::new(),
             failed: None,
@@ -110,8 +119,30 @@ impl<'e, W: Work> OrderedBatch<'e, W> {
         let number = self.results.len() as u64;
         let text: Text = text.into();
         self.results.push(None);
-        self.unsent.push_back(Arc::clone(&text));
+        self.unsent.push_back((number, Unsent::Text(Arc::clone(&text))));
         self.numbers.insert(text, number);
+        Ok(number)
+    }
+
+    /// The number of an input that is more than a text and has `bytes`; equal digests have the same one.
+    pub fn number_other(&mut self, digest: [u8; 32], bytes: usize, input: impl FnOnce() -> W::Input) -> Result<u64> {
+        if let Some(number) = self.others.get(&digest) {
+            return Ok(*number);
+        }
+        self.share.spend(bytes.saturating_add(BESIDE_A_TEXT), "the inputs")?;
+        let number = self.results.len() as u64;
+        self.results.push(None);
+        self.unsent.push_back((number, Unsent::Other(input())));
+        self.others.insert(digest, number);
+        Ok(number)
+    }
+
+    /// The number of an input that failed before it could be sent.
+    pub fn number_failed(&mut self, error: Error) -> Result<u64> {
+        self.share.spend(error.message().len() + BESIDE_A_TEXT, "the errors")?;
+        let number = self.results.len() as u64;
+        self.results.push(Some(Err(error)));
+        self.failed = Some(self.failed.map_or(number, |first| first.min(number)));
         Ok(number)
     }
 
@@ -127,9 +158,12 @@ impl<'e, W: Work> OrderedBatch<'e, W> {
         interrupt: &dyn Interrupt,
         seen: &mut dyn FnMut(&Result<W::Output>) -> Result<usize>,
     ) -> Result<()> {
-        while let Some(text) = self.unsent.pop_front() {
-            let number = (self.results.len() - self.unsent.len() - 1) as u64;
-            self.pipeline.push(number, (self.input)(text), interrupt)?;
+        while let Some((number, unsent)) = self.unsent.pop_front() {
+            let input = match unsent {
+                Unsent::Text(text) => (self.input)(text),
+                Unsent::Other(input) => input,
+            };
+            self.pipeline.push(number, input, interrupt)?;
             if self.pipeline.waiting().is_multiple_of(self.pipeline.batch_size()) {
                 self.advance(Duration::ZERO, false, interrupt, seen)?;
             }

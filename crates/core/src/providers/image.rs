@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine as _;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 use url::Url;
@@ -221,7 +221,7 @@ impl Images {
 
     /// The most memory that [`Images::read`] takes, bytes: a text out of its JSON, the same without white space, the image.
     pub fn memory_to_read(argument: &[u8]) -> usize {
-        argument.len().saturating_mul(3)
+        argument.len().min(MAX_ARGUMENT).saturating_mul(3)
     }
 
     /// The images.
@@ -258,6 +258,11 @@ impl Images {
         self.iter().map(Image::encoded).fold(0, usize::saturating_add)
     }
 
+    /// A digest of the images and a text.
+    pub fn digest_with_text(&self, text: &str) -> [u8; 32] {
+        self.digest_with(Sha256::digest(text).into())
+    }
+
     /// A digest of `other` and the images; without images `other` itself.
     pub fn digest_with(&self, other: [u8; 32]) -> [u8; 32] {
         match self.is_empty() {
@@ -286,7 +291,56 @@ fn of_text(text: &str) -> Result<Image> {
     }
 }
 
-/// Reads an array of images, or one object, and reads each image before the next: a million entries are never kept.
+/// The images of a question as a member of a JSON object.
+pub enum Member {
+    /// null.
+    Null,
+    /// What [`Images::read`] reads, or why it cannot be read. Other values are errors of the document.
+    Images(Result<Images>),
+}
+
+impl<'de> Deserialize<'de> for Member {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_any(MemberVisitor)
+    }
+}
+
+struct MemberVisitor;
+
+impl MemberVisitor {
+    fn of<E>(read: impl FnOnce(List<'_>) -> std::result::Result<Vec<Image>, E>) -> std::result::Result<Member, E> {
+        let mut failure = None;
+        let list = read(List(&mut failure))?;
+        Ok(Member::Images(failure.map_or_else(|| Ok(Images::of(list)), Err)))
+    }
+}
+
+impl<'de> Visitor<'de> for MemberVisitor {
+    type Value = Member;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("images: a text, an object, an array of them, or null")
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Member, E> {
+        Ok(Member::Null)
+    }
+
+    fn visit_str<E>(self, text: &str) -> std::result::Result<Member, E> {
+        Ok(Member::Images(of_text(text).map(|image| Images::of(vec![image]))))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> std::result::Result<Member, A::Error> {
+        Self::of(|list| list.visit_seq(seq))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Member, A::Error> {
+        Self::of(|list| list.visit_map(map))
+    }
+}
+
+/// Reads an array of images, or one object, and reads each image before the next: a million entries are never kept. An
+/// image that cannot be read is kept apart, and the rest of the array is skipped.
 struct List<'f>(&'f mut Option<Error>);
 
 impl<'de> DeserializeSeed<'de> for List<'_> {
@@ -327,7 +381,8 @@ impl<'de> Visitor<'de> for List<'_> {
                 Ok(image) => list.push(image),
                 Err(error) => {
                     *self.0 = Some(error);
-                    return Err(A::Error::custom("refused"));
+                    while seq.next_element::<IgnoredAny>()?.is_some() {}
+                    return Ok(Vec::new());
                 }
             }
         }
@@ -339,7 +394,7 @@ impl<'de> Visitor<'de> for List<'_> {
             Ok(image) => Ok(vec![image]),
             Err(error) => {
                 *self.0 = Some(error);
-                Err(A::Error::custom("refused"))
+                Ok(Vec::new())
             }
         }
     }
@@ -382,10 +437,36 @@ impl<'de> Visitor<'de> for EntryVisitor {
 struct Parts {
     #[serde(default, alias = "mimetype", alias = "media_type")]
     mime_type: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded")]
     data: Option<String>,
     #[serde(default)]
     url: Option<String>,
+}
+
+/// A text that may be an image: a longer one is refused before it is copied.
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
+    struct Bounded;
+
+    impl Visitor<'_> for Bounded {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an image in base64")
+        }
+
+        fn visit_unit<E>(self) -> std::result::Result<Option<String>, E> {
+            Ok(None)
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Option<String>, E> {
+            match text.len() > MAX_ARGUMENT {
+                true => Err(E::custom("a text is longer than an image may be")),
+                false => Ok(Some(text.to_owned())),
+            }
+        }
+    }
+
+    deserializer.deserialize_any(Bounded)
 }
 
 impl Parts {
