@@ -11,18 +11,20 @@ const LARGEST: f32 = 32_767.0;
 
 /// The centroids of all lists, rotated.
 ///
-/// A row has 16 bits for each coordinate and a common power of two. Every centroid here was rounded so, because codes
+/// A row has 16 bits for each coordinate, a common power of two, and the spread of the list's vectors. Every centroid here was rounded so, because codes
 /// are relative to what the row says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Centroids {
     layout: Layout,
     values: Vec<f32>,
+    /// For each list, the mean squared distance of the sample's vectors from the centroid.
+    spreads: Vec<f32>,
 }
 
 impl Centroids {
     /// No centroids yet.
     pub fn new(layout: &Layout) -> Self {
-        Centroids { layout: *layout, values: Vec::new() }
+        Centroids { layout: *layout, values: Vec::new(), spreads: Vec::new() }
     }
 
     /// Reads rows in the order of their lists. Errors for rows of another layout or version.
@@ -38,6 +40,7 @@ impl Centroids {
     pub fn push(&mut self, row: &[u8]) -> Result<()> {
         let row = Row::parse(&self.layout, row)?;
         self.values.extend(row.values());
+        self.spreads.push(row.spread);
         Ok(())
     }
 
@@ -49,6 +52,7 @@ impl Centroids {
         let mut row = MAGIC.to_vec();
         row.push(VERSION);
         row.push(exponent.to_le_bytes()[0]);
+        row.extend(self.spreads.get(list)?.to_le_bytes());
         row.extend(centroid.iter().flat_map(|x| ((x * scale).round() as i16).to_le_bytes()));
         Some(row)
     }
@@ -74,10 +78,11 @@ impl Centroids {
     }
 
     /// Adds a centroid, rounded to what its row can say.
-    pub(crate) fn add(&mut self, centroid: &[f32]) {
+    pub(crate) fn add(&mut self, centroid: &[f32], spread: f32) {
         let exponent = i32::from(exponent(centroid));
         let (down, up) = (2.0_f32.powi(-exponent), 2.0_f32.powi(exponent));
         self.values.extend(centroid.iter().map(|x| (x * down).round() * up));
+        self.spreads.push(spread);
     }
 
     /// All centroids, one after the other.
@@ -103,22 +108,29 @@ pub(crate) struct Row<'a> {
     pub(crate) integers: &'a [[u8; 2]],
     /// The factor of all of them.
     pub(crate) scale: f32,
+    /// The mean squared distance of the list's vectors from the centroid.
+    pub(crate) spread: f32,
 }
 
 impl<'a> Row<'a> {
     pub(crate) fn parse(layout: &Layout, row: &'a [u8]) -> Result<Row<'a>> {
         let broken = || Error::invalid("a centroid of the vector index is damaged; rebuild the index");
-        let (&[m0, m1, version, exponent], integers) = row.split_first_chunk::<4>().ok_or_else(broken)?;
+        let (&[m0, m1, version, exponent, spread @ ..], integers) = row.split_first_chunk::<8>().ok_or_else(broken)?;
+        let spread = f32::from_le_bytes(spread);
         if [m0, m1] != MAGIC {
             return Err(broken());
         }
         check_version(version)?;
         let (integers, rest) = integers.as_chunks::<2>();
         let exponent = i8::from_le_bytes([exponent]);
-        if integers.len() != layout.padded() || !rest.is_empty() || !(-100..=100).contains(&exponent) {
+        if integers.len() != layout.padded()
+            || !rest.is_empty()
+            || !(-100..=100).contains(&exponent)
+            || !spread.is_finite()
+        {
             return Err(broken());
         }
-        Ok(Row { integers, scale: 2.0_f32.powi(i32::from(exponent)) })
+        Ok(Row { integers, scale: 2.0_f32.powi(i32::from(exponent)), spread })
     }
 
     pub(crate) fn values(self) -> impl Iterator<Item = f32> + 'a {
@@ -139,7 +151,7 @@ mod tests {
         let mut wanted = Vec::new();
         for size in [0.0, 1e-37, 1e-20, 1e-3, 1.0, 7e4, 1e17] {
             let centroid: Vec<f32> = (0..128).map(|_| (rng.f32() - 0.5) * size).collect();
-            centroids.add(&centroid);
+            centroids.add(&centroid, size);
             wanted.push(centroid);
         }
         for (list, wanted) in wanted.iter().enumerate() {
@@ -157,15 +169,16 @@ mod tests {
     fn damaged_rows_are_refused() {
         let layout = Layout::new(3, Metric::L2, 1, 1).unwrap();
         let mut centroids = Centroids::new(&layout);
-        centroids.add(&[0.5; 64]);
+        centroids.add(&[0.5; 64], 1.0);
         let row = centroids.encode(0).unwrap();
         assert!(centroids.push(&row).is_ok());
         for end in 0..row.len() {
             assert!(centroids.push(&row[..end]).is_err());
         }
-        for (at, value) in [(0, 0), (1, 0), (2, VERSION + 1), (3, 127)] {
+        for (at, value) in [(0, 0), (1, 0), (2, VERSION + 1), (3, 127), (7, 0x7f)] {
             let mut wrong = row.clone();
             wrong[at] = value;
+            wrong[6] |= 0x80 * u8::from(at == 7);
             assert!(centroids.push(&wrong).is_err(), "byte {at}");
         }
         assert_eq!(centroids.len(), 2);

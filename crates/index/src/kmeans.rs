@@ -6,9 +6,10 @@ use crate::nearest::{Nearest, Panels, Rows};
 use crate::parallel::{self, Stopped};
 use crate::random::Random;
 use crate::space::Space;
+use crate::sums;
 
 /// Rounds of k-means. More change recall by less than the sample's choice does.
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 6;
 
 /// Vectors of a sample beyond these are not used.
 const MOST: usize = 1 << 30;
@@ -53,6 +54,7 @@ pub fn train(
     drop(order);
 
     let mut nearest = vec![Nearest::NONE; usable.len()];
+    let mut spreads = vec![0.0; lists];
     let mut members = Vec::new();
     let mut previous = Vec::new();
     for round in 1..=ROUNDS {
@@ -74,29 +76,33 @@ pub fn train(
         if members == previous {
             break;
         }
-        let work = values.chunks_exact_mut(padded).zip(&members);
-        parallel::for_each(threads, stop, work, |(): &mut (), (centroid, members)| {
+        let work = values.chunks_exact_mut(padded).zip(&mut spreads).zip(&members);
+        parallel::for_each(threads, stop, work, |(): &mut (), ((centroid, spread), members)| {
             let mut sum = vec![0.0_f64; dimensions];
+            let mut squares = 0.0;
             for (vector, scale) in members.iter().filter_map(|row| usable.get(*row as usize)) {
                 for (sum, x) in sum.iter_mut().zip(*vector) {
                     *sum += f64::from(x * scale);
                 }
+                squares += sums::squares(vector) * f64::from(*scale) * f64::from(*scale);
             }
             if !members.is_empty() {
-                let mean: Vec<f32> = sum.iter().map(|sum| (sum / members.len() as f64) as f32).collect();
+                let count = members.len() as f64;
+                let mean: Vec<f32> = sum.iter().map(|sum| (sum / count) as f32).collect();
                 space.rotate(&mean, 1.0, centroid);
+                *spread = (squares / count - sums::squares(&mean)).max(0.0) as f32;
             }
         })?;
         previous.clone_from(&members);
     }
     let mut centroids = Centroids::new(layout);
-    for (centroid, members) in values.chunks_exact(padded).zip(&members) {
+    for ((centroid, spread), members) in values.chunks_exact(padded).zip(spreads).zip(&members) {
         if !members.is_empty() {
-            centroids.add(centroid);
+            centroids.add(centroid, spread);
         }
     }
     if centroids.is_empty() {
-        centroids.add(&vec![0.0; padded]);
+        centroids.add(&vec![0.0; padded], 0.0);
     }
     Ok(centroids)
 }

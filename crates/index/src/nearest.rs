@@ -22,6 +22,31 @@ pub(crate) struct Nearest {
     pub(crate) scores: [f32; 2],
 }
 
+/// The best of the scores that it was offered.
+pub(crate) trait Keep {
+    /// Scores from this on are not kept.
+    fn worst(&self) -> f32;
+
+    /// Keeps a score that is below [`Keep::worst`].
+    fn keep(&mut self, number: u32, score: f32);
+}
+
+impl Keep for Nearest {
+    fn worst(&self) -> f32 {
+        self.scores[1]
+    }
+
+    fn keep(&mut self, list: u32, score: f32) {
+        if score < self.scores[0] {
+            self.scores = [score, self.scores[0]];
+            self.lists = [list, self.lists[0]];
+        } else {
+            self.scores[1] = score;
+            self.lists[1] = list;
+        }
+    }
+}
+
 impl Nearest {
     pub(crate) const NONE: Nearest = Nearest { lists: [u32::MAX; 2], scores: [f32::INFINITY; 2] };
 }
@@ -36,6 +61,15 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
+    /// Packs centroids of `padded` numbers each, for scores that are the negative products.
+    pub(crate) fn of_products(centroids: &[f32], padded: usize) -> Self {
+        let mut panels = Panels::new(centroids, padded);
+        for half in panels.halves.iter_mut().flatten().filter(|half| half.is_finite()) {
+            *half = 0.0;
+        }
+        panels
+    }
+
     /// Packs centroids of `padded` numbers each.
     pub(crate) fn new(centroids: &[f32], padded: usize) -> Self {
         let padded = padded.max(1);
@@ -66,8 +100,13 @@ impl Panels {
     /// Writes the two nearest lists of each packed vector.
     pub(crate) fn nearest(&self, rows: &Rows, nearest: &mut [Nearest]) {
         nearest.fill(Nearest::NONE);
+        self.offer(rows, 0, nearest);
+    }
+
+    /// Offers all centroids' scores to each packed vector. The first centroid has the number `first`.
+    pub(crate) fn offer<K: Keep>(&self, rows: &Rows, first: u32, kept: &mut [K]) {
         for (n, (panel, halves)) in self.values.chunks_exact(self.padded).zip(&self.halves).enumerate() {
-            compare(&rows.blocks, panel, halves, (n * COLUMNS) as u32, nearest);
+            compare(&rows.blocks, panel, halves, first + (n * COLUMNS) as u32, kept);
         }
     }
 }
@@ -108,29 +147,25 @@ impl Rows {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma", "x86_64+avx2+fma"))]
-fn compare(rows: &[Left], panel: &[Right], halves: &Right, first: u32, nearest: &mut [Nearest]) {
-    for (block, nearest) in rows.chunks_exact(panel.len().max(1)).zip(nearest.chunks_mut(ROWS)) {
+fn compare<K: Keep>(rows: &[Left], panel: &[Right], halves: &Right, first: u32, kept: &mut [K]) {
+    for (block, kept) in rows.chunks_exact(panel.len().max(1)).zip(kept.chunks_mut(ROWS)) {
         let tile = match_target! {
             "x86_64+avx512f+avx512vl+avx512bw+avx512dq+avx2+fma" => tile_at_once(block, panel),
             "x86_64+avx2+fma" => tile_by_halves::<true>(block, panel),
             _ => tile_by_halves::<{ cfg!(target_arch = "aarch64") }>(block, panel),
         };
-        for (products, nearest) in tile.iter().zip(nearest) {
+        for (products, kept) in tile.iter().zip(kept) {
             let mut scores = *halves;
             for (score, product) in scores.iter_mut().zip(products) {
                 *score -= product;
             }
             let least = scores.iter().fold(f32::INFINITY, |least, score| if *score < least { *score } else { least });
-            if least >= nearest.scores[1] {
+            if least >= kept.worst() {
                 continue;
             }
-            for (list, score) in (first..).zip(scores) {
-                if score < nearest.scores[0] {
-                    nearest.scores = [score, nearest.scores[0]];
-                    nearest.lists = [list, nearest.lists[0]];
-                } else if score < nearest.scores[1] {
-                    nearest.scores[1] = score;
-                    nearest.lists[1] = list;
+            for (number, score) in (first..).zip(scores) {
+                if score < kept.worst() {
+                    kept.keep(number, score);
                 }
             }
         }

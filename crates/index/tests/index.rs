@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fastrand::Rng;
 use mysql_ml_index::{
-    train, Block, BlockBuilder, Candidate, Centroids, Code, Encoder, Layout, Limits, ListChooser, Metric, Scan,
-    Stopped, LEFT_OUT,
+    train, Block, BlockBuilder, Calibration, Candidate, Centroids, Code, Encoder, Layout, Limits, ListChooser, Metric,
+    Scan, Stopped, LEFT_OUT,
 };
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
@@ -463,7 +463,7 @@ fn mutated_blocks_never_panic() {
                 assert!(scan.finish().iter().all(|c| c.estimate.is_finite() && c.lower_bound.is_finite()));
             }
             let mut row = centroid.clone();
-            row[rng.usize(..4)] = rng.u8(..);
+            row[rng.usize(..8)] = rng.u8(..);
             row.truncate(rng.usize(row.len() - 3..=row.len()));
             let _ = scan_row(&layout, &vectors[..130], &row, &good);
         }
@@ -525,4 +525,58 @@ fn a_scan_returns_what_its_limits_say() {
     for candidate in &all {
         assert_eq!(all.iter().filter(|c| c.key == candidate.key).count(), 1);
     }
+}
+
+#[test]
+fn calibration_finds_how_many_lists_have_the_nearest_rows() {
+    let mut rng = Rng::with_seed(10);
+    let (dimensions, rows) = (70, 3000);
+    let mut vectors = clustered(&mut rng, rows, dimensions, 100);
+    vectors[5] = f32::NAN;
+    for metric in METRICS {
+        let layout = Layout::new(dimensions, metric, 1, 4).unwrap();
+        let centroids = train(&layout, &vectors, 40, 2, &|| false).unwrap();
+        let rows_of_lists: Vec<Vec<u8>> = (0..centroids.len()).map(|list| centroids.encode(list).unwrap()).collect();
+        let assigned = Encoder::new(&centroids).assign(&vectors, 2);
+        // The first vector cannot be used.
+        let queries = &vectors[..101 * dimensions];
+        let mut calibration = Calibration::new(&layout, queries, 10);
+        for (vectors, lists) in vectors.chunks(700 * dimensions).zip(assigned.chunks(700)) {
+            calibration.offer(vectors, lists, 2);
+        }
+        let calibrated = calibration.finish(&centroids);
+        assert!(calibrated.probes(0.5) <= calibrated.probes(0.9) && calibrated.probes(0.9) <= calibrated.probes(1.0));
+        assert!(calibrated.probes(1.0) <= 40 && calibrated.probes(0.0) >= 1);
+
+        // The same, slowly.
+        let share = |probes: usize| {
+            let mut covered = 0;
+            for at in 1..101 {
+                let query = row(&vectors, dimensions, at);
+                let mut exact: Vec<(f64, usize)> = (1..rows)
+                    .filter(|other| *other != at || metric == Metric::Dot)
+                    .map(|other| (distance(metric, query, row(&vectors, dimensions, other)), other))
+                    .collect();
+                exact.sort_by(|a, b| a.0.total_cmp(&b.0));
+                let mut chooser = ListChooser::new(&layout, query, probes).unwrap();
+                for (list, row) in (0..).zip(&rows_of_lists) {
+                    chooser.offer(list, row).unwrap();
+                }
+                let lists: Vec<u32> = chooser.finish().iter().map(|near| near.list).collect();
+                covered += exact.iter().take(10).filter(|(_, other)| lists.contains(&assigned[*other])).count();
+            }
+            f64::from(covered as u32) / 1000.0
+        };
+        for recall in [0.5, 0.9, 0.98] {
+            let probes = calibrated.probes(recall);
+            assert!(share(probes) >= recall - 0.002, "{metric:?}: {probes} lists have {}", share(probes));
+            assert!(
+                probes == 1 || share(probes - 1) < recall + 0.002,
+                "{metric:?}: fewer than {probes} lists have as much"
+            );
+        }
+    }
+    let layout = Layout::new(3, Metric::L2, 1, 4).unwrap();
+    let centroids = train(&layout, &[1.0, 2.0, 3.0, 5.0, 6.0, 7.0], 2, 1, &|| false).unwrap();
+    assert_eq!(Calibration::new(&layout, &[], 10).finish(&centroids).probes(0.98), 2, "all lists without a query");
 }

@@ -52,7 +52,7 @@ impl Data {
         let mut vectors = Vec::with_capacity((rows + QUERIES) * dimensions);
         for _ in 0..rows + QUERIES {
             let centre = rng.choice(&clusters).map_or(&[] as &[f32], Vec::as_slice);
-            let spread = 0.4 + 0.5 * rng.f32();
+            let spread = 0.7 + 0.5 * rng.f32();
             let mut vector = vec![0.0; dimensions];
             for ((centre, scale), map) in centre.iter().zip(&scales).zip(map.chunks_exact(dimensions)) {
                 let x = centre + spread * scale * normal(&mut rng);
