@@ -9,6 +9,61 @@ DO ml_version();
 
 CREATE SCHEMA IF NOT EXISTS ai DEFAULT CHARACTER SET utf8mb4;
 
+-- The storage of vector indexes, in a schema of the library's account. Rows of it are only proposals: a search reads each
+-- row from its table, with the caller's rights.
+CREATE SCHEMA IF NOT EXISTS mysql_ml DEFAULT CHARACTER SET utf8mb4;
+
+CREATE TABLE IF NOT EXISTS mysql_ml.vector_indexes (
+  index_id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  table_schema VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  column_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  distance_measure VARCHAR(16) NOT NULL,
+  definer VARCHAR(288) NOT NULL COMMENT 'the account that created it, as which it works',
+  object_name VARCHAR(64) NOT NULL COMMENT 'in the names of its triggers, its event and its view',
+  layout VARBINARY(255) NOT NULL COMMENT 'the form of its codes',
+  version INT UNSIGNED NULL COMMENT 'of the lists and blocks that serve; NULL before the first is built',
+  lists INT UNSIGNED NOT NULL DEFAULT 0,
+  coverage JSON NULL COMMENT 'shares of the nearest rows in a number of lists',
+  row_count BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'when it was built',
+  left_out BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'rows without a code',
+  stale TEXT NULL COMMENT 'why it must be rebuilt',
+  recall DOUBLE NULL COMMENT 'of the last check',
+  created_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  built_at TIMESTAMP(6) NULL,
+  checked_at TIMESTAMP(6) NULL,
+  UNIQUE KEY (table_schema, table_name, column_name, distance_measure)
+) ENGINE = InnoDB COMMENT 'mysql-ml: vector indexes';
+
+CREATE TABLE IF NOT EXISTS mysql_ml.vector_lists (
+  index_id INT UNSIGNED NOT NULL,
+  version INT UNSIGNED NOT NULL,
+  list INT UNSIGNED NOT NULL,
+  centroid MEDIUMBLOB NOT NULL,
+  PRIMARY KEY (index_id, version, list)
+) ENGINE = InnoDB COMMENT 'mysql-ml: the centroids of vector indexes';
+
+CREATE TABLE IF NOT EXISTS mysql_ml.vector_blocks (
+  index_id INT UNSIGNED NOT NULL,
+  version INT UNSIGNED NOT NULL,
+  list INT UNSIGNED NOT NULL,
+  block INT UNSIGNED NOT NULL,
+  codes_count INT UNSIGNED NOT NULL,
+  codes LONGBLOB NOT NULL,
+  PRIMARY KEY (index_id, version, list, block)
+) ENGINE = InnoDB COMMENT 'mysql-ml: codes and keys of the rows in a list';
+
+CREATE TABLE IF NOT EXISTS mysql_ml.vector_changes (
+  change_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+  index_id INT UNSIGNED NOT NULL,
+  row_key BLOB NOT NULL,
+  PRIMARY KEY (index_id, change_id),
+  KEY (change_id)
+) ENGINE = InnoDB COMMENT 'mysql-ml: new and changed rows that are in no block yet';
+
+-- It gives INSERT on a view of the changes to the account of each index, whose triggers record them.
+GRANT SELECT, INSERT, UPDATE, DELETE, CREATE VIEW, DROP ON mysql_ml.* TO `mysql_ml`@`localhost` WITH GRANT OPTION;
+
 SET
   @mysql_ml_sql_mode = @@SESSION.sql_mode,
   SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO';
@@ -276,7 +331,178 @@ CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.drop_embeddin
   SQL SECURITY INVOKER
   COMMENT 'mysql-ml: forgets a column; its vectors stay'
   DO ml_drop_embedding_config(table_name, embedding_column);
+
+-- Vector indexes. The caller needs the rights on the table; the index works as its account.
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.create_vector_index(
+    table_name TEXT CHARACTER SET utf8mb4,
+    column_name TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: creates a vector index on a column'
+  SELECT r.* FROM JSON_TABLE(
+    CAST(ai_create_vector_index(table_name, column_name, options) AS JSON),
+    '$' COLUMNS (
+      `rows` BIGINT UNSIGNED PATH '$.rows',
+      left_out BIGINT UNSIGNED PATH '$.left_out',
+      lists BIGINT UNSIGNED PATH '$.lists',
+      seconds DOUBLE PATH '$.seconds',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r;
+
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.rebuild_vector_index(
+    table_name TEXT CHARACTER SET utf8mb4,
+    column_name TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: builds a vector index again while the old version serves'
+  SELECT r.* FROM JSON_TABLE(
+    CAST(ai_rebuild_vector_index(table_name, column_name, options) AS JSON),
+    '$' COLUMNS (
+      `rows` BIGINT UNSIGNED PATH '$.rows',
+      left_out BIGINT UNSIGNED PATH '$.left_out',
+      lists BIGINT UNSIGNED PATH '$.lists',
+      seconds DOUBLE PATH '$.seconds',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r;
+
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.refresh_vector_index(
+    table_name TEXT CHARACTER SET utf8mb4,
+    column_name TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: moves changed rows into a vector index'
+  SELECT r.* FROM JSON_TABLE(
+    CAST(ai_refresh_vector_index(table_name, column_name, options) AS JSON),
+    '$' COLUMNS (
+      `rows` BIGINT UNSIGNED PATH '$.rows',
+      merged_lists BIGINT UNSIGNED PATH '$.lists',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r;
+
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.drop_vector_index(
+    table_name TEXT CHARACTER SET utf8mb4,
+    column_name TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: removes a vector index'
+  DO ai_drop_vector_index(table_name, column_name, options);
+
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.check_vector_index(
+    table_name TEXT CHARACTER SET utf8mb4,
+    column_name TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: compares a vector index with its table and measures its recall'
+  SELECT r.* FROM JSON_TABLE(
+    CAST(ai_check_vector_index(table_name, column_name, options) AS JSON),
+    '$' COLUMNS (
+      `rows` BIGINT UNSIGNED PATH '$.rows',
+      missing BIGINT UNSIGNED PATH '$.missing',
+      dead BIGINT UNSIGNED PATH '$.dead',
+      queries BIGINT UNSIGNED PATH '$.queries',
+      recall DOUBLE PATH '$.recall',
+      seconds DOUBLE PATH '$.seconds')) AS r;
+
+DELIMITER //
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.search(
+    table_name TEXT CHARACTER SET utf8mb4,
+    column_name TEXT CHARACTER SET utf8mb4,
+    query LONGBLOB,
+    k INT,
+    options JSON)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: the rows of a table whose vectors are nearest to a vector or a text'
+  BEGIN
+    DECLARE own BOOLEAN DEFAULT FALSE;
+    DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN
+      DO ai_search_end();
+      IF own THEN ROLLBACK; END IF;
+      RESIGNAL;
+    END;
+    SET own = ai_search_begin(table_name, column_name, query, k, options);
+    IF own THEN
+      SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+      START TRANSACTION;
+    END IF;
+    SET @mysql_ml_found = NULL, @mysql_ml_search = ai_search_next(NULL);
+    WHILE @mysql_ml_search IS NOT NULL DO
+      PREPARE mysql_ml_search FROM @mysql_ml_search;
+      EXECUTE mysql_ml_search;
+      DEALLOCATE PREPARE mysql_ml_search;
+      SET @mysql_ml_search = ai_search_next(@mysql_ml_found);
+    END WHILE;
+    SET @mysql_ml_found = NULL;
+    IF own THEN COMMIT; END IF;
+  END//
+DELIMITER ;
+
+DELIMITER //
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.vector_candidates(
+    table_name TEXT CHARACTER SET utf8mb4,
+    column_name TEXT CHARACTER SET utf8mb4,
+    query LONGBLOB,
+    k INT,
+    options JSON)
+  RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: the keys of rows that are probably nearest to a vector, as an array'
+  BEGIN
+    DECLARE plan, found LONGTEXT CHARACTER SET utf8mb4;
+    SET plan = ai_vector_candidates(table_name, column_name, query, k, options);
+    SET found = mysql_ml.vector_candidates(
+      JSON_VALUE(plan, '$.index' RETURNING UNSIGNED), query, JSON_VALUE(plan, '$.lists' RETURNING UNSIGNED), k,
+      JSON_VALUE(plan, '$.most' RETURNING UNSIGNED), JSON_VALUE(plan, '$.most' RETURNING UNSIGNED));
+    RETURN ai_vector_candidate_keys(table_name, column_name, options, found);
+  END//
+DELIMITER ;
 -- End of routines of schema ai
+
+-- What a search reads of an index, in the caller's snapshot. A session may call it once after the library has checked that its
+-- account may read the table; ml_vector_lists refuses other calls.
+DELIMITER //
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql_ml.vector_candidates(
+    the_index INT UNSIGNED,
+    query LONGBLOB,
+    lists INT UNSIGNED,
+    wanted INT UNSIGNED,
+    least INT UNSIGNED,
+    most INT UNSIGNED)
+  RETURNS LONGTEXT CHARACTER SET utf8mb4 NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER
+  COMMENT 'mysql-ml: keys of rows that are probably near to a vector, and of changed rows'
+  BEGIN
+    DECLARE the_version INT UNSIGNED;
+    DECLARE the_layout VARBINARY(255);
+    DECLARE chosen, found, changed LONGTEXT CHARACTER SET utf8mb4;
+    SELECT i.version, i.layout INTO the_version, the_layout
+      FROM mysql_ml.vector_indexes AS i WHERE i.index_id = the_index;
+    SELECT ml_vector_lists(the_index, the_layout, query, lists, l.list, l.centroid) INTO chosen
+      FROM mysql_ml.vector_lists AS l WHERE l.index_id = the_index AND l.version = the_version;
+    SELECT ml_vector_scan(the_layout, query, wanted, least, most, l.centroid, b.codes) INTO found
+      FROM JSON_TABLE(chosen, '$[*]' COLUMNS (list INT UNSIGNED PATH '$')) AS c
+      STRAIGHT_JOIN mysql_ml.vector_lists AS l
+        ON l.index_id = the_index AND l.version = the_version AND l.list = c.list
+      STRAIGHT_JOIN mysql_ml.vector_blocks AS b
+        ON b.index_id = the_index AND b.version = the_version AND b.list = c.list;
+    -- One more than a search takes.
+    SELECT JSON_ARRAYAGG(HEX(c.row_key)) INTO changed
+      FROM (SELECT row_key FROM mysql_ml.vector_changes WHERE index_id = the_index LIMIT 20001) AS c;
+    RETURN CONCAT('{"candidates":', found, ',"changed":', IFNULL(changed, '[]'), '}');
+  END//
+DELIMITER ;
+
+-- The vector indexes of tables that the session's account can see.
+CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY INVOKER VIEW ai.vector_indexes AS
+  SELECT v.* FROM JSON_TABLE(CAST(ai_vector_indexes() AS JSON), '$[*]' COLUMNS (
+    table_name VARCHAR(300) CHARACTER SET utf8mb4 PATH '$.table_name',
+    column_name VARCHAR(64) CHARACTER SET utf8mb4 PATH '$.column_name',
+    distance_measure VARCHAR(16) CHARACTER SET utf8mb4 PATH '$.distance_measure',
+    status VARCHAR(16) CHARACTER SET utf8mb4 PATH '$.status',
+    `rows` BIGINT UNSIGNED PATH '$.rows',
+    codes BIGINT UNSIGNED PATH '$.codes',
+    changes BIGINT UNSIGNED PATH '$.changes',
+    lists BIGINT UNSIGNED PATH '$.lists',
+    bits INT UNSIGNED PATH '$.bits',
+    bytes BIGINT UNSIGNED PATH '$.bytes',
+    left_out BIGINT UNSIGNED PATH '$.left_out',
+    recall DOUBLE PATH '$.recall',
+    definer VARCHAR(288) CHARACTER SET utf8mb4 PATH '$.definer',
+    note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS v;
 
 -- The columns of tables that the session's account can see.
 CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY INVOKER VIEW ai.embedding_progress_view AS
@@ -327,7 +553,16 @@ GRANT EXECUTE ON FUNCTION ai.explain_request TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.initialize_embeddings TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.refresh_embeddings TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.drop_embedding_config TO `ml_user`;
+GRANT EXECUTE ON PROCEDURE ai.create_vector_index TO `ml_user`;
+GRANT EXECUTE ON PROCEDURE ai.rebuild_vector_index TO `ml_user`;
+GRANT EXECUTE ON PROCEDURE ai.refresh_vector_index TO `ml_user`;
+GRANT EXECUTE ON PROCEDURE ai.drop_vector_index TO `ml_user`;
+GRANT EXECUTE ON PROCEDURE ai.check_vector_index TO `ml_user`;
+GRANT EXECUTE ON PROCEDURE ai.search TO `ml_user`;
+GRANT EXECUTE ON FUNCTION ai.vector_candidates TO `ml_user`;
 -- End of rights of ml_user in schema ai
 GRANT SELECT ON ai.embedding_progress_view TO `ml_user`;
+GRANT SELECT ON ai.vector_indexes TO `ml_user`;
+GRANT EXECUTE ON FUNCTION mysql_ml.vector_candidates TO `ml_user`, `mysql_ml`@`localhost`;
 
 SELECT 'the schema ai is installed' AS message;

@@ -95,6 +95,20 @@ CREATE FUNCTION IF NOT EXISTS ml_initialize_embeddings RETURNS STRING SONAME 'my
 CREATE FUNCTION IF NOT EXISTS ml_refresh_embeddings RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_drop_embedding_config RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_embedding_progress RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_create_vector_index RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_rebuild_vector_index RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_refresh_vector_index RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_drop_vector_index RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_check_vector_index RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_vector_indexes RETURNS STRING SONAME 'mysql_ml.so';
+CREATE AGGREGATE FUNCTION IF NOT EXISTS ml_vector_lists RETURNS STRING SONAME 'mysql_ml.so';
+CREATE AGGREGATE FUNCTION IF NOT EXISTS ml_vector_scan RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_search_begin RETURNS INTEGER SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_search_next RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_search_end RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_vector_search_status RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_vector_candidates RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ai_vector_candidate_keys RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_model_qualified_name_of RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS mysql_ml_so_ml_model_qualified_name_of RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_generate_model_request_url RETURNS STRING SONAME 'mysql_ml.so';
@@ -135,6 +149,7 @@ DO ml_version();
 -- Generated: loadable functions that the server may have
 DO mysql_ml_so_create_function('vector_distance'); -- CREATE FUNCTION IF NOT EXISTS vector_distance RETURNS REAL SONAME 'mysql_ml.so'
 DO mysql_ml_so_create_function('distance'); -- CREATE FUNCTION IF NOT EXISTS distance RETURNS REAL SONAME 'mysql_ml.so'
+DO mysql_ml_so_create_function('approx_distance'); -- CREATE FUNCTION IF NOT EXISTS approx_distance RETURNS REAL SONAME 'mysql_ml.so'
 -- End of loadable functions that the server may have
 
 -- The account that owns the tables and routines. It is locked, and no password has the hash that it is given.

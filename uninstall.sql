@@ -24,6 +24,32 @@ SET @mysql_ml_drop = IF(
 PREPARE mysql_ml_drop FROM @mysql_ml_drop;
 EXECUTE mysql_ml_drop;
 
+-- Vector indexes: dropped with the registrations, else to be rebuilt, because no changes are recorded meanwhile.
+SET
+  @mysql_ml_indexes = EXISTS (
+    SELECT * FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql_ml' AND TABLE_NAME = 'vector_indexes'),
+  @mysql_ml_drop = IF(
+    @mysql_ml_indexes AND @mysql_ml_drop_registrations
+      AND EXISTS (SELECT * FROM mysql.func WHERE name = 'ai_drop_vector_index'),
+    'SELECT ai_drop_vector_index(
+       CONCAT(''`'', REPLACE(table_schema, ''`'', ''``''), ''`.`'', REPLACE(table_name, ''`'', ''``''), ''`''),
+       CONCAT(''`'', REPLACE(column_name, ''`'', ''``''), ''`''),
+       JSON_OBJECT(''distance_measure'', distance_measure)) AS dropped
+     FROM mysql_ml.vector_indexes',
+    'DO 0');
+PREPARE mysql_ml_drop FROM @mysql_ml_drop;
+EXECUTE mysql_ml_drop;
+SET @mysql_ml_drop = IF(
+  @mysql_ml_indexes,
+  'UPDATE mysql_ml.vector_indexes SET stale = COALESCE(stale, ''the library was uninstalled'')',
+  'DO 0');
+PREPARE mysql_ml_drop FROM @mysql_ml_drop;
+EXECUTE mysql_ml_drop;
+DROP FUNCTION IF EXISTS mysql_ml.vector_candidates;
+SET @mysql_ml_drop = IF(@mysql_ml_drop_registrations, 'DROP SCHEMA IF EXISTS mysql_ml', 'DO 0');
+PREPARE mysql_ml_drop FROM @mysql_ml_drop;
+EXECUTE mysql_ml_drop;
+
 -- Generated: drops of routines of schema ai
 DROP FUNCTION IF EXISTS ai.generate;
 DROP FUNCTION IF EXISTS ai.if;
@@ -52,8 +78,15 @@ DROP FUNCTION IF EXISTS ai.explain_request;
 DROP PROCEDURE IF EXISTS ai.initialize_embeddings;
 DROP PROCEDURE IF EXISTS ai.refresh_embeddings;
 DROP PROCEDURE IF EXISTS ai.drop_embedding_config;
+DROP PROCEDURE IF EXISTS ai.create_vector_index;
+DROP PROCEDURE IF EXISTS ai.rebuild_vector_index;
+DROP PROCEDURE IF EXISTS ai.refresh_vector_index;
+DROP PROCEDURE IF EXISTS ai.drop_vector_index;
+DROP PROCEDURE IF EXISTS ai.check_vector_index;
+DROP PROCEDURE IF EXISTS ai.search;
+DROP FUNCTION IF EXISTS ai.vector_candidates;
 -- End of drops of routines of schema ai
-DROP VIEW IF EXISTS ai.embedding_progress_view;
+DROP VIEW IF EXISTS ai.embedding_progress_view, ai.vector_indexes;
 -- The schema goes too, unless somebody else keeps something in it.
 SET @mysql_ml_drop = IF(
   EXISTS (SELECT * FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'ai')
@@ -179,6 +212,20 @@ DROP FUNCTION IF EXISTS ml_initialize_embeddings;
 DROP FUNCTION IF EXISTS ml_refresh_embeddings;
 DROP FUNCTION IF EXISTS ml_drop_embedding_config;
 DROP FUNCTION IF EXISTS ml_embedding_progress;
+DROP FUNCTION IF EXISTS ai_create_vector_index;
+DROP FUNCTION IF EXISTS ai_rebuild_vector_index;
+DROP FUNCTION IF EXISTS ai_refresh_vector_index;
+DROP FUNCTION IF EXISTS ai_drop_vector_index;
+DROP FUNCTION IF EXISTS ai_check_vector_index;
+DROP FUNCTION IF EXISTS ai_vector_indexes;
+DROP FUNCTION IF EXISTS ml_vector_lists;
+DROP FUNCTION IF EXISTS ml_vector_scan;
+DROP FUNCTION IF EXISTS ai_search_begin;
+DROP FUNCTION IF EXISTS ai_search_next;
+DROP FUNCTION IF EXISTS ai_search_end;
+DROP FUNCTION IF EXISTS ml_vector_search_status;
+DROP FUNCTION IF EXISTS ai_vector_candidates;
+DROP FUNCTION IF EXISTS ai_vector_candidate_keys;
 DROP FUNCTION IF EXISTS ml_model_qualified_name_of;
 DROP FUNCTION IF EXISTS mysql_ml_so_ml_model_qualified_name_of;
 DROP FUNCTION IF EXISTS ml_generate_model_request_url;
@@ -211,6 +258,7 @@ DROP FUNCTION IF EXISTS l2_squared_distance;
 DROP FUNCTION IF EXISTS dot_product;
 DROP FUNCTION IF EXISTS vector_distance;
 DROP FUNCTION IF EXISTS distance;
+DROP FUNCTION IF EXISTS approx_distance;
 DROP FUNCTION IF EXISTS mysql_ml_so_create_function;
 -- End of drops of loadable functions
 

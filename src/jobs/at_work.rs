@@ -71,7 +71,7 @@ impl AtWork {
                 return Err(Error::new(
                     Kind::Busy,
                     format!(
-                        "column {} of {}.{} is being embedded by another session, of {holder}; wait for its end, or KILL it",
+                        "column {} of {}.{} is being worked on by another session, of {holder}; wait for its end, or KILL it",
                         place.embedding,
                         quoted(&place.schema),
                         quoted(&place.table)

@@ -10,24 +10,25 @@ use std::time::Instant;
 use serde_json::{json, Value};
 use surface::functions;
 
-use super::table_job::{must_fit, refuse_temporary_table, Options, Summary};
+use super::rights::{advised, as_account, must_be_alterable, refuse_temporary_table};
+use super::table_job::{must_fit, Options, Summary};
 use super::watches::COLUMNS_A_LOOK;
 use super::Jobs;
 use crate::mysql::caller::current_account;
-use crate::mysql::error_numbers::{
-    ER_BAD_DB, ER_BAD_FIELD, ER_CANT_DROP_FIELD, ER_EVENT_EXISTS, ER_LOCK_WAIT_TIMEOUT, ER_NO_SUCH_TABLE,
-    ER_TRIGGER_EXISTS, ER_TRIGGER_NEEDS_SUPER, ER_WRONG_OBJECT,
-};
+use crate::mysql::error_numbers::{ER_BAD_DB, ER_BAD_FIELD, ER_NO_SUCH_TABLE};
 use crate::mysql::log;
 use crate::mysql::meaning::Meaning;
 use crate::mysql::session::{Row, Session};
-use crate::mysql::sql::{check_may_execute, with_session, As, SessionKind, SQL_TIMEOUT};
+use crate::mysql::sql::{check_may_execute, As};
 use crate::tables::configs::{self as store, EmbedConfig, EmbedState, Mode, Place};
 use crate::tables::layout::{is_named, parse_table, quoted, Layout, Writes};
 use crate::tables::{marking, statements};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
+
+/// What an account does that needs triggers.
+const INITIALIZE: &str = "initialize the embeddings";
 
 /// A configured column's table, as the caller sees it.
 enum Found {
@@ -57,14 +58,6 @@ impl Place {
         let text = |t: &str| t.replace('\\', "\\\\").replace('\'', "''");
         format!("CALL ai.refresh_embeddings('{}', '{}', NULL)", text(&self.display()), text(&self.embedding))
     }
-}
-
-fn as_account<T: Send + 'static>(
-    account: &As,
-    interrupt: &dyn Interrupt,
-    work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    with_session(account, SessionKind::CallerStatement, interrupt, Instant::now() + SQL_TIMEOUT, work)
 }
 
 /// A configuration holds text of its definer. It runs with the definer's rights for any caller.
@@ -108,42 +101,6 @@ fn look(config: &EmbedConfig, interrupt: &dyn Interrupt) -> Result<Found> {
             }
         }
     })
-}
-
-/// The server's error if the caller may not alter the table. The statement fails at a column that does not exist, after
-/// the check of rights and before any row is read.
-fn must_be_alterable(place: &Place, interrupt: &dyn Interrupt) -> Result<()> {
-    let statement = format!("ALTER TABLE {} DROP COLUMN {}", place.table_name(), quoted(&marking::no_column()));
-    match as_account(&As::Caller, interrupt, move |s| s.run(statement.as_bytes())) {
-        Err(e) => match e.kind() {
-            Kind::Server(ER_CANT_DROP_FIELD | ER_NO_SUCH_TABLE | ER_BAD_DB | ER_WRONG_OBJECT) => Ok(()),
-            _ => Err(e),
-        },
-        Ok(_) => Err(Error::internal("a column that does not exist was dropped")),
-    }
-}
-
-/// Adds advice to common errors of CREATE TRIGGER and CREATE EVENT.
-fn advised(error: Error, name: &str) -> Error {
-    match error.kind() {
-        Kind::Server(ER_LOCK_WAIT_TIMEOUT) => Error::new(
-            Kind::Busy,
-            "the table is in use, so its trigger cannot be changed now; commit the transactions that use it and call again",
-        ),
-        Kind::Server(ER_TRIGGER_NEEDS_SUPER) => Error::new(
-            Kind::Denied,
-            "with the binary log on, the server lets only accounts with SUPER make triggers; let one initialize the embeddings, or SET GLOBAL log_bin_trust_function_creators = 1",
-        ),
-        Kind::Server(code @ (ER_TRIGGER_EXISTS | ER_EVENT_EXISTS)) => Error::new(
-            Kind::AlreadyExists,
-            format!(
-                "the {what} {name} exists already and is not the library's; DROP {} {name}, and call again",
-                if code == ER_EVENT_EXISTS { "EVENT" } else { "TRIGGER" },
-                what = if code == ER_EVENT_EXISTS { "event" } else { "trigger" },
-            ),
-        ),
-        _ => error,
-    }
 }
 
 /// A trigger as the server describes it.
@@ -255,7 +212,9 @@ fn set_up(s: &mut Session, config: &EmbedConfig, layout: &Layout, by_event: bool
     let name = marking::qualified(&layout.schema, &config.object);
     let drop = |s: &mut Session, what: &str, object: &str| {
         let qualified = marking::qualified(&layout.schema, object);
-        s.run(format!("DROP {what} IF EXISTS {qualified}").as_bytes()).map(|_| ()).map_err(|e| advised(e, &name))
+        s.run(format!("DROP {what} IF EXISTS {qualified}").as_bytes())
+            .map(|_| ())
+            .map_err(|e| advised(e, &name, INITIALIZE))
     };
     let mut foreign = None;
     let (trigger, same) = triggers_of(s, config)?;
@@ -267,7 +226,8 @@ fn set_up(s: &mut Session, config: &EmbedConfig, layout: &Layout, by_event: bool
             foreign = Some(format!("the trigger {name} was one of {}, and is replaced", t.definer));
         }
         drop(s, "TRIGGER", &config.object)?;
-        s.run(marking::create_trigger(layout, &config.object)?.as_bytes()).map_err(|e| advised(e, &name))?;
+        s.run(marking::create_trigger(layout, &config.object)?.as_bytes())
+            .map_err(|e| advised(e, &name, INITIALIZE))?;
     }
     let (event, same) = events_of(s, config)?;
     for other in same.iter().filter(|_| !by_event) {
@@ -281,7 +241,7 @@ fn set_up(s: &mut Session, config: &EmbedConfig, layout: &Layout, by_event: bool
         }
         drop(s, "EVENT", &config.object)?;
         let create = marking::create_event(&config.place, &config.object, every.as_deref().unwrap_or(marking::EVERY));
-        s.run(create.as_bytes()).map_err(|e| advised(e, &name))?;
+        s.run(create.as_bytes()).map_err(|e| advised(e, &name, INITIALIZE))?;
     }
     let mut notes: Vec<String> = foreign.iter().cloned().chain(obstacle(s, config, layout)?.map(|o| o.text)).collect();
     notes.extend(layout.unnoticed(s)?);
@@ -357,7 +317,7 @@ fn take_down(s: &mut Session, config: &EmbedConfig) -> Result<()> {
     let qualified = marking::qualified(&config.place.schema, &config.object);
     let mut drop = |what| match s.run(format!("DROP {what} IF EXISTS {qualified}").as_bytes()) {
         Err(e) if e.kind() == Kind::Server(ER_BAD_DB) => Ok(()),
-        result => result.map(|_| ()).map_err(|e| advised(e, &qualified)),
+        result => result.map(|_| ()).map_err(|e| advised(e, &qualified, INITIALIZE)),
     };
     // Both, even if the account may drop only one of them.
     let (event, trigger) = (drop("EVENT"), drop("TRIGGER"));
@@ -790,7 +750,7 @@ impl Jobs {
             ));
         };
         if chosen.iter().any(|c| c.definer != account)
-            && let Err(e) = must_be_alterable(&first.place, interrupt)
+            && let Err(e) = must_be_alterable(&first.place.table_name(), interrupt)
         {
             chosen.retain(|c| c.definer == account);
             if chosen.is_empty() {

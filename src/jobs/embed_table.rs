@@ -9,29 +9,20 @@ use super::Jobs;
 use crate::mysql::meaning::Meaning;
 use crate::mysql::sql::As;
 use crate::tables::layout::Writes;
-use mysql_ml_base::error::{cut, Error, Result};
+use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::role::Role;
-use mysql_ml_core::catalog::members::{self, Members};
-use mysql_ml_core::catalog::options::parse_object;
+use mysql_ml_core::catalog::members;
 use mysql_ml_core::engine::pipeline::texts::Texts;
 
 /// Reads the argument `options`.
 fn read_options(text: Option<&str>) -> Result<Options> {
-    let mut members = match text {
-        Some(text) if !text.trim().is_empty() => parse_object(text)?,
-        _ => Members::new(),
-    };
+    let mut members = members::of(text)?;
     let batch_size = members::number(&mut members, "batch_size", 1, 10_000)?;
     let mut options = Options::take(&mut members)?;
     options.batch_size = batch_size;
-    match members.keys().next() {
-        None => Ok(options),
-        Some(other) => Err(Error::invalid(format!(
-            "option '{}' is not known; accepted: batch_size, concurrency, max_rows, on_error, max_error_ratio, where, hash_column",
-            cut(other, 60)
-        ))),
-    }
+    members::none_left(&members, "batch_size, concurrency, max_rows, on_error, max_error_ratio, where, hash_column")?;
+    Ok(options)
 }
 
 impl Jobs {

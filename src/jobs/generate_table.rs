@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{json, Value};
 use surface::functions;
 
-use super::table_job::{refuse_temporary_table, Options, TableWork};
+use super::rights::refuse_temporary_table;
+use super::table_job::{Options, TableWork};
 use super::Jobs;
 use crate::mysql::meaning::Meaning;
 use crate::mysql::sql::{with_session, As, SessionKind};

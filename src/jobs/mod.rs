@@ -1,11 +1,14 @@
-//! Jobs on users' tables, `ml_embed_table` and automatic embeddings, and the engine whose calls look after them.
+//! Jobs on users' tables: `ml_embed_table`, automatic embeddings, vector indexes and their searches; and the engine whose calls look after them.
 
 mod at_work;
 mod auto_embed;
 mod embed_table;
 mod generate_table;
 pub mod query;
+mod rights;
+pub mod search;
 mod table_job;
+mod vector_index;
 mod watches;
 
 use once_cell::sync::Lazy;
@@ -22,13 +25,21 @@ pub struct Jobs {
     engine: &'static Engine,
     watches: Watches,
     at_work: AtWork,
+    /// Vector indexes under work.
+    indexing: AtWork,
+    searches: search::Searches,
 }
 
 impl Jobs {
     /// The jobs of this server.
     pub fn global() -> &'static Jobs {
-        static JOBS: Lazy<Jobs> =
-            Lazy::new(|| Jobs { engine: engine(), watches: Watches::default(), at_work: AtWork::default() });
+        static JOBS: Lazy<Jobs> = Lazy::new(|| Jobs {
+            engine: engine(),
+            watches: Watches::default(),
+            at_work: AtWork::default(),
+            indexing: AtWork::default(),
+            searches: search::Searches::default(),
+        });
         &JOBS
     }
 }

@@ -14,8 +14,9 @@ use sha2::{Digest, Sha256};
 use surface::Function;
 
 use super::at_work::Held;
+use super::rights::refuse_temporary_table;
 use super::Jobs;
-use crate::mysql::caller::{current_account, has_temporary_table, in_transaction};
+use crate::mysql::caller::{current_account, in_transaction};
 use crate::mysql::meaning::Meaning;
 use crate::mysql::session::Session;
 use crate::mysql::sql::{
@@ -23,7 +24,7 @@ use crate::mysql::sql::{
 };
 use crate::mysql::statement::ProgressState;
 use crate::tables::configs::{is_source, Place, Source};
-use crate::tables::layout::{parse_table, quoted, Layout, Takes, Writes};
+use crate::tables::layout::{Layout, Takes, Writes};
 use crate::tables::progress::{self, FailedRow, Notes, Progress};
 use crate::tables::rows::{self, Page, Vector, Written};
 use crate::tables::statements::{self, Found, Key};
@@ -436,19 +437,6 @@ impl Jobs {
         }
         progress::end_gone(gone, interrupt)
     }
-}
-
-/// An error for a temporary table: it hides the table that the job's sessions see.
-pub(super) fn refuse_temporary_table(table: &str) -> Result<()> {
-    let (schema, table) = parse_table(table)?;
-    if !has_temporary_table(&schema, &table) {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "{}.{} is a temporary table of your session, which no other session sees; embed a table that is none",
-        quoted(&schema),
-        quoted(&table)
-    )))
 }
 
 pub(super) fn must_fit(layout: &Layout, dimensions: usize) -> Result<()> {

@@ -27,6 +27,9 @@ pub const ER_MUST_CHANGE_PASSWORD: u32 = 1820;
 pub const ER_QUERY_TIMEOUT: u32 = 3024;
 pub const ER_LOCK_NOWAIT: u32 = 3572;
 
+/// `--read-only` or another option forbids the statement.
+pub const ER_OPTION_PREVENTS_STATEMENT: u32 = 1290;
+
 /// Whether a statement failed because of a lock of another session.
 pub fn is_locked(error: &Error) -> bool {
     matches!(error.kind(), Kind::Server(ER_LOCK_WAIT_TIMEOUT | ER_LOCK_NOWAIT | ER_LOCK_DEADLOCK))

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use surface::Function;
+use surface::{Function, Parameter};
 
 use super::named::{bind, Bound};
 use crate::mysql::ffi::args::{Args, Setup};
@@ -21,7 +21,7 @@ pub trait Command {
     fn run(values: &Values<'_>, interrupt: &dyn Interrupt) -> Result<Option<String>>;
 }
 
-/// The arguments of a call, one for each parameter of the function; `None` is SQL NULL or not given.
+/// The arguments of a call, one for each parameter of the function; `None` is SQL NULL, not given, or binary.
 pub struct Values<'a> {
     function: &'static Function,
     /// The texts.
@@ -94,7 +94,11 @@ impl<C: Command> SqlFunction for CommandFunction<C> {
 
 impl<C: Command> BytesFunction for CommandFunction<C> {
     fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>> {
-        let texts = (0..C::FUNCTION.parameters.len()).map(|p| self.bound.text(args, p)).collect::<Result<_>>()?;
+        let text = |(p, parameter): (usize, &Parameter)| match parameter.binary {
+            true => Ok(None),
+            false => self.bound.text(args, p),
+        };
+        let texts = C::FUNCTION.parameters.iter().enumerate().map(text).collect::<Result<_>>()?;
         let values = Values { function: C::FUNCTION, texts, by_name: self.bound.by_name };
         let interrupt = StatementInterrupt::current();
         self.result = match C::run(&values, &interrupt)? {

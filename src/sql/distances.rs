@@ -1,4 +1,5 @@
-//! Distances between vectors: `cosine_distance`, `l2_squared_distance`, `dot_product`, `vector_distance`, `distance`.
+//! Distances between vectors: `cosine_distance`, `l2_squared_distance`, `dot_product`, `vector_distance`, `distance`,
+//! `approx_distance`.
 //!
 //! Names and meanings follow Cloud SQL for MySQL; those of `distance` follow MySQL HeatWave. Arguments are VECTORs or
 //! any binary strings of 4n bytes. NULL gives NULL. Vectors of unequal width are an error.
@@ -147,5 +148,83 @@ impl SqlFunction for Distance {
 impl RealFunction for Distance {
     fn call(&mut self, args: &Args<'_>) -> Result<Option<f64>> {
         self.0.call(args)
+    }
+}
+
+/// `approx_distance(a, b, 'distance_measure=cosine[, num_leaves_to_search=n]')` of Cloud SQL, as the exact distance by that
+/// measure: a statement that is written for Cloud SQL's index gives the exact result.
+pub struct ApproxDistance {
+    vectors: Vectors,
+    /// The last third argument, parsed.
+    named: Option<(String, Measure)>,
+}
+
+impl SqlFunction for ApproxDistance {
+    const FUNCTION: &'static Function = functions::approx_distance;
+
+    fn prepare(setup: &Setup<'_>) -> Result<Self> {
+        if setup.args.len() != 3 {
+            return Err(Error::invalid(format!(
+                "{} arguments given; expected (vector, vector, 'distance_measure=...[, num_leaves_to_search=n]')",
+                setup.args.len()
+            )));
+        }
+        setup.text(2)?;
+        Ok(ApproxDistance { vectors: Vectors::prepare(setup, 3)?, named: None })
+    }
+}
+
+impl RealFunction for ApproxDistance {
+    fn call(&mut self, args: &Args<'_>) -> Result<Option<f64>> {
+        let Some(text) = args.text(2, "3")? else { return Ok(None) };
+        let measure = match &self.named {
+            Some((last, measure)) if last == text => *measure,
+            _ => {
+                let measure = measure_of_search(text)?;
+                self.named = Some((text.to_owned(), measure));
+                measure
+            }
+        };
+        self.vectors.compare(measure, args)
+    }
+}
+
+/// The measure in the options of an approximate search.
+fn measure_of_search(text: &str) -> Result<Measure> {
+    let mut measure = None;
+    for option in text.split(',') {
+        match option.split_once('=').map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim())) {
+            Some((name, _)) if name == "distance_measure" => measure = Some(Measure::parse(option)?),
+            Some((name, value)) if name == "num_leaves_to_search" && value.parse::<u64>().is_ok_and(|n| n > 0) => {}
+            _ => {
+                return Err(Error::invalid(format!(
+                    "'{}' is no option of a search; accepted: distance_measure=l2_squared|cosine|dot_product, num_leaves_to_search=n",
+                    mysql_ml_base::error::cut(option.trim(), 60)
+                )))
+            }
+        }
+    }
+    measure.ok_or_else(|| Error::invalid("distance_measure is missing; add distance_measure=cosine, for example"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_a_search_are_read_in_any_order() {
+        let read = |text| measure_of_search(text);
+        assert_eq!(read("distance_measure=cosine").unwrap(), Measure::Cosine);
+        assert_eq!(read(" num_leaves_to_search = 5 , DISTANCE_MEASURE=l2_squared").unwrap(), Measure::L2Squared);
+        for bad in [
+            "",
+            "cosine",
+            "num_leaves_to_search=5",
+            "distance_measure=cosine,num_leaves_to_search=0",
+            "distance_measure=x",
+            "a=b",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 }

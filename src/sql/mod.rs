@@ -27,5 +27,7 @@ pub mod query;
 pub mod registration;
 pub mod rerank;
 pub mod rollup;
+pub mod search;
 pub mod similarity;
+pub mod vector_index;
 pub mod version;

@@ -113,9 +113,9 @@ pub struct HashColumn {
 }
 
 /// A column as the server describes it.
-struct Column {
-    name: String,
-    data_type: String,
+pub(super) struct Column {
+    pub name: String,
+    pub data_type: String,
     length: Option<u64>,
     charset: Option<String>,
     collation: Option<String>,
@@ -140,6 +140,41 @@ fn read_column(row: &Row) -> Result<Column> {
         column_type: row.get(7)?,
         touched: row.get::<Option<u64>>(10)?.unwrap_or(0) > 0,
     })
+}
+
+/// Schema, name and columns of a base table, as the server spells them. An error for a view.
+pub(super) fn columns_of(s: &mut Session, table: &str) -> Result<(String, String, Vec<Column>)> {
+    let (mut schema, mut table) = parse_table(table)?;
+    let rows = s
+        .query(
+            "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_OCTET_LENGTH, CHARACTER_SET_NAME, COLLATION_NAME, IS_NULLABLE, \
+             IFNULL(GENERATION_EXPRESSION, ''), COLUMN_TYPE, TABLE_SCHEMA, TABLE_NAME, \
+             INSTR(EXTRA, 'on update CURRENT_TIMESTAMP') FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
+            &[schema.as_str().into(), table.as_str().into()],
+        )?
+        .rows;
+    let Some(row) = rows.first() else {
+        return Err(Error::new(
+            Kind::NotFound,
+            format!(
+                "table {schema}.{table} does not exist, or you may not see it; check its name and your rights (a temporary table is seen by its own session only)"
+            ),
+        ));
+    };
+    // Names as the server spells them, if it ignores case.
+    (schema, table) = (row.get(8)?, row.get(9)?);
+    let columns: Vec<Column> = rows.iter().map(read_column).collect::<Result<_>>()?;
+    let kind = s.query(
+        "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+        &[schema.as_str().into(), table.as_str().into()],
+    )?;
+    let kind: Option<String> = kind.rows.first().map(|row| row.get(0)).transpose()?;
+    if kind.is_some_and(|kind| kind != "BASE TABLE") {
+        return Err(Error::invalid(format!(
+            "{schema}.{table} is a view; vectors are kept in tables: name the table behind it"
+        )));
+    }
+    Ok((schema, table, columns))
 }
 
 /// A `schema.table`; either part may be in backquotes.
@@ -247,36 +282,7 @@ impl Layout {
         meaning: &Meaning,
         writes: Writes,
     ) -> Result<Self> {
-        let (mut schema, mut table) = parse_table(table)?;
-        let rows = s
-            .query(
-                "SELECT COLUMN_NAME, DATA_TYPE, CHARACTER_OCTET_LENGTH, CHARACTER_SET_NAME, COLLATION_NAME, IS_NULLABLE, \
-                 IFNULL(GENERATION_EXPRESSION, ''), COLUMN_TYPE, TABLE_SCHEMA, TABLE_NAME, \
-                 INSTR(EXTRA, 'on update CURRENT_TIMESTAMP') FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
-                &[schema.as_str().into(), table.as_str().into()],
-            )?
-            .rows;
-        let Some(row) = rows.first() else {
-            return Err(Error::new(
-                Kind::NotFound,
-                format!(
-                    "table {schema}.{table} does not exist, or you may not see it; check its name and your rights (a temporary table is seen by its own session only)"
-                ),
-            ));
-        };
-        // Names as the server spells them, if it ignores case.
-        (schema, table) = (row.get(8)?, row.get(9)?);
-        let columns: Vec<Column> = rows.iter().map(read_column).collect::<Result<_>>()?;
-        let kind = s.query(
-            "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
-            &[schema.as_str().into(), table.as_str().into()],
-        )?;
-        let kind: Option<String> = kind.rows.first().map(|row| row.get(0)).transpose()?;
-        if kind.is_some_and(|kind| kind != "BASE TABLE") {
-            return Err(Error::invalid(format!(
-                "{schema}.{table} is a view; vectors are written to tables: name the table behind it"
-            )));
-        }
+        let (schema, table, columns) = columns_of(s, table)?;
         let find = |name: &str| columns.iter().find(|c| is_named(&c.name, name));
         let missing = |name: &str| {
             Error::new(
@@ -286,6 +292,12 @@ impl Layout {
         };
         let target = find(embedding).ok_or_else(|| missing(embedding))?;
         let takes = match writes {
+            Writes::Vectors if !target.generation.is_empty() => {
+                return Err(Error::invalid(format!(
+                    "column {} is generated; vectors cannot be written to it",
+                    target.name
+                )));
+            }
             Writes::Vectors => Takes::Vectors(vector_width(target, &schema, &table)?),
             Writes::Answers => must_take_values(target, &schema, &table)?,
         };
@@ -516,13 +528,18 @@ fn mentions(expression: &str, name: &str) -> bool {
 
 /// Whether an argument names the column, bare or in backquotes.
 pub fn is_named(column: &str, argument: &str) -> bool {
+    column.eq_ignore_ascii_case(&unquoted(argument))
+}
+
+/// A name without its backquotes, if it has any.
+pub fn unquoted(argument: &str) -> String {
     let argument = argument.trim();
     let unquoted = argument.strip_prefix('`').and_then(|a| a.strip_suffix('`')).map(|a| a.replace("``", "`"));
-    column.eq_ignore_ascii_case(unquoted.as_deref().unwrap_or(argument))
+    unquoted.unwrap_or_else(|| argument.to_owned())
 }
 
 /// The widest vector of a column, in dimensions.
-fn vector_width(column: &Column, schema: &str, table: &str) -> Result<usize> {
+pub(super) fn vector_width(column: &Column, schema: &str, table: &str) -> Result<usize> {
     let bytes = match column.data_type.as_str() {
         "vector" => {
             let digits = column.column_type.trim_start_matches(|c: char| !c.is_ascii_digit());
@@ -536,9 +553,6 @@ fn vector_width(column: &Column, schema: &str, table: &str) -> Result<usize> {
             )))
         }
     };
-    if !column.generation.is_empty() {
-        return Err(Error::invalid(format!("column {} is generated; vectors cannot be written to it", column.name)));
-    }
     Ok(usize::try_from(bytes / 4).unwrap_or(MAX_DIMENSIONS).min(MAX_DIMENSIONS))
 }
 
@@ -631,7 +645,12 @@ fn hash_kind(column: &Column) -> Result<HashColumn> {
 }
 
 /// The primary key, or the first unique key without NULLs.
-fn key_of(s: &mut Session, schema: &str, table: &str, columns: &[Column]) -> Result<(String, Vec<KeyColumn>)> {
+pub(super) fn key_of(
+    s: &mut Session,
+    schema: &str,
+    table: &str,
+    columns: &[Column],
+) -> Result<(String, Vec<KeyColumn>)> {
     let rows = s
         .query(
             "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS \

@@ -20,13 +20,18 @@ pub const PREFIX: &str = "ml_embeddings_";
 /// A random name for a column's trigger and event. Another account could take a predictable one first, on a table of
 /// its own.
 pub fn new_name() -> String {
+    format!("{PREFIX}{}", random())
+}
+
+/// 16 random hexadecimal digits.
+pub fn random() -> String {
     // Keys of the hash are the operating system's random numbers.
-    format!("{PREFIX}{:016x}", RandomState::new().hash_one(std::time::SystemTime::now()))
+    format!("{:016x}", RandomState::new().hash_one(std::time::SystemTime::now()))
 }
 
 /// A name that no column has: a statement about it fails after the server's check of rights.
 pub fn no_column() -> String {
-    format!("mysql_ml_none_{:016x}", RandomState::new().hash_one(std::time::SystemTime::now()))
+    format!("mysql_ml_none_{}", random())
 }
 
 /// Trigger or event, as SQL.
@@ -80,17 +85,23 @@ pub fn create_trigger(layout: &Layout, object: &str) -> Result<String> {
 
 /// The event's body. It does nothing once the library is uninstalled.
 pub fn event_body(place: &Place) -> String {
-    // Named arguments: the server accepts them for loadable functions only. Otherwise another account's stored
-    // function of this name in the schema would run as the event's definer once the library is uninstalled. Prepared,
-    // because without the library the server does not even parse them (error 1584).
     let call = format!(
         "DO ml_refresh_embeddings({} AS table_name, {} AS embedding_column, NULL AS batch_size, 'event' AS caller)",
         literal(&format!("{}.{}", quoted(&place.schema), quoted(&place.table))),
         literal(&place.embedding)
     );
+    calling(&call)
+}
+
+/// The body of an event that runs a statement with named arguments, and does nothing without the library.
+///
+/// The server accepts named arguments for loadable functions only. Otherwise another account's stored function of that
+/// name in the schema would run as the event's definer once the library is uninstalled. The statement is prepared,
+/// because without the library the server does not even parse such arguments (error 1584).
+pub fn calling(statement: &str) -> String {
     format!(
         "BEGIN DECLARE EXIT HANDLER FOR 1305, 1584 BEGIN END; PREPARE mysql_ml FROM {}; EXECUTE mysql_ml; END",
-        literal(&call)
+        literal(statement)
     )
 }
 
@@ -140,7 +151,7 @@ pub fn calls_for(displayed: &str, place: &Place) -> bool {
 }
 
 /// A name as a readable literal, for the fixed `sql_mode` of the library's sessions.
-fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 

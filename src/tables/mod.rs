@@ -2,8 +2,11 @@
 
 pub mod configs;
 pub mod expression;
+pub mod keyed;
 pub mod layout;
 pub mod marking;
 pub mod progress;
 pub mod rows;
 pub mod statements;
+pub mod vector_indexes;
+pub mod vector_triggers;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::layout::{quoted, KeyKind, Layout, Takes};
+use super::layout::{quoted, KeyColumn, KeyKind, Layout, Takes};
 use crate::mysql::session::{ResultSet, Row};
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::memory::Reservation;
@@ -23,7 +23,8 @@ pub struct Found {
     pub share: Reservation,
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Lower-case hexadecimal digits of bytes.
+pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |n: u8| DIGITS.get(usize::from(n)).copied().unwrap_or(b'0') as char;
     bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
@@ -83,24 +84,26 @@ pub struct Between<'k> {
 }
 
 /// The key columns as they are selected.
-fn key_values(layout: &Layout) -> String {
-    let keys: Vec<String> = layout
-        .key
-        .iter()
-        .map(|k| match k.kind {
-            // As a number, by which it is ordered; all as text, because results are text.
-            KeyKind::Number => format!("CAST({} + 0 AS CHAR)", quoted(&k.name)),
-            KeyKind::Double => format!("CAST(CAST({} AS DOUBLE) AS CHAR)", quoted(&k.name)),
-            KeyKind::Text { .. } => format!("CONVERT({} USING utf8mb4)", quoted(&k.name)),
-            KeyKind::Temporal(_) => format!("CAST({} AS CHAR)", quoted(&k.name)),
-            KeyKind::Binary => quoted(&k.name),
-        })
-        .collect();
+pub(super) fn key_values(key: &[KeyColumn]) -> String {
+    let keys: Vec<String> = key.iter().map(|k| key_value(k, &quoted(&k.name))).collect();
     keys.join(", ")
 }
 
-fn order(layout: &Layout) -> String {
-    let order: Vec<String> = layout.key.iter().map(|k| quoted(&k.name)).collect();
+/// The value of a key's column as it is selected; `name` is the column as SQL.
+pub(super) fn key_value(column: &KeyColumn, name: &str) -> String {
+    match column.kind {
+        // As a number, by which it is ordered; all as text, because results are text.
+        KeyKind::Number => format!("CAST({name} + 0 AS CHAR)"),
+        KeyKind::Double => format!("CAST(CAST({name} AS DOUBLE) AS CHAR)"),
+        KeyKind::Text { .. } => format!("CONVERT({name} USING utf8mb4)"),
+        KeyKind::Temporal(_) => format!("CAST({name} AS CHAR)"),
+        KeyKind::Binary => name.to_owned(),
+    }
+}
+
+/// The columns of a key, for ORDER BY.
+pub(super) fn order(key: &[KeyColumn]) -> String {
+    let order: Vec<String> = key.iter().map(|k| quoted(&k.name)).collect();
     order.join(", ")
 }
 
@@ -110,32 +113,33 @@ pub fn select_keys(layout: &Layout, after: Option<&Key>, limit: usize) -> String
     if layout.hash.is_none() {
         conditions.push(stale(layout));
     }
-    conditions.extend(after.map(|after| beyond(layout, after)));
+    conditions.extend(after.map(|after| beyond(&layout.key, after)));
     if conditions.is_empty() {
         conditions.push("TRUE".into());
     }
     format!(
         "SELECT {} FROM {} FORCE INDEX ({}) WHERE {} ORDER BY {} LIMIT {limit}",
-        key_values(layout),
+        key_values(&layout.key),
         layout.name(),
         quoted(&layout.index),
         conditions.join(" AND "),
-        order(layout)
+        order(&layout.key)
     )
 }
 
 /// Reads rows of [`select_keys`].
 pub fn read_keys(layout: &Layout, result: ResultSet) -> Result<Vec<Key>> {
-    result.rows.into_iter().map(|mut row| read_key(layout, &mut row)).collect()
+    result.rows.into_iter().map(|mut row| read_key(&layout.key, &mut row)).collect()
 }
 
-fn read_key(layout: &Layout, row: &mut Row) -> Result<Key> {
-    let columns = layout.key.iter().enumerate();
-    let value = |(i, column): (usize, &super::layout::KeyColumn)| {
-        let value = row.take_bytes(i)?.ok_or_else(|| Error::internal("a column of a key is NULL"))?;
-        literal(&column.kind, value)
-    };
-    columns.map(value).collect()
+fn read_key(key: &[KeyColumn], row: &mut Row) -> Result<Key> {
+    let columns = key.iter().enumerate();
+    columns.map(|(i, column)| literal(&column.kind, take_key_value(row, i)?)).collect()
+}
+
+/// The bytes of a key's column in a row of [`key_values`].
+pub(super) fn take_key_value(row: &mut Row, i: usize) -> Result<Vec<u8>> {
+    row.take_bytes(i)?.ok_or_else(|| Error::internal("a column of a key is NULL"))
 }
 
 /// At most `limit` rows of a key range, in order, that need a vector: key columns, then the text.
@@ -144,23 +148,23 @@ pub fn select(layout: &Layout, filter: Option<&str>, between: Between<'_>, limit
     if let Some(filter) = filter {
         conditions.push(format!("(\n{filter}\n)"));
     }
-    conditions.extend(between.after.map(|after| beyond(layout, after)));
-    conditions.extend(between.until.map(|until| format!("NOT {}", beyond(layout, until))));
+    conditions.extend(between.after.map(|after| beyond(&layout.key, after)));
+    conditions.extend(between.until.map(|until| format!("NOT {}", beyond(&layout.key, until))));
     format!(
         "SELECT {}, {} FROM {} FORCE INDEX ({}) WHERE {} ORDER BY {} LIMIT {limit}",
-        key_values(layout),
+        key_values(&layout.key),
         content_of(layout),
         layout.name(),
         quoted(&layout.index),
         conditions.join(" AND "),
-        order(layout)
+        order(&layout.key)
     )
 }
 
 /// `(a, b) > (x, y)` in a form for which the server uses a range scan.
-fn beyond(layout: &Layout, after: &Key) -> String {
+pub(super) fn beyond(key: &[KeyColumn], after: &Key) -> String {
     let mut condition = String::new();
-    for (column, value) in layout.key.iter().zip(after).rev() {
+    for (column, value) in key.iter().zip(after).rev() {
         let name = quoted(&column.name);
         condition = if condition.is_empty() {
             format!("({name} > {value})")
@@ -177,7 +181,7 @@ pub fn read(layout: &Layout, result: ResultSet) -> Result<(Vec<Found>, Vec<Found
     let mut share = result.share;
     let (mut good, mut bad, mut last) = (Vec::new(), Vec::new(), None);
     for mut row in result.rows {
-        let key = read_key(layout, &mut row)?;
+        let key = read_key(&layout.key, &mut row)?;
         // The server returns NULL for bytes that are not text.
         let content = row.take_bytes(layout.key.len())?.and_then(|bytes| String::from_utf8(bytes).ok());
         let bytes = content.as_ref().map_or(0, String::len) + key.iter().map(String::len).sum::<usize>();
@@ -191,7 +195,8 @@ pub fn read(layout: &Layout, result: ResultSet) -> Result<(Vec<Found>, Vec<Found
     Ok((good, bad, last))
 }
 
-fn literal(kind: &KeyKind, value: Vec<u8>) -> Result<String> {
+/// The literal of a value of [`key_values`].
+pub(super) fn literal(kind: &KeyKind, value: Vec<u8>) -> Result<String> {
     Ok(match kind {
         KeyKind::Number | KeyKind::Double => {
             let plain = |b: &u8| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E');
@@ -217,7 +222,8 @@ pub fn display_key(layout: &Layout, found: &Found) -> String {
     serde_json::Value::Object(values.collect()).to_string()
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+/// The bytes of hexadecimal digits.
+pub fn unhex(text: &str) -> Vec<u8> {
     let digit = |b: u8| (b as char).to_digit(16).unwrap_or(0) as u8;
     text.as_bytes().as_chunks::<2>().0.iter().map(|[high, low]| digit(*high) << 4 | digit(*low)).collect()
 }
@@ -270,6 +276,26 @@ fn of_another_text(layout: &Layout) -> Option<String> {
     Some(format!("{v} IS NOT NULL AND {h} IS NOT NULL AND {h} <> {}", digest_of(layout)))
 }
 
+/// The names of a key's columns in a derived table of keys.
+pub(super) fn key_names(key: &[KeyColumn]) -> String {
+    let names: Vec<String> = (0..key.len()).map(|i| format!("mysql_ml_key_{i}")).collect();
+    names.join(", ")
+}
+
+/// The condition by which rows of `table` match those of a derived table `keys` with the columns of [`key_names`].
+pub(super) fn matching(key: &[KeyColumn], table: &str, keys: &str) -> String {
+    let matches = key.iter().enumerate().map(|(i, key)| {
+        let value = format!("{keys}.mysql_ml_key_{i}");
+        let value = match &key.kind {
+            KeyKind::Text { charset, collation } => format!("CONVERT({value} USING {charset}) COLLATE {collation}"),
+            KeyKind::Temporal(cast) => format!("CAST({value} AS {cast})"),
+            KeyKind::Number | KeyKind::Double | KeyKind::Binary => value,
+        };
+        format!("{table}.{} = {value}", quoted(&key.name))
+    });
+    matches.collect::<Vec<_>>().join(" AND ")
+}
+
 /// Sets vector and digest of rows with unchanged text that meet the condition.
 fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], vector: &str, digest: &str, condition: &str) -> Vec<u8> {
     let size: usize = rows.iter().map(|(_, v)| v.map_or(0, |v| v.len() + v.len() / 32) + 256).sum();
@@ -294,25 +320,9 @@ fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], vector: &str, digest
         sql.extend_from_slice(hex(&Sha256::digest(found.content.as_bytes())).as_bytes());
         sql.extend_from_slice(b"')");
     }
-    let names: Vec<String> = (0..layout.key.len()).map(|i| format!("mysql_ml_key_{i}")).collect();
+    let names = key_names(&layout.key);
     let table = layout.name();
     let column = |name: &str| format!("{table}.{}", quoted(name));
-    let matches: Vec<String> = layout
-        .key
-        .iter()
-        .zip(&names)
-        .map(|(key, name)| {
-            let value = format!("mysql_ml_new.{name}");
-            let value = match &key.kind {
-                KeyKind::Text { charset, collation } => {
-                    format!("CONVERT({value} USING {charset}) COLLATE {collation}")
-                }
-                KeyKind::Temporal(cast) => format!("CAST({value} AS {cast})"),
-                KeyKind::Number | KeyKind::Double | KeyKind::Binary => value,
-            };
-            format!("{} = {value}", column(&key.name))
-        })
-        .collect();
     let mut set = format!("{} = {vector}", column(&layout.embedding));
     if let Some(hash) = &layout.hash {
         let digest = if hash.binary { digest.to_owned() } else { format!("LOWER(HEX({digest}))") };
@@ -324,10 +334,10 @@ fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], vector: &str, digest
     let tail = format!(
         ") AS mysql_ml_new ({}, mysql_ml_vector, mysql_ml_digest) STRAIGHT_JOIN {table} FORCE INDEX ({}) ON {} SET {set} \
          WHERE UNHEX(SHA2({}, 256)) = mysql_ml_new.mysql_ml_digest AND {condition}",
-        names.join(", "),
+        names,
         // The server would scan a table without statistics for each write.
         quoted(&layout.index),
-        matches.join(" AND "),
+        matching(&layout.key, &table, "mysql_ml_new"),
         content_of(layout)
     );
     sql.extend_from_slice(tail.as_bytes());

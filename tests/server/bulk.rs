@@ -105,7 +105,7 @@ fn two_jobs_do_not_send_a_row_twice() {
     let job = std::thread::spawn(move || embed(&mut other, "{}"));
     wait_until("the first one", || running.endpoint.count() > 0);
     let (_, message) = server_error(embed(&mut conn, "{}"));
-    assert!(message.contains("is being embedded by another session"), "{message}");
+    assert!(message.contains("is being worked on by another session"), "{message}");
     assert_eq!(job.join().unwrap().unwrap(), (3000, 0, 0));
     let sent: usize = running
         .endpoint

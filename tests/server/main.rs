@@ -26,3 +26,4 @@ mod providers;
 mod shares;
 mod sql;
 mod variables;
+mod vector_index;

@@ -83,10 +83,14 @@ pub enum Measure {
     Euclidean,
     /// The inner product with its sign turned, so that smaller is closer.
     NegativeDot,
+    /// The sum of the differences' magnitudes.
+    Manhattan,
+    /// The number of elements that differ.
+    Hamming,
 }
 
 impl Measure {
-    /// Reads `distance_measure=NAME` or `NAME`: the names of Cloud SQL, and those of HeatWave.
+    /// Reads `distance_measure=NAME` or `NAME`: the names of Cloud SQL, HeatWave and Percona Server.
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
         let name = match text.split_once('=') {
@@ -99,9 +103,12 @@ impl Measure {
             "l2_squared" => Ok(Measure::L2Squared),
             "dot_product" => Ok(Measure::DotProduct),
             "euclidean" => Ok(Measure::Euclidean),
+            "euclidean_squared" => Ok(Measure::L2Squared),
             "dot" => Ok(Measure::NegativeDot),
+            "manhattan" => Ok(Measure::Manhattan),
+            "hamming" => Ok(Measure::Hamming),
             _ => Err(Error::invalid(format!(
-                "'{}' is not a distance measure; accepted: distance_measure=l2_squared, distance_measure=cosine, distance_measure=dot_product, EUCLIDEAN, DOT",
+                "'{}' is not a distance measure; accepted: distance_measure=l2_squared, distance_measure=cosine, distance_measure=dot_product, EUCLIDEAN, EUCLIDEAN_SQUARED, DOT, MANHATTAN, HAMMING",
                 crate::error::cut(text, 60)
             ))),
         }
@@ -119,6 +126,14 @@ impl Measure {
             Measure::NegativeDot => -sums::product(a, b),
             Measure::L2Squared => sums::squared_distance(a, b),
             Measure::Euclidean => sums::squared_distance(a, b).sqrt(),
+            Measure::Manhattan => numbers(a, b).map(|(x, y)| (x - y).abs()).sum(),
+            Measure::Hamming => {
+                // A count is finite whatever the elements are.
+                if numbers(a, b).any(|(x, y)| !x.is_finite() || !y.is_finite()) {
+                    return Err(values_not_finite(a, b));
+                }
+                numbers(a, b).filter(|(x, y)| x != y).count() as f64
+            }
             Measure::Cosine => {
                 let sums::Products { ab, aa, bb } = sums::products(a, b);
                 let lengths = aa * bb;
@@ -137,6 +152,12 @@ impl Measure {
             Err(values_not_finite(a, b))
         }
     }
+}
+
+/// Pairs of elements.
+fn numbers<'a>(a: Elements<'a>, b: Elements<'a>) -> impl Iterator<Item = (f64, f64)> + 'a {
+    let number = |e: &[u8; 4]| f64::from(f32::from_le_bytes(*e));
+    a.iter().zip(b).map(move |(x, y)| (number(x), number(y)))
 }
 
 #[cold]
@@ -196,12 +217,22 @@ mod tests {
         let (a, b) = (v(&[1.0, 2.0, 3.0]), v(&[4.0, -5.0, 6.0]));
         assert_eq!(Measure::DotProduct.compare(&a, &b).unwrap(), 12.0);
         assert_eq!(Measure::L2Squared.compare(&a, &b).unwrap(), 9.0 + 49.0 + 9.0);
+        assert_eq!(Measure::Manhattan.compare(&a, &b).unwrap(), 3.0 + 7.0 + 3.0);
+        assert_eq!(Measure::Hamming.compare(&a, &v(&[1.0, -0.0, 3.0])).unwrap(), 1.0);
+        assert_eq!(Measure::Hamming.compare(&v(&[0.0]), &v(&[-0.0])).unwrap(), 0.0);
         let cosine = 1.0 - 12.0 / (14.0_f64 * 77.0).sqrt();
         assert!((Measure::Cosine.compare(&a, &b).unwrap() - cosine).abs() < 1e-12);
     }
 
-    const MEASURES: [Measure; 5] =
-        [Measure::Cosine, Measure::L2Squared, Measure::DotProduct, Measure::Euclidean, Measure::NegativeDot];
+    const MEASURES: [Measure; 7] = [
+        Measure::Cosine,
+        Measure::L2Squared,
+        Measure::DotProduct,
+        Measure::Euclidean,
+        Measure::NegativeDot,
+        Measure::Manhattan,
+        Measure::Hamming,
+    ];
 
     /// One pass for each sum, one element after the other.
     fn plainly(measure: Measure, a: &[f32], b: &[f32]) -> f64 {
@@ -211,6 +242,8 @@ mod tests {
             Measure::NegativeDot => -sum(|x, y| x * y),
             Measure::L2Squared => sum(|x, y| (x - y) * (x - y)),
             Measure::Euclidean => sum(|x, y| (x - y) * (x - y)).sqrt(),
+            Measure::Manhattan => sum(|x, y| (x - y).abs()),
+            Measure::Hamming => sum(|x, y| f64::from(u8::from(x != y))),
             Measure::Cosine => 1.0 - sum(|x, y| x * y) / (sum(|x, _| x * x) * sum(|_, y| y * y)).sqrt(),
         }
     }

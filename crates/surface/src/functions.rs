@@ -199,6 +199,8 @@ const SECRET_ID: Parameter = parameter("secret_id", TEXT);
 const TABLE_NAME: Parameter = parameter("table_name", TEXT);
 const OPTIONS: Parameter = parameter("options", LONG_TEXT);
 const CONTENT: Parameter = parameter("content", LONG_TEXT).aliases(&["contents"]);
+const COLUMN_NAME: Parameter = parameter("column_name", TEXT);
+const INDEX_OPTIONS: Parameter = parameter("options", JSON).optional();
 const CONTENT_COLUMN: Parameter = parameter("content_column", TEXT);
 const EMBEDDING_COLUMN: Parameter = parameter("embedding_column", TEXT);
 const BATCH_SIZE: Parameter = parameter("batch_size", "INT").optional();
@@ -251,6 +253,56 @@ const QUERY: Body = Body::Around(
     SET @mysql_ml_statement = NULL;
     -- The statements since have cleared its warnings.
     DO ai_query_end(warnings, code, text);
+  END",
+);
+
+/// The row that the build of a vector index returns.
+const BUILD: Body = Body::Around(
+    "SELECT r.* FROM JSON_TABLE(
+    CAST({call} AS JSON),
+    '$' COLUMNS (
+      `rows` BIGINT UNSIGNED PATH '$.rows',
+      left_out BIGINT UNSIGNED PATH '$.left_out',
+      lists BIGINT UNSIGNED PATH '$.lists',
+      seconds DOUBLE PATH '$.seconds',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r",
+);
+
+/// Runs the statements of a search, which see one snapshot, in the caller's session.
+const SEARCH: Body = Body::Around(
+    "BEGIN
+    DECLARE own BOOLEAN DEFAULT FALSE;
+    DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN
+      DO ai_search_end();
+      IF own THEN ROLLBACK; END IF;
+      RESIGNAL;
+    END;
+    SET own = {call};
+    IF own THEN
+      SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+      START TRANSACTION;
+    END IF;
+    SET @mysql_ml_found = NULL, @mysql_ml_search = ai_search_next(NULL);
+    WHILE @mysql_ml_search IS NOT NULL DO
+      PREPARE mysql_ml_search FROM @mysql_ml_search;
+      EXECUTE mysql_ml_search;
+      DEALLOCATE PREPARE mysql_ml_search;
+      SET @mysql_ml_search = ai_search_next(@mysql_ml_found);
+    END WHILE;
+    SET @mysql_ml_found = NULL;
+    IF own THEN COMMIT; END IF;
+  END",
+);
+
+/// The candidates of a vector index, in the caller's snapshot.
+const CANDIDATES: Body = Body::Around(
+    "BEGIN
+    DECLARE plan, found LONGTEXT CHARACTER SET utf8mb4;
+    SET plan = {call};
+    SET found = mysql_ml.vector_candidates(
+      JSON_VALUE(plan, '$.index' RETURNING UNSIGNED), query, JSON_VALUE(plan, '$.lists' RETURNING UNSIGNED), k,
+      JSON_VALUE(plan, '$.most' RETURNING UNSIGNED), JSON_VALUE(plan, '$.most' RETURNING UNSIGNED));
+    RETURN ai_vector_candidate_keys(table_name, column_name, options, found);
   END",
 );
 
@@ -613,6 +665,136 @@ macro_rules! exported_functions {
                 sample: "'s.t'",
             }
             bytes ml_embedding_progress = CommandFunction<auto_embed::EmbeddingProgress> {}
+            bytes ai_create_vector_index = CommandFunction<vector_index::Create> {
+                parameters: &[TABLE_NAME, COLUMN_NAME, INDEX_OPTIONS],
+                routine: Some(
+                    procedure(User, "creates a vector index on a column")
+                        .called("ai", "create_vector_index")
+                        .body(BUILD)
+                        .note(&["Vector indexes. The caller needs the rights on the table; the index works as its account."]),
+                ),
+                sample: "'s.t', 'v'",
+            }
+            bytes ai_rebuild_vector_index = CommandFunction<vector_index::Rebuild> {
+                parameters: &[TABLE_NAME, COLUMN_NAME, INDEX_OPTIONS],
+                routine: Some(
+                    procedure(User, "builds a vector index again while the old version serves")
+                        .called("ai", "rebuild_vector_index")
+                        .body(BUILD),
+                ),
+                sample: "'s.t', 'v'",
+            }
+            bytes ai_refresh_vector_index = CommandFunction<vector_index::Refresh> {
+                parameters: &[
+                    TABLE_NAME,
+                    COLUMN_NAME,
+                    INDEX_OPTIONS,
+                    parameter("caller", TEXT).undeclared().optional(),
+                ],
+                routine: Some(
+                    procedure(User, "moves changed rows into a vector index")
+                        .called("ai", "refresh_vector_index")
+                        .around(
+                            "SELECT r.* FROM JSON_TABLE(
+    CAST({call} AS JSON),
+    '$' COLUMNS (
+      `rows` BIGINT UNSIGNED PATH '$.rows',
+      merged_lists BIGINT UNSIGNED PATH '$.lists',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r",
+                        ),
+                ),
+                sample: "'s.t', 'v'",
+            }
+            bytes ai_drop_vector_index = CommandFunction<vector_index::Drop> {
+                parameters: &[TABLE_NAME, COLUMN_NAME, INDEX_OPTIONS],
+                routine: Some(
+                    procedure(User, "removes a vector index").called("ai", "drop_vector_index"),
+                ),
+                sample: "'s.t', 'v'",
+            }
+            bytes ai_check_vector_index = CommandFunction<vector_index::Check> {
+                parameters: &[TABLE_NAME, COLUMN_NAME, INDEX_OPTIONS],
+                routine: Some(
+                    procedure(User, "compares a vector index with its table and measures its recall")
+                        .called("ai", "check_vector_index")
+                        .around(
+                            "SELECT r.* FROM JSON_TABLE(
+    CAST({call} AS JSON),
+    '$' COLUMNS (
+      `rows` BIGINT UNSIGNED PATH '$.rows',
+      missing BIGINT UNSIGNED PATH '$.missing',
+      dead BIGINT UNSIGNED PATH '$.dead',
+      queries BIGINT UNSIGNED PATH '$.queries',
+      recall DOUBLE PATH '$.recall',
+      seconds DOUBLE PATH '$.seconds')) AS r",
+                        ),
+                ),
+                sample: "'s.t', 'v'",
+            }
+            bytes ai_vector_indexes = CommandFunction<vector_index::VectorIndexes> {}
+            aggregate ml_vector_lists = vector_index::Lists {
+                parameters: &[
+                    parameter("index_id", TEXT),
+                    parameter("layout", BYTES),
+                    parameter("query", BYTES),
+                    parameter("lists", TEXT),
+                    parameter("list", TEXT),
+                    parameter("centroid", BYTES),
+                ],
+                sample: "1, x'', x'00000000', 1, 1, x''",
+            }
+            aggregate ml_vector_scan = vector_index::BlockScan {
+                parameters: &[
+                    parameter("layout", BYTES),
+                    parameter("query", BYTES),
+                    parameter("rows", TEXT),
+                    parameter("least", TEXT),
+                    parameter("most", TEXT),
+                    parameter("centroid", BYTES),
+                    parameter("codes", BYTES),
+                ],
+                sample: "x'', x'00000000', 1, 1, 1, x'', x''",
+            }
+            integer ai_search_begin = search::Begin {
+                parameters: &[
+                    TABLE_NAME,
+                    COLUMN_NAME,
+                    parameter("query", BYTES).binary(),
+                    parameter("k", "INT").optional(),
+                    INDEX_OPTIONS,
+                ],
+                routine: Some(
+                    procedure(User, "the rows of a table whose vectors are nearest to a vector or a text")
+                        .called("ai", "search")
+                        .body(SEARCH),
+                ),
+                sample: "'s.t', 'v', x'00000000'",
+            }
+            bytes ai_search_next = CommandFunction<search::Next> {
+                parameters: &[parameter("found", LONG_TEXT)],
+                sample: "NULL",
+            }
+            bytes ai_search_end = CommandFunction<search::End> {}
+            bytes ml_vector_search_status = CommandFunction<search::Status> {}
+            bytes ai_vector_candidates = CommandFunction<search::Candidates> {
+                parameters: &[
+                    TABLE_NAME,
+                    COLUMN_NAME,
+                    parameter("query", BYTES).binary(),
+                    parameter("k", "INT"),
+                    INDEX_OPTIONS,
+                ],
+                routine: Some(
+                    function(JSON, READ, User, "the keys of rows that are probably nearest to a vector, as an array")
+                        .called("ai", "vector_candidates")
+                        .body(CANDIDATES),
+                ),
+                sample: "'s.t', 'v', x'00000000', 10",
+            }
+            bytes ai_vector_candidate_keys = CommandFunction<search::CandidateKeys> {
+                parameters: &[TABLE_NAME, COLUMN_NAME, parameter("options", JSON), parameter("found", LONG_TEXT)],
+                sample: "'s.t', 'v', NULL, '{}'",
+            }
             bytes ml_model_qualified_name_of as "mysql_ml_so_ml_model_qualified_name_of" =
                 CommandFunction<inspect::QualifiedNameOf> {
                 parameters: &[MODEL_ID],
@@ -772,6 +954,11 @@ macro_rules! exported_functions {
                 parameters: &VECTORS_AND_MEASURE,
                 maybe_native: true,
                 sample: "x'00000000', x'00000000', 'COSINE'",
+            }
+            real approx_distance = distances::ApproxDistance {
+                parameters: &VECTORS_AND_MEASURE,
+                maybe_native: true,
+                sample: "x'00000000', x'00000000', 'distance_measure=cosine'",
             }
             bytes mysql_ml_so_create_function = CommandFunction<install::CreateFunction> {
                 parameters: &[parameter("name", TEXT)],

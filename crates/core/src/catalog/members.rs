@@ -3,13 +3,13 @@
 
 use serde_json::{Map, Value};
 
-use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::error::{cut, Error, Result};
 
 /// The members of an object of options.
 pub type Members = Map<String, Value>;
 
 /// Takes a member that `read` accepts; an error with what it `takes` for any other value.
-pub(super) fn take<T>(
+pub fn take<T>(
     members: &mut Members,
     name: &str,
     takes: &str,
@@ -18,6 +18,22 @@ pub(super) fn take<T>(
     match members.remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => read(value).map(Some).ok_or_else(|| Error::invalid(format!("option {name} takes {takes}"))),
+    }
+}
+
+/// The members of an object of options; none for NULL and blank text.
+pub fn of(options: Option<&str>) -> Result<Members> {
+    match options {
+        Some(text) if !text.trim().is_empty() => super::options::parse_object(text),
+        _ => Ok(Members::new()),
+    }
+}
+
+/// An error if a member is left.
+pub fn none_left(members: &Members, accepted: &str) -> Result<()> {
+    match members.keys().next() {
+        None => Ok(()),
+        Some(other) => Err(Error::invalid(format!("option '{}' is not known; accepted: {accepted}", cut(other, 60)))),
     }
 }
 

@@ -1,0 +1,327 @@
+//! Vector indexes: created, rebuilt and dropped, kept in step with their tables, compared with them.
+//!
+//! An index is made of rows in the library's tables. Triggers on its table record the keys of new and changed rows;
+//! `refresh` moves them into blocks. All work on the table runs as the account that created the index.
+
+pub(super) mod access;
+mod build;
+mod check;
+pub(super) mod measures;
+mod refresh;
+mod wanted;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use mysql_ml_index::Layout;
+use serde_json::{json, Value};
+use surface::functions;
+
+use super::at_work::Held;
+use super::rights::{advised, as_account, must_be_alterable, refuse_temporary_table};
+use super::Jobs;
+use crate::mysql::caller::current_account;
+use crate::mysql::error_numbers::ER_BAD_DB;
+use crate::mysql::session::Session;
+use crate::mysql::sql::{job_turn, As};
+use crate::mysql::statement::ProgressState;
+use crate::tables::configs::{is_source, Source};
+use crate::tables::keyed::Keyed;
+use crate::tables::layout::quoted;
+use crate::tables::marking::{is_body, qualified, random};
+use crate::tables::vector_indexes::{self as store, VectorIndex, MOST_CHANGES};
+use crate::tables::vector_triggers as triggers;
+use access::{as_definer, let_record, look_up, must_be_theirs, obstacle, place, the_index, wrong_triggers};
+use measures::{name_of, take_measure};
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::shares::Share;
+use mysql_ml_core::catalog::members::{self};
+use wanted::{Wanted, DEFAULT_BITS};
+
+/// What an account does that needs triggers.
+const CREATE: &str = "create the index";
+
+/// Creates what is missing of triggers and event, as the definer. Returns a note if there is no event.
+fn set_up(index: &VectorIndex, keyed: &Keyed, interrupt: &dyn Interrupt) -> Result<Option<String>> {
+    let (index, keyed) = (index.clone(), keyed.clone());
+    as_definer(&index.clone(), interrupt, move |s| {
+        for trigger in wrong_triggers(s, &index, &keyed)? {
+            let drop = format!("DROP TRIGGER IF EXISTS {}", qualified(&keyed.schema, &trigger.name));
+            let advise = |e| advised(e, &trigger.name, CREATE);
+            s.run(drop.as_bytes()).map_err(advise)?;
+            s.run(triggers::create_trigger(&trigger, &keyed).as_bytes()).map_err(advise)?;
+        }
+        let name = qualified(&index.schema, &triggers::event_name(&index));
+        let event = s.query(
+            "SELECT EVENT_DEFINITION, DEFINER, STATUS FROM information_schema.EVENTS WHERE EVENT_SCHEMA = ? AND EVENT_NAME = ?",
+            &[index.schema.as_str().into(), triggers::event_name(&index).as_str().into()],
+        )?;
+        if let Some(row) = event.rows.first() {
+            let (body, definer, status): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let replicated = status != "ENABLED" && status != "DISABLED";
+            let right = is_body(&body, &triggers::event_body(&index)) && definer == index.definer.to_string();
+            if right && !replicated {
+                return Ok(None);
+            }
+        }
+        let dropped = s.run(format!("DROP EVENT IF EXISTS {name}").as_bytes());
+        let created = dropped.and_then(|_| s.run(triggers::create_event(&index).as_bytes()));
+        Ok(created.err().map(|e| {
+            format!(
+                "no event moves changes into the index ({}); call ai.refresh_vector_index now and then",
+                e.message()
+            )
+        }))
+    })
+}
+
+/// Removes triggers and event. They are gone with their table or schema.
+fn take_down(s: &mut Session, index: &VectorIndex) -> Result<()> {
+    let name = triggers::event_name(index);
+    let objects = [("EVENT", name.clone()), ("TRIGGER", format!("{name}_i")), ("TRIGGER", format!("{name}_u"))];
+    let mut first = Ok(());
+    for (what, object) in objects {
+        let statement = format!("DROP {what} IF EXISTS {}", qualified(&index.schema, &object));
+        let done = match s.run(statement.as_bytes()) {
+            Err(e) if e.kind() == Kind::Server(ER_BAD_DB) => Ok(()),
+            result => result.map(|_| ()).map_err(|e| advised(e, &object, "drop the index")),
+        };
+        first = first.and(done);
+    }
+    first
+}
+
+/// Builds a version of an index that is held.
+fn build_index(index: &VectorIndex, keyed: &Keyed, wanted: &Wanted, interrupt: &dyn Interrupt) -> Result<String> {
+    let start = Instant::now();
+    let share = Share { account: Some(index.definer.to_string().into()), source: None };
+    let _turn = job_turn(share, true, interrupt)?;
+    // Changes are recorded before the first row is read. CREATE TRIGGER waits for transactions that write the table.
+    let_record(index, interrupt)?;
+    let note = set_up(index, keyed, interrupt)?;
+    let mut state = ProgressState::begin();
+    let built = build::build(index, keyed, wanted, &mut state, interrupt);
+    let built = built.inspect_err(|_| {
+        let never = mysql_ml_base::interrupt::Never;
+        let _ = store::delete_versions(index.id, index.version, &never);
+    })?;
+    store::publish(index.id, &built, interrupt)?;
+    state.show("vector index: removing the old version");
+    store::delete_versions(index.id, Some(built.version), interrupt)?;
+    let index = VectorIndex { version: Some(built.version), layout: built.layout.clone(), ..index.clone() };
+    refresh::fold(&index, keyed, &mut state, interrupt)?;
+    super::search::forget(&index);
+    let mut notes: Vec<String> = note.into_iter().collect();
+    if built.left_out > 0 {
+        notes.push(format!(
+            "{} rows are left out: their vectors have another width, or are zero; searches find them by reading the table",
+            built.left_out
+        ));
+    }
+    Ok(json!({
+        "rows": built.rows, "left_out": built.left_out, "lists": built.lists,
+        "seconds": (start.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+        "note": (!notes.is_empty()).then(|| notes.join("; ")),
+    })
+    .to_string())
+}
+
+impl Jobs {
+    /// Creates an index on a column and builds it. Returns a JSON object: `rows`, `left_out`, `lists`, `seconds`, `note`.
+    pub fn create_vector_index(
+        &self,
+        table: &str,
+        column: &str,
+        options: Option<&str>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<String> {
+        self.engine.may_call(functions::ai_create_vector_index, interrupt)?;
+        let wanted = Wanted::read(options)?;
+        refuse_temporary_table(table)?;
+        refuse_on_replica(interrupt)?;
+        let definer = current_account()?;
+        let keyed = look_up(&As::Owner(definer.clone()), table, column, interrupt)?;
+        must_be_alterable(&keyed.name(), interrupt)?;
+        let layout = Layout::new(wanted.dimensions.unwrap_or(keyed.width), wanted.metric, wanted.bits, 1)?;
+        let mut index = VectorIndex {
+            id: 0,
+            schema: keyed.schema.clone(),
+            table: keyed.table.clone(),
+            column: keyed.column.clone(),
+            definer,
+            object: random(),
+            measure: name_of(wanted.metric).to_owned(),
+            layout: layout.to_bytes(),
+            version: None,
+            lists: 0,
+            coverage: Vec::new(),
+            rows: 0,
+            left_out: 0,
+            stale: None,
+            changes: 0,
+            codes: 0,
+            bytes: 0,
+            recall: None,
+        };
+        let _held = self.indexing.hold(&place(&index), &index.definer.to_string(), interrupt)?;
+        index.id = store::create(&index, interrupt)?;
+        let made = build_index(&index, &keyed, &wanted, interrupt);
+        if made.is_err() {
+            // Removed as a whole, also after a KILL.
+            let never = mysql_ml_base::interrupt::Never;
+            let _ = as_definer(&index, &never, {
+                let index = index.clone();
+                move |s| take_down(s, &index)
+            });
+            let _ = store::delete(&index, &never);
+        }
+        made
+    }
+
+    /// Builds an index again, while the old version serves.
+    pub fn rebuild_vector_index(
+        &self,
+        table: &str,
+        column: &str,
+        options: Option<&str>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<String> {
+        self.engine.may_call(functions::ai_rebuild_vector_index, interrupt)?;
+        refuse_on_replica(interrupt)?;
+        let mut members = members::of(options)?;
+        let measure = take_measure(&mut members)?;
+        let index = the_index(table, column, measure.as_deref(), interrupt)?;
+        must_be_theirs(&index, interrupt)?;
+        let (_held, index) = self.hold_index(&index, interrupt)?;
+        members.insert("distance_measure".to_owned(), index.measure.clone().into());
+        members.entry("bits").or_insert_with(|| bits_of(&index).into());
+        let wanted = Wanted::read(Some(&Value::Object(members).to_string()))?;
+        let keyed = look_up(&As::Owner(index.definer.clone()), &index.table_name(), &quoted(&index.column), interrupt)?;
+        build_index(&index, &keyed, &wanted, interrupt)
+    }
+
+    /// Reserves an index for a job, and reads it again: another job may have changed it meanwhile.
+    fn hold_index(&self, index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<(Arc<Held>, VectorIndex)> {
+        let held = self.indexing.hold(&place(index), &index.definer.to_string(), interrupt)?;
+        let index = the_index(&index.table_name(), &quoted(&index.column), Some(&index.measure), interrupt)?;
+        Ok((held, index))
+    }
+
+    /// Moves changes into the index. Returns a JSON object: `rows` moved, `lists` merged, `note`.
+    pub fn refresh_vector_index(
+        &self,
+        table: &str,
+        column: &str,
+        options: Option<&str>,
+        by_event: bool,
+        interrupt: &dyn Interrupt,
+    ) -> Result<String> {
+        if !by_event {
+            self.engine.may_call(functions::ai_refresh_vector_index, interrupt)?;
+        }
+        let mut members = members::of(options)?;
+        let measure = take_measure(&mut members)?;
+        members::none_left(&members, "distance_measure")?;
+        let index = the_index(table, column, measure.as_deref(), interrupt)?;
+        if by_event {
+            // Another account's event of this text, or one on a replica, does nothing.
+            if current_account()? != index.definer || is_source(interrupt)? == Source::No {
+                return Ok(json!({"rows": 0, "lists": 0, "note": "nothing is done"}).to_string());
+            }
+        } else {
+            refuse_on_replica(interrupt)?;
+            must_be_theirs(&index, interrupt)?;
+        }
+        let (_held, index) = match self.hold_index(&index, interrupt) {
+            // The event comes again.
+            Err(e) if by_event && e.kind() == Kind::Busy => {
+                return Ok(json!({"rows": 0, "lists": 0, "note": e.message()}).to_string());
+            }
+            held => held?,
+        };
+        if by_event && index.version.is_none() {
+            return Ok(json!({"rows": 0, "lists": 0, "note": "it is not built yet"}).to_string());
+        }
+        let keyed = look_up(&As::Owner(index.definer.clone()), &index.table_name(), &quoted(&index.column), interrupt)?;
+        if let Some(reason) = obstacle(&index, &keyed, interrupt)? {
+            store::set_stale(index.id, &reason, interrupt)?;
+        }
+        let mut state = ProgressState::begin();
+        let done = refresh::refresh(&index, &keyed, &mut state, interrupt)?;
+        Ok(json!({"rows": done.rows, "lists": done.lists, "note": Value::Null}).to_string())
+    }
+
+    /// Removes an index.
+    pub fn drop_vector_index(
+        &self,
+        table: &str,
+        column: &str,
+        options: Option<&str>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<String> {
+        self.engine.may_call(functions::ai_drop_vector_index, interrupt)?;
+        let mut members = members::of(options)?;
+        let measure = take_measure(&mut members)?;
+        members::none_left(&members, "distance_measure")?;
+        let index = the_index(table, column, measure.as_deref(), interrupt)?;
+        must_be_theirs(&index, interrupt)?;
+        let (_held, index) = self.hold_index(&index, interrupt)?;
+        let account = if current_account()? == index.definer { As::Owner(index.definer.clone()) } else { As::Caller };
+        as_account(&account, interrupt, {
+            let index = index.clone();
+            move |s| take_down(s, &index)
+        })?;
+        store::delete(&index, interrupt)?;
+        super::search::forget(&index);
+        Ok(json!({"dropped": 1}).to_string())
+    }
+
+    /// All indexes of tables that the caller can see, as a JSON array.
+    pub fn vector_indexes(&self, interrupt: &dyn Interrupt) -> Result<String> {
+        let mut shown = Vec::new();
+        for index in store::all(interrupt)? {
+            let names = [index.schema.clone(), index.table.clone(), index.column.clone()];
+            let seen = as_account(&As::Caller, interrupt, move |s| {
+                let [schema, table, column] = &names;
+                let found = s.query(
+                    "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND COLUMN_NAME = ?",
+                    &[schema.as_str().into(), table.as_str().into(), column.as_str().into()],
+                )?;
+                found.rows.first().map_or(Ok(0), |row| row.get::<u64>(0))
+            })?;
+            let own = current_account()? == index.definer;
+            if seen == 0 && !own {
+                continue;
+            }
+            let stale = if seen == 0 { Some("its table or column is gone".to_owned()) } else { index.stale.clone() };
+            let status = match (&stale, index.version) {
+                (Some(_), _) => "stale",
+                (None, None) => "building",
+                (None, Some(_)) if index.changes > MOST_CHANGES => "behind",
+                (None, Some(_)) => "ready",
+            };
+            shown.push(json!({
+                "table_name": format!("{}.{}", index.schema, index.table), "column_name": index.column,
+                "distance_measure": index.measure, "status": status, "rows": index.rows, "codes": index.codes,
+                "changes": index.changes, "lists": index.lists, "bits": bits_of(&index), "bytes": index.bytes,
+                "left_out": index.left_out, "recall": index.recall, "definer": index.definer.to_string(), "note": stale,
+            }));
+        }
+        Ok(Value::Array(shown).to_string())
+    }
+}
+
+fn bits_of(index: &VectorIndex) -> u64 {
+    Layout::from_bytes(&index.layout).map_or(DEFAULT_BITS, |layout| layout.bits()).into()
+}
+
+fn refuse_on_replica(interrupt: &dyn Interrupt) -> Result<()> {
+    if is_source(interrupt)? == Source::No {
+        return Err(Error::new(
+            Kind::Denied,
+            "this server is read-only; call on its source, from which the index is replicated",
+        ));
+    }
+    Ok(())
+}

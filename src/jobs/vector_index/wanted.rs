@@ -1,0 +1,40 @@
+//! The options of a build.
+
+use mysql_ml_index::{Metric, MAX_BITS};
+
+use super::measures::{metric, take_measure};
+use mysql_ml_base::error::Result;
+use mysql_ml_base::vector::MAX_DIMENSIONS;
+use mysql_ml_core::catalog::members;
+
+/// The most lists.
+pub(super) const MOST_LISTS: usize = 8192;
+
+/// Options of a build.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Wanted {
+    pub metric: Metric,
+    pub bits: u8,
+    pub lists: Option<usize>,
+    pub dimensions: Option<usize>,
+}
+
+/// The bits of a dimension, unless the user chooses.
+pub(super) const DEFAULT_BITS: u8 = 1;
+
+impl Wanted {
+    pub fn read(options: Option<&str>) -> Result<Self> {
+        let mut members = members::of(options)?;
+        let metric = metric(&take_measure(&mut members)?.unwrap_or_else(|| "cosine".to_owned()))?;
+        let bits = members::number(&mut members, "bits", 1, MAX_BITS.into())?;
+        let lists = members::number(&mut members, "lists", 1, MOST_LISTS as u64)?;
+        let dimensions = members::number(&mut members, "dimensions", 1, MAX_DIMENSIONS as u64)?;
+        members::none_left(&members, "distance_measure, bits, lists, dimensions")?;
+        Ok(Wanted {
+            metric,
+            bits: bits.and_then(|b| u8::try_from(b).ok()).unwrap_or(DEFAULT_BITS),
+            lists: lists.and_then(|n| usize::try_from(n).ok()),
+            dimensions: dimensions.and_then(|n| usize::try_from(n).ok()),
+        })
+    }
+}

@@ -1,0 +1,485 @@
+//! The tables of vector indexes: registry, lists, blocks of codes, and changes. The schema `mysql_ml` belongs to the
+//! library's own account.
+
+use std::time::Instant;
+
+use super::layout::quoted;
+use crate::mysql::error_numbers::{ER_DUP_ENTRY, ER_NO_SUCH_TABLE};
+use crate::mysql::session::{Param, Row, Session};
+use crate::mysql::sql::{with_session, As, SessionKind, SQL_TIMEOUT};
+use mysql_ml_base::account::Account;
+use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::interrupt::Interrupt;
+
+/// The schema of the tables.
+pub const SCHEMA: &str = "mysql_ml";
+
+/// A registered index.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VectorIndex {
+    /// Its number.
+    pub id: u64,
+    /// The schema of its table.
+    pub schema: String,
+    /// Its table.
+    pub table: String,
+    /// Its column.
+    pub column: String,
+    /// The account that created it; triggers, event and jobs run as this account.
+    pub definer: Account,
+    /// The random part of the names of its triggers, its event and its view.
+    pub object: String,
+    /// `cosine`, `l2_squared` or `dot_product`.
+    pub measure: String,
+    /// The form of its codes, as `crates/index` writes it.
+    pub layout: Vec<u8>,
+    /// The version that serves searches; `None` before the first build.
+    pub version: Option<u64>,
+    /// Lists of that version.
+    pub lists: u64,
+    /// Lists to read for a share of the neighbours: pairs of both, ascending.
+    pub coverage: Vec<(u64, f64)>,
+    /// Rows when that version was built.
+    pub rows: u64,
+    /// Rows that were left out: vectors of another width, zero vectors of a cosine index.
+    pub left_out: u64,
+    /// Why it must be rebuilt, if it must.
+    pub stale: Option<String>,
+    /// Changes that are not in blocks yet, at most one more than [`MOST_CHANGES`].
+    pub changes: u64,
+    /// Codes in blocks.
+    pub codes: u64,
+    /// Bytes of its blocks and lists.
+    pub bytes: u64,
+    /// Recall of the last check.
+    pub recall: Option<f64>,
+}
+
+/// From this many changes on, searches read the table instead of the index.
+pub const MOST_CHANGES: u64 = 20_000;
+
+impl VectorIndex {
+    /// The table's name as SQL.
+    pub fn table_name(&self) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(&self.table))
+    }
+
+    /// The view through which its triggers record changes, as SQL.
+    pub fn view(&self) -> String {
+        format!("{}.{}", quoted(SCHEMA), quoted(&format!("changes_{}", self.object)))
+    }
+}
+
+/// What a build makes of an index.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The form of its codes.
+    pub layout: Vec<u8>,
+    /// The new version.
+    pub version: u64,
+    /// Its lists.
+    pub lists: u64,
+    /// See [`VectorIndex::coverage`].
+    pub coverage: Vec<(u64, f64)>,
+    /// Rows with a code.
+    pub rows: u64,
+    /// See [`VectorIndex::left_out`].
+    pub left_out: u64,
+}
+
+/// A block to insert.
+#[derive(Debug)]
+pub struct NewBlock {
+    /// Its list.
+    pub list: u32,
+    /// Number of codes.
+    pub codes: usize,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Runs `work` in a session of the library's account.
+pub fn library<T: Send + 'static>(
+    interrupt: &dyn Interrupt,
+    work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let deadline = Instant::now() + SQL_TIMEOUT;
+    with_session(&As::Library, SessionKind::LibraryStatement, interrupt, deadline, work).map_err(|e| match e.kind() {
+        Kind::Server(ER_NO_SUCH_TABLE) => Error::new(Kind::NotFound, format!("{}; run install-ai.sql", e.message())),
+        _ => e,
+    })
+}
+
+const COLUMNS: &str = "SELECT i.index_id, i.table_schema, i.table_name, i.column_name, i.definer, i.object_name, \
+     i.distance_measure, i.layout, i.version, i.lists, CAST(i.coverage AS CHAR), i.row_count, i.left_out, i.stale, i.recall";
+
+fn read(row: &Row) -> Result<VectorIndex> {
+    let definer: String = row.get(4)?;
+    Ok(VectorIndex {
+        id: row.get(0)?,
+        schema: row.get(1)?,
+        table: row.get(2)?,
+        column: row.get(3)?,
+        definer: Account::parse(&definer).unwrap_or(Account { user: definer, host: String::new() }),
+        object: row.get(5)?,
+        measure: row.get(6)?,
+        layout: row.get(7)?,
+        version: row.get(8)?,
+        lists: row.get(9)?,
+        coverage: row.get::<Option<String>>(10)?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+        rows: row.get(11)?,
+        left_out: row.get(12)?,
+        stale: row.get(13)?,
+        recall: row.get(14)?,
+        changes: 0,
+        codes: 0,
+        bytes: 0,
+    })
+}
+
+/// The indexes of a column, with the numbers of their changes.
+pub fn of_column(schema: &str, table: &str, column: &str, interrupt: &dyn Interrupt) -> Result<Vec<VectorIndex>> {
+    let names = [schema, table, column].map(str::to_owned);
+    library(interrupt, move |s| {
+        let [schema, table, column] = &names;
+        let found = s.query_pieces(
+            &[
+                COLUMNS,
+                ", (SELECT COUNT(*) FROM (SELECT 1 FROM mysql_ml.vector_changes c WHERE c.index_id = i.index_id \
+                 LIMIT 20001) AS n) FROM mysql_ml.vector_indexes i \
+                 WHERE i.table_schema = ? AND i.table_name = ? AND i.column_name = ? ORDER BY i.index_id",
+            ],
+            &[schema.as_str().into(), table.as_str().into(), column.as_str().into()],
+        )?;
+        found.rows.iter().map(|row| Ok(VectorIndex { changes: row.get(15)?, ..read(row)? })).collect()
+    })
+}
+
+/// All indexes with their sizes, ordered by name.
+pub fn all(interrupt: &dyn Interrupt) -> Result<Vec<VectorIndex>> {
+    library(interrupt, |s| {
+        let found = s.query_pieces(
+            &[
+                COLUMNS,
+                ", (SELECT COUNT(*) FROM mysql_ml.vector_changes c WHERE c.index_id = i.index_id), \
+                 (SELECT COALESCE(SUM(codes_count), 0) FROM mysql_ml.vector_blocks b WHERE b.index_id = i.index_id AND b.version = i.version), \
+                 (SELECT COALESCE(SUM(LENGTH(codes)), 0) FROM mysql_ml.vector_blocks b WHERE b.index_id = i.index_id AND b.version = i.version) \
+                 + (SELECT COALESCE(SUM(LENGTH(centroid)), 0) FROM mysql_ml.vector_lists l WHERE l.index_id = i.index_id AND l.version = i.version) \
+                 FROM mysql_ml.vector_indexes i ORDER BY i.table_schema, i.table_name, i.column_name, i.distance_measure",
+            ],
+            &[],
+        )?;
+        let size = |row: &Row, i| -> Result<u64> {
+            // A sum is a decimal, as text.
+            Ok(row.get::<String>(i)?.parse().unwrap_or(0))
+        };
+        let with_sizes = |row: &Row| {
+            Ok(VectorIndex { changes: row.get(15)?, codes: size(row, 16)?, bytes: size(row, 17)?, ..read(row)? })
+        };
+        found.rows.iter().map(with_sizes).collect()
+    })
+}
+
+/// Registers an index. Returns its number.
+pub fn create(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<u64> {
+    let index = index.clone();
+    library(interrupt, move |s| {
+        let definer = index.definer.to_string();
+        let inserted = s.query(
+            "INSERT INTO mysql_ml.vector_indexes (table_schema, table_name, column_name, definer, object_name, \
+             distance_measure, layout) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            &[
+                index.schema.as_str().into(),
+                index.table.as_str().into(),
+                index.column.as_str().into(),
+                definer.as_str().into(),
+                index.object.as_str().into(),
+                index.measure.as_str().into(),
+                Param::Bytes(&index.layout),
+            ],
+        );
+        inserted.map_err(|e| match e.kind() {
+            Kind::Server(ER_DUP_ENTRY) => Error::new(
+                Kind::AlreadyExists,
+                format!(
+                    "column {} of {} has a vector index for {} already; rebuild it, or drop it first",
+                    index.column,
+                    index.table_name(),
+                    index.measure
+                ),
+            ),
+            _ => e,
+        })?;
+        let id = s.query("SELECT LAST_INSERT_ID()", &[])?;
+        let id: u64 = id.rows.first().map(|row| row.get(0)).transpose()?.unwrap_or_default();
+        Ok(id)
+    })
+}
+
+/// Creates the view through which changes are recorded. Its check option refuses those of other indexes.
+pub fn make_view(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<()> {
+    let statement = format!(
+        "CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY DEFINER VIEW {} AS \
+         SELECT index_id, row_key FROM mysql_ml.vector_changes WHERE index_id = {} WITH CHECK OPTION",
+        index.view(),
+        index.id
+    );
+    library(interrupt, move |s| s.run(statement.as_bytes()).map(|_| ()))
+}
+
+/// Lets the index's account record changes, which it may not by itself.
+pub fn grant(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<()> {
+    let account = format!("{}@{}", quoted(&index.definer.user), quoted(&index.definer.host));
+    let statement = format!("GRANT INSERT ON {} TO {account}", index.view());
+    library(interrupt, move |s| s.run(statement.as_bytes()).map(|_| ()))
+}
+
+/// Removes an index and all that belongs to it in the library's tables, in short transactions.
+pub fn delete(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<()> {
+    let registered = index.clone();
+    library(interrupt, move |s| {
+        s.run(format!("DROP VIEW IF EXISTS {}", registered.view()).as_bytes())?;
+        s.query("DELETE FROM mysql_ml.vector_indexes WHERE index_id = ?", &[Param::Number(registered.id)]).map(|_| ())
+    })?;
+    delete_versions(index.id, None, interrupt)?;
+    let id = index.id;
+    while library(interrupt, move |s| {
+        let deleted =
+            s.query("DELETE FROM mysql_ml.vector_changes WHERE index_id = ? LIMIT 10000", &[Param::Number(id)])?;
+        Ok(deleted.affected > 0)
+    })? {}
+    Ok(())
+}
+
+/// Removes lists and blocks of all versions but one, a few at a time.
+pub fn delete_versions(id: u64, but: Option<u64>, interrupt: &dyn Interrupt) -> Result<()> {
+    // No version is 0.
+    let but = but.unwrap_or(0);
+    loop {
+        let affected = library(interrupt, move |s| {
+            let params = [Param::Number(id), Param::Number(but)];
+            let blocks =
+                s.query("DELETE FROM mysql_ml.vector_blocks WHERE index_id = ? AND version <> ? LIMIT 64", &params)?;
+            let lists =
+                s.query("DELETE FROM mysql_ml.vector_lists WHERE index_id = ? AND version <> ? LIMIT 1000", &params)?;
+            Ok(blocks.affected + lists.affected)
+        })?;
+        if affected == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// A version number that no lists or blocks have.
+pub fn next_version(id: u64, interrupt: &dyn Interrupt) -> Result<u64> {
+    library(interrupt, move |s| {
+        let found = s.query(
+            "SELECT 1 + GREATEST(COALESCE((SELECT MAX(version) FROM mysql_ml.vector_lists WHERE index_id = ?), 0), \
+             COALESCE((SELECT MAX(version) FROM mysql_ml.vector_blocks WHERE index_id = ?), 0), \
+             COALESCE((SELECT MAX(version) FROM mysql_ml.vector_indexes WHERE index_id = ?), 0))",
+            &[Param::Number(id), Param::Number(id), Param::Number(id)],
+        )?;
+        found.rows.first().map_or(Ok(1), |row| row.get(0))
+    })
+}
+
+/// Inserts lists of a version, numbered from `first`.
+pub fn insert_lists(s: &mut Session, id: u64, version: u64, first: usize, centroids: &[Vec<u8>]) -> Result<()> {
+    for (n, centroid) in centroids.iter().enumerate() {
+        let list = u64::try_from(first + n).unwrap_or(u64::MAX);
+        s.query(
+            "INSERT INTO mysql_ml.vector_lists (index_id, version, list, centroid) VALUES (?, ?, ?, ?)",
+            &[Param::Number(id), Param::Number(version), Param::Number(list), Param::Bytes(centroid)],
+        )?;
+    }
+    Ok(())
+}
+
+/// Inserts blocks, each after the last one of its list.
+pub fn insert_blocks(s: &mut Session, id: u64, version: u64, blocks: &[NewBlock]) -> Result<()> {
+    for block in blocks {
+        let list = Param::Number(block.list.into());
+        s.query(
+            "INSERT INTO mysql_ml.vector_blocks (index_id, version, list, block, codes_count, codes) \
+             SELECT ?, ?, ?, 1 + COALESCE(MAX(block), 0), ?, ? FROM mysql_ml.vector_blocks \
+             WHERE index_id = ? AND version = ? AND list = ?",
+            &[
+                Param::Number(id),
+                Param::Number(version),
+                list,
+                Param::Number(u64::try_from(block.codes).unwrap_or(u64::MAX)),
+                Param::Bytes(&block.bytes),
+                Param::Number(id),
+                Param::Number(version),
+                list,
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+/// Makes a built version the one that serves.
+pub fn publish(id: u64, built: &Built, interrupt: &dyn Interrupt) -> Result<()> {
+    let built = built.clone();
+    library(interrupt, move |s| {
+        let coverage = serde_json::to_string(&built.coverage).unwrap_or_default();
+        s.query(
+            "UPDATE mysql_ml.vector_indexes SET layout = ?, version = ?, lists = ?, coverage = ?, row_count = ?, left_out = ?, \
+             stale = NULL, built_at = CURRENT_TIMESTAMP(6) WHERE index_id = ?",
+            &[
+                Param::Bytes(&built.layout),
+                Param::Number(built.version),
+                Param::Number(built.lists),
+                coverage.as_str().into(),
+                Param::Number(built.rows),
+                Param::Number(built.left_out),
+                Param::Number(id),
+            ],
+        )
+        .map(|_| ())
+    })
+}
+
+/// Records why an index must be rebuilt.
+pub fn set_stale(id: u64, reason: &str, interrupt: &dyn Interrupt) -> Result<()> {
+    let reason = reason.to_owned();
+    library(interrupt, move |s| {
+        let params = [reason.as_str().into(), Param::Number(id)];
+        s.query("UPDATE mysql_ml.vector_indexes SET stale = ? WHERE index_id = ? AND stale IS NULL", &params)
+            .map(|_| ())
+    })
+}
+
+/// Records the recall of a check.
+pub fn set_recall(id: u64, recall: f64, interrupt: &dyn Interrupt) -> Result<()> {
+    library(interrupt, move |s| {
+        let recall = format!("{recall:.4}");
+        s.query(
+            "UPDATE mysql_ml.vector_indexes SET recall = ?, checked_at = CURRENT_TIMESTAMP(6) WHERE index_id = ?",
+            &[recall.as_str().into(), Param::Number(id)],
+        )
+        .map(|_| ())
+    })
+}
+
+/// The centroids of a version, in order.
+pub fn centroids(id: u64, version: u64, interrupt: &dyn Interrupt) -> Result<Vec<Vec<u8>>> {
+    library(interrupt, move |s| {
+        let found = s.query(
+            "SELECT centroid FROM mysql_ml.vector_lists WHERE index_id = ? AND version = ? ORDER BY list",
+            &[Param::Number(id), Param::Number(version)],
+        )?;
+        let mut rows = found.rows;
+        rows.iter_mut().map(|row| Ok(row.take_bytes(0)?.unwrap_or_default())).collect()
+    })
+}
+
+/// Changes: their numbers and the keys of their rows.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The numbers.
+    pub ids: Vec<u64>,
+    /// The keys; equal ones may repeat.
+    pub keys: Vec<Vec<u8>>,
+}
+
+/// At most `limit` changes.
+pub fn changes(id: u64, limit: u64, interrupt: &dyn Interrupt) -> Result<Changes> {
+    library(interrupt, move |s| {
+        let found = s.query(
+            "SELECT change_id, row_key FROM mysql_ml.vector_changes WHERE index_id = ? ORDER BY change_id LIMIT ?",
+            &[Param::Number(id), Param::Number(limit)],
+        )?;
+        let mut changes = Changes::default();
+        for mut row in found.rows {
+            changes.ids.push(row.get(0)?);
+            changes.keys.push(row.take_bytes(1)?.unwrap_or_default());
+        }
+        Ok(changes)
+    })
+}
+
+/// Inserts blocks and removes changes in one transaction: a search sees the rows in one of both. `left_out`: changed rows
+/// without a code.
+pub fn fold(
+    id: u64,
+    version: u64,
+    blocks: Vec<NewBlock>,
+    changes: Vec<u64>,
+    left_out: u64,
+    interrupt: &dyn Interrupt,
+) -> Result<()> {
+    library(interrupt, move |s| {
+        in_transaction(s, |s| {
+            insert_blocks(s, id, version, &blocks)?;
+            if left_out > 0 {
+                let params = [Param::Number(left_out), Param::Number(id)];
+                s.query("UPDATE mysql_ml.vector_indexes SET left_out = left_out + ? WHERE index_id = ?", &params)?;
+            }
+            for part in changes.chunks(1000) {
+                let ids: Vec<String> = part.iter().map(u64::to_string).collect();
+                let delete = format!(
+                    "DELETE FROM mysql_ml.vector_changes WHERE index_id = {id} AND change_id IN ({})",
+                    ids.join(",")
+                );
+                s.run(delete.as_bytes())?;
+            }
+            Ok(())
+        })
+    })
+}
+
+/// The blocks of a list: their numbers and bytes.
+pub fn blocks_of(id: u64, version: u64, list: u64, interrupt: &dyn Interrupt) -> Result<Vec<(u64, Vec<u8>)>> {
+    library(interrupt, move |s| {
+        let found = s.query(
+            "SELECT block, codes FROM mysql_ml.vector_blocks WHERE index_id = ? AND version = ? AND list = ? ORDER BY block",
+            &[Param::Number(id), Param::Number(version), Param::Number(list)],
+        )?;
+        let mut rows = found.rows;
+        rows.iter_mut().map(|row| Ok((row.get(0)?, row.take_bytes(1)?.unwrap_or_default()))).collect()
+    })
+}
+
+/// Lists with more than `blocks` blocks.
+pub fn fragmented(id: u64, version: u64, blocks: u64, interrupt: &dyn Interrupt) -> Result<Vec<u64>> {
+    library(interrupt, move |s| {
+        let found = s.query(
+            "SELECT list FROM mysql_ml.vector_blocks WHERE index_id = ? AND version = ? GROUP BY list HAVING COUNT(*) > ? \
+             AND COUNT(*) > 2 * CEILING(SUM(codes_count) / 1000) ORDER BY COUNT(*) DESC LIMIT 1000",
+            &[Param::Number(id), Param::Number(version), Param::Number(blocks)],
+        )?;
+        found.rows.iter().map(|row| row.get(0)).collect()
+    })
+}
+
+/// Puts new blocks in the place of old ones of a list, in one transaction.
+pub fn replace_blocks(
+    id: u64,
+    version: u64,
+    list: u64,
+    old: Vec<u64>,
+    new: Vec<NewBlock>,
+    interrupt: &dyn Interrupt,
+) -> Result<()> {
+    library(interrupt, move |s| {
+        in_transaction(s, |s| {
+            insert_blocks(s, id, version, &new)?;
+            let old: Vec<String> = old.iter().map(u64::to_string).collect();
+            let delete = format!(
+                "DELETE FROM mysql_ml.vector_blocks WHERE index_id = {id} AND version = {version} AND list = {list} \
+                 AND block IN ({})",
+                old.join(",")
+            );
+            s.run(delete.as_bytes()).map(|_| ())
+        })
+    })
+}
+
+fn in_transaction(s: &mut Session, work: impl FnOnce(&mut Session) -> Result<()>) -> Result<()> {
+    s.query("START TRANSACTION", &[])?;
+    let done = work(s);
+    let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = s.query(end, &[]).map(|_| ());
+    done.and(ended)
+}

@@ -1,0 +1,500 @@
+//! Vector indexes on a real server: what a search returns while others write, after crashes, on a replica, and to whom.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use mysql::prelude::Queryable;
+use mysql::{Conn, Row};
+
+use crate::common::{server_error, start, start_bare, wait_until, Running};
+
+const DIMENSIONS: usize = 16;
+
+/// A vector near one of 30 points, as a hexadecimal literal.
+fn vector(rng: &mut Rng) -> String {
+    let point = rng.u64(..30);
+    let mut center = Rng::with_seed(point);
+    let floats = (0..DIMENSIONS).map(|_| center.f32() * 2.0 - 1.0).collect::<Vec<_>>();
+    let bytes = floats.into_iter().flat_map(|x| (x + (rng.f32() - 0.5) * 0.5).to_le_bytes());
+    format!("x'{}'", bytes.map(|b| format!("{b:02x}")).collect::<String>())
+}
+
+fn fill(conn: &mut Conn, table: &str, rows: usize, seed: u64) {
+    let mut rng = Rng::with_seed(seed);
+    for part in (1..=rows).collect::<Vec<_>>().chunks(500) {
+        let values: Vec<String> = part.iter().map(|id| format!("({id}, {}, {})", id % 7, vector(&mut rng))).collect();
+        conn.query_drop(format!("INSERT INTO {table} (id, kind, v) VALUES {}", values.join(","))).unwrap();
+    }
+}
+
+fn call(conn: &mut Conn, statement: &str) -> Vec<Row> {
+    conn.query(statement).unwrap_or_else(|e| panic!("{statement}: {e}"))
+}
+
+/// `(id, distance)` of a search.
+fn search(conn: &mut Conn, query: &str, k: usize, options: &str) -> mysql::Result<Vec<(i64, f64)>> {
+    conn.query(format!("CALL ai.search('s.t', 'v', {query}, {k}, '{{\"columns\": [\"id\"]{options}}}')"))
+}
+
+/// The same by reading the table.
+fn exact(conn: &mut Conn, query: &str, k: usize, filter: &str) -> Vec<(i64, f64)> {
+    let statement = format!(
+        "SELECT id, l2_squared_distance(v, {query}) AS d FROM s.t WHERE v IS NOT NULL AND {filter} ORDER BY d, id LIMIT {k}"
+    );
+    conn.query(&statement).unwrap_or_else(|e| panic!("{statement}: {e}"))
+}
+
+fn path(conn: &mut Conn) -> String {
+    conn.query_first("SELECT ml_vector_search_status()").unwrap().unwrap()
+}
+
+/// `(rows, missing, dead, recall)` of a check.
+fn check(conn: &mut Conn, queries: usize) -> (u64, u64, u64, f64) {
+    let row: Row = conn
+        .query_first(format!("CALL ai.check_vector_index('s.t', 'v', '{{\"queries\": {queries}}}')"))
+        .unwrap()
+        .unwrap();
+    (row.get("rows").unwrap(), row.get("missing").unwrap(), row.get("dead").unwrap(), row.get("recall").unwrap_or(0.0))
+}
+
+fn prepare(running: &Running, rows: usize, partitions: &str) -> Conn {
+    let mut root = running.root();
+    root.query_drop("CREATE DATABASE s").unwrap();
+    root.query_drop(format!(
+        "CREATE TABLE s.t (id INT PRIMARY KEY, kind INT, v VECTOR({DIMENSIONS}), w VECTOR({DIMENSIONS}), KEY (kind)) {partitions}"
+    ))
+    .unwrap();
+    fill(&mut root, "s.t", rows, 1);
+    root
+}
+
+const CREATE: &str = "CALL ai.create_vector_index('s.t', 'v', '{\"distance_measure\": \"l2_squared\"}')";
+
+/// One random change. The server may refuse some of them: keys that exist, locks of others.
+fn change(rng: &mut Rng) -> String {
+    let (id, other) = (rng.i32(1..4000), rng.i32(1..4000));
+    match rng.u8(..10) {
+        0..3 => format!("INSERT INTO s.t (id, kind, v) VALUES ({id}, {}, {})", id % 7, vector(rng)),
+        3..5 => format!("UPDATE s.t SET v = {} WHERE id = {id}", vector(rng)),
+        5 => format!("UPDATE s.t SET v = NULL WHERE id = {id}"),
+        6 => format!("UPDATE s.t SET id = {} WHERE id = {id}", other + 4000),
+        7 => format!("DELETE FROM s.t WHERE id BETWEEN {id} AND {}", id + 3),
+        8 => format!("REPLACE INTO s.t (id, kind, v) VALUES ({id}, {}, {})", id % 7, vector(rng)),
+        _ => format!(
+            "INSERT INTO s.t (id, kind, v) SELECT id + 8000, kind, v FROM s.t WHERE id BETWEEN {id} AND {}",
+            id + 2
+        ),
+    }
+}
+
+#[test]
+fn searches_agree_with_the_table_in_every_snapshot_while_eight_sessions_write() {
+    let running = start();
+    let mut root = prepare(&running, 3000, "PARTITION BY HASH(id) PARTITIONS 3");
+    call(&mut root, CREATE);
+    let (searches, found, wanted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let by_index = AtomicU64::new(0);
+    let reasons = std::sync::Mutex::new(Vec::new());
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let refreshing = scope.spawn(|| {
+            let mut conn = running.root();
+            let mut refreshed = 0;
+            while !ended.load(Ordering::SeqCst) {
+                call(&mut conn, "CALL ai.refresh_vector_index('s.t', 'v', NULL)");
+                refreshed += 1;
+                if refreshed % 10 == 0 {
+                    call(&mut conn, "CALL ai.rebuild_vector_index('s.t', 'v', NULL)");
+                }
+            }
+            refreshed
+        });
+        let writers: Vec<_> = (0..8)
+            .map(|seed| {
+                let (searches, found, wanted, by_index, reasons) = (&searches, &found, &wanted, &by_index, &reasons);
+                let mut conn = running.root();
+                scope.spawn(move || {
+                    let mut rng = Rng::with_seed(100 + seed);
+                    conn.query_drop("SET SESSION innodb_lock_wait_timeout = 5").unwrap();
+                    for round in 0..16 {
+                        if seed == 0 && round == 8 {
+                            conn.query_drop("TRUNCATE TABLE s.t").unwrap();
+                            fill_some(&mut conn, &mut rng);
+                        }
+                        conn.query_drop("START TRANSACTION").unwrap();
+                        for _ in 0..rng.usize(..6) {
+                            // A refused change leaves the transaction as it is, or rolls it back.
+                            let _ = conn.query_drop(change(&mut rng));
+                        }
+                        let (query, k) = (vector(&mut rng), rng.usize(1..12));
+                        let (options, filter) = match rng.u8(..3) {
+                            0 => (", \"where\": \"kind < 2\"", "kind < 2"),
+                            _ => ("", "TRUE"),
+                        };
+                        let near = match search(&mut conn, &query, k, options) {
+                            // The table was truncated since the snapshot, or a deadlock.
+                            Err(mysql::Error::MySqlError(e)) if matches!(e.code, 1412 | 1213 | 1205) => {
+                                let _ = conn.query_drop("ROLLBACK");
+                                continue;
+                            }
+                            near => near.unwrap(),
+                        };
+                        reasons.lock().unwrap().push(path(&mut conn));
+                        by_index.fetch_add(path(&mut conn).contains("\"path\":\"index\"").into(), Ordering::Relaxed);
+                        let all: HashMap<i64, f64> = exact(&mut conn, &query, 100_000, filter).into_iter().collect();
+                        let truth = exact(&mut conn, &query, k, filter);
+                        assert_eq!(near.len(), truth.len(), "{query} {k} {filter}");
+                        let mut last = f64::MIN;
+                        for (id, distance) in &near {
+                            assert_eq!(all.get(id), Some(distance), "row {id} of {query}");
+                            assert!(*distance >= last);
+                            last = *distance;
+                        }
+                        let farthest = truth.last().map_or(0.0, |(_, d)| *d);
+                        found.fetch_add(near.iter().filter(|(_, d)| *d <= farthest).count() as u64, Ordering::Relaxed);
+                        wanted.fetch_add(truth.len() as u64, Ordering::Relaxed);
+                        searches.fetch_add(1, Ordering::Relaxed);
+                        let end = if rng.u8(..3) == 0 { "ROLLBACK" } else { "COMMIT" };
+                        let _ = conn.query_drop(end);
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        ended.store(true, Ordering::SeqCst);
+        assert!(refreshing.join().unwrap() > 3);
+    });
+    let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
+    assert!(count(&searches) > 80, "{}", count(&searches));
+    assert!(count(&by_index) > count(&searches) / 2, "{} of {}: {:#?}", count(&by_index), count(&searches), reasons);
+    let recall = count(&found) as f64 / count(&wanted) as f64;
+    assert!(recall > 0.97, "{recall}");
+    call(&mut root, "CALL ai.refresh_vector_index('s.t', 'v', NULL)");
+    let (_, missing, ..) = check(&mut root, 10);
+    assert_eq!(missing, 0);
+    assert_eq!(running.errors_in_log(), Vec::<String>::new());
+}
+
+fn fill_some(conn: &mut Conn, rng: &mut Rng) {
+    let values: Vec<String> = (0..300).map(|i| format!("({}, {}, {})", 20_000 + i, i % 7, vector(rng))).collect();
+    let _ = conn.query_drop(format!("INSERT INTO s.t (id, kind, v) VALUES {}", values.join(",")));
+}
+
+#[test]
+fn an_index_survives_kill_9_in_build_and_refresh() {
+    let mut running = start_bare(&["--innodb-flush-log-at-trx-commit=1"], &[]);
+    running.install();
+    let mut root = prepare(&running, 4000, "");
+    let before = |conn: &mut Conn, sql: &str, running: &mut Running, wait: Duration| {
+        let id = conn.connection_id();
+        let mut conn = running.root();
+        assert_ne!(conn.connection_id(), id);
+        let sql = sql.to_owned();
+        let statement = thread::spawn(move || {
+            let _ = conn.query_drop(sql);
+        });
+        thread::sleep(wait);
+        running.server.kill9();
+        statement.join().unwrap();
+        running.server.restart().unwrap();
+    };
+    for wait in [5, 30, 80, 160] {
+        before(&mut root, CREATE, &mut running, Duration::from_millis(wait));
+        root = running.root();
+        // Either it is not there or dropped, built again, or ready.
+        let status: Option<String> = root.query_first("SELECT status FROM ai.vector_indexes").unwrap();
+        let query = vector(&mut Rng::with_seed(wait));
+        let near = search(&mut root, &query, 5, ", \"distance_measure\": \"l2_squared\"").unwrap();
+        assert_eq!(near, exact(&mut root, &query, 5, "TRUE"), "{status:?}");
+        match status.as_deref() {
+            None => {}
+            Some("building") => assert!(path(&mut root).contains("never built"), "{}", path(&mut root)),
+            Some(other) => assert_eq!(other, "ready"),
+        }
+        if status.is_some() {
+            call(&mut root, "CALL ai.rebuild_vector_index('s.t', 'v', NULL)");
+            assert_eq!(check(&mut root, 3).1, 0);
+            call(&mut root, "CALL ai.drop_vector_index('s.t', 'v', NULL)");
+        }
+    }
+    call(&mut root, CREATE);
+    for wait in [1, 10, 40] {
+        let mut rng = Rng::with_seed(wait);
+        for _ in 0..300 {
+            let _ = root.query_drop(change(&mut rng));
+        }
+        before(&mut root, "CALL ai.refresh_vector_index('s.t', 'v', NULL)", &mut running, Duration::from_millis(wait));
+        root = running.root();
+        let (_, missing, ..) = check(&mut root, 5);
+        assert_eq!(missing, 0, "after {wait} ms");
+    }
+    let versions: u64 =
+        root.query_first("SELECT COUNT(DISTINCT version) FROM mysql_ml.vector_blocks").unwrap().unwrap();
+    assert_eq!(versions, 1);
+}
+
+#[test]
+fn a_killed_build_leaves_nothing() {
+    let running = start();
+    let mut root = prepare(&running, 8000, "");
+    let mut builder = running.root();
+    let id = builder.connection_id();
+    let building = thread::spawn(move || server_error(builder.query::<Row, _>(CREATE)));
+    wait_until("it builds", || {
+        root.query_first::<Option<String>, _>(format!(
+            "SELECT STATE FROM information_schema.PROCESSLIST WHERE ID = {id}"
+        ))
+        .unwrap()
+        .flatten()
+        .is_some_and(|state| state.starts_with("vector index"))
+    });
+    root.query_drop(format!("KILL QUERY {id}")).unwrap();
+    assert_eq!(building.join().unwrap().0, 1317);
+    for nothing in [
+        "SELECT COUNT(*) FROM mysql_ml.vector_indexes",
+        "SELECT COUNT(*) FROM mysql_ml.vector_lists",
+        "SELECT COUNT(*) FROM mysql_ml.vector_blocks",
+        "SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = 's'",
+        "SELECT COUNT(*) FROM information_schema.EVENTS WHERE EVENT_SCHEMA = 's'",
+        "SELECT COUNT(*) FROM information_schema.VIEWS WHERE TABLE_SCHEMA = 'mysql_ml'",
+    ] {
+        let count: u64 = root.query_first(nothing).unwrap().unwrap();
+        assert_eq!(count, 0, "{nothing}");
+    }
+    call(&mut root, CREATE);
+}
+
+#[test]
+fn nothing_of_an_index_keeps_anybody_from_writing() {
+    let running = start();
+    let mut root = prepare(&running, 200, "");
+    root.query_drop("SET GLOBAL event_scheduler = OFF").unwrap();
+    root.query_drop("CREATE USER writer@localhost").unwrap();
+    root.query_drop("GRANT SELECT, INSERT, UPDATE, DELETE ON s.t TO writer@localhost").unwrap();
+    call(&mut root, CREATE);
+    let mut writer = running.server.connect("writer").unwrap();
+    let mut rng = Rng::with_seed(3);
+    let mut write = |id: u32| {
+        writer.query_drop(format!("INSERT INTO s.t (id, kind, v) VALUES ({id}, 0, {})", vector(&mut rng))).unwrap();
+        writer.query_drop(format!("UPDATE s.t SET v = {} WHERE id = {id}", vector(&mut rng))).unwrap();
+    };
+    write(1001);
+    let view: String = root
+        .query_first("SELECT TABLE_NAME FROM information_schema.VIEWS WHERE TABLE_SCHEMA = 'mysql_ml'")
+        .unwrap()
+        .unwrap();
+    root.query_drop(format!("DROP VIEW mysql_ml.`{view}`")).unwrap();
+    write(1002);
+    // A search notices.
+    thread::sleep(Duration::from_millis(1100));
+    let query = vector(&mut Rng::with_seed(9));
+    assert_eq!(search(&mut root, &query, 5, "").unwrap(), exact(&mut root, &query, 5, "TRUE"));
+    assert!(path(&mut root).contains("may not record changes"), "{}", path(&mut root));
+    assert_eq!(check(&mut root, 1).1, 1);
+    call(&mut root, "CALL ai.rebuild_vector_index('s.t', 'v', NULL)");
+    assert_eq!(search(&mut root, &query, 5, "").unwrap(), exact(&mut root, &query, 5, "TRUE"));
+    assert!(path(&mut root).contains("\"path\":\"index\""), "{}", path(&mut root));
+    write(1003);
+    root.query_drop("DROP TABLE mysql_ml.vector_changes").unwrap();
+    write(1004);
+    let mut id = 1004;
+    for script in ["uninstall.sql", "install.sql", "install-ai.sql"] {
+        testkit::sqlscript::run(&mut root, &crate::common::script(script), script).unwrap();
+        id += 1;
+        write(id);
+    }
+    let (status, note): (String, String) =
+        root.query_first("SELECT status, note FROM ai.vector_indexes").unwrap().unwrap();
+    assert_eq!((status.as_str(), note.as_str()), ("stale", "the library was uninstalled"));
+    assert_eq!(search(&mut root, &query, 5, "").unwrap(), exact(&mut root, &query, 5, "TRUE"));
+    call(&mut root, "CALL ai.rebuild_vector_index('s.t', 'v', NULL)");
+    assert_eq!(check(&mut root, 1).1, 0);
+}
+
+#[test]
+fn a_search_gives_nobody_what_the_table_does_not() {
+    let running = start();
+    let mut root = prepare(&running, 500, "");
+    for statement in [
+        "CREATE USER owner@localhost, reader@localhost, other@localhost, half@localhost",
+        "GRANT `ml_user` TO owner@localhost, reader@localhost, other@localhost, half@localhost",
+        "SET DEFAULT ROLE ALL TO owner@localhost, reader@localhost, other@localhost, half@localhost",
+        "GRANT ALL ON s.* TO owner@localhost",
+        "GRANT SELECT ON s.t TO reader@localhost",
+        "GRANT SELECT (id, kind) ON s.t TO half@localhost",
+        "CREATE DATABASE o",
+        "GRANT ALL ON o.* TO other@localhost",
+    ] {
+        root.query_drop(statement).unwrap();
+    }
+    let mut owner = running.server.connect("owner").unwrap();
+    call(&mut owner, CREATE);
+    let query = vector(&mut Rng::with_seed(2));
+    let mut reader = running.server.connect("reader").unwrap();
+    assert_eq!(search(&mut reader, &query, 3, "").unwrap(), exact(&mut root, &query, 3, "TRUE"));
+    assert!(path(&mut reader).contains("\"path\":\"index\""), "{}", path(&mut reader));
+    let id: u64 = root.query_first("SELECT index_id FROM mysql_ml.vector_indexes").unwrap().unwrap();
+    let candidates = format!("SELECT ai.vector_candidates('s.t', 'v', {query}, 3, NULL)");
+    assert!(reader.query_first::<String, _>(&candidates).unwrap().unwrap().contains("\"id\""));
+    for account in ["other", "half"] {
+        let mut conn = running.server.connect(account).unwrap();
+        let _ = server_error(search(&mut conn, &query, 3, ""));
+        let _ = server_error(conn.query::<Row, _>(&candidates));
+        let direct = format!("SELECT mysql_ml.vector_candidates({id}, {query}, 1, 3, 10, 10)");
+        let (code, message) = server_error(conn.query::<Row, _>(&direct));
+        assert!(code == 3200 && message.contains("check the rights"), "{code} {message}");
+        for refused in [
+            "CALL ai.drop_vector_index('s.t', 'v', NULL)",
+            "CALL ai.rebuild_vector_index('s.t', 'v', NULL)",
+            "CALL ai.refresh_vector_index('s.t', 'v', NULL)",
+            "CALL ai.check_vector_index('s.t', 'v', NULL)",
+            CREATE,
+            "SELECT * FROM mysql_ml.vector_changes",
+            "SELECT * FROM mysql_ml.vector_blocks",
+            "INSERT INTO mysql_ml.vector_changes (index_id, row_key) VALUES (1, '1')",
+        ] {
+            let _ = server_error(conn.query::<Row, _>(refused));
+        }
+        let seen: u64 = conn.query_first("SELECT COUNT(*) FROM ai.vector_indexes").unwrap().unwrap();
+        assert_eq!(seen, 0, "{account}");
+    }
+    // The permission to ask for candidates is for one call.
+    let direct = format!("SELECT mysql_ml.vector_candidates({id}, {query}, 1, 3, 10, 10)");
+    let (_, message) = server_error(reader.query::<Row, _>(&direct));
+    assert!(message.contains("check the rights"), "{message}");
+    // An account records changes of its own indexes only.
+    let view: String = root
+        .query_first("SELECT TABLE_NAME FROM information_schema.VIEWS WHERE TABLE_SCHEMA = 'mysql_ml'")
+        .unwrap()
+        .unwrap();
+    owner.query_drop(format!("INSERT INTO mysql_ml.`{view}` (index_id, row_key) VALUES ({id}, '77')")).unwrap();
+    let (code, _) = server_error(
+        owner.query::<Row, _>(format!("INSERT INTO mysql_ml.`{view}` (index_id, row_key) VALUES ({}, '1')", id + 1)),
+    );
+    assert_eq!(code, 1369);
+    // A revoked right counts with the next search.
+    root.query_drop("REVOKE SELECT ON s.t FROM reader@localhost").unwrap();
+    let (code, _) = server_error(search(&mut reader, &query, 3, ""));
+    assert!(matches!(code, 1142 | 1143 | 3200), "{code}");
+}
+
+#[test]
+fn an_event_moves_changes_into_the_index() {
+    let running = start();
+    let mut root = prepare(&running, 500, "");
+    call(&mut root, CREATE);
+    let event: String =
+        root.query_first("SELECT EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA = 's'").unwrap().unwrap();
+    root.query_drop(format!("ALTER EVENT s.`{event}` ON SCHEDULE EVERY 1 SECOND")).unwrap();
+    let mut rng = Rng::with_seed(4);
+    for id in 1000..1050 {
+        root.query_drop(format!("INSERT INTO s.t (id, kind, v) VALUES ({id}, 0, {})", vector(&mut rng))).unwrap();
+    }
+    wait_until("the changes are in the index", || {
+        root.query_first::<u64, _>("SELECT changes FROM ai.vector_indexes").unwrap() == Some(0)
+    });
+    assert_eq!(check(&mut root, 5).1, 0);
+    assert_eq!(running.errors_in_log(), Vec::<String>::new());
+}
+
+#[test]
+fn a_replica_searches_with_the_replicated_index() {
+    let options = |id: &'static str| {
+        [
+            id,
+            "--log-bin=binlog",
+            "--gtid-mode=ON",
+            "--enforce-gtid-consistency=ON",
+            "--event-scheduler=OFF",
+            "--log-bin-trust-function-creators=ON",
+        ]
+    };
+    let source = start_bare(&options("--server-id=1"), &[]);
+    let replica = start_bare(&options("--server-id=2"), &[]);
+    let mut at_source = source.root();
+    at_source.query_drop("RESET BINARY LOGS AND GTIDS").unwrap();
+    replica.root().query_drop("RESET BINARY LOGS AND GTIDS").unwrap();
+    source.install();
+    let mut at_source = {
+        drop(at_source);
+        prepare(&source, 1000, "")
+    };
+    call(&mut at_source, CREATE);
+    let mut at_replica = replica.root();
+    at_source.query_drop("CREATE USER repl@'%' IDENTIFIED WITH caching_sha2_password BY ''").unwrap();
+    at_source.query_drop("GRANT REPLICATION SLAVE ON *.* TO repl@'%'").unwrap();
+    at_replica
+        .query_drop(format!(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {}, SOURCE_USER = 'repl', \
+             SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1",
+            source.server.port()
+        ))
+        .unwrap();
+    at_replica.query_drop("START REPLICA").unwrap();
+    at_replica.query_drop("SET GLOBAL super_read_only = ON").unwrap();
+    let mut rng = Rng::with_seed(5);
+    for id in 2000..2040 {
+        at_source.query_drop(format!("INSERT INTO s.t (id, kind, v) VALUES ({id}, 0, {})", vector(&mut rng))).unwrap();
+    }
+    let follow = |at_source: &mut Conn, at_replica: &mut Conn| {
+        let done: String = at_source.query_first("SELECT @@GLOBAL.gtid_executed").unwrap().unwrap();
+        let waited: u8 = at_replica.exec_first("SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 60)", (&done,)).unwrap().unwrap();
+        assert_eq!(waited, 0, "{:?}", replica.errors_in_log());
+    };
+    follow(&mut at_source, &mut at_replica);
+    let query = vector(&mut rng);
+    let compare = |at_replica: &mut Conn| {
+        assert_eq!(search(at_replica, &query, 5, "").unwrap(), exact(at_replica, &query, 5, "TRUE"));
+        assert!(path(at_replica).contains("\"path\":\"index\""), "{}", path(at_replica));
+    };
+    compare(&mut at_replica);
+    let (_, message) = server_error(at_replica.query::<Row, _>("CALL ai.refresh_vector_index('s.t', 'v', NULL)"));
+    assert!(message.contains("read-only"), "{message}");
+    call(&mut at_source, "CALL ai.refresh_vector_index('s.t', 'v', NULL)");
+    follow(&mut at_source, &mut at_replica);
+    compare(&mut at_replica);
+    // The replica takes over.
+    at_replica.query_drop("STOP REPLICA").unwrap();
+    at_replica.query_drop("RESET REPLICA ALL").unwrap();
+    at_replica.query_drop("SET GLOBAL super_read_only = OFF").unwrap();
+    at_replica.query_drop("SET GLOBAL read_only = OFF").unwrap();
+    for id in 3000..3040 {
+        at_replica.query_drop(format!("INSERT INTO s.t (id, kind, v) VALUES ({id}, 0, {})", vector(&mut rng))).unwrap();
+    }
+    compare(&mut at_replica);
+    call(&mut at_replica, "CALL ai.refresh_vector_index('s.t', 'v', NULL)");
+    assert_eq!(check(&mut at_replica, 5).1, 0);
+}
+
+#[test]
+fn blocks_of_a_list_are_merged_without_the_codes_of_deleted_rows() {
+    let running = start();
+    let mut root = prepare(&running, 1000, "");
+    root.query_drop("SET GLOBAL event_scheduler = OFF").unwrap();
+    call(&mut root, "CALL ai.create_vector_index('s.t', 'v', '{\"distance_measure\": \"l2_squared\", \"lists\": 4}')");
+    let mut rng = Rng::with_seed(6);
+    let started = Instant::now();
+    let mut merged = 0;
+    while merged == 0 {
+        assert!(started.elapsed() < Duration::from_secs(60), "never merged");
+        for id in 1..=40 {
+            root.query_drop(format!("UPDATE s.t SET v = {} WHERE id = {id}", vector(&mut rng))).unwrap();
+        }
+        let row: Row = root.query_first("CALL ai.refresh_vector_index('s.t', 'v', NULL)").unwrap().unwrap();
+        merged = row.get::<u64, _>("merged_lists").unwrap();
+    }
+    root.query_drop("DELETE FROM s.t WHERE id > 500").unwrap();
+    let (rows, missing, ..) = check(&mut root, 10);
+    assert_eq!((rows, missing), (500, 0));
+    let query = vector(&mut rng);
+    assert_eq!(search(&mut root, &query, 5, "").unwrap(), exact(&mut root, &query, 5, "TRUE"));
+    call(&mut root, "CALL ai.rebuild_vector_index('s.t', 'v', NULL)");
+    let (rows, missing, dead, recall) = check(&mut root, 10);
+    assert_eq!((rows, missing, dead), (500, 0, 0));
+    assert!(recall > 0.9, "{recall}");
+}
