@@ -85,6 +85,7 @@ fn put_tiny_models(running: &Running) {
     let models = running.models();
     tiny_model::bert(&models.join("tiny")).unwrap();
     tiny_model::static_embedding(&models.join("tiny-static")).unwrap();
+    tiny_model::reranker(&models.join("tiny-rerank")).unwrap();
     tiny_model::bert(&models.join("cut")).unwrap();
     let weights = models.join("cut/model.safetensors");
     let bytes = std::fs::read(&weights).unwrap();

@@ -130,3 +130,33 @@ CALL mysql.ml_drop_model_registration('d');
 CALL mysql.ml_drop_model_registration('fetched');
 CALL mysql.ml_drop_model_registration('words');
 CALL mysql.ml_drop_model_registration('tiny');
+-- Ranking by a cross-encoder inside the server.
+CALL mysql.ml_create_model_registration('rank', 'tiny-rerank', 'bert_rerank_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+SELECT r.place, ROUND(r.score, 3) AS score, r.document
+  FROM JSON_TABLE(ai.rerank('rank', 'where is my parcel', '["the cat sat on the mat", "my order is slow", "the cat sat on the mat", ""]', NULL), '$[*]' COLUMNS (
+    place INT PATH '$.index', score DOUBLE PATH '$.score', document TEXT PATH '$.document')) AS r;
+SELECT JSON_EXTRACT(ai_rerank('rank', 'cat', '["dog", "cat", "mat"]', 1), '$[*].index') AS best;
+-- Hundreds of documents are computed in parts, and each has the score that it has alone.
+SET @many = (SELECT JSON_ARRAYAGG(CONCAT('the cat ', REPEAT('sat ', i % 7))) FROM (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300) SELECT i FROM n) AS numbers);
+SELECT COUNT(*) AS documents, COUNT(DISTINCT place) AS places, SUM(r.score = JSON_EXTRACT(ai.rerank('rank', 'where is the cat', JSON_ARRAY(r.document), NULL), '$[0].score')) AS same
+  FROM JSON_TABLE(ai.rerank('rank', 'where is the cat', @many, NULL), '$[*]' COLUMNS (
+    place INT PATH '$.index', score DOUBLE PATH '$.score', document TEXT PATH '$.document')) AS r;
+-- A pair that is too long: an error that names the document, unless the option says that it may be cut.
+SELECT ai.rerank('rank', 'cat', JSON_ARRAY('dog', REPEAT('dog ', 20)), NULL);
+CALL mysql.ml_set_model_options('rank', '{"truncate": true}');
+SELECT JSON_LENGTH(ai.rerank('rank', 'cat', JSON_ARRAY('dog', REPEAT('dog ', 20)), NULL)) AS documents;
+SELECT JSON_EXTRACT(mysql.ml_validate_model('rank'), '$.ok', '$.capability') AS valid;
+SELECT JSON_EXTRACT(mysql.ml_status(), '$.local.models[*].provider', '$.local.models[*].kind') LIKE '%"bert_rerank_local"%"cross_encoder"%' AS loaded;
+SELECT JSON_EXTRACT(mysql.ml_status(), '$.models.rank.requests', '$.models.rank.input_tokens') AS counted;
+-- What it does not do.
+SELECT mysql.ml_embedding('rank', 'cat');
+SELECT mysql.ml_generate('rank', 'cat', NULL);
+SELECT mysql.ml_predict_row('rank', '{}');
+SELECT ai.explain_request('ai.rerank', '{"model_id": "rank", "query": "x", "documents": ["y"]}');
+SELECT ai.rerank('tiny', 'x', '["y"]', NULL);
+CALL mysql.ml_create_model_registration('x', 'tiny-rerank', 'bert_rerank_local', 'text_embedding', NULL, NULL, NULL, NULL, NULL, NULL);
+-- Files of another kind, and a default whose files nobody has fetched.
+CALL mysql.ml_alter_model_registration('rank', 'tiny', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+SELECT ai.rerank('rank', 'x', '["y"]', NULL);
+SELECT ai.rerank('bert_rerank_local', 'x', '["y"]', NULL) REGEXP 'x' AS never;
+CALL mysql.ml_drop_model_registration('rank');

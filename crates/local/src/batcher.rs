@@ -338,19 +338,44 @@ impl Batcher {
         interrupt: &dyn Interrupt,
         call: impl FnOnce(&dyn LocalModel, &Turn) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (sender, receiver) = sync_channel(1);
+        let results = self.calls(&entry, caller, deadline, interrupt, vec![call])?;
+        results.into_iter().next().ok_or_else(|| Error::internal("a local model's thread gave no result"))
+    }
+
+    /// Makes several calls of the model, on as many threads as are free, and waits for all results, which are in the
+    /// order of the calls. The first error ends the others.
+    pub fn calls<T: Send + 'static>(
+        &self,
+        entry: &Arc<Entry>,
+        caller: &Caller,
+        deadline: Instant,
+        interrupt: &dyn Interrupt,
+        calls: Vec<impl FnOnce(&dyn LocalModel, &Turn) -> Result<T> + Send + 'static>,
+    ) -> Result<Vec<T>> {
+        let (sender, receiver) = sync_channel(calls.len().max(1));
         let cancel = CancelToken::default();
-        let guard = Abandon { batcher: self, cancel: &cancel };
-        let lane = lane(&entry, caller);
-        let call = move |turn: Result<&Turn>| {
-            // A closed channel means that the caller has stopped waiting.
-            let _ = sender.send(turn.and_then(|turn| panics::catch(|| call(entry.model.as_ref(), turn))));
-        };
-        let task = Task::Call { cancel: cancel.clone(), call: Box::new(call) };
-        self.push(Job { lane, task }, caller.threads)?;
-        let result = wait(&receiver, deadline, interrupt);
-        drop(guard);
-        result
+        let _guard = Abandon { batcher: self, cancel: &cancel };
+        let lane = lane(entry, caller);
+        let mut results: Vec<Option<T>> = calls.iter().map(|_| None).collect();
+        for (i, call) in calls.into_iter().enumerate() {
+            let (sender, entry) = (sender.clone(), Arc::clone(entry));
+            let call = move |turn: Result<&Turn>| {
+                let made = turn.and_then(|turn| panics::catch(|| call(entry.model.as_ref(), turn)));
+                // A closed channel means that the caller has stopped waiting.
+                let _ = sender.send(made.map(|made| (i, made)));
+            };
+            let task = Task::Call { cancel: cancel.clone(), call: Box::new(call) };
+            self.push(Job { lane: lane.clone(), task }, caller.threads)?;
+        }
+        drop(sender);
+        for _ in 0..results.len() {
+            let (i, made) = wait(&receiver, deadline, interrupt)?;
+            if let Some(slot) = results.get_mut(i) {
+                *slot = Some(made);
+            }
+        }
+        let results: Option<Vec<T>> = results.into_iter().collect();
+        results.ok_or_else(|| Error::internal("a local model's thread gave no result"))
     }
 
     /// Embeds a text and waits for the vector.

@@ -8,6 +8,7 @@
 pub mod batcher;
 pub mod bert;
 pub mod clip;
+pub mod cross_encoder;
 pub mod files;
 pub mod layers;
 pub mod loaded;
@@ -36,6 +37,8 @@ pub enum Architecture {
     T5,
     /// Static embeddings in the layout of Model2Vec.
     Static,
+    /// Cross-encoders of the BERT family: scores of documents for a query.
+    CrossEncoder,
 }
 
 impl Architecture {
@@ -46,6 +49,7 @@ impl Architecture {
             Architecture::Clip => "clip_local",
             Architecture::T5 => "t5_local",
             Architecture::Static => "static_local",
+            Architecture::CrossEncoder => "bert_rerank_local",
         }
     }
 }
@@ -87,6 +91,15 @@ pub struct Generated {
     pub tokens_out: u64,
 }
 
+/// The scores of documents.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ranked {
+    /// A finite score for each document, in order; higher is better.
+    pub scores: Vec<f32>,
+    /// The number of tokens of all pairs.
+    pub tokens: usize,
+}
+
 /// A model in memory.
 ///
 /// Several threads call it at once, and each call computes on its own thread. A call checks its [`Turn`] at least
@@ -122,6 +135,12 @@ pub trait LocalModel: Send + Sync {
     /// Embeds images, given as the bytes of files, into the space of the texts.
     fn embed_images(&self, _images: &[&[u8]], _turn: &Turn) -> Result<Vec<Result<Vec<f32>>>> {
         Err(Error::invalid("this model embeds no images; use one of provider clip_local"))
+    }
+
+    /// The scores of documents for a query. Pairs that are too long are cut with `truncate`, and an error without. Each
+    /// document has its number in the call, from 1, for errors.
+    fn rank(&self, _query: &str, _documents: &[(usize, &str)], _truncate: bool, _turn: &Turn) -> Result<Ranked> {
+        Err(Error::invalid("this model ranks no documents; use one of provider bert_rerank_local"))
     }
 
     /// Generates the answer to a prompt.

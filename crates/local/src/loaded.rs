@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{json, Value};
 
 use super::clip::Clip;
+use super::cross_encoder::CrossEncoder;
 use super::files::{self, ModelDir};
 use super::sentence::SentenceModel;
 use super::static_embedding::StaticModel;
@@ -306,6 +307,7 @@ fn load(key: &Key, reserve: &mut dyn FnMut(u64) -> Result<()>) -> Result<Entry> 
         Architecture::Clip => Box::new(Clip::load(&dir)?),
         Architecture::T5 => Box::new(T5::load(&dir)?),
         Architecture::Static => Box::new(StaticModel::open(&dir)?),
+        Architecture::CrossEncoder => Box::new(CrossEncoder::open(&dir)?),
     };
     Ok(Entry {
         bytes: model.memory_bytes(),

@@ -271,6 +271,18 @@ impl Then {
     }
 }
 
+/// The most tokens of a text: the encoder's, within the `max_seq_length` of a file or the tokenizer's own maximum.
+pub(super) fn max_tokens(dir: &ModelDir, config: &Config, max_seq_length: Option<usize>) -> Result<usize> {
+    let tokenizer: TokenizerConfig = dir.optional_json("tokenizer_config.json")?.unwrap_or_default();
+    let most = config.max_tokens();
+    Ok(match (max_seq_length, tokenizer.model_max_length) {
+        (Some(n), _) => most.min(n),
+        // Files write "no limit" as 1e30.
+        (None, Some(n)) if n >= 1.0 && n < most as f64 => n as usize,
+        _ => most,
+    })
+}
+
 /// The default of torch's LayerNorm.
 const LAYER_NORM_EPSILON: f32 = 1e-5;
 
@@ -306,14 +318,7 @@ impl SentenceModel {
         drop(weights);
 
         let sentence = read_sentence_config(&body)?;
-        let tokenizer_config: TokenizerConfig = body.optional_json("tokenizer_config.json")?.unwrap_or_default();
-        let mut max_tokens = encoder.config().max_tokens();
-        match (sentence.max_seq_length, tokenizer_config.model_max_length) {
-            (Some(n), _) => max_tokens = max_tokens.min(n),
-            // Files write "no limit" as 1e30.
-            (None, Some(n)) if n >= 1.0 && n < max_tokens as f64 => max_tokens = n as usize,
-            _ => {}
-        }
+        let max_tokens = max_tokens(&body, encoder.config(), sentence.max_seq_length)?;
         let tokenizer = Tokenizer::open(&body, max_tokens)?;
         let dimensions = encoder.config().hidden * pooling.ways.len();
         let then = match &modules {

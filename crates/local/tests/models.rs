@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use mysql_ml_base::interrupt::CancelToken;
 use mysql_ml_base::role::Role;
+use mysql_ml_local::cross_encoder::CrossEncoder;
 use mysql_ml_local::files::ModelDir;
 use mysql_ml_local::sentence::SentenceModel;
 use mysql_ml_local::static_embedding::StaticModel;
@@ -65,6 +66,122 @@ fn every_architecture_computes_what_transformers_does() {
             }
         }
     }
+}
+
+#[test]
+fn scores_of_pairs_are_those_of_sentence_transformers() {
+    let root = testkit::library::workspace_root().join("tests/golden/tiny_rerankers");
+    for name in ["bert", "roberta", "distilbert", "mpnet"] {
+        let model = CrossEncoder::open(&ModelDir::open(&root, name).unwrap()).unwrap();
+        let expected = std::fs::read(root.join(name).join("expected.json")).unwrap();
+        let expected: Vec<serde_json::Value> = serde_json::from_slice(&expected).unwrap();
+        for e in &expected {
+            let (query, document) = (e["query"].as_str().unwrap(), e["document"].as_str().unwrap());
+            let (got, wanted) = (score(&model, query, document), e["score"].as_f64().unwrap());
+            assert!((f64::from(got) - wanted).abs() < 2e-5, "{name}: {got} and not {wanted} for {query}, {document}");
+        }
+        // Among others, in several passes of the encoder, each document has the score that it has alone.
+        let texts: Vec<String> = (0..100).map(|i| format!("the cat {}", "sat on the mat ".repeat(i % 4))).collect();
+        let documents: Vec<(usize, &str)> = texts.iter().map(|text| (1, text.as_str())).collect();
+        let ranked = model.rank("where is my cat", &documents, true, &Turn::default()).unwrap();
+        assert!(ranked.tokens > 1024 && ranked.scores.len() == 100);
+        for (i, got) in ranked.scores.iter().enumerate() {
+            assert_eq!(*got, score(&model, "where is my cat", &texts[i]), "{name}: {i}");
+        }
+    }
+}
+
+fn score(model: &CrossEncoder, query: &str, document: &str) -> f32 {
+    model.rank(query, &[(1, document)], true, &Turn::default()).unwrap().scores[0]
+}
+
+#[test]
+fn a_pair_that_is_too_long_is_an_error_unless_it_may_be_cut() {
+    let root = tempfile::tempdir().unwrap();
+    tiny_model::reranker(&root.path().join("m")).unwrap();
+    let model = CrossEncoder::open(&ModelDir::open(root.path(), "m").unwrap()).unwrap();
+    let (long, turn) = ("dog ".repeat(13), Turn::default());
+    let error = model.rank("cat", &[(1, "dog"), (2, &long)], false, &turn).unwrap_err();
+    assert!(error.message().starts_with("element 2 of documents (from 1): "), "{error}");
+    assert!(error.message().contains("more than the 16 tokens"), "{error}");
+    let error = model.rank(&"cat ".repeat(13), &[(1, "dog")], false, &turn).unwrap_err();
+    assert!(error.message().contains("the query and the document have more"), "{error}");
+    // A text of megabytes is cut before it is read.
+    let huge = "dog ".repeat(1 << 20);
+    assert_eq!(score(&model, "cat", &huge), score(&model, "cat", &long));
+    let ended = CancelToken::default();
+    ended.cancel();
+    let error = model.rank("cat", &[(1, "dog")], true, &Turn::of(ended)).unwrap_err();
+    assert_eq!(error.sql_code(), 1317);
+}
+
+#[test]
+fn cross_encoders_with_other_files_are_refused() {
+    let refused = |change: &dyn Fn(&Path)| {
+        let root = tempfile::tempdir().unwrap();
+        tiny_model::reranker(&root.path().join("m")).unwrap();
+        change(&root.path().join("m"));
+        let dir = ModelDir::open(root.path(), "m").unwrap();
+        CrossEncoder::open(&dir).err().expect("the model was loaded").message().to_owned()
+    };
+    let in_config = |from: &'static str, to: &'static str| move |dir: &Path| edit(&dir.join("config.json"), from, to);
+    let labels = r#"{"0":"LABEL_0"}"#;
+    let tokens = |change: fn(&mut serde_json::Value)| {
+        move |dir: &Path| {
+            let path = dir.join("tokenizer.json");
+            let mut file: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            change(&mut file);
+            std::fs::write(path, file.to_string()).unwrap();
+        }
+    };
+    let without = |name: &'static str| {
+        move |dir: &Path| {
+            let mut tensors = tiny_model::reranker_tensors();
+            tensors.retain(|(tensor, ..)| tensor != name);
+            write_safetensors(&dir.join("model.safetensors"), &tensors).unwrap();
+        }
+    };
+    let infinite = |dir: &Path| {
+        let mut tensors = tiny_model::reranker_tensors();
+        tensors.iter_mut().filter(|(name, ..)| name.contains("LayerNorm.weight")).for_each(|t| t.2.fill(3e38));
+        write_safetensors(&dir.join("model.safetensors"), &tensors).unwrap();
+    };
+    let cases: [(&dyn Fn(&Path), &str); 12] = [
+        (&in_config(labels, r#"{"0":"A","1":"B"}"#), "it has 2 labels"),
+        (&in_config(labels, "null"), "it has 2 labels"),
+        (&in_config(labels, r#"{"0":"A"},"sentence_transformers":{"activation_fn":"torch.nn.Softmax"}"#), "Softmax"),
+        (&|dir| write(dir, "modules.json", json!([{"path": ""}, {"path": "1_Dense"}])), "several modules"),
+        (
+            &|dir| write(dir, "config_sentence_transformers.json", json!({"default_prompt_name": "x"})),
+            "default_prompt_name",
+        ),
+        (&|dir| write(dir, "sentence_bert_config.json", json!({"do_lower_case": true})), "do_lower_case"),
+        (&without("bert.pooler.dense.weight"), "no tensor bert.pooler.dense.weight"),
+        (&without("classifier.bias"), "no tensor classifier.bias"),
+        (&infinite, "not finite"),
+        (&tokens(|file| file["post_processor"] = serde_json::Value::Null), "joins no pairs"),
+        (&tokens(|file| file["post_processor"]["pair"] = json!([])), "around two texts"),
+        (&tokens(|file| file["post_processor"]["pair"][3]["Sequence"]["id"] = json!("A")), "around two texts"),
+    ];
+    for (change, says) in cases {
+        let message = refused(change);
+        assert!(message.contains(says), "{says} is not in: {message}");
+    }
+    // A score is a sigmoid unless the files say otherwise.
+    let root = tempfile::tempdir().unwrap();
+    tiny_model::reranker(&root.path().join("m")).unwrap();
+    let open = || CrossEncoder::open(&ModelDir::open(root.path(), "m").unwrap()).unwrap();
+    let sigmoid = score(&open(), "cat", "dog");
+    let with = |activation: serde_json::Value| {
+        write(&root.path().join("m"), "config_sentence_transformers.json", json!({"activation_fn": activation}));
+        score(&open(), "cat", "dog")
+    };
+    assert_eq!(with(json!(null)), sigmoid);
+    let logit = with(json!("torch.nn.modules.linear.Identity"));
+    assert!(
+        (1.0 / (1.0 + (-logit).exp()) - sigmoid).abs() < 1e-6 && (logit - sigmoid).abs() > 0.01,
+        "{logit} {sigmoid}"
+    );
 }
 
 /// The error of loading a tiny model with changed files.

@@ -131,6 +131,36 @@ pub fn bert(folder: &Path) -> std::io::Result<()> {
     write_safetensors(&folder.join("model.safetensors"), &bert_tensors())
 }
 
+/// Writes a cross-encoder with the BERT of [`bert`] into a folder.
+pub fn reranker(folder: &Path) -> std::io::Result<()> {
+    bert(folder)?;
+    fs::remove_file(folder.join("modules.json"))?;
+    fs::remove_dir_all(folder.join("1_Pooling"))?;
+    let config = fs::read(folder.join("config.json"))?;
+    let mut config: Value = serde_json::from_slice(&config)?;
+    if let Some(members) = config.as_object_mut() {
+        members.insert("architectures".into(), json!(["BertForSequenceClassification"]));
+        members.insert("id2label".into(), json!({"0": "LABEL_0"}));
+    }
+    fs::write(folder.join("config.json"), config.to_string())?;
+    write_safetensors(&folder.join("model.safetensors"), &reranker_tensors())
+}
+
+/// The tensors of a BERT with two layers and a head.
+pub fn reranker_tensors() -> Vec<Tensor> {
+    const H: usize = DIMENSIONS;
+    let mut tensors: Vec<Tensor> =
+        bert_tensors().into_iter().map(|(name, shape, numbers)| (format!("bert.{name}"), shape, numbers)).collect();
+    let mut seed = 13;
+    for (name, outputs) in [("bert.pooler.dense", H), ("classifier", 1)] {
+        // Larger numbers than trained models have, so that scores differ.
+        let mut numbers = |count| random(&mut seed, count).iter().map(|x| 4.0 * x).collect::<Vec<f32>>();
+        tensors.push((format!("{name}.weight"), vec![outputs, H], numbers(outputs * H)));
+        tensors.push((format!("{name}.bias"), vec![outputs], numbers(outputs)));
+    }
+    tensors
+}
+
 /// Writes a Model2Vec model into a folder.
 pub fn static_embedding(folder: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;

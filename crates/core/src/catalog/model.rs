@@ -77,6 +77,8 @@ sql_enum! {
         T5Local = "t5_local",
         /// A static embedding inside the server.
         StaticLocal = "static_local" | "model2vec",
+        /// A cross-encoder of the BERT family inside the server.
+        BertRerankLocal = "bert_rerank_local",
         /// A lexical embedding computed in the server, without a model.
         Dummy = "dummy",
     }
@@ -89,7 +91,7 @@ sql_enum! {
         TextEmbedding = "text_embedding",
         /// `ml_embedding` of texts, by a model that also embeds images.
         MultimodalEmbedding = "multimodal_embedding",
-        /// Ranks documents for a query, by `ml_predict_row`.
+        /// Ranks documents for a query, by `ai.rerank`.
         Reranking = "reranking",
         /// A language model, by `ml_predict_row`.
         Llm = "llm",
@@ -218,9 +220,11 @@ impl Model {
             return Backend::Remote;
         }
         match self.api {
-            ProviderId::BertLocal | ProviderId::ClipLocal | ProviderId::T5Local | ProviderId::StaticLocal => {
-                Backend::Local
-            }
+            ProviderId::BertLocal
+            | ProviderId::ClipLocal
+            | ProviderId::T5Local
+            | ProviderId::StaticLocal
+            | ProviderId::BertRerankLocal => Backend::Local,
             ProviderId::Dummy => Backend::Dummy,
             _ => Backend::Remote,
         }

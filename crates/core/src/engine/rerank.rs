@@ -15,7 +15,7 @@ use super::pipeline::work::encoded_length;
 use super::Engine;
 use crate::ai::Answer;
 use crate::catalog::default_model::DefaultModel;
-use crate::catalog::model::{Model, ModelType};
+use crate::catalog::model::{Backend, Model, ModelType};
 use crate::catalog::options::OnError;
 use crate::providers::rerank::{Ranking, Scored};
 
@@ -64,10 +64,13 @@ impl Engine {
         Ok(Asked::Answered(Held::new(Answer::Json(json), share), on_error))
     }
 
-    /// What ranks documents for a model: its own service, or questions to a language model.
-    fn reranker(&self, model: &Model) -> Result<Box<dyn Rerank + '_>> {
+    /// What ranks documents for a model: its own service, a model inside the server, or questions to a language model.
+    pub(super) fn reranker(&self, model: &Model) -> Result<Box<dyn Rerank + '_>> {
         match model.model_type {
-            ModelType::Reranking => Ok(Box::new(&self.remote)),
+            ModelType::Reranking => Ok(match model.backend() {
+                Backend::Local => Box::new(&self.local),
+                Backend::Remote | Backend::Dummy => Box::new(&self.remote),
+            }),
             ModelType::Llm | ModelType::Generic => Ok(Box::new(ByLlm(self))),
             ModelType::TextEmbedding | ModelType::MultimodalEmbedding => Err(Error::invalid(format!(
                 "model '{}' has model_type {}, which ranks nothing; use one of model_type reranking or llm",

@@ -9,6 +9,7 @@ use super::call::Input;
 use super::Engine;
 use crate::catalog::model::{Backend, ModelType};
 use crate::providers::chat::{GenerateOptions, Question};
+use crate::providers::rerank::Ranking;
 use crate::providers::table::provider;
 use mysql_ml_base::error::{Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
@@ -27,7 +28,11 @@ impl Engine {
         let call = self.call(functions::ml_validate_model, model_id, interrupt)?;
         let model = call.model();
         let started = Instant::now();
-        let (capability, found) = if model.backend() == Backend::Local && !model.model_type.embeds() {
+        let (capability, found) = if model.backend() == Backend::Local && model.model_type == ModelType::Reranking {
+            let ranking = Ranking { query: TEXT, documents: &[TEXT], top: 1 };
+            let ranked = self.reranker(model).and_then(|reranker| reranker.rerank(&call, &ranking, interrupt));
+            ("rerank", ranked.map(|_| json!({})))
+        } else if model.backend() == Backend::Local && !model.model_type.embeds() {
             let options = GenerateOptions { max_tokens: Some(PROBE_TOKENS), ..GenerateOptions::default() };
             let found = self.generator(model).generate(&call, &Question::prompt(TEXT, options), None, interrupt);
             let found = match found {

@@ -1,5 +1,5 @@
-//! Models that run inside the server: `bert_local`, `clip_local`, `t5_local`, `static_local`. This file checks their
-//! registrations; `mysql_ml_local` computes them, and nothing is sent.
+//! Models that run inside the server: `bert_local`, `clip_local`, `t5_local`, `static_local`,
+//! `bert_rerank_local`. This file checks their registrations; `mysql_ml_local` computes them, and nothing is sent.
 
 use super::{require_capability, BatchLimits, Capabilities, Cloud, Embeddings, Provider, Role};
 use crate::catalog::local_place::Place;
@@ -23,6 +23,9 @@ pub static T5: Local =
     Local { capabilities: Capabilities { generate: true, embedding: false, ..TEXTS }, options: &["truncate"] };
 /// Static embeddings, as Model2Vec makes them.
 pub static STATIC: Local = Local { capabilities: TEXTS, options: &["truncate"] };
+/// Cross-encoders.
+pub static RERANK: Local =
+    Local { capabilities: Capabilities { rerank: true, embedding: false, ..TEXTS }, options: &["truncate"] };
 
 /// The default model type.
 pub fn default_type(provider: ProviderId) -> Option<ModelType> {
@@ -30,6 +33,7 @@ pub fn default_type(provider: ProviderId) -> Option<ModelType> {
         ProviderId::BertLocal | ProviderId::StaticLocal => ModelType::TextEmbedding,
         ProviderId::ClipLocal => ModelType::MultimodalEmbedding,
         ProviderId::T5Local => ModelType::Llm,
+        ProviderId::BertRerankLocal => ModelType::Reranking,
         _ => return None,
     })
 }
@@ -98,7 +102,11 @@ impl Provider for Local {
         Err(Error::invalid(format!(
             "provider {} takes no JSON; call {}",
             model.provider.as_str(),
-            if self.capabilities.generate { "ml_generate" } else { "ml_embedding" }
+            match self.capabilities {
+                Capabilities { generate: true, .. } => "ml_generate",
+                Capabilities { rerank: true, .. } => "ai.rerank",
+                _ => "ml_embedding",
+            }
         )))
     }
 }
@@ -116,6 +124,8 @@ mod tests {
         assert!(check(model("bert_local", "text_embedding")).unwrap_err().message().contains("model_request_url"));
         assert!(check(named("t5_local", "text_embedding", "a/b", "{}")).is_err());
         assert!(check(named("clip_local", "text_embedding", "a/b", "{}")).is_ok());
+        assert!(check(named("bert_rerank_local", "reranking", "a/b", "{}")).is_ok());
+        assert!(check(named("bert_rerank_local", "text_embedding", "a/b", "{}")).is_err());
         let url = Model { request_url: Some("https://h/".into()), ..model("bert_local", "text_embedding") };
         assert!(check(url).unwrap_err().message().contains("no endpoint"));
     }

@@ -24,6 +24,7 @@ pub fn provider(id: ProviderId) -> &'static dyn Provider {
         ProviderId::ClipLocal => &local::CLIP,
         ProviderId::T5Local => &local::T5,
         ProviderId::StaticLocal => &local::STATIC,
+        ProviderId::BertRerankLocal => &local::RERANK,
         ProviderId::Dummy => &dummy::Dummy,
     }
 }

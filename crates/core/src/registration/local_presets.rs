@@ -3,11 +3,12 @@
 use super::Registration;
 use crate::catalog::model::ProviderId;
 
-/// Models callable without a registration, as in EDB's registry: name, type, repository.
-const BUILT_IN: [(&str, &str, &str); 3] = [
+/// Models callable without a registration, most of them as in EDB's registry: name, type, repository.
+const BUILT_IN: [(&str, &str, &str); 4] = [
     ("bert_local", "text_embedding", "sentence-transformers/all-MiniLM-L6-v2"),
     ("clip_local", "multimodal_embedding", "openai/clip-vit-base-patch32"),
     ("t5_local", "llm", "t5-small"),
+    ("bert_rerank_local", "reranking", "cross-encoder/ms-marco-MiniLM-L6-v2"),
 ];
 
 /// The default repository of a registration without place and model.

@@ -81,18 +81,23 @@ impl Reader<'_> {
     }
 }
 
+const WORDS: &str = "embeddings.word_embeddings.weight";
+
+/// What is before the names of the encoder's tensors. The files of a model with a head have one.
+pub fn prefix(dir: &ModelDir, weights: &Weights) -> Result<String> {
+    let prefix = weights.names().into_iter().find_map(|n| n.strip_suffix(WORDS).map(str::to_owned));
+    prefix.ok_or_else(|| {
+        Error::invalid(format!(
+            "{} has no tensor {WORDS}; it is no encoder of the BERT family",
+            dir.name(super::weights::FILE)
+        ))
+    })
+}
+
 impl Encoder {
     /// Reads an encoder after its config.json.
     pub fn open(dir: &ModelDir, config: Config, weights: &Weights) -> Result<Self> {
-        const WORDS: &str = "embeddings.word_embeddings.weight";
-        // The files of a model with a head have a prefix before the names of the body.
-        let prefix = weights.names().into_iter().find_map(|n| n.strip_suffix(WORDS).map(str::to_owned));
-        let Some(prefix) = prefix else {
-            return Err(Error::invalid(format!(
-                "{} has no tensor {WORDS}; it is no encoder of the BERT family",
-                dir.name(super::weights::FILE)
-            )));
-        };
+        let prefix = prefix(dir, weights)?;
         let reader = Reader { config: &config, weights, prefix };
         let segments = match config.segments {
             0 => None,
@@ -138,15 +143,46 @@ impl Encoder {
 
     /// The rows of the last layer, `[tokens, hidden]`, for the tokens of all texts one behind the other.
     pub fn forward(&self, texts: &[Tokens], turn: &Turn) -> Result<Vec<f32>> {
+        self.through(&self.layers, texts, &mut Scratch::default(), turn)
+    }
+
+    /// The rows of each text's first token in the last layer, `[texts, hidden]`. Its other rows are not computed.
+    pub fn first_rows(&self, texts: &[Tokens], turn: &Turn) -> Result<Vec<f32>> {
+        let hidden = self.config.hidden;
+        let firsts = |rows: &[f32]| {
+            let mut rest = rows;
+            let mut firsts = Vec::with_capacity(texts.len() * hidden);
+            for text in texts {
+                firsts.extend(rest.get(..hidden).unwrap_or_default());
+                rest = rest.get(text.ids.len() * hidden..).unwrap_or_default();
+            }
+            firsts
+        };
+        let last = self.layers.split_last().filter(|_| self.position_bias.is_none());
+        let Some((last, layers)) = last else { return Ok(firsts(&self.forward(texts, turn)?)) };
+        let mut scratch = Scratch::default();
+        let rows = self.through(layers, texts, &mut scratch, turn)?;
+        let mut firsts = firsts(&rows);
+        let mut next = vec![0.0; firsts.len()];
+        let lengths = texts.iter().map(|text| text.ids.len());
+        last.attention.apply_to_first(&rows, lengths, &mut next, &mut scratch, turn)?;
+        last.attention_norm.apply_to_sum(&mut next, &firsts);
+        last.network.apply(&next, &mut firsts, &mut scratch, turn)?;
+        last.norm.apply_to_sum(&mut firsts, &next);
+        turn.check()?;
+        Ok(firsts)
+    }
+
+    /// The rows behind some layers.
+    fn through(&self, layers: &[Layer], texts: &[Tokens], scratch: &mut Scratch, turn: &Turn) -> Result<Vec<f32>> {
         let mut rows = self.embed(texts)?;
         self.norm.apply(&mut rows);
         let mut next = vec![0.0; rows.len()];
-        let mut scratch = Scratch::default();
-        for layer in &self.layers {
+        for layer in layers {
             let lengths = texts.iter().map(|text| text.ids.len());
-            layer.attention.apply(&rows, lengths, self.position_bias.as_ref(), &mut next, &mut scratch, turn)?;
+            layer.attention.apply(&rows, lengths, self.position_bias.as_ref(), &mut next, scratch, turn)?;
             layer.attention_norm.apply_to_sum(&mut next, &rows);
-            layer.network.apply(&next, &mut rows, &mut scratch, turn)?;
+            layer.network.apply(&next, &mut rows, scratch, turn)?;
             layer.norm.apply_to_sum(&mut rows, &next);
         }
         turn.check()?;

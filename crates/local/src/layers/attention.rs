@@ -308,6 +308,33 @@ impl SelfAttention {
         self.output.apply(attended, Activation::Identity, out, packed, turn)
     }
 
+    /// Writes the output of the first token of each sequence to `out`, `[sequences, hidden]`.
+    ///
+    /// `x` and `lengths` are those of [`SelfAttention::apply`], without an empty sequence. The error is the same.
+    pub fn apply_to_first(
+        &self,
+        x: &[f32],
+        lengths: impl IntoIterator<Item = usize>,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+        turn: &Turn,
+    ) -> Result<()> {
+        let (inner, hidden) = (self.attention.heads.inner(), self.output.outputs().max(1));
+        let Scratch { packed, projected, attended, head, .. } = scratch;
+        let projected = resized(projected, x.len() / hidden * 3 * inner);
+        let attended = resized(attended, out.len() / hidden * inner);
+        self.projections.apply(x, Activation::Identity, projected, packed, turn)?;
+        let mut from = &*projected;
+        for (tokens, out) in lengths.into_iter().zip(attended.chunks_mut(inner.max(1))) {
+            let (sequence, rest) = from.split_at_checked(tokens * 3 * inner).ok_or_else(too_long)?;
+            let (first, _) = sequence.split_at_checked(3 * inner).ok_or_else(too_long)?;
+            let part = |rows, i: usize| Rows::columns(rows, i * inner, 3 * inner);
+            self.attention.attend([part(first, 0), part(sequence, 1), part(sequence, 2)], None, out, head, turn)?;
+            from = rest;
+        }
+        self.output.apply(attended, Activation::Identity, out, packed, turn)
+    }
+
     /// Bytes of the packed weights.
     pub fn memory_bytes(&self) -> u64 {
         self.projections.memory_bytes() + self.output.memory_bytes()

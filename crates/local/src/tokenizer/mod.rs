@@ -11,12 +11,13 @@ mod tests;
 use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::tokenizer::pre_tokenizer::OffsetType;
+use tokenizers::utils::truncation::truncate_encodings;
 use tokenizers::{
     AddedToken, DecoderWrapper, Encoding, Model as _, ModelWrapper, PostProcessor as _, PostProcessorWrapper,
-    PreTokenizerWrapper, TokenizerImpl, TruncationDirection,
+    PreTokenizerWrapper, TokenizerImpl, TruncationDirection, TruncationParams,
 };
 
-use self::rules::{check_template, Normal, Texts, Watched, Words};
+use self::rules::{check_pairs, check_template, Normal, Texts, Watched, Words};
 use super::files::ModelDir;
 use super::turn::Turn;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
@@ -42,6 +43,9 @@ const BEYOND: usize = 64;
 
 type Inner = TokenizerImpl<ModelWrapper, Normal, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
+/// The parts of a file, and why it joins no pairs of texts, if it does not.
+type Made = (Inner, Words, Texts, std::result::Result<(), String>);
+
 /// A tokenizer.
 pub struct Tokenizer {
     inner: Inner,
@@ -54,6 +58,8 @@ pub struct Tokenizer {
     around: usize,
     memory: u64,
     special: bool,
+    /// Why it joins no pairs of texts, if it does not.
+    pairs: std::result::Result<(), String>,
 }
 
 /// A text as tokens.
@@ -145,7 +151,7 @@ impl Tokenizer {
         let config = if special { dir.optional_json("tokenizer_config.json")? } else { None };
         let made = panics::catch(|| Ok(Self::make(&bytes, config.unwrap_or_default())))
             .unwrap_or_else(|_| Err("its reader fails".into()));
-        let (inner, words, texts) = made.map_err(|e| unusable(&e))?;
+        let (inner, words, texts, pairs) = made.map_err(|e| unusable(&e))?;
         let max_tokens = max_tokens.min(MOST_TOKENS);
         let added = inner.get_post_processor().map_or(0, |p| p.added_tokens(false));
         let around = if special { added } else { 0 };
@@ -155,19 +161,20 @@ impl Tokenizer {
                 dir.shown()
             )));
         }
-        let made = Tokenizer { inner, words, texts, name, max_tokens, around, memory, special };
+        let made = Tokenizer { inner, words, texts, name, max_tokens, around, memory, special, pairs };
         // A first text finds errors that any text causes, so loading reports them.
         made.encode("The first text, 1.", true, &Turn::default())?;
         Ok(made)
     }
 
-    fn make(bytes: &[u8], config: Config) -> std::result::Result<(Inner, Words, Texts), String> {
+    fn make(bytes: &[u8], config: Config) -> std::result::Result<Made, String> {
         let mut file: File = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         if file.version.as_deref().is_some_and(|v| v != "1.0") {
             return Err("its version is not 1.0".into());
         }
         config.apply(&mut file.normalizer);
         check_template(file.post_processor.as_ref())?;
+        let pairs = check_pairs(file.post_processor.as_ref());
         let mut inner = Inner::new(file.model);
         inner.with_normalizer(Some(Normal::read(file.normalizer.as_ref())?)).map_err(|e| e.to_string())?;
         if let Some(value) = file.post_processor.filter(|v| !v.is_null()) {
@@ -175,7 +182,7 @@ impl Tokenizer {
             inner.with_post_processor(Some(processor));
         }
         inner.add_tokens(file.added_tokens).map_err(|e| e.to_string())?;
-        Ok((inner, Words::read(file.pre_tokenizer.as_ref())?, Texts::read(file.decoder.as_ref())?))
+        Ok((inner, Words::read(file.pre_tokenizer.as_ref())?, Texts::read(file.decoder.as_ref())?, pairs))
     }
 
     /// The maximum of tokens in a text, including special ones.
@@ -206,29 +213,58 @@ impl Tokenizer {
     /// The tokens of a text. Too many tokens are cut with `truncate`, and an error without.
     pub fn encode(&self, text: &str, truncate: bool, turn: &Turn) -> Result<Tokens> {
         let most = self.max_tokens.saturating_sub(self.around);
+        let ids = self.first_ids(text, truncate, turn)?;
+        if ids.len() > most && !truncate {
+            return Err(self.too_long("the text has"));
+        }
+        self.around(ids.into_iter().take(most).collect())
+    }
+
+    /// The numbers of a text's first tokens, without special ones: all of them, or more than the model takes. A text of more
+    /// than [`MAX_TEXT_BYTES`] is cut with `truncate`, and an error without.
+    pub fn first_ids(&self, text: &str, truncate: bool, turn: &Turn) -> Result<Vec<u32>> {
+        let most = self.max_tokens.saturating_sub(self.around);
         // A part of a long text decides whether the text is too long, and gives its first tokens.
         let mut part = most.saturating_mul(BYTES_A_TOKEN).max(4096);
-        let ids = loop {
+        loop {
             match beginning(text, part) {
                 Some(beginning) if part < MAX_TEXT_BYTES => {
                     let ids = self.part(beginning, most + BEYOND, turn)?;
                     if ids.len() >= most + BEYOND {
-                        break ids;
+                        return Ok(ids);
                     }
                     part = part.saturating_mul(8);
                 }
-                _ if text.len() <= MAX_TEXT_BYTES => break self.part(text, most + BEYOND, turn)?,
-                _ if !truncate => return Err(self.too_long()),
+                _ if text.len() <= MAX_TEXT_BYTES => return self.part(text, most + BEYOND, turn),
+                _ if !truncate => return Err(self.too_long("the text has")),
                 _ => {
                     let end = (0..4).map(|back| MAX_TEXT_BYTES - back).find(|end| text.is_char_boundary(*end));
-                    break self.part(text.get(..end.unwrap_or_default()).unwrap_or_default(), most, turn)?;
+                    return self.part(text.get(..end.unwrap_or_default()).unwrap_or_default(), most, turn);
                 }
             }
-        };
-        if ids.len() > most && !truncate {
-            return Err(self.too_long());
         }
-        self.around(ids.into_iter().take(most).collect())
+    }
+
+    /// The tokens of a pair of texts, from those of [`Tokenizer::first_ids`]. If there are too many, `truncate` cuts the longer
+    /// text, or both to the same length; without it they are an error.
+    pub fn pair(&self, first: &[u32], second: &[u32], truncate: bool) -> Result<Tokens> {
+        self.pairs.as_ref().map_err(|why| unusable(&self.name, why))?;
+        let added = self.inner.get_post_processor().map_or(0, |p| p.added_tokens(true));
+        let most = self.max_tokens.checked_sub(added).filter(|most| *most > 0).ok_or_else(|| {
+            unusable(&self.name, &format!("{} tokens are allowed and {added} are added to a pair", self.max_tokens))
+        })?;
+        if first.len() + second.len() > most && !truncate {
+            return Err(self.too_long("the query and the document have"));
+        }
+        let encoding = |ids: &[u32]| ids.iter().map(|id| (*id, String::new(), (0, 0), None, 0)).collect::<Encoding>();
+        let params = TruncationParams { max_length: most, stride: 0, ..TruncationParams::default() };
+        let made = panics::catch(|| {
+            let parts = truncate_encodings(encoding(first), Some(encoding(second)), &params);
+            let joined = parts.and_then(|(first, second)| self.inner.post_process(first, second, true));
+            joined
+                .map_err(|e| Error::invalid(format!("the texts cannot be put together ({})", cut(&e.to_string(), 120))))
+        });
+        self.checked(&made.map_err(|e| self.of_the_file(e))?)
     }
 
     /// The number of tokens of a text with the special tokens around it, whatever the maximum.
@@ -303,7 +339,10 @@ impl Tokenizer {
                 Error::invalid(format!("the tokens cannot be put together ({})", cut(&e.to_string(), 120)))
             })
         });
-        let encoding = made.map_err(|e| self.of_the_file(e))?;
+        self.checked(&made.map_err(|e| self.of_the_file(e))?)
+    }
+
+    fn checked(&self, encoding: &Encoding) -> Result<Tokens> {
         if encoding.len() > self.max_tokens {
             return Err(unusable(&self.name, "it puts more tokens around a text than it says"));
         }
@@ -328,11 +367,11 @@ impl Tokenizer {
         made.map_err(|e| self.of_the_file(e))
     }
 
-    fn too_long(&self) -> Error {
+    fn too_long(&self, what: &str) -> Error {
         Error::new(
             Kind::TooLarge,
             format!(
-                "the text has more than the {} tokens that the model takes; shorten it, or set the model's option truncate to true, which cuts the end off",
+                "{what} more than the {} tokens that the model takes; shorten it, or set the model's option truncate to true, which cuts the end off",
                 self.max_tokens
             ),
         )

@@ -482,16 +482,44 @@ pub fn check_template(value: Option<&Value>) -> Fault {
         if sequences != 1 || pieces.len() > 64 {
             return Err("a TemplateProcessing does not put a few tokens around a text".into());
         }
-        let known = rule.get("special_tokens");
-        for id in pieces.iter().filter_map(|piece| piece.get("SpecialToken")?.get("id")?.as_str()) {
-            if known.is_none_or(|known| known.get(id).is_none()) {
-                return Err(format!("a TemplateProcessing names {}, which it does not tell", cut(id, 40)));
-            }
-        }
+        check_special(pieces, rule)?;
         let second = |piece: &Value| piece.get("Sequence").and_then(|s| s.get("id")).is_some_and(|id| id == "B");
         if pieces.iter().any(second) {
             return Err("a TemplateProcessing for one text has a second one".into());
         }
     }
     Ok(())
+}
+
+/// An error if a template names special tokens that it does not tell.
+fn check_special(pieces: &[Value], rule: &Value) -> Fault {
+    let known = rule.get("special_tokens");
+    for id in pieces.iter().filter_map(|piece| piece.get("SpecialToken")?.get("id")?.as_str()) {
+        if known.is_none_or(|known| known.get(id).is_none()) {
+            return Err(format!("a TemplateProcessing names {}, which it does not tell", cut(id, 40)));
+        }
+    }
+    Ok(())
+}
+
+/// An error if the member `post_processor` does not join two texts.
+pub fn check_pairs(value: Option<&Value>) -> Fault {
+    let mut joins = false;
+    for (name, rule) in rules_of(value, "processors")? {
+        joins |= matches!(name, "TemplateProcessing" | "BertProcessing" | "RobertaProcessing");
+        if name != "TemplateProcessing" {
+            continue;
+        }
+        let pieces = rule.get("pair").and_then(Value::as_array).ok_or("a TemplateProcessing has no list pair")?;
+        let names = pieces.iter().filter_map(|piece| piece.get("Sequence")?.get("id")?.as_str());
+        if !names.eq(["A", "B"]) || pieces.len() > 64 {
+            return Err("a TemplateProcessing does not put a few tokens around two texts".into());
+        }
+        check_special(pieces, rule)?;
+    }
+    if joins {
+        Ok(())
+    } else {
+        Err("its post_processor joins no pairs of texts".into())
+    }
 }

@@ -14,16 +14,18 @@ use mysql_ml_base::memory::{self, Held, Reservation};
 use mysql_ml_base::role::Role;
 use mysql_ml_local::batcher::{Batcher, Caller};
 use mysql_ml_local::loaded::{stamp, Entry, Key, Loaded};
+use mysql_ml_local::sentence::TOKENS_AT_ONCE;
 use mysql_ml_local::turn::Turn;
 use mysql_ml_local::{self as local, files, Architecture, EmbedOptions, LocalModel};
 
-use super::{encoded, Embed, Generate, Predict};
+use super::{encoded, Embed, Generate, Predict, Rerank};
 use crate::catalog::local_place::Place;
-use crate::catalog::model::{Model, ProviderId};
+use crate::catalog::model::{Model, ModelType, ProviderId};
 use crate::catalog::settings::Settings;
 use crate::chunk::{chunks, Chunk, Rule, Tokens, BYTES_A_TOKEN};
 use crate::engine::call::{Call, Input};
 use crate::providers::chat::Question;
+use crate::providers::rerank::{Ranking, Scored};
 use crate::providers::usage::Usage;
 
 /// Time limit of `ml_load_model`.
@@ -48,6 +50,7 @@ fn key(model: &Model) -> Result<Key> {
         ProviderId::ClipLocal => Architecture::Clip,
         ProviderId::T5Local => Architecture::T5,
         ProviderId::StaticLocal => Architecture::Static,
+        ProviderId::BertRerankLocal => Architecture::CrossEncoder,
         other => return Err(Error::internal(format!("provider {} has no local models", other.as_str()))),
     };
     Ok(Key { architecture, directory: Place::of(model)?.directory() })
@@ -253,7 +256,11 @@ impl Embed for Local {
 impl Predict for Local {
     fn predict(&self, call: &Call, _body: &str, _interrupt: &dyn Interrupt) -> Result<Held<String>> {
         let model = call.model();
-        let other = if model.model_type.embeds() { "ml_embedding" } else { "ml_generate" };
+        let other = match model.model_type {
+            ModelType::Reranking => "ai.rerank",
+            model_type if model_type.embeds() => "ml_embedding",
+            _ => "ml_generate",
+        };
         Err(Error::invalid(format!("provider {} takes no JSON; call {other}", model.provider.as_str())))
     }
 }
@@ -303,5 +310,66 @@ impl Generate for Local {
         })?;
         call.meter.used(0, Usage { input: Some(answer.tokens_in), output: Some(answer.tokens_out) });
         Ok(Held::new(answer.text, Reservation::default()))
+    }
+}
+
+impl Local {
+    /// The scores of documents, computed in groups on as many threads as are free.
+    fn rank(&self, call: &Call, ranking: &Ranking<'_>, interrupt: &dyn Interrupt) -> Result<Vec<Scored>> {
+        let truncate = call.model().options.truncate == Some(true);
+        let bytes = ranking.documents.iter().fold(ranking.query.len(), |sum, text| sum.saturating_add(text.len()));
+        let share = Arc::new(Reservation::take(bytes, "the documents")?);
+        let query: Arc<str> = ranking.query.into();
+        let groups = groups(&query, ranking.documents);
+        let calls = groups
+            .into_iter()
+            .map(|group| {
+                let (query, share) = (Arc::clone(&query), Arc::clone(&share));
+                move |model: &dyn LocalModel, turn: &Turn| {
+                    let _share = share;
+                    let texts: Vec<(usize, &str)> = group.iter().map(|(number, text)| (*number, &**text)).collect();
+                    let ranked = model.rank(&query, &texts, truncate, turn)?;
+                    if ranked.scores.len() != texts.len() {
+                        return Err(Error::internal("a local model gave another number of scores"));
+                    }
+                    Ok(ranked)
+                }
+            })
+            .collect();
+        let made: Vec<local::Ranked> = self.compute(call, None, interrupt, |entry, caller, deadline| {
+            entry.used(ranking.documents.len() as u64);
+            self.batcher.calls(&entry, caller, deadline, interrupt, calls)
+        })?;
+        let tokens = made.iter().map(|ranked| ranked.tokens as u64).sum();
+        call.meter.used(0, Usage { input: Some(tokens), output: None });
+        let scores = made.into_iter().flat_map(|ranked| ranked.scores).enumerate();
+        Ok(scores.map(|(index, score)| Scored { index, score: score.into() }).collect())
+    }
+}
+
+/// Divides documents into those that are computed together, in order. Each has its number, from 1.
+fn groups(query: &str, documents: &[&str]) -> Vec<Vec<(usize, Box<str>)>> {
+    // The estimate is four bytes a token.
+    let tokens = |text: &str| text.len() / 4 + 2;
+    let mut groups: Vec<Vec<(usize, Box<str>)>> = Vec::new();
+    let mut sum = TOKENS_AT_ONCE;
+    for (i, document) in documents.iter().enumerate() {
+        let own = tokens(query) + tokens(document);
+        if sum + own > TOKENS_AT_ONCE {
+            groups.push(Vec::new());
+            sum = 0;
+        }
+        sum += own;
+        if let Some(group) = groups.last_mut() {
+            group.push((i + 1, (*document).into()));
+        }
+    }
+    groups
+}
+
+impl Rerank for &Local {
+    fn rerank(&self, call: &Call, ranking: &Ranking<'_>, interrupt: &dyn Interrupt) -> Result<Vec<Scored>> {
+        call.meter.called();
+        call.counted(self.rank(call, ranking, interrupt))
     }
 }

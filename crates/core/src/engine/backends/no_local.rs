@@ -10,7 +10,7 @@ use mysql_ml_base::interrupt::{CancelToken, Interrupt};
 use mysql_ml_base::memory::Held;
 use mysql_ml_base::role::Role;
 
-use super::{Embed, Generate, Predict};
+use super::{Embed, Generate, Predict, Rerank};
 use crate::catalog::local_place::Place;
 use crate::catalog::model::Model;
 use crate::chunk::{Chunk, Rule};
@@ -18,6 +18,7 @@ use crate::engine::call::{Call, Input};
 use crate::engine::requester::Requester;
 use crate::providers::chat::Question;
 use crate::providers::local::no_local_models;
+use crate::providers::rerank::{Ranking, Scored};
 
 /// The empty backend.
 #[derive(Default)]
@@ -110,6 +111,12 @@ impl Generate for Local {
         _limit: Option<Instant>,
         _interrupt: &dyn Interrupt,
     ) -> Result<Held<String>> {
+        Err(no_local_models())
+    }
+}
+
+impl Rerank for &Local {
+    fn rerank(&self, _call: &Call, _ranking: &Ranking<'_>, _interrupt: &dyn Interrupt) -> Result<Vec<Scored>> {
         Err(no_local_models())
     }
 }
