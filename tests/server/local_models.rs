@@ -193,6 +193,32 @@ fn a_kill_ends_a_long_batch_and_disturbs_no_other() {
 }
 
 #[test]
+fn a_kill_and_the_deadline_end_a_long_ranking() {
+    let running = start();
+    testkit::weights::reranker(&running.models().join("reranker"), &|step| eprintln!("{step}")).unwrap();
+    let mut root = running.root();
+    root.query_drop("CALL mysql.ml_create_model_registration('rank', 'reranker', 'bert_rerank_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL)").unwrap();
+    let rank = |documents: usize| {
+        let texts: Vec<String> =
+            (0..documents).map(|i| format!("{i} {}", "some words of a text ".repeat(20))).collect();
+        format!("SELECT JSON_LENGTH(ai_rerank('rank', 'which text', '{}'))", serde_json::to_string(&texts).unwrap())
+    };
+    assert_eq!(root.query_first::<u32, _>(rank(20)).unwrap(), Some(20));
+    root.query_drop("CALL mysql.ml_set_setting('timeout_ms', '300')").unwrap();
+    let (_, message) = server_error(root.query::<mysql::Row, _>(rank(10_000)));
+    assert!(message.contains("not done in time"), "{message}");
+    root.query_drop("CALL mysql.ml_set_setting('timeout_ms', '600000')").unwrap();
+    let (took, code) = killed(&running, rank(10_000), |root| {
+        wait_until(root, |root| local_status(root)["waiting"].as_u64().unwrap() > 100);
+    });
+    assert_eq!(code, 1317);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    // The threads are free again.
+    assert_eq!(root.query_first::<u32, _>(rank(2)).unwrap(), Some(2));
+    assert!(running.errors_in_log().is_empty());
+}
+
+#[test]
 fn a_long_text_without_sentences_is_cut_until_a_kill_or_the_deadline() {
     let running = start();
     let mut root = running.root();

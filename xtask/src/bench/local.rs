@@ -32,11 +32,11 @@ const SESSIONS: usize = 8;
 /// Texts of a round that are embedded one by one.
 const ALONE: usize = 100;
 
-struct Baseline {
+pub(super) struct Baseline {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    versions: Value,
+    pub versions: Value,
 }
 
 impl Drop for Baseline {
@@ -47,7 +47,7 @@ impl Drop for Baseline {
 }
 
 impl Baseline {
-    fn start(progress: &dyn Fn(&str)) -> Result<Self> {
+    pub fn start(progress: &dyn Fn(&str)) -> Result<Self> {
         let environment = get_or_make("bench-local-python", progress, |folder| {
             progress("making a Python environment with sentence-transformers and onnxruntime (some GB)");
             let run = |program: &Path, args: &[&str]| -> Result<()> {
@@ -95,6 +95,12 @@ impl Baseline {
         }
     }
 
+    /// The seconds of onnxruntime for pairs of the query and each text.
+    pub fn rank(&mut self, query: &str, texts: &[String]) -> Result<f64> {
+        writeln!(self.input, "{}", json!({"engine": "onnxruntime", "texts": texts, "query": query}))?;
+        self.read()?["seconds"].as_f64().context("no seconds")
+    }
+
     fn ask(&mut self, engine: &str, texts: &[String], alone: Option<usize>) -> Result<(f64, Vec<f64>)> {
         writeln!(self.input, "{}", json!({"engine": engine, "texts": texts, "alone": alone}))?;
         let answer = self.read()?;
@@ -104,13 +110,13 @@ impl Baseline {
 }
 
 /// Texts of random sentences in the words of the demo's collection.
-struct Texts {
+pub(super) struct Texts {
     words: Vec<String>,
     seed: u64,
 }
 
 impl Texts {
-    fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let file = std::fs::read_to_string(workspace_root().join("demo/support.tsv"))?;
         let words = file.split(|c: char| !c.is_ascii_alphabetic()).filter(|w| w.len() > 1).map(str::to_lowercase);
         Ok(Texts { words: words.collect(), seed: 1 })
@@ -121,7 +127,7 @@ impl Texts {
         (self.seed >> 33) as usize % below
     }
 
-    fn make(&mut self, count: usize, (least, most): (usize, usize)) -> Vec<String> {
+    pub fn make(&mut self, count: usize, (least, most): (usize, usize)) -> Vec<String> {
         (0..count)
             .map(|_| {
                 let length = least + self.next(most - least + 1);
@@ -252,7 +258,7 @@ fn table(conn: &mut Conn, options: Option<&str>) -> Result<f64> {
 }
 
 /// The machine's load average of the last minute.
-fn load() -> String {
+pub(super) fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or_default().to_owned()
 }

@@ -207,8 +207,9 @@ impl Model {
         if self.model_type.embeds() {
             return Ok(());
         }
+        let other = if self.model_type == ModelType::Reranking { "ai.rerank" } else { "ml_predict_row" };
         Err(Error::invalid(format!(
-            "model '{}' has model_type {}; call ml_predict_row, or register it as text_embedding",
+            "model '{}' has model_type {}; call {other}, or register it as text_embedding",
             self.model_id,
             self.model_type.as_str()
         )))

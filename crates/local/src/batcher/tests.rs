@@ -179,3 +179,45 @@ fn a_thread_that_hangs_stops_no_other_model_and_its_own_is_left_alone() {
     let state = batcher.shared.lock();
     assert_eq!((state.away, state.paused.len()), (0, 0));
 }
+
+#[test]
+fn several_calls_are_made_on_all_threads_and_the_first_error_ends_the_others() {
+    let batcher = Batcher::default();
+    let slow = Slow::default();
+    let most = Arc::clone(&slow.most_at_once);
+    let entry = Arc::new(Entry::of(Box::new(slow)));
+    let caller = Caller { account: "a".into(), threads: 2 };
+    let far = Instant::now() + Duration::from_secs(600);
+    let call = |text: &'static str| {
+        move |model: &dyn LocalModel, turn: &Turn| {
+            let vectors = model.embed(&[text], OPTIONS, turn)?;
+            vectors.into_iter().next().unwrap_or_else(|| Err(Error::internal("none")))
+        }
+    };
+    let made = batcher.calls(&entry, &caller, far, &Never, ["30", "10", "40", "20"].map(call).into()).unwrap();
+    assert_eq!(made, [[30.0], [10.0], [40.0], [20.0]]);
+    assert_eq!(most.load(Ordering::Relaxed), 2);
+    assert!(batcher.calls(&entry, &caller, far, &Never, ["1"; 0].map(call).into()).unwrap().is_empty());
+
+    type Made = Result<Vec<f32>>;
+    let long = |fails: bool| {
+        move |model: &dyn LocalModel, turn: &Turn| -> Made {
+            match fails {
+                true => Err(Error::invalid("this one")),
+                false => call("600000")(model, turn),
+            }
+        }
+    };
+    let error = batcher.calls(&entry, &caller, far, &Never, [true, false, false, false].map(long).into()).unwrap_err();
+    assert_eq!(error.message(), "this one");
+    let soon = Instant::now() + Duration::from_millis(20);
+    let error = batcher.calls(&entry, &caller, soon, &Never, [false; 3].map(long).into()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout);
+    // Nothing of them is left.
+    let end = Instant::now() + Duration::from_secs(60);
+    while batcher.load().1 > 0 {
+        assert!(Instant::now() < end, "calls are left");
+        std::thread::yield_now();
+    }
+    assert_eq!(batcher.calls(&entry, &caller, far, &Never, vec![call("1")]).unwrap(), [[1.0]]);
+}

@@ -5,7 +5,8 @@
 
 The ONNX file is made from the weights unless it is there. Reads requests from standard input, one JSON object a line, and
 answers each with one: `{"engine", "texts"}` embeds all texts (onnxruntime: sorted by length, 32 at a time), `{"engine",
-"texts", "alone": threads}` each by itself on so many threads. The answer has `seconds`, and for single texts `each`, their
+"texts", "alone": threads}` each by itself on so many threads. `{"engine": "onnxruntime", "texts", "query"}` passes pairs of the
+query and each text through the encoder, as a cross-encoder does before its small head. The answer has `seconds`, and for single texts `each`, their
 times. Engines: `sentence-transformers`, `onnxruntime`.
 """
 
@@ -64,26 +65,36 @@ class Onnx:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(256)
 
-    def batch(self, encodings):
+    def rows(self, encodings):
         longest = max(len(e.ids) for e in encodings)
         ids = numpy.zeros((len(encodings), longest), dtype=numpy.int64)
-        mask = numpy.zeros_like(ids)
+        mask, types = numpy.zeros_like(ids), numpy.zeros_like(ids)
         for i, e in enumerate(encodings):
             ids[i, : len(e.ids)] = e.ids
             mask[i, : len(e.ids)] = 1
-        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": numpy.zeros_like(ids)}
-        rows = self.session.run(None, feeds)[0]
+            types[i, : len(e.ids)] = e.type_ids
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        return self.session.run(None, feeds)[0], mask
+
+    def batch(self, encodings):
+        rows, mask = self.rows(encodings)
         weights = mask[:, :, None].astype(numpy.float32)
         pooled = (rows * weights).sum(1) / weights.sum(1)
         return pooled / numpy.linalg.norm(pooled, axis=1, keepdims=True)
 
     def embed(self, texts):
-        encodings = self.tokenizer.encode_batch(texts)
-        order = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
-        vectors = [None] * len(texts)
-        for start in range(0, len(texts), BATCH):
+        return self.by_length(self.tokenizer.encode_batch(texts), self.batch)
+
+    def rank(self, query, texts):
+        encodings = self.tokenizer.encode_batch([(query, text) for text in texts])
+        return self.by_length(encodings, lambda some: self.rows(some)[0][:, 0])
+
+    def by_length(self, encodings, batch):
+        order = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
+        vectors = [None] * len(encodings)
+        for start in range(0, len(encodings), BATCH):
             places = order[start : start + BATCH]
-            for place, vector in zip(places, self.batch([encodings[p] for p in places])):
+            for place, vector in zip(places, batch([encodings[p] for p in places])):
                 vectors[place] = vector
         return vectors
 
@@ -118,6 +129,8 @@ def main():
         if request.get("alone"):
             with ThreadPoolExecutor(request["alone"]) as pool:
                 each = list(pool.map(timed, texts))
+        elif request.get("query"):
+            onnx.rank(request["query"], texts)
         else:
             embed(texts)
         print(json.dumps({"seconds": time.perf_counter() - began, "each": each}), flush=True)
