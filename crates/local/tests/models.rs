@@ -146,7 +146,8 @@ fn cross_encoders_with_other_files_are_refused() {
         tensors.iter_mut().filter(|(name, ..)| name.contains("LayerNorm.weight")).for_each(|t| t.2.fill(3e38));
         write_safetensors(&dir.join("model.safetensors"), &tensors).unwrap();
     };
-    let cases: [(&dyn Fn(&Path), &str); 12] = [
+    type Change<'a> = &'a dyn Fn(&Path);
+    let cases: [(Change<'_>, &str); 12] = [
         (&in_config(labels, r#"{"0":"A","1":"B"}"#), "it has 2 labels"),
         (&in_config(labels, "null"), "it has 2 labels"),
         (&in_config(labels, r#"{"0":"A"},"sentence_transformers":{"activation_fn":"torch.nn.Softmax"}"#), "Softmax"),
