@@ -6,6 +6,7 @@ mod embed_table;
 mod generate_table;
 pub mod query;
 mod rights;
+mod same_texts;
 pub mod search;
 mod table_job;
 mod vector_index;

@@ -50,11 +50,21 @@ struct Query {
 static QUERIES: Lazy<Queries> = Lazy::new(Queries::default);
 
 impl Queries {
-    fn change(&self, change: impl FnOnce(&mut HashMap<u64, Query>)) {
+    /// Makes a change at a time, when what was kept too long is released.
+    fn change<T>(&self, now: Instant, change: impl FnOnce(&mut HashMap<u64, Query>) -> T) -> T {
         let mut queries = self.lock();
-        queries.retain(|_, query| query.since.elapsed() < KEPT);
-        change(&mut queries);
+        queries.retain(|_, query| now.saturating_duration_since(query.since) < KEPT);
+        let changed = change(&mut queries);
         self.count.store(queries.len(), Ordering::Release);
+        changed
+    }
+
+    /// The answers of a connection's statement, if it belongs to the account.
+    fn answers(&self, id: u64, account: &Account, now: Instant) -> Option<Arc<Collection>> {
+        let own = |queries: &mut HashMap<u64, Query>| {
+            queries.get(&id).filter(|query| query.account == *account).map(|query| Arc::clone(&query.answers))
+        };
+        self.change(now, own)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Query>> {
@@ -68,12 +78,7 @@ pub fn answers_of_connection() -> Option<Active> {
         return None;
     }
     let (id, account) = (connection_id()?, current_account().ok()?);
-    let mut found = None;
-    QUERIES.change(|queries| {
-        let own = queries.get(&id).filter(|query| query.account == account);
-        found = own.map(|query| Arc::clone(&query.answers));
-    });
-    found.map(Active::set)
+    QUERIES.answers(id, &account, Instant::now()).map(Active::set)
 }
 
 /// Runs passes over `statement` until every input is known, and keeps the answers for the connection. Returns the
@@ -89,9 +94,8 @@ pub fn collect(statement: &str, options: SetOptions, interrupt: &dyn Interrupt) 
     let answers = Arc::new(Collection::default());
     for _ in 0..MAX_PASSES {
         if pass(&statement, &meaning, &answers, options.packing.rows, interrupt)? == Pass::Complete {
-            QUERIES.change(|queries| {
-                queries.insert(id, Query { account, answers, since: Instant::now() });
-            });
+            let since = Instant::now();
+            QUERIES.change(since, |queries| queries.insert(id, Query { account, answers, since }));
             return Ok(statement);
         }
         engine().ask_noted(&answers, options, interrupt)?;
@@ -102,9 +106,7 @@ pub fn collect(statement: &str, options: SetOptions, interrupt: &dyn Interrupt) 
 /// Releases the answers of the connection.
 pub fn release() {
     if let Some(id) = connection_id() {
-        QUERIES.change(|queries| {
-            queries.remove(&id);
-        });
+        QUERIES.change(Instant::now(), |queries| queries.remove(&id));
     }
 }
 
@@ -210,6 +212,25 @@ pub fn read_options(members: Map<String, Value>) -> Result<SetOptions> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_are_kept_for_ten_minutes_and_for_their_connection_and_account() {
+        let queries = Queries::default();
+        let account = |user: &str| Account { user: user.into(), host: "%".into() };
+        let since = Instant::now();
+        let query = |answers| Query { account: account("a"), answers, since };
+        let answers = Arc::new(Collection::default());
+        queries.change(since, |all| all.insert(7, query(Arc::clone(&answers))));
+        let found = |id, user: &str, after: u64| {
+            queries.answers(id, &account(user), since + Duration::from_secs(after)).is_some()
+        };
+        assert!(found(7, "a", 0) && found(7, "a", 599));
+        assert!(!found(8, "a", 0) && !found(7, "b", 0));
+        assert_eq!((queries.count.load(Ordering::Acquire), Arc::strong_count(&answers)), (1, 2));
+        assert!(!found(7, "a", 600));
+        // Released, not only hidden: calls do not look for answers any more, and their memory is free.
+        assert_eq!((queries.count.load(Ordering::Acquire), Arc::strong_count(&answers)), (0, 1));
+    }
 
     #[test]
     fn statements_that_do_more_than_read_are_refused() {

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
-use sha2::{Digest, Sha256};
 use surface::Function;
 
 use super::at_work::Held;
 use super::rights::refuse_temporary_table;
+use super::same_texts::{SameTexts, Seen};
 use super::Jobs;
 use crate::mysql::caller::{current_account, in_transaction};
 use crate::mysql::meaning::Meaning;
@@ -48,9 +48,6 @@ const LARGEST_PAGE: usize = 4096;
 /// digest and its part of the statement.
 const GROUP_BYTES: usize = 1 << 20;
 const BESIDE_A_VALUE: usize = 256;
-
-/// The most rows that wait for the result of a text that is under way.
-const MOST_WAITING: usize = 4 * LARGEST_PAGE;
 
 /// The most passes over a table, repeated for rows that changed meanwhile.
 const PASSES: u32 = 3;
@@ -236,18 +233,6 @@ pub(super) struct TableWork<W: Work> {
     pub repeats: bool,
 }
 
-/// The most distinct texts that a job remembers for equal ones, and the bytes of their results together.
-const MOST_REMEMBERED: usize = 100_000;
-const MOST_REMEMBERED_BYTES: usize = 16 << 20;
-
-/// Texts that were sent, by their digest.
-enum Sent {
-    /// Rows that wait for the same text's result.
-    UnderWay(Vec<Found>),
-    /// The result.
-    Known(Arc<[u8]>),
-}
-
 /// The state of one job.
 struct Job<'e, W: Work> {
     layout: Arc<Layout>,
@@ -263,11 +248,8 @@ struct Job<'e, W: Work> {
     function: &'static Function,
     input: Box<dyn Fn(Arc<str>) -> W::Input>,
     bytes: ToBytes<W>,
-    repeats: bool,
-    sent: HashMap<[u8; 32], Sent>,
-    /// Bytes of the known results in it, and rows that wait for the same text's result.
-    remembered: usize,
-    waiting_rows: usize,
+    /// The texts that were sent; `None` where equal texts may get different results.
+    same_texts: Option<SameTexts>,
     reader: SessionWorker<PageRequest, Result<Page>>,
     writers: Writers,
     /// Rows in the pipeline, by number.
@@ -388,10 +370,7 @@ impl Jobs {
             function,
             input,
             bytes,
-            repeats,
-            sent: HashMap::new(),
-            remembered: 0,
-            waiting_rows: 0,
+            same_texts: repeats.then(SameTexts::default),
             rows: HashMap::new(),
             next: 0,
             taken: 0,
@@ -670,7 +649,8 @@ impl<W: Work> Job<'_, W> {
                 self.exhausted = true;
                 return Ok(());
             }
-            if self.locked.len() >= MOST_LOCKED || self.waiting_rows >= MOST_WAITING {
+            let full = self.same_texts.as_ref().is_some_and(SameTexts::is_full);
+            if self.locked.len() >= MOST_LOCKED || full {
                 return Ok(());
             }
             let (found, alone) = match self.read_rows.pop_front() {
@@ -713,25 +693,13 @@ impl<W: Work> Job<'_, W> {
 
     /// The row, unless its text was sent before: it then gets the same result.
     fn unless_sent(&mut self, found: Found, interrupt: &dyn Interrupt) -> Result<Option<Found>> {
-        if !self.repeats {
-            return Ok(Some(found));
-        }
-        match self.sent.get_mut(&digest(&found)) {
-            Some(Sent::UnderWay(rows)) => {
-                rows.push(found);
-                self.waiting_rows += 1;
-                Ok(None)
-            }
-            Some(Sent::Known(bytes)) => {
-                let bytes = Arc::clone(bytes);
+        let Some(texts) = &mut self.same_texts else { return Ok(Some(found)) };
+        match texts.see(found) {
+            Seen::New(found) => Ok(Some(found)),
+            Seen::Waits => Ok(None),
+            Seen::Known(found, bytes) => {
                 self.take(found, bytes, Reservation::default(), interrupt)?;
                 Ok(None)
-            }
-            None => {
-                if self.sent.len() < MOST_REMEMBERED {
-                    self.sent.insert(digest(&found), Sent::UnderWay(Vec::new()));
-                }
-                Ok(Some(found))
             }
         }
     }
@@ -749,18 +717,10 @@ impl<W: Work> Job<'_, W> {
             },
             Err(error) => Err(error),
         };
-        let key = if self.repeats { Some(digest(&found)) } else { None };
-        let same = match key.and_then(|key| self.sent.remove(&key)) {
-            Some(Sent::UnderWay(rows)) => rows,
-            _ => Vec::new(),
-        };
-        self.waiting_rows = self.waiting_rows.saturating_sub(same.len());
+        let texts = self.same_texts.as_mut();
+        let same = texts.map(|texts| texts.done(&found, result.as_ref().ok())).unwrap_or_default();
         match result {
             Ok(bytes) => {
-                if let Some(key) = key.filter(|_| self.remembered + bytes.len() <= MOST_REMEMBERED_BYTES) {
-                    self.remembered += bytes.len();
-                    self.sent.insert(key, Sent::Known(Arc::clone(&bytes)));
-                }
                 for row in same {
                     self.take(row, Arc::clone(&bytes), Reservation::default(), interrupt)?;
                 }
@@ -1035,11 +995,6 @@ impl<W: Work> Job<'_, W> {
         self.writers.close(interrupt)?;
         Ok(summary)
     }
-}
-
-/// The digest of a row's text.
-fn digest(found: &Found) -> [u8; 32] {
-    Sha256::digest(found.content.as_bytes()).into()
 }
 
 /// An interrupt that allows a short time after KILL, to record the end.

@@ -1,10 +1,11 @@
 //! AI functions on a real server: KILL, sessions of others, edits in the middle.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::common::{server_error, start, wait_until, Running};
-use fake_providers::Answer;
+use fake_providers::{Answer, Recorded};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use serde_json::{json, Value};
@@ -230,4 +231,158 @@ fn one_bad_row_in_a_hundred_does_not_end_packing() {
     // 100 packs, and for each bad row halves of 8, 4, 2 and 1 and the second try.
     let requests = running.endpoint.count();
     assert!(requests <= 100 + 16 * 9, "{requests}");
+}
+
+/// Registers a language model at a path of the endpoint, which `answer` answers.
+fn model(
+    running: &Running,
+    conn: &mut Conn,
+    id: &str,
+    path: &str,
+    answer: impl Fn(&Recorded) -> Answer + Send + Sync + 'static,
+) {
+    running.endpoint.on(path, answer);
+    conn.exec_drop(
+        "CALL mysql.ml_create_model_registration(?, ?, 'open_ai', 'llm', 'x', NULL, NULL, NULL, NULL, NULL)",
+        (id, running.endpoint.url(path)),
+    )
+    .unwrap();
+}
+
+fn says(text: &str) -> Answer {
+    let message = json!({"role": "assistant", "content": text});
+    Answer::json(200, &json!({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}))
+}
+
+#[test]
+fn a_job_reads_no_more_rows_than_may_wait_for_one_text() {
+    let running = start();
+    let mut conn = prepare(&running, 1, 1);
+    conn.query_drop("CREATE TABLE n.same (id INT PRIMARY KEY, body VARCHAR(10), answer TEXT)").unwrap();
+    conn.query_drop("SET SESSION cte_max_recursion_depth = 50000").unwrap();
+    conn.query_drop(
+        "INSERT INTO n.same (id, body) WITH RECURSIVE i AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM i WHERE i < 45000) \
+         SELECT i, 'same' FROM i",
+    )
+    .unwrap();
+    let released = Arc::new(AtomicBool::new(false));
+    let wait = Arc::clone(&released);
+    model(&running, &mut conn, "held", "/held/v1/chat/completions", move |_| {
+        wait_until("the answer is released", || wait.load(Ordering::SeqCst));
+        says("an answer")
+    });
+    let mut worker = running.root();
+    running.endpoint.clear();
+    let job = std::thread::spawn(move || {
+        worker.query_first::<Row, _>("CALL ai.generate_table('held', 'n.same', 'body', 'answer', NULL)")
+    });
+    // A page has 4096 rows at the most; 16,384 rows may wait.
+    let pages = || running.server.general_log().matches("FROM `n`.`same` FORCE INDEX").count();
+    wait_until("the rows that may wait", || pages() >= 5);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(pages() <= 7, "{} pages", pages());
+    released.store(true, Ordering::SeqCst);
+    let answered: Row = job.join().unwrap().unwrap().unwrap();
+    assert_eq!((answered.get(0), running.endpoint.count()), (Some(45_000_u64), 1), "asked once for all of them");
+}
+
+#[test]
+fn answers_of_equal_texts_are_remembered_within_sixteen_mib() {
+    let running = start();
+    let mut conn = prepare(&running, 1, 1);
+    conn.query_drop("CREATE TABLE n.large (id INT PRIMARY KEY, body VARCHAR(10), answer LONGTEXT)").unwrap();
+    conn.query_drop(
+        "INSERT INTO n.large (id, body) WITH RECURSIVE i AS (SELECT 0 AS i UNION ALL SELECT i + 1 FROM i WHERE i < 39) \
+         SELECT i, CONCAT('text ', i % 20) FROM i",
+    )
+    .unwrap();
+    model(&running, &mut conn, "large", "/large/v1/chat/completions", |_| says(&"x".repeat(1 << 20)));
+    running.endpoint.clear();
+    let call = r#"CALL ai.generate_table('large', 'n.large', 'body', 'answer', '{"concurrency": 1}')"#;
+    conn.query_drop(call).unwrap();
+    let answered: u64 =
+        conn.query_first("SELECT COUNT(*) FROM n.large WHERE LENGTH(answer) = 1048576").unwrap().unwrap();
+    assert_eq!(answered, 40);
+    // Sixteen answers have their place; the other texts are asked about again, unless they are still under way.
+    let asked = running.endpoint.count();
+    assert!(asked > 20 && asked <= 24, "{asked}");
+}
+
+#[test]
+fn texts_of_a_query_leave_the_memory_when_they_are_answered() {
+    let running = start();
+    let mut conn = prepare(&running, 1, 40);
+    let held = |conn: &mut Conn| {
+        let status: String = conn.query_first("SELECT mysql.ml_status()").unwrap().unwrap();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        (status["memory"]["bytes"].as_u64().unwrap(), status["memory"]["highest_bytes"].as_u64().unwrap())
+    };
+    conn.query_drop("SELECT ai_query('SELECT SUM(ai.if(CONCAT(body, REPEAT(''x'', 500000)), ''llm'')) FROM n.notes')")
+        .unwrap();
+    let (bytes, highest) = held(&mut conn);
+    assert!(highest > 20_000_000, "{highest}: all texts were noted before they were asked about");
+    assert!(bytes < 1_000_000, "{bytes} bytes for forty answers");
+    conn.query_drop("DO ai_query_end()").unwrap();
+    assert_eq!(held(&mut conn).0, 0);
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_no_null() {
+    let running = start();
+    let mut conn = prepare(&running, 1, 3);
+    model(&running, &mut conn, "quota", "/quota/v1/chat/completions", |_| {
+        Answer::error(429, "there is no money left", "insufficient_quota", Some("insufficient_quota"))
+    });
+    model(&running, &mut conn, "limited", "/limited/v1/chat/completions", |_| {
+        Answer::error(429, "there is no money left", "rate_limit", None)
+    });
+    for id in ["quota", "limited"] {
+        let options = json!({"on_error": "null", "max_retries": 0, "timeout_ms": 60000}).to_string();
+        conn.exec_drop("CALL mysql.ml_set_model_options(?, ?)", (id, options)).unwrap();
+    }
+    let mut fails = |statement: &str, id: &str| {
+        let statement = statement.replace("MODEL", id);
+        let row: mysql::Result<Option<Row>> = conn.query_first(&statement);
+        let error = row.expect_err(&statement).to_string();
+        assert!(error.contains("no money left"), "{statement}: {error}");
+        let answers: u64 = conn.query_first("SELECT COUNT(answer) FROM n.notes").unwrap().unwrap();
+        assert_eq!(answers, 0);
+    };
+    for statement in [
+        "SELECT ai.if('a', 'MODEL')",
+        r#"SELECT ai_generate('b', 'MODEL', '{"on_error": "null"}')"#,
+        r#"SELECT ai_if_batch('["a", "b"]', 'MODEL', '{"on_error": "null"}')"#,
+        r#"SELECT ai_if_batch('["a", "b"]', 'MODEL', '{"on_error": "detail"}')"#,
+        r#"SELECT ai.rerank('MODEL', 'a', '["a", "b"]', NULL)"#,
+    ] {
+        fails(statement, "quota");
+    }
+    // Requests pause after a refusal, longer each time.
+    fails("SELECT ai.if('a', 'MODEL')", "limited");
+    fails(r#"SELECT ai_if_batch('["a"]', 'MODEL', NULL)"#, "limited");
+    fails("SELECT ai.rerank('MODEL', 'a', '[\"a\"]', NULL)", "limited");
+    // Those that wait as long as a provider limits the rate.
+    for statement in [
+        r#"CALL ai.query('SELECT ai.if(body, ''MODEL'') FROM n.notes', NULL)"#,
+        r#"SELECT ai_agg(body, 'List them.', 'MODEL', '{"on_error": "null"}') FROM n.notes"#,
+        r#"CALL ai.generate_table('MODEL', 'n.notes', 'body', 'answer', NULL)"#,
+    ] {
+        fails(statement, "quota");
+    }
+    let failed: u64 = conn.query_first("SELECT COUNT(*) FROM mysql.cloudsql_ml_embed_failures").unwrap().unwrap();
+    assert_eq!(failed, 0, "no row is at fault");
+}
+
+#[test]
+fn a_ranking_by_a_language_model_reserves_the_memory_of_its_questions() {
+    let running = start();
+    let mut conn = prepare(&running, 1, 1);
+    conn.query_drop("CALL mysql.ml_set_setting('call_memory_mb', '64')").unwrap();
+    running.endpoint.clear();
+    // 16 MB of documents take three times as much as questions; three quarters of 64 MiB are this account's.
+    let documents = json!(vec!["x".repeat(1_000_000); 16]).to_string();
+    let call = "SELECT ai.rerank('llm', 'x', ?, 1)";
+    let (_, message) = server_error(conn.exec_first::<String, _, _>(call, (&documents,)));
+    assert!(message.contains("the questions would take 46 MiB more"), "{message}");
+    assert_eq!(running.endpoint.count(), 0);
 }

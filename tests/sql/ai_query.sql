@@ -18,6 +18,9 @@ CALL ai.query('SELECT id FROM q.notes WHERE ai.if(body, ''llm'') AND ai.rank(CON
 -- Embeddings too.
 CALL ai.query('SELECT id, LENGTH(mysql.ml_embedding(''emb'', body)) AS bytes, ml_query_embedding(''emb'', body) IS NULL AS n FROM q.notes ORDER BY id', NULL);
 --@ requests
+CALL ai.query('SELECT id, ROUND(ai.similarity(CONCAT(body, '' compared''), ''yes, one compared'', ''emb''), 6) = 1 AS same, LENGTH(ai.embedding(''emb'', CONCAT(body, '' alone''))) AS bytes, ai_similarity(''yes, one compared'', CONCAT(body, '' alone''), ''emb'') BETWEEN -1 AND 1 AS between_two FROM q.notes ORDER BY id', NULL);
+--@ last BODY
+--@ requests
 -- What fails does so where the statement runs, by its own rules, and is not asked again.
 CALL ai.query('SELECT id, ai_if(CONCAT(body, '' [[refuse]]''), ''llm'', ''{"on_error": "null"}'') AS x FROM q.notes WHERE id < 3 ORDER BY id', NULL);
 SHOW WARNINGS;

@@ -17,6 +17,8 @@ CREATE FUNCTION IF NOT EXISTS cymbal_text_output_transform(model_id VARCHAR(100)
 CALL mysql.ml_create_model_registration('custom-embedding-model', '{{endpoint}}/models/text/embeddings/v1', 'custom', 'text_embedding', 'cymbal-1', NULL, NULL, NULL, 'cymbal_text_input_transform', 'cymbal_text_output_transform');
 SELECT VECTOR_DIM(mysql.ml_embedding('custom-embedding-model', 'Cloud SQL embeddings')) AS dimensions;
 --@ last BODY
+-- The body that an input function makes is for the endpoint only.
+SELECT ai.explain_request('ml_embedding', '{"content": "x", "model_id": "custom-embedding-model"}');
 SELECT input_transform_fn, output_transform_fn, definer FROM mysql.cloudsql_ml_models;
 SELECT VECTOR_DIM(ml_embedding('custom-embedding-model', 'It''s "quoted" \\ 😀')) AS dimensions;
 --@ last BODY

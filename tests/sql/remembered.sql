@@ -81,6 +81,26 @@ CALL mysql.ml_create_model_registration('chat', '{{endpoint}}/v1/chat/completion
 SELECT COUNT(ml_generate('chat', 'hello', NULL)) AS answers FROM (SELECT n FROM calls LIMIT 3) AS three;
 SELECT COUNT(ml_predict_row('chat', '{"messages": [{"role": "user", "content": "hello"}]}')) AS answers FROM (SELECT n FROM calls LIMIT 3) AS three;
 --@ requests
+-- A NULL model is that of the setting at the time of the call, in the next row and in the next execution too.
+CALL mysql.ml_create_model_registration('l1', '{{endpoint}}/openai/v1', 'open_ai', 'llm', 'gpt-4o', 'secret_manager', 'key', NULL, NULL, NULL);
+CALL mysql.ml_create_model_registration('l2', '{{endpoint}}/mistral/v1', 'mistral', 'llm', 'mistral-small-latest', 'secret_manager', 'key', NULL, NULL, NULL);
+CALL mysql.ml_set_setting('default_llm', 'l1');
+PREPARE p FROM 'SELECT ai_if(''yes'', NULL) AS answer';
+--@ clear
+EXECUTE p;
+EXECUTE p;
+--@ last PATH
+--@ requests
+CALL mysql.ml_set_setting('default_llm', 'l2');
+EXECUTE p;
+--@ last PATH
+--@ requests
+DEALLOCATE PREPARE p;
+CALL mysql.ml_set_setting('default_llm', 'l1');
+SELECT n, ai_if(IF(n > 0, 'yes', ''), NULL) AS answer, ml_set_setting('default_llm', IF(n > 0, 'l2', '')) IS NULL AS unchanged FROM calls WHERE n < 4;
+--@ last PATH
+--@ requests
+CALL mysql.ml_set_setting('default_llm', NULL);
 DROP DATABASE k;
 CALL mysql.ml_drop_model_registration('four');
 CALL mysql.ml_drop_model_registration('eight');
@@ -90,4 +110,6 @@ CALL mysql.ml_drop_model_registration('plain');
 CALL mysql.ml_drop_model_registration('short');
 CALL mysql.ml_drop_model_registration('roles');
 CALL mysql.ml_drop_model_registration('chat');
+CALL mysql.ml_drop_model_registration('l1');
+CALL mysql.ml_drop_model_registration('l2');
 CALL mysql.ml_drop_sm_secret_registration('key');

@@ -15,6 +15,7 @@ use mysql_ml_base::role::Role;
 use mysql_ml_core::catalog::function_name::FunctionName;
 use mysql_ml_core::catalog::settings::Settings;
 use mysql_ml_core::credentials::keyring::NoKeyring;
+use mysql_ml_core::engine::collected::{Active, Collection};
 use mysql_ml_core::engine::store::{ResolvedModel, Store};
 use mysql_ml_core::engine::Engine;
 use mysql_ml_core::http::policy::NetworkPolicy;
@@ -351,6 +352,30 @@ fn a_small_compressed_answer_does_not_become_a_large_tree() {
     assert_eq!(embed(&engine, "t", "x", &Never).unwrap().len(), 12);
     let after = resident();
     assert!(after < before + 150, "from {before} to {after} MiB for an answer of 16 MB");
+}
+
+#[test]
+fn a_pass_that_goes_on_after_a_kill_calls_no_model() {
+    let e = Endpoint::start().unwrap();
+    let (_, engine) = shelf(&[("m", e.url("/v1/embeddings"))]);
+    let text = |text: &str| engine.embedding(surface::functions::ml_embedding, "m", text, Role::Document, &Never);
+    let collection = Arc::new(Collection::default());
+    let _active = Active::set(Arc::clone(&collection));
+    collection.begin_pass(1);
+    assert!(text("noted").unwrap().is_none());
+    assert!(collection.end_pass(Err(Error::interrupted(1317))).is_err());
+    // The session of the pass may still evaluate rows.
+    for words in ["noted", "another"] {
+        assert!(matches!(text(words).unwrap_err().kind(), Kind::Interrupted(_)), "{words}");
+    }
+    assert_eq!(e.count(), 0);
+    // After a pass that ended by itself, calls are made singly.
+    let collection = Arc::new(Collection::default());
+    let _active = Active::set(Arc::clone(&collection));
+    collection.begin_pass(1);
+    assert!(collection.end_pass(Ok(())).is_ok());
+    assert_eq!(text("another").unwrap().unwrap().len(), 32);
+    assert_eq!(e.count(), 1);
 }
 
 /// A registry in memory.

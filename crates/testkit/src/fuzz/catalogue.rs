@@ -26,7 +26,9 @@ impl Catalogue {
     /// All functions and routines of the library and its scripts.
     pub(super) fn new() -> Catalogue {
         let mut catalogue = Catalogue {
-            views: ["mysql.ml_model_providers", "ai.embedding_progress_view", "ai.vector_indexes"].map(str::to_owned).into(),
+            views: ["mysql.ml_model_providers", "ai.embedding_progress_view", "ai.vector_indexes"]
+                .map(str::to_owned)
+                .into(),
             ..Catalogue::default()
         };
         // It is another form of CREATE FUNCTION, which is left out.

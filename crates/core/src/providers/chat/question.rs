@@ -104,3 +104,18 @@ impl Question {
             + self.images.encoded()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_rejected_answer_is_cut_before_it_goes_back() {
+        let rejected = Rejected::new(&"é".repeat(MAX_REJECTED), "it is long");
+        assert!((MAX_REJECTED - 8..=MAX_REJECTED).contains(&rejected.answer.len()), "{}", rejected.answer.len());
+        assert!(rejected.answer.starts_with("é"));
+        let question = Question { rejected: Some(rejected), ..Question::default() };
+        assert!(question.bytes() < MAX_REJECTED + 256);
+        assert_eq!(Rejected::new("short", "x").answer.as_ref(), "short");
+    }
+}
