@@ -11,6 +11,23 @@ use crate::sums;
 /// Rounds of k-means. More change recall by less than the sample's choice does.
 const ROUNDS: usize = 6;
 
+/// The most lists that are recommended: assigning a row costs as much as comparing it with each.
+const MOST_LISTS: u64 = 4096;
+
+/// Vectors of a list in the recommended sample. Twice as many change recall by less than another sample does.
+const SAMPLED: usize = 32;
+
+/// The recommended number of lists for a table of `rows` rows: three times the square root, but at least 30 rows a list
+/// and at most 4096 lists.
+pub fn recommended_lists(rows: u64) -> usize {
+    (3 * rows.isqrt()).min(rows / 30).clamp(1, MOST_LISTS) as usize
+}
+
+/// The recommended number of vectors in the sample for [`train`].
+pub fn recommended_sample(lists: usize) -> usize {
+    lists.saturating_mul(SAMPLED)
+}
+
 /// Vectors of a sample beyond these are not used.
 const MOST: usize = 1 << 30;
 
@@ -135,5 +152,16 @@ fn fill_empty(members: &mut [Vec<u32>], random: &mut Random) {
         if let Some(place) = members.get_mut(list) {
             *place = half;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recommended_numbers_of_lists_suit_tables_of_every_size() {
+        let rows = [0, 1, 59, 300, 8_100, 100_000, 1_000_000, u64::MAX];
+        assert_eq!(rows.map(recommended_lists), [1, 1, 1, 10, 270, 948, 3000, 4096]);
     }
 }

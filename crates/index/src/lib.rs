@@ -36,7 +36,7 @@ pub use centroids::Centroids;
 pub use chooser::{ListChooser, Near};
 pub use code::Code;
 pub use encoder::{Encoder, LEFT_OUT};
-pub use kmeans::{train, train_bytes};
+pub use kmeans::{recommended_lists, recommended_sample, train, train_bytes};
 pub use layout::{Layout, Metric, MAX_BITS};
 pub use parallel::Stopped;
 pub use scan::{Candidate, Limits, Scan};

@@ -29,6 +29,14 @@ pub struct Limits {
     pub most: usize,
 }
 
+impl Limits {
+    /// The recommended limits for the `k` nearest rows. The bounds of codes of one bit ask for 30 to 100 candidates for
+    /// 10 rows, and for fewer with more bits.
+    pub fn of(k: usize) -> Limits {
+        Limits { k, least: k.saturating_mul(2), most: k.saturating_mul(10).saturating_add(400) }
+    }
+}
+
 /// A row that may be among the nearest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {

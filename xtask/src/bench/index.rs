@@ -11,7 +11,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use mysql_ml_index::{
-    train, BlockBuilder, Calibration, Centroids, Encoder, Layout, Limits, ListChooser, Metric, Scan, LEFT_OUT,
+    recommended_lists, recommended_sample, train, BlockBuilder, Calibration, Centroids, Encoder, Layout, Limits,
+    ListChooser, Metric, Scan, LEFT_OUT,
 };
 
 use self::data::{Data, NEAREST};
@@ -22,9 +23,6 @@ const DIMENSIONS: usize = 768;
 
 /// Codes of a block.
 const BLOCK: usize = 500;
-
-/// Vectors of the sample for each list.
-const SAMPLE: usize = 32;
 
 /// Shares of the lists that are read, in percent.
 const SHARES: [f64; 6] = [1.0, 2.0, 5.0, 10.0, 20.0, 35.0];
@@ -44,12 +42,11 @@ pub fn run(rows: usize, rounds: usize, progress: &dyn Fn(&str)) -> Result<String
     writeln!(out, "memory of one process, without a server. Medians of {rounds} rounds where times are given.\n")?;
     progress("making synthetic vectors");
     let synthetic = Data::synthetic(rows, DIMENSIONS)?;
-    let lists = (rows as f64).sqrt().round() as usize;
+    let lists = recommended_lists(rows as u64);
     times(&mut out, &synthetic, lists, threads, rounds, progress)?;
     scans(&mut out, &synthetic, rounds, progress)?;
     let few = [(1.0, 1)];
     recall(&mut out, &synthetic, lists, &few, threads, progress)?;
-    recall(&mut out, &synthetic, lists * 3, &few, threads, progress)?;
     drop(synthetic);
     match sentences::vectors(rows, progress) {
         Ok(vectors) => {
@@ -58,16 +55,9 @@ pub fn run(rows: usize, rounds: usize, progress: &dyn Fn(&str)) -> Result<String
                 sentences::DIMENSIONS
             );
             let data = Data::new(name, sentences::DIMENSIONS, vectors)?;
-            recall(&mut out, &data, lists, &few, threads, progress)?;
-            recall(
-                &mut out,
-                &data,
-                lists * 3,
-                &[(1.0, 1), (1.0, 2), (1.0, 4), (1.05, 1), (1.15, 1)],
-                threads,
-                progress,
-            )?;
-            recall(&mut out, &data, lists * 6, &few, threads, progress)?;
+            recall(&mut out, &data, lists / 3, &few, threads, progress)?;
+            recall(&mut out, &data, lists, &[(1.0, 1), (1.0, 2), (1.0, 4), (1.05, 1), (1.15, 1)], threads, progress)?;
+            recall(&mut out, &data, lists * 2, &few, threads, progress)?;
         }
         Err(error) => writeln!(out, "\nNo embeddings of real sentences: {error:#}.")?,
     }
@@ -75,7 +65,7 @@ pub fn run(rows: usize, rounds: usize, progress: &dyn Fn(&str)) -> Result<String
 }
 
 fn sample(data: &Data, lists: usize) -> &[f32] {
-    let rows = (lists * SAMPLE).min(data.rows());
+    let rows = recommended_sample(lists).min(data.rows());
     data.vectors.get(..rows * data.dimensions).unwrap_or_default()
 }
 
@@ -152,7 +142,7 @@ fn scans(out: &mut String, data: &Data, rounds: usize, progress: &dyn Fn(&str)) 
         let codes = blocks.len() * BLOCK;
         let mut nanoseconds = Vec::new();
         for query in data.queries().take(rounds.max(3) * 3) {
-            let mut scan = Scan::new(&layout, query, Limits { k: NEAREST, least: 100, most: 200 })?;
+            let mut scan = Scan::new(&layout, query, Limits::of(NEAREST))?;
             let started = Instant::now();
             for block in &blocks {
                 scan.offer(lists.centroids.first().context("a list")?, block)?;
@@ -219,9 +209,6 @@ struct Found {
     by_bounds: (f64, f64),
 }
 
-/// The most candidates that the bounds may ask for.
-const BOUNDED: Limits = Limits { k: NEAREST, least: 20, most: 500 };
-
 fn search(data: &Data, layout: &Layout, lists: &Lists, probes: usize) -> Result<Found> {
     let mut found = Found::default();
     for (query, truth) in data.queries().zip(&data.truth) {
@@ -230,7 +217,7 @@ fn search(data: &Data, layout: &Layout, lists: &Lists, probes: usize) -> Result<
             chooser.offer(list, centroid)?;
         }
         let mut scan = Scan::new(layout, query, Limits { k: NEAREST, least: 500, most: 500 })?;
-        let mut guided = Scan::new(layout, query, BOUNDED)?;
+        let mut guided = Scan::new(layout, query, Limits::of(NEAREST))?;
         let mut everything = HashSet::new();
         for near in chooser.finish() {
             let at = near.list as usize;
@@ -276,11 +263,16 @@ fn recall(
     writeln!(out, "\n## Recall: {}, {lists} lists\n", data.name)?;
     writeln!(
         out,
-        "{} queries that are not in the data, cosine. Codes of one list or, where vectors are in two, of both lists",
+        "{} queries that are not in the data, cosine. Some vectors are in a second list that is nearly as close;",
         data.truth.len()
     )?;
-    writeln!(out, "that are nearly as close. Recall@{NEAREST} after an exact comparison of {RERANKED:?} candidates; the last column")?;
-    writeln!(out, "has as many as the bounds ask for, {} to {}.\n", BOUNDED.least, BOUNDED.most)?;
+    writeln!(out, "the first column has their share. Recall@{NEAREST} after an exact comparison of {RERANKED:?} candidates; the last column")?;
+    writeln!(
+        out,
+        "has as many as the bounds ask for, {} to {}.\n",
+        Limits::of(NEAREST).least,
+        Limits::of(NEAREST).most
+    )?;
     let layout = Layout::new(data.dimensions, Metric::Cosine, 1, 1)?;
     let centroids = trained(data, &layout, lists, threads)?;
     calibration(out, data, &layout, &centroids, threads)?;
