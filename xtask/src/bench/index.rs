@@ -16,7 +16,7 @@ use mysql_ml_index::{
 };
 
 use self::data::{Data, NEAREST};
-use super::{machine, median};
+use super::{machine, median, percentile};
 
 /// Dimensions of the synthetic vectors.
 const DIMENSIONS: usize = 768;
@@ -39,7 +39,13 @@ pub fn run(rows: usize, rounds: usize, progress: &dyn Fn(&str)) -> Result<String
     let mut out = String::new();
     writeln!(out, "# The arithmetic of the vector index\n")?;
     writeln!(out, "`cargo xtask bench index --rows {rows} --rounds {rounds}`: {}. Everything is in the", machine())?;
-    writeln!(out, "memory of one process, without a server. Medians of {rounds} rounds where times are given.\n")?;
+    writeln!(
+        out,
+        "memory of one process, without a server. Times are medians of {rounds} rounds, with the least in brackets."
+    )?;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().next().unwrap_or("unknown");
+    writeln!(out, "The machine's load average was {load} at the beginning.\n")?;
     progress("making synthetic vectors");
     let synthetic = Data::synthetic(rows, DIMENSIONS)?;
     let lists = recommended_lists(rows as u64);
@@ -102,21 +108,17 @@ fn times(
         encoding.push(started.elapsed().as_secs_f64() * 1e6 / few as f64);
     }
     let products = 2.0 * (lists * data.dimensions) as f64;
+    let sampled = sample(data, lists).len() / data.dimensions;
     writeln!(out, "| step | time |")?;
     writeln!(out, "|---|---|")?;
+    writeln!(out, "| k-means on {sampled} vectors | {} s |", spread(&training))?;
     writeln!(
         out,
-        "| k-means on {} vectors | {:.2} s |",
-        sample(data, lists).len() / data.dimensions,
-        median(&training)
+        "| assigning a vector to its list, all threads | {} µs, at best {:.0} GFLOP/s |",
+        spread(&assigning),
+        products / percentile(&assigning, 0.0) / 1e3
     )?;
-    writeln!(
-        out,
-        "| assigning a vector to its list, all threads | {:.2} µs, {:.0} GFLOP/s |",
-        median(&assigning),
-        products / median(&assigning) / 1e3
-    )?;
-    writeln!(out, "| encoding a vector, one thread | {:.2} µs |", median(&encoding))?;
+    writeln!(out, "| encoding a vector, one thread | {} µs |", spread(&encoding))?;
     Ok(())
 }
 
@@ -152,9 +154,14 @@ fn scans(out: &mut String, data: &Data, rounds: usize, progress: &dyn Fn(&str)) 
         }
         let bytes = blocks.iter().map(|b| b.len()).sum::<usize>() as f64 / codes as f64;
         let share = bytes / (data.dimensions * 4) as f64;
-        writeln!(out, "| {bits} | {:.1} | {bytes:.0} | {:.1} % |", median(&nanoseconds), share * 100.0)?;
+        writeln!(out, "| {bits} | {} | {bytes:.0} | {:.1} % |", spread(&nanoseconds), share * 100.0)?;
     }
     Ok(())
+}
+
+/// The median, and the least in brackets.
+fn spread(values: &[f64]) -> String {
+    format!("{:.2} ({:.2})", median(values), percentile(values, 0.0))
 }
 
 /// The row of one centroid for all vectors.
