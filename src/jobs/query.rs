@@ -151,7 +151,7 @@ fn read_only(statement: &str, meaning: &Meaning) -> Result<String> {
         )))
     };
     let begins = |keyword: &&str| words.first().is_some_and(|word| word.is_keyword(keyword));
-    if !["SELECT", "WITH", "TABLE", "VALUES"].iter().any(|keyword| begins(keyword)) {
+    if !["SELECT", "WITH", "TABLE", "VALUES"].iter().any(begins) {
         return refuse("is not a SELECT");
     }
     if code.code.trim_end_matches(|c: char| c == ';' || c.is_whitespace()).contains(';') {

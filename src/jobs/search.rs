@@ -268,7 +268,7 @@ impl Jobs {
             index: known.index.clone(),
             keyed,
             dimensions: query.len() / 4,
-            query: format!("_binary x'{}'", crate::tables::statements::hex(&query)),
+            query: format!("_binary {}", crate::mysql::session::hex_literal(&query)),
             rows,
             options,
             step: Step::Propose,
@@ -665,6 +665,6 @@ fn read_ranks(found: Option<&str>) -> Result<Vec<(usize, f64, u64)>> {
 
 /// The keys of candidates as `mysql_ml.vector_candidates` passes them on: a JSON array of hexadecimal digits.
 pub fn to_json(candidates: &[Candidate]) -> String {
-    let keys = candidates.iter().map(|c| Value::String(crate::tables::statements::hex(&c.key)));
+    let keys = candidates.iter().map(|c| Value::String(crate::mysql::session::hex(&c.key)));
     Value::Array(keys.collect()).to_string()
 }

@@ -99,11 +99,11 @@ fn bind(sql: &str, params: &[Param<'_>]) -> Result<String> {
                 Some(Param::Text("")) => out.push_str("_utf8mb4 ''"),
                 Some(Param::Text(text)) => {
                     out.push_str("_utf8mb4 ");
-                    push_hex(&mut out, text.as_bytes());
+                    out.push_str(&hex_literal(text.as_bytes()));
                 }
                 Some(Param::Bytes(bytes)) => {
                     out.push_str("_binary ");
-                    push_hex(&mut out, bytes);
+                    out.push_str(&hex_literal(bytes));
                 }
                 Some(Param::Number(number)) => out.push_str(&number.to_string()),
                 Some(Param::Identifier(name)) => {
@@ -121,16 +121,16 @@ fn bind(sql: &str, params: &[Param<'_>]) -> Result<String> {
     Ok(out)
 }
 
-fn push_hex(out: &mut String, bytes: &[u8]) {
+/// Lower-case hexadecimal digits of bytes.
+pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.reserve(bytes.len() * 2 + 3);
-    out.push_str("x'");
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 15] {
-            out.push(DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0') as char);
-        }
-    }
-    out.push('\'');
+    let digit = |n: u8| DIGITS.get(usize::from(n)).copied().unwrap_or(b'0') as char;
+    bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
+}
+
+/// Bytes as a hexadecimal literal, `x'00ff'`, which no byte can leave.
+pub fn hex_literal(bytes: &[u8]) -> String {
+    format!("x'{}'", hex(bytes))
 }
 
 /// The result of a statement.

@@ -5,7 +5,7 @@
 
 use super::layout::{columns_of, is_named, key_of, quoted, vector_width, KeyColumn, KeyKind};
 use super::statements::{self, Key};
-use crate::mysql::session::{ResultSet, Row, Session};
+use crate::mysql::session::{hex, ResultSet, Row, Session};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 
 /// A table with a key and a column of vectors.
@@ -182,7 +182,7 @@ impl Keyed {
         let values = self.values(key)?;
         let pairs = self.key.iter().zip(values).map(|(k, value)| {
             let value = match k.kind {
-                KeyKind::Binary => statements::hex(&value).into(),
+                KeyKind::Binary => hex(&value).into(),
                 KeyKind::Number | KeyKind::Double => {
                     let text = String::from_utf8_lossy(&value).into_owned();
                     // A number of a JSON document only if it is one exactly.

@@ -2,7 +2,7 @@
 
 use super::expression::{is_of_word, Code};
 use crate::mysql::meaning::Meaning;
-use crate::mysql::session::{Row, Session};
+use crate::mysql::session::{hex_literal, Row, Session};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::vector::MAX_DIMENSIONS;
 
@@ -622,8 +622,7 @@ fn template(text: &str, columns: &[Column]) -> Option<String> {
 
 /// A text as a SQL literal that no character can leave.
 fn literal_of(text: &str) -> String {
-    let digits: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
-    format!("_utf8mb4 x'{digits}'")
+    format!("_utf8mb4 {}", hex_literal(text.as_bytes()))
 }
 
 fn hash_kind(column: &Column) -> Result<HashColumn> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::layout::{quoted, KeyColumn, KeyKind, Layout, Takes};
-use crate::mysql::session::{ResultSet, Row};
+use crate::mysql::session::{hex_literal, ResultSet, Row};
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::memory::Reservation;
 
@@ -21,13 +21,6 @@ pub struct Found {
     pub content: Arc<str>,
     /// The reservation of their memory.
     pub share: Reservation,
-}
-
-/// Lower-case hexadecimal digits of bytes.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |n: u8| DIGITS.get(usize::from(n)).copied().unwrap_or(b'0') as char;
-    bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
 }
 
 /// The condition of rows without a vector, or with the vector of an older text.
@@ -204,8 +197,8 @@ pub(super) fn literal(kind: &KeyKind, value: Vec<u8>) -> Result<String> {
             text.ok_or_else(|| Error::internal("a number of a key is none"))?
         }
         KeyKind::Text { .. } | KeyKind::Temporal(_) if value.is_empty() => "_utf8mb4 ''".into(),
-        KeyKind::Text { .. } | KeyKind::Temporal(_) => format!("_utf8mb4 x'{}'", hex(&value)),
-        KeyKind::Binary => format!("_binary x'{}'", hex(&value)),
+        KeyKind::Text { .. } | KeyKind::Temporal(_) => format!("_utf8mb4 {}", hex_literal(&value)),
+        KeyKind::Binary => format!("_binary {}", hex_literal(&value)),
     })
 }
 
@@ -316,9 +309,9 @@ fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], vector: &str, digest
             }
             sql.push(*byte);
         }
-        sql.extend_from_slice(b"',x'");
-        sql.extend_from_slice(hex(&Sha256::digest(found.content.as_bytes())).as_bytes());
-        sql.extend_from_slice(b"')");
+        sql.extend_from_slice(b"',");
+        sql.extend_from_slice(hex_literal(&Sha256::digest(found.content.as_bytes())).as_bytes());
+        sql.extend_from_slice(b")");
     }
     let names = key_names(&layout.key);
     let table = layout.name();
