@@ -386,3 +386,25 @@ fn a_ranking_by_a_language_model_reserves_the_memory_of_its_questions() {
     assert!(message.contains("the questions would take 46 MiB more"), "{message}");
     assert_eq!(running.endpoint.count(), 0);
 }
+
+/// Without a bound of a pass its images take the memory that the requests with them need, and the query fails after minutes.
+#[test]
+fn a_query_leaves_memory_for_the_requests_with_its_images() {
+    const IMAGES: u64 = 14;
+    let running = start();
+    let mut conn = prepare(&running, 0, 1);
+    conn.query_drop("CALL mysql.ml_set_setting('call_memory_mb', '256')").unwrap();
+    conn.query_drop("CREATE TABLE n.pictures (id INT PRIMARY KEY, picture LONGBLOB)").unwrap();
+    for i in 0..IMAGES {
+        // 12 MiB that begin as a PNG file does.
+        conn.query_drop(format!(
+            "INSERT INTO n.pictures VALUES ({i}, CONCAT(x'89504E470D0A1A0A', REPEAT('{}', 12582900)))",
+            (b'a' + i as u8) as char
+        ))
+        .unwrap();
+    }
+    running.endpoint.clear();
+    let query = "CALL ai.query('SELECT COUNT(ai_generate(''What?'', ''llm'', NULL, picture)) FROM n.pictures', NULL)";
+    let answered: u64 = conn.query_first(query).unwrap().unwrap();
+    assert_eq!((answered, running.endpoint.count() as u64), (IMAGES, IMAGES));
+}

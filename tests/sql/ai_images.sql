@@ -64,6 +64,10 @@ SELECT ai.generate_batch((SELECT JSON_ARRAYAGG(JSON_OBJECT('prompt', 'x', 'image
 SELECT ai.generate_batch((SELECT JSON_ARRAYAGG(JSON_OBJECT('prompt', 'x', 'images', picture)) FROM p.pictures), 'gpt', '{"on_error": "null"}') AS answers;
 SHOW WARNINGS;
 SELECT ai.generate_batch((SELECT JSON_ARRAYAGG(JSON_OBJECT('prompt', 'x', 'images', JSON_ARRAY(picture))) FROM p.pictures WHERE id > 1), 'gpt', '{"on_error": "detail"}') AS answers;
+-- A question with an image never shares a request with others.
+--@ clear
+SELECT ai_if_batch(JSON_ARRAY('yes', 'no', JSON_OBJECT('prompt', 'yes', 'images', @png), 'yes, too', JSON_OBJECT('prompt', 'no', 'images', @jpeg)), 'gpt', '{"rows_per_request": 16}') AS answers;
+--@ requests
 SELECT ai.generate_batch('[{"prompt": "x", "temperature": 1}]', 'gpt', NULL);
 SELECT ai.generate_batch('[{"images": []}]', 'gpt', NULL);
 SELECT ai.generate_batch('[{"prompt": 5}]', 'gpt', NULL);

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
-use mysql_ml_base::memory::Reservation;
+use mysql_ml_base::memory::{self, Reservation};
 use mysql_ml_base::role::Role;
 
 use super::asking::{failed_too_often, is_of_the_input, SetOptions};
@@ -214,7 +214,9 @@ impl Collection {
         if state.noted.contains_key(&key) {
             return Ok(Found::Noted);
         }
-        let images_beyond = !state.noted.is_empty() && state.images.saturating_add(images.bytes()) > MAX_IMAGES;
+        let images_beyond = !images.is_empty()
+            && !state.noted.is_empty()
+            && (state.images.saturating_add(images.bytes()) > MAX_IMAGES || memory::is_tight());
         if state.noted.len() >= state.window || images_beyond {
             return Err(Error::invalid("the pass has noted as many inputs as it may"));
         }
