@@ -160,8 +160,14 @@ impl Work for Questions {
 
     fn encoded(asking: &Asking) -> usize {
         // The schema is JSON in JSON, at the most twice over.
-        let beside = asking.question.bytes().saturating_sub(asking.question.text.len());
-        encoded_length(&asking.question.text).saturating_add(beside.saturating_mul(3)).saturating_add(1024)
+        let images = asking.question.images.encoded();
+        let beside = asking.question.bytes().saturating_sub(asking.question.text.len() + images);
+        // Images are in the document and in its text.
+        let images = images.saturating_mul(2);
+        encoded_length(&asking.question.text)
+            .saturating_add(images)
+            .saturating_add(beside.saturating_mul(3))
+            .saturating_add(1024)
     }
 
     fn encoded_together(inputs: &[&Asking]) -> usize {
