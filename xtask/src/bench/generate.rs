@@ -17,10 +17,11 @@ use anyhow::{ensure, Context, Result};
 use mysql::prelude::Queryable;
 use mysql::Conn;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{json, Value};
 
+use super::bulk::Peak;
 use super::{machine, median};
-use fake_providers::Endpoint;
+use fake_providers::{Answer, Endpoint};
 use testkit::clients;
 use testkit::library::{given, workspace_root};
 use testkit::mysqld::Server;
@@ -35,6 +36,12 @@ const AT_ONCE: usize = 40;
 const SCALAR: usize = 20;
 /// The longest time for 1,000 rows and 900 ms, seconds, and the largest ratio to the plain program.
 const AIM: (f64, f64) = (30.0, 1.15);
+/// Rows that share a request, and the longest time for 1,000 rows and 900 ms then.
+const PACKED: usize = 16;
+const PACKED_AIM: f64 = 3.0;
+/// Rows of the aggregate for each of the others, and the most memory that it may take, MiB.
+const GROUP: usize = 1000;
+const GROUP_AIM: f64 = 256.0;
 
 /// Ids whose answer is yes.
 type Ids = BTreeSet<usize>;
@@ -121,8 +128,21 @@ pub fn run(server: &Server, rows: usize, ms: u64, rounds: usize, progress: &dyn 
     endpoint.set_recording(false);
 
     let few = rows.min(SCALAR);
-    let names = ["plain", "python", "scalar", "query", "array", "table", "query, half", "array, half", "table, half"];
-    let mut measured: [Measured; 9] = Default::default();
+    let names = [
+        "plain",
+        "python",
+        "scalar",
+        "query",
+        "array",
+        "table",
+        "query, half",
+        "array, half",
+        "table, half",
+        "query, packed",
+        "array, packed",
+        "table, packed",
+    ];
+    let mut measured: [Measured; 12] = Default::default();
     for round in 1..=rounds {
         for (name, m) in names.iter().zip(&mut measured) {
             progress(&format!("round {round} of {rounds}: {name}"));
@@ -141,12 +161,15 @@ pub fn run(server: &Server, rows: usize, ms: u64, rounds: usize, progress: &dyn 
                     (printed.yes, &all, rows)
                 }
                 "scalar" => (scalar(&mut conn, all.name, few)?, &all, few),
-                "query" => (query(&mut conn, all.name)?, &all, rows),
-                "array" => (array(&mut conn, all.name)?, &all, rows),
-                "table" => (generate_table(&mut conn, all.name)?, &all, rows),
-                "query, half" => (query(&mut conn, half.name)?, &half, distinct),
-                "array, half" => (array(&mut conn, half.name)?, &half, distinct),
-                _ => (generate_table(&mut conn, half.name)?, &half, distinct),
+                "query" => (query(&mut conn, all.name, 1)?, &all, rows),
+                "array" => (array(&mut conn, all.name, 1)?, &all, rows),
+                "table" => (generate_table(&mut conn, all.name, 1)?, &all, rows),
+                "query, half" => (query(&mut conn, half.name, 1)?, &half, distinct),
+                "array, half" => (array(&mut conn, half.name, 1)?, &half, distinct),
+                "table, half" => (generate_table(&mut conn, half.name, 1)?, &half, distinct),
+                "query, packed" => (query(&mut conn, all.name, PACKED)?, &all, in_passes(rows)),
+                "array, packed" => (array(&mut conn, all.name, PACKED)?, &all, rows.div_ceil(PACKED)),
+                _ => (generate_table(&mut conn, all.name, PACKED)?, &all, rows.div_ceil(PACKED)),
             };
             m.seconds.push(seconds.unwrap_or_else(|| started.elapsed().as_secs_f64()));
             m.requests = endpoint.count();
@@ -156,7 +179,67 @@ pub fn run(server: &Server, rows: usize, ms: u64, rounds: usize, progress: &dyn 
             ensure!(m.requests == requests as u64, "{name}: {} requests instead of {requests}", m.requests);
         }
     }
-    report(server, [rows, distinct, few], ms, rounds, &measured)
+    progress("a group");
+    let group = Group::measure(server, &endpoint, &mut conn, rows * GROUP)?;
+    report(server, [rows, distinct, few], ms, rounds, &measured, &group)
+}
+
+/// Packed requests of `ai.query`, whose passes note as many rows as 40 requests have, then twice as many, and so on.
+fn in_passes(rows: usize) -> usize {
+    let (mut left, mut window, mut requests) = (rows, AT_ONCE * PACKED, 0);
+    while left > 0 {
+        let noted = left.min(window);
+        requests += noted.div_ceil(PACKED);
+        left -= noted;
+        window *= 2;
+    }
+    requests
+}
+
+/// One aggregate over many short rows.
+struct Group {
+    rows: usize,
+    seconds: f64,
+    requests: u64,
+    /// Growth of the server's memory at its peak, MiB: of the aggregate, and of a plain one over the same rows.
+    grown: f64,
+    plain: f64,
+}
+
+impl Group {
+    /// Measures it with an endpoint that answers at once, in some words.
+    fn measure(server: &Server, endpoint: &Endpoint, conn: &mut Conn, rows: usize) -> Result<Self> {
+        const PATH: &str = "/group/v1/chat/completions";
+        let message =
+            json!({"role": "assistant", "content": "Customers ask about parcels: where they are, and refunds."});
+        let usage = json!({"prompt_tokens": 8000, "completion_tokens": 20, "total_tokens": 8020});
+        let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
+        endpoint.prebuild(PATH, &Answer::json(200, &json!({"choices": [choice], "usage": usage})));
+        conn.exec_drop(
+            "CALL mysql.ml_create_model_registration('group', ?, 'open_ai', 'llm', 'bench-model', NULL, NULL, NULL, NULL, NULL)",
+            (endpoint.url(PATH),),
+        )?;
+        conn.query_drop("CREATE TABLE bench.many (id INT PRIMARY KEY, body VARCHAR(60))")?;
+        conn.query_drop(format!("SET SESSION cte_max_recursion_depth = {rows}"))?;
+        conn.query_drop(format!(
+            "INSERT INTO bench.many WITH RECURSIVE i AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM i WHERE i < {rows}) \
+             SELECT i, CONCAT('where is parcel ', i, '?') FROM i"
+        ))?;
+        // Its pages are in the buffer pool before anything is measured, as far as they fit.
+        let over = |what: &str| format!("SELECT {what} FROM bench.many");
+        for _ in 0..2 {
+            let _: Option<u64> = conn.query_first(over("COUNT(DISTINCT LENGTH(body))"))?;
+        }
+        let memory = Peak::begin(server)?;
+        let _: Option<u64> = conn.query_first(over("SUM(CRC32(body))"))?;
+        let plain = memory.grown_mib()?;
+        endpoint.clear();
+        let (memory, started) = (Peak::begin(server)?, Instant::now());
+        let answer: Option<String> = conn.query_first(over("ai_agg(body, 'What do the customers want?', 'group')"))?;
+        let (seconds, grown) = (started.elapsed().as_secs_f64(), memory.grown_mib()?);
+        ensure!(answer.is_some_and(|answer| answer.starts_with("Customers")), "the group has no answer");
+        Ok(Group { rows, seconds, requests: endpoint.count(), grown, plain })
+    }
 }
 
 /// The body of the library's request for a text.
@@ -230,16 +313,17 @@ fn scalar(conn: &mut Conn, table: &str, rows: usize) -> Result<Ids> {
 }
 
 /// The same condition in `ai.query`; the text is an expression.
-fn query(conn: &mut Conn, table: &str) -> Result<Ids> {
+fn query(conn: &mut Conn, table: &str, packed: usize) -> Result<Ids> {
     let statement = format!("SELECT id FROM {table} WHERE ai.if(CONCAT(LEFT(body, 22), SUBSTR(body, 23)), 'bench')");
-    let ids: Vec<usize> = conn.exec("CALL ai.query(?, NULL)", (statement,))?;
+    let options = json!({"rows_per_request": packed}).to_string();
+    let ids: Vec<usize> = conn.exec("CALL ai.query(?, ?)", (statement, options))?;
     Ok(ids.into_iter().collect())
 }
 
 /// The array function over the whole table.
-fn array(conn: &mut Conn, table: &str) -> Result<Ids> {
+fn array(conn: &mut Conn, table: &str, packed: usize) -> Result<Ids> {
     let row: Option<(String, String)> = conn.query_first(format!(
-        "SELECT JSON_ARRAYAGG(id), ai.if_batch(JSON_ARRAYAGG(body), 'bench', NULL) FROM {table}"
+        "SELECT JSON_ARRAYAGG(id), ai.if_batch(JSON_ARRAYAGG(body), 'bench', '{{\"rows_per_request\": {packed}}}') FROM {table}"
     ))?;
     let (ids, answers) = row.context("no row")?;
     let (ids, answers): (Vec<usize>, Vec<Option<bool>>) =
@@ -249,8 +333,9 @@ fn array(conn: &mut Conn, table: &str) -> Result<Ids> {
 }
 
 /// The job that writes every row's answer into a column.
-fn generate_table(conn: &mut Conn, table: &str) -> Result<Ids> {
-    conn.exec_drop("CALL ai.generate_table('bench', ?, 'body', 'answer', '{\"task\": \"if\"}')", (table,))?;
+fn generate_table(conn: &mut Conn, table: &str, packed: usize) -> Result<Ids> {
+    let options = json!({"task": "if", "rows_per_request": packed}).to_string();
+    conn.exec_drop("CALL ai.generate_table('bench', ?, 'body', 'answer', ?)", (table, options))?;
     let answers: Vec<(usize, Option<bool>)> = conn.query(format!("SELECT id, answer FROM {table}"))?;
     ensure!(answers.iter().all(|(_, answer)| answer.is_some()), "{table}: rows without an answer");
     Ok(answers.into_iter().filter(|(_, answer)| *answer == Some(true)).map(|(id, _)| id).collect())
@@ -261,9 +346,11 @@ fn report(
     [rows, distinct, few]: [usize; 3],
     ms: u64,
     rounds: usize,
-    measured: &[Measured; 9],
+    measured: &[Measured; 12],
+    group: &Group,
 ) -> Result<String> {
-    let [plain, python, scalar, query, array, table, query_half, array_half, table_half] = measured;
+    let [plain, python, scalar, query, array, table, query_half, array_half, table_half, packed @ ..] = measured;
+    let [query_packed, array_packed, table_packed] = packed;
     let version: Option<String> = server.connect("root")?.query_first("SELECT VERSION()")?;
     let ratio = |m: &Measured| median(&m.seconds.iter().zip(&plain.seconds).map(|(x, p)| x / p).collect::<Vec<_>>());
     let debug = given().is_some_and(|file| file.iter().any(|part| part == "debug"));
@@ -308,6 +395,24 @@ fn report(
     for (what, m) in [("`ai.query`", query_half), ("`ai.if_batch`", array_half), ("`ai.generate_table`", table_half)] {
         writeln!(out, "| {what} | {:.2} | {} |", median(&m.seconds), m.requests)?;
     }
+    writeln!(out, "\n| {rows} rows, `rows_per_request` = {PACKED} | seconds | of (a) | requests |\n|---|---|---|---|")?;
+    for (what, m) in
+        [("`ai.query`", query_packed), ("`ai.if_batch`", array_packed), ("`ai.generate_table`", table_packed)]
+    {
+        writeln!(out, "| {what} | {:.2} | {:.2} | {} |", median(&m.seconds), ratio(m), m.requests)?;
+    }
+    writeln!(
+        out,
+        "\nThe endpoint takes the same time for {PACKED} rows as for one; a model needs more for {PACKED} answers. So this is the \
+         library's\nown part. What packing does to answers depends on the model and is not measured here."
+    )?;
+    writeln!(
+        out,
+        "\n| one group of {} short rows | seconds | requests | memory of the server, MiB more at the peak |\n|---|---|---|---|\n\
+         | `ai_agg(body, ...)`, an endpoint that answers at once | {:.1} | {} | {:.0} |\n\
+         | `SUM(CRC32(body))` | | | {:.0} |",
+        group.rows, group.seconds, group.requests, group.grown, group.plain
+    )?;
     let longest = AIM.0 * rows as f64 / 1000.0 * ms as f64 / 900.0;
     let met = |m: &Measured| ratio(m) <= AIM.1 && median(&m.seconds) <= longest;
     let said = |met: bool| if met { "met" } else { "**not met**" };
@@ -320,6 +425,14 @@ fn report(
         said(met(array)),
         said(met(table))
     )?;
+    let packed_longest = PACKED_AIM * rows as f64 / 1000.0 * ms as f64 / 900.0;
+    let slowest = packed.iter().map(|m| median(&m.seconds)).fold(0.0, f64::max);
+    writeln!(
+        out,
+        "With {PACKED} rows a request at most {packed_longest:.1} s: {}. A group within {GROUP_AIM:.0} MB: {}.",
+        said(slowest <= packed_longest),
+        said(group.grown <= GROUP_AIM)
+    )?;
     Ok(out)
 }
 
@@ -327,9 +440,14 @@ fn report(
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use serde_json::json;
-
     use super::*;
+
+    #[test]
+    fn passes_of_packed_questions_double() {
+        assert_eq!((in_passes(0), in_passes(1), in_passes(640), in_passes(641)), (0, 1, 40, 41));
+        assert_eq!(in_passes(1000), 63);
+        assert_eq!(in_passes(640 + 1280 + 1), 40 + 80 + 1);
+    }
 
     #[test]
     fn the_plain_program_asks_about_every_text_and_reads_the_answers() {
