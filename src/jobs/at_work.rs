@@ -27,11 +27,11 @@ struct State {
     end_is_missing: AtomicBool,
 }
 
-/// A reserved column; released when the last copy is dropped.
+/// Reserved columns; released when the last copy is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
     columns: AtWork,
-    place: Place,
+    places: Vec<Place>,
     end_is_noted: AtomicBool,
 }
 
@@ -52,19 +52,19 @@ impl AtWork {
         self.0.end_is_missing.swap(false, Ordering::Relaxed)
     }
 
-    /// Reserves a column for a job of `account`; an error names the account of a running job.
-    pub fn hold(&self, place: &Place, account: &str, interrupt: &dyn Interrupt) -> Result<Arc<Held>> {
+    /// Reserves columns for a job of `account`, all or none; an error names the account of a running job.
+    pub fn hold(&self, places: &[Place], account: &str, interrupt: &dyn Interrupt) -> Result<Arc<Held>> {
         let end = Instant::now() + PATIENCE;
         loop {
-            let holder = {
+            let (place, holder) = {
                 let mut columns = self.lock();
-                match columns.get(place) {
+                match places.iter().find_map(|place| Some((place, columns.get(place)?))) {
                     None => {
-                        columns.insert(place.clone(), account.to_owned());
+                        columns.extend(places.iter().map(|place| (place.clone(), account.to_owned())));
                         let (columns, end_is_noted) = (self.clone(), AtomicBool::new(false));
-                        return Ok(Arc::new(Held { columns, place: place.clone(), end_is_noted }));
+                        return Ok(Arc::new(Held { columns, places: places.to_vec(), end_is_noted }));
                     }
-                    Some(holder) => holder.clone(),
+                    Some((place, holder)) => (place, holder.clone()),
                 }
             };
             if Instant::now() >= end {
@@ -91,7 +91,11 @@ impl AtWork {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.columns.lock().remove(&self.place);
+        let mut columns = self.columns.lock();
+        for place in &self.places {
+            columns.remove(place);
+        }
+        drop(columns);
         if !self.end_is_noted.load(Ordering::Relaxed) {
             self.columns.0.end_is_missing.store(true, Ordering::Relaxed);
         }
@@ -108,10 +112,13 @@ mod tests {
     fn a_column_is_free_again_however_its_job_ends() {
         let columns = AtWork::default();
         let place = Place { schema: "s".into(), table: "t".into(), embedding: "v".into() };
-        let held = columns.hold(&place, "a@b", &Never).unwrap();
+        let other = Place { embedding: "w".into(), ..place.clone() };
+        let held = columns.hold(&[other.clone(), place.clone()], "a@b", &Never).unwrap();
+        assert!(columns.hold(std::slice::from_ref(&other), "c@d", &Never).is_err(), "each of them is reserved");
+        let place = [place];
         let error = columns.hold(&place, "c@d", &Never).unwrap_err();
         assert!(error.message().contains("by another session, of a@b"), "{error}");
-        assert!(columns.all().contains(&(place.clone(), "a@b".to_owned())));
+        assert!(columns.all().contains(&(place[0].clone(), "a@b".to_owned())));
         let writer = Arc::clone(&held);
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             let _held = held;

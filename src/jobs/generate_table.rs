@@ -1,5 +1,7 @@
 //! `ai.generate_table`: asks a language model about the rows of a table, and writes the answers into a column.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,15 +13,16 @@ use super::table_job::{Options, TableWork};
 use super::Jobs;
 use crate::mysql::meaning::Meaning;
 use crate::mysql::sql::{with_session, As, SessionKind};
-use crate::tables::layout::{Layout, Writes};
-use crate::tables::statements;
-use mysql_ml_base::error::{Error, Result};
+use crate::tables::layout::{fields_of, FieldColumn, FieldKind, Layout, Writes};
+use crate::tables::{statements, values};
+use mysql_ml_base::error::{cut, Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_core::ai::{classify, decide, extract, generate, score, sentiment, summarize, translate, Answer, Task};
 use mysql_ml_core::catalog::members::{self, Members};
 use mysql_ml_core::catalog::options::parse_object;
 use mysql_ml_core::engine::pipeline::questions::Questions;
 use mysql_ml_core::engine::{AskOptions, Packing};
+use mysql_ml_core::json::scan::Scan;
 use mysql_ml_core::providers::chat::GenerateOptions;
 
 /// The longest time that the measuring of a dry run may take. KILL ends it too.
@@ -85,15 +88,79 @@ fn read_options(options: Option<&str>) -> Result<TableOptions> {
     Ok(TableOptions { task, ask: AskOptions { on_error: None, cache_answers }, packing, dry_run, job })
 }
 
-/// The text that is written for an answer.
-fn written(answer: Answer) -> Result<Arc<[u8]>> {
+/// The text that is written for an answer, or the texts for its fields.
+fn written(layout: &Layout, answer: Answer) -> Result<Arc<[u8]>> {
     let text = match answer {
+        Answer::Json(document) if !layout.fields.is_empty() => return fields(layout, &document),
         Answer::Unknown => return Err(Error::response("the model says that it cannot tell; the column stays NULL")),
         Answer::Decision(yes) => u8::from(yes).to_string(),
         Answer::Number(number) => number.to_string(),
         Answer::Text(text) | Answer::Json(text) => text,
     };
     Ok(text.into_bytes().into())
+}
+
+/// The values of a document's fields, in the order of their columns.
+fn fields(layout: &Layout, document: &str) -> Result<Arc<[u8]>> {
+    let mut found: HashMap<String, &str> = HashMap::new();
+    let read = Scan::whole(document.as_bytes(), |scan| {
+        scan.object(|name, scan| {
+            let value = std::str::from_utf8(scan.raw()?).ok()?;
+            found.insert(name.to_owned(), value);
+            Some(())
+        })
+    });
+    read.ok_or_else(|| Error::response("the answer is not a JSON object"))?;
+    let value = |target: &FieldColumn| found.get(&target.field).map_or(Ok(None), |value| field(value, target));
+    let values: Vec<Option<Cow<'_, str>>> = layout.fields.iter().map(value).collect::<Result<_>>()?;
+    if layout.hash.is_none() && values.iter().all(Option::is_none) {
+        return Err(Error::response(
+            "the text states none of the fields; the columns stay NULL (with a hash_column that is an answer)",
+        ));
+    }
+    Ok(values::joined(values.iter().map(|value| value.as_ref().map(|text| text.as_bytes()))).into())
+}
+
+/// The text that is written for a value of JSON; `None` for null.
+fn field<'v>(value: &'v str, target: &FieldColumn) -> Result<Option<Cow<'v, str>>> {
+    let text = match (value, target.kind) {
+        ("null", _) => return Ok(None),
+        (_, FieldKind::Json) => value.into(),
+        ("true", FieldKind::Whole | FieldKind::Number) => "1".into(),
+        ("false", FieldKind::Whole | FieldKind::Number) => "0".into(),
+        _ if value.starts_with('"') => {
+            let text: String = serde_json::from_str(value).map_err(|_| Error::response("a field is not valid JSON"))?;
+            text.into()
+        }
+        _ => Cow::from(value),
+    };
+    // The server would round it.
+    if target.kind == FieldKind::Whole && text.trim().parse::<f64>().is_ok_and(|number| number.fract() != 0.0) {
+        return Err(Error::response(format!(
+            "field '{}' is {}, and column {} takes whole numbers",
+            cut(&target.field, 60),
+            cut(&text, 60),
+            target.column
+        )));
+    }
+    Ok(Some(text))
+}
+
+/// An error if an argument names columns for fields that the task does not have.
+fn must_have_fields(task: &Task, output: &str) -> Result<()> {
+    let Some(named) = fields_of(output)? else { return Ok(()) };
+    let fields = task.fields();
+    match named.iter().find(|(field, _)| !fields.contains(&field.as_str())) {
+        None => Ok(()),
+        Some(_) if fields.is_empty() => Err(Error::invalid(
+            "output_column names columns for fields, which the answers of this task do not have; give task extract, or one column",
+        )),
+        Some((field, _)) => Err(Error::invalid(format!(
+            "output_column has the field '{}', which the task does not have; its fields are: {}",
+            cut(field, 60),
+            cut(&fields.join(", "), 200)
+        ))),
+    }
 }
 
 impl Jobs {
@@ -108,6 +175,7 @@ impl Jobs {
     ) -> Result<String> {
         let options = read_options(options)?;
         let call = self.engine.call_of_llm(functions::ai_generate_table, model_id, interrupt)?;
+        must_have_fields(&options.task, output)?;
         let model_id = call.model().model_id.clone();
         let meaning = Meaning::of_caller();
         let work = Questions::new(Arc::new(options.task.clone()), options.ask.cache_answers);
@@ -124,7 +192,7 @@ impl Jobs {
             call,
             input: Box::new(work.asker()),
             work,
-            bytes: |_, answer| written(answer),
+            bytes: written,
             repeats: options.task.repeats(),
         };
         let summary = self.run_job(As::Caller, work, [&model_id, table, prompt, output], job, interrupt)?;
@@ -169,6 +237,52 @@ fn measure(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_has_the_form_of_its_column() {
+        let of = |value: &str, kind| {
+            let target = FieldColumn { field: "f".into(), column: "c".into(), kind };
+            field(value, &target).map(|value| value.map(Cow::into_owned)).map_err(|e| e.message().to_owned())
+        };
+        for (value, [json, whole, number, text]) in [
+            ("true", ["true", "1", "1", "true"]),
+            ("false", ["false", "0", "0", "false"]),
+            ("12345678901234567890", ["12345678901234567890"; 4]),
+            ("-7.0", ["-7.0"; 4]),
+            (r#""é \"x\"\n""#, [r#""é \"x\"\n""#, "é \"x\"\n", "é \"x\"\n", "é \"x\"\n"]),
+            (r#"["a", 1.10]"#, [r#"["a", 1.10]"#; 4]),
+            (r#""null""#, [r#""null""#, "null", "null", "null"]),
+        ] {
+            for (kind, expected) in [
+                (FieldKind::Json, json),
+                (FieldKind::Whole, whole),
+                (FieldKind::Number, number),
+                (FieldKind::Text, text),
+            ] {
+                assert_eq!(of(value, kind), Ok(Some(expected.to_owned())), "{value} {kind:?}");
+            }
+        }
+        for kind in [FieldKind::Json, FieldKind::Whole, FieldKind::Number, FieldKind::Text] {
+            assert_eq!(of("null", kind), Ok(None));
+        }
+        assert_eq!(of("1.5", FieldKind::Number), Ok(Some("1.5".into())));
+        for rounded in ["1.5", r#""2.5""#] {
+            assert!(of(rounded, FieldKind::Whole).unwrap_err().contains("takes whole numbers"));
+        }
+    }
+
+    #[test]
+    fn columns_belong_to_fields_of_the_task() {
+        let task = extract::task(r#"{"name": "text", "year": "integer"}"#, GenerateOptions::default()).unwrap();
+        for good in ["facts", r#"{"name": "n"}"#, r#" {"year": "y", "name": "`n`"} "#] {
+            assert!(must_have_fields(&task, good).is_ok(), "{good}");
+        }
+        for bad in ["{}", r#"{"city": "c"}"#, r#"{"name": 1}"#, "{x", r#"{"name": null}"#] {
+            assert!(must_have_fields(&task, bad).is_err(), "{bad}");
+        }
+        let task = decide::task(GenerateOptions::default()).unwrap();
+        assert!(must_have_fields(&task, r#"{"answer": "a"}"#).unwrap_err().message().contains("task extract"));
+    }
 
     #[test]
     fn options_are_checked() {

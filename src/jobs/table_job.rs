@@ -348,7 +348,9 @@ impl Jobs {
         )?;
         let Layout { schema, table, embedding, .. } = layout.as_ref();
         let place = Place { schema: schema.clone(), table: table.clone(), embedding: embedding.clone() };
-        let held = self.at_work.hold(&place, &owner, interrupt)?;
+        let column = |name: &str| Place { embedding: name.to_owned(), ..place.clone() };
+        let columns: Vec<Place> = layout.outputs().into_iter().map(column).collect();
+        let held = self.at_work.hold(&columns, &owner, interrupt)?;
         let turn = job_turn(share, !options.impatient, interrupt)?;
         let notes = Notes { place, account: owner };
         let old_failures = progress::clear_failures(&notes, Vec::new(), interrupt)?;

@@ -1,10 +1,13 @@
 //! A table's layout: key, vector column, digest column, and the expression to embed.
 
+use serde_json::{Map, Value};
+
 use super::expression::{is_of_word, Code};
 use crate::mysql::meaning::Meaning;
 use crate::mysql::session::{hex_literal, Row, Session};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::vector::MAX_DIMENSIONS;
+use mysql_ml_core::json::check_document;
 
 /// A table with a column for vectors.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,17 +20,19 @@ pub struct Layout {
     pub key: Vec<KeyColumn>,
     /// The index of the key.
     pub index: String,
-    /// The column of the vectors.
+    /// The column of the vectors or answers. Of several, the first one, by whose name the job is known.
     pub embedding: String,
     /// What it takes.
     pub takes: Takes,
+    /// The columns of an answer's fields, in the table's order; empty if one column takes the whole answer.
+    pub fields: Vec<FieldColumn>,
     /// The column with the digest of the embedded text.
     pub hash: Option<HashColumn>,
     /// The text to embed, as SQL.
     pub content: String,
     /// The columns used in the text.
     pub sources: Vec<SourceColumn>,
-    /// Whether the column of the vectors can be NULL.
+    /// Whether all written columns can be NULL.
     pub nullable: bool,
     /// ON UPDATE CURRENT_TIMESTAMP columns, which writes of vectors must leave unchanged.
     pub touched: Vec<String>,
@@ -44,6 +49,68 @@ pub enum Takes {
     Vectors(usize),
     /// Texts, JSON documents or numbers, as text.
     Values,
+}
+
+/// A column that takes one field of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FieldColumn {
+    /// The field's name.
+    pub field: String,
+    /// The column's name.
+    pub column: String,
+    /// The form of its values.
+    pub kind: FieldKind,
+}
+
+/// The form in which a column takes a value of JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldKind {
+    /// As JSON.
+    Json,
+    /// As a whole number; true and false as 1 and 0.
+    Whole,
+    /// As a number; true and false as 1 and 0.
+    Number,
+    /// As a text; JSON other than texts as it is written.
+    Text,
+}
+
+impl FieldKind {
+    /// The form for a column's type.
+    fn of(data_type: &str) -> Option<Self> {
+        Some(match data_type {
+            "json" => FieldKind::Json,
+            "tinyint" | "smallint" | "mediumint" | "int" | "bigint" => FieldKind::Whole,
+            "float" | "double" | "decimal" => FieldKind::Number,
+            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum" | "set" => FieldKind::Text,
+            _ => return None,
+        })
+    }
+}
+
+/// The most columns of one answer.
+const MAX_FIELDS: usize = 100;
+
+/// The fields and columns that an argument names as a JSON object, in any order; `None` for a column's name.
+pub fn fields_of(output: &str) -> Result<Option<Vec<(String, String)>>> {
+    if !output.trim_start().starts_with('{') {
+        return Ok(None);
+    }
+    let wrong = || {
+        Error::invalid(format!(
+            "output_column is neither a column nor a JSON object of at most {MAX_FIELDS} fields with their columns, such as '{{\"name\": \"customer\"}}'"
+        ))
+    };
+    check_document("output_column", output)?;
+    let fields: Map<String, Value> = serde_json::from_str(output).map_err(|_| wrong())?;
+    if fields.is_empty() || fields.len() > MAX_FIELDS {
+        return Err(wrong());
+    }
+    let pair = |(field, column)| match column {
+        Value::String(column) => Ok((field, column)),
+        _ => Err(wrong()),
+    };
+    fields.into_iter().map(pair).collect::<Result<_>>().map(Some)
 }
 
 /// What a job writes, which decides the columns and expressions that it takes.
@@ -236,6 +303,14 @@ impl Layout {
         format!("{}.{}", quoted(&self.schema), quoted(&self.table))
     }
 
+    /// The columns that are written, but for that of the digest.
+    pub fn outputs(&self) -> Vec<&str> {
+        match self.fields.as_slice() {
+            [] => vec![self.embedding.as_str()],
+            fields => fields.iter().map(|field| field.column.as_str()).collect(),
+        }
+    }
+
     /// What is written, for errors.
     pub fn noun(&self) -> &'static str {
         match self.takes {
@@ -290,23 +365,34 @@ impl Layout {
                 format!("table {schema}.{table} has no column '{}'; check its name", cut(name, 64)),
             )
         };
-        let target = find(embedding).ok_or_else(|| missing(embedding))?;
-        let takes = match writes {
-            Writes::Vectors if !target.generation.is_empty() => {
-                return Err(Error::invalid(format!(
-                    "column {} is generated; vectors cannot be written to it",
-                    target.name
-                )));
-            }
-            Writes::Vectors => Takes::Vectors(vector_width(target, &schema, &table)?),
-            Writes::Answers => must_take_values(target, &schema, &table)?,
+        let named = if writes == Writes::Answers { fields_of(embedding)? } else { None };
+        let (targets, fields) = match named {
+            None => (vec![find(embedding).ok_or_else(|| missing(embedding))?], Vec::new()),
+            Some(named) => columns_of_fields(named, &columns, &schema, &table)?,
         };
+        let target = targets.first().ok_or_else(|| missing(embedding))?;
+        let mut takes = Takes::Values;
+        for target in &targets {
+            takes = match writes {
+                Writes::Vectors if !target.generation.is_empty() => {
+                    return Err(Error::invalid(format!(
+                        "column {} is generated; vectors cannot be written to it",
+                        target.name
+                    )));
+                }
+                Writes::Vectors => Takes::Vectors(vector_width(target, &schema, &table)?),
+                Writes::Answers => must_take_values(target, &schema, &table)?,
+            };
+        }
         let hash = match hash_column {
             Some(name) => Some(find(name).ok_or_else(|| missing(name))?),
-            None => find(&format!("{}_hash", target.name)),
+            None => targets.iter().find_map(|target| find(&format!("{}_hash", target.name))),
         };
+        if let Some(hash) = hash.filter(|hash| targets.iter().any(|target| target.name == hash.name)) {
+            return Err(Error::invalid(format!("column {} cannot keep both a value and a digest", hash.name)));
+        }
         let hash = hash.map(hash_kind).transpose()?;
-        if !target.nullable && hash.is_none() {
+        if let Some(target) = targets.iter().find(|target| !target.nullable && hash.is_none()) {
             return Err(Error::invalid(format!(
                 "column {} is NOT NULL, so rows without a vector cannot be found; allow NULL, or name a hash_column",
                 target.name
@@ -336,7 +422,7 @@ impl Layout {
             meaning.forget_time_zone();
         }
         let sources = sources_of(&content, &columns);
-        let (embedding, nullable) = (target.name.clone(), target.nullable);
+        let (embedding, nullable) = (target.name.clone(), targets.iter().all(|target| target.nullable));
         let touched = columns.iter().filter(|c| c.touched).map(|c| c.name.clone()).collect();
         Ok(Layout {
             schema,
@@ -345,6 +431,7 @@ impl Layout {
             index,
             embedding,
             takes,
+            fields,
             hash,
             content,
             sources,
@@ -373,7 +460,7 @@ impl Layout {
     /// will change because the account may not set them.
     pub fn must_be_writable(&mut self, s: &mut Session) -> Result<Option<String>> {
         let hash = self.hash.as_ref().map(|hash| hash.name.as_str());
-        let written: Vec<&str> = std::iter::once(self.embedding.as_str()).chain(hash).collect();
+        let written: Vec<&str> = self.outputs().into_iter().chain(hash).collect();
         let mut set = |columns: &[&str]| {
             let sets: Vec<String> = columns.iter().map(|c| format!("{0} = {0}", quoted(c))).collect();
             s.run(format!("UPDATE {} SET {} WHERE FALSE", self.name(), sets.join(", ")).as_bytes()).map(|_| ())
@@ -588,6 +675,42 @@ fn must_take_values(column: &Column, schema: &str, table: &str) -> Result<Takes>
         return Err(Error::invalid(format!("column {} is generated; answers cannot be written to it", column.name)));
     }
     Ok(Takes::Values)
+}
+
+/// The columns that fields go into, in the table's order, with the fields.
+fn columns_of_fields<'c>(
+    named: Vec<(String, String)>,
+    columns: &'c [Column],
+    schema: &str,
+    table: &str,
+) -> Result<(Vec<&'c Column>, Vec<FieldColumn>)> {
+    let mut found: Vec<(&Column, FieldColumn)> = Vec::new();
+    for column in columns {
+        for (field, name) in named.iter().filter(|(_, name)| is_named(&column.name, name)) {
+            let Some(kind) = FieldKind::of(&column.data_type) else {
+                return Err(Error::invalid(format!(
+                    "column {} of {schema}.{table} is of type {}; fields go into text, JSON and number columns",
+                    column.name, column.data_type
+                )));
+            };
+            if found.last().is_some_and(|(last, _)| last.name == column.name) {
+                return Err(Error::invalid(format!(
+                    "two fields go into column {}, '{}' is one of them; name another column",
+                    column.name,
+                    cut(name, 64)
+                )));
+            }
+            found.push((column, FieldColumn { field: field.clone(), column: column.name.clone(), kind }));
+        }
+    }
+    let missing = named.iter().find(|(field, _)| !found.iter().any(|(_, target)| target.field == *field));
+    if let Some((_, name)) = missing {
+        return Err(Error::new(
+            Kind::NotFound,
+            format!("table {schema}.{table} has no column '{}'; check its name", cut(name, 64)),
+        ));
+    }
+    Ok(found.into_iter().unzip())
 }
 
 /// The expression of a template: its text, with the values of columns in the places of their `{name}`. `None` if it names

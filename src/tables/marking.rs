@@ -168,6 +168,7 @@ mod tests {
             index: "PRIMARY".into(),
             embedding: "v".into(),
             takes: crate::tables::layout::Takes::Vectors(8),
+            fields: Vec::new(),
             hash: None,
             content: "`body`".into(),
             sources,

@@ -8,5 +8,6 @@ pub mod marking;
 pub mod progress;
 pub mod rows;
 pub mod statements;
+pub mod values;
 pub mod vector_indexes;
 pub mod vector_triggers;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::layout::{quoted, KeyColumn, KeyKind, Layout, Takes};
+use super::values;
 use crate::mysql::session::{hex_literal, ResultSet, Row};
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::memory::Reservation;
@@ -23,16 +24,31 @@ pub struct Found {
     pub share: Reservation,
 }
 
-/// The condition of rows without a vector, or with the vector of an older text.
+/// The condition of rows without a vector, or with the vector of an older text. Where several columns are written, NULL may
+/// be an answer: then the digest alone tells, or without one that all of them are NULL.
 fn stale(layout: &Layout) -> String {
-    let embedding = quoted(&layout.embedding);
+    let missing = layout.outputs().into_iter().map(|column| format!("{} IS NULL", quoted(column)));
+    let missing = missing.collect::<Vec<_>>().join(" AND ");
     match &layout.hash {
-        None => format!("{embedding} IS NULL"),
+        None if layout.fields.is_empty() => missing,
+        None => format!("({missing})"),
         Some(hash) => {
             let column = quoted(&hash.name);
-            format!("({embedding} IS NULL OR {column} IS NULL OR {column} <> {})", digest_of(layout))
+            let missing = if layout.fields.is_empty() { format!("{missing} OR ") } else { String::new() };
+            format!("({missing}{column} IS NULL OR {column} <> {})", digest_of(layout))
         }
     }
+}
+
+/// The condition of rows with a vector and its digest, where they can be taken away.
+fn has_value(layout: &Layout) -> Option<(String, String)> {
+    let hash = layout.hash.as_ref().filter(|_| layout.nullable)?;
+    let h = quoted(&hash.name);
+    let has = match layout.fields.is_empty() {
+        true => format!("{} IS NOT NULL AND {h} IS NOT NULL", quoted(&layout.embedding)),
+        false => format!("{h} IS NOT NULL"),
+    };
+    Some((has, h))
 }
 
 /// Rows that need a value, their distinct texts, and the bytes of these.
@@ -234,11 +250,7 @@ pub fn update_nothing(layout: &Layout) -> Vec<u8> {
 /// alone.
 pub fn update(layout: &Layout, rows: &[(&Found, &[u8])]) -> Vec<u8> {
     let rows: Vec<(&Found, Option<&[u8]>)> = rows.iter().map(|(found, vector)| (*found, Some(*vector))).collect();
-    let value = match layout.takes {
-        Takes::Vectors(_) => "mysql_ml_new.mysql_ml_vector",
-        Takes::Values => "CONVERT(mysql_ml_new.mysql_ml_vector USING utf8mb4)",
-    };
-    write(layout, &rows, value, "mysql_ml_new.mysql_ml_digest", &stale(layout))
+    write(layout, &rows, "mysql_ml_new.mysql_ml_digest", &stale(layout))
 }
 
 /// The UPDATE that removes vectors of an older text from rows whose new text failed. `None` without a digest, or if the
@@ -246,17 +258,17 @@ pub fn update(layout: &Layout, rows: &[(&Found, &[u8])]) -> Vec<u8> {
 pub fn clear(layout: &Layout, rows: &[&Found]) -> Option<Vec<u8>> {
     let other = of_another_text(layout)?;
     let rows: Vec<(&Found, Option<&[u8]>)> = rows.iter().map(|found| (*found, None)).collect();
-    Some(write(layout, &rows, "NULL", "NULL", &other))
+    Some(write(layout, &rows, "NULL", &other))
 }
 
 /// The UPDATE that removes vectors from at most `limit` rows without a text.
 pub fn clear_without_text(layout: &Layout, filter: Option<&str>, limit: usize) -> Option<String> {
-    let hash = layout.hash.as_ref().filter(|_| layout.nullable)?;
-    let (v, h) = (quoted(&layout.embedding), quoted(&hash.name));
+    let (has, h) = has_value(layout)?;
+    let nothing: String = layout.outputs().into_iter().map(|column| format!("{} = NULL, ", quoted(column))).collect();
     let kept: String = layout.touched.iter().map(|c| format!(", {0} = {0}", quoted(c))).collect();
     let filter = filter.map(|filter| format!(" AND (\n{filter}\n)")).unwrap_or_default();
     Some(format!(
-        "UPDATE {} SET {v} = NULL, {h} = NULL{kept} WHERE {v} IS NOT NULL AND {h} IS NOT NULL AND {} IS NULL{filter} LIMIT {limit}",
+        "UPDATE {} SET {nothing}{h} = NULL{kept} WHERE {has} AND {} IS NULL{filter} LIMIT {limit}",
         layout.name(),
         layout.content
     ))
@@ -264,9 +276,8 @@ pub fn clear_without_text(layout: &Layout, filter: Option<&str>, limit: usize) -
 
 /// The condition of rows whose digest differs from their text.
 fn of_another_text(layout: &Layout) -> Option<String> {
-    let hash = layout.hash.as_ref().filter(|_| layout.nullable)?;
-    let (v, h) = (quoted(&layout.embedding), quoted(&hash.name));
-    Some(format!("{v} IS NOT NULL AND {h} IS NOT NULL AND {h} <> {}", digest_of(layout)))
+    let (has, h) = has_value(layout)?;
+    Some(format!("{has} AND {h} <> {}", digest_of(layout)))
 }
 
 /// The names of a key's columns in a derived table of keys.
@@ -289,8 +300,22 @@ pub(super) fn matching(key: &[KeyColumn], table: &str, keys: &str) -> String {
     matches.collect::<Vec<_>>().join(" AND ")
 }
 
-/// Sets vector and digest of rows with unchanged text that meet the condition.
-fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], vector: &str, digest: &str, condition: &str) -> Vec<u8> {
+/// Writes a value as a literal; none as NULL.
+fn write_value(sql: &mut Vec<u8>, value: Option<&[u8]>, backslash: bool) {
+    let Some(value) = value else { return sql.extend_from_slice(b"NULL") };
+    sql.extend_from_slice(b"_binary'");
+    for byte in value {
+        // Doubled quotes are right in every sql_mode; backslashes are not.
+        if *byte == b'\'' || (*byte == b'\\' && backslash) {
+            sql.push(*byte);
+        }
+        sql.push(*byte);
+    }
+    sql.push(b'\'');
+}
+
+/// Sets vector and digest of rows with unchanged text that meet the condition; NULL for rows without a vector.
+fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], digest: &str, condition: &str) -> Vec<u8> {
     let size: usize = rows.iter().map(|(_, v)| v.map_or(0, |v| v.len() + v.len() / 32) + 256).sum();
     let mut sql = Vec::with_capacity(size + 1024);
     let backslash = !layout.meaning.has_mode("NO_BACKSLASH_ESCAPES");
@@ -301,22 +326,35 @@ fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], vector: &str, digest
             sql.extend_from_slice(value.as_bytes());
             sql.push(b',');
         }
-        sql.extend_from_slice(b"_binary'");
-        for byte in vector.unwrap_or_default() {
-            // Doubled quotes are right in every sql_mode; backslashes are not.
-            if *byte == b'\'' || (*byte == b'\\' && backslash) {
-                sql.push(*byte);
+        if layout.fields.is_empty() {
+            write_value(&mut sql, *vector, backslash);
+        } else {
+            let mut values = values::divided(vector.unwrap_or_default());
+            for i in 0..layout.fields.len() {
+                if i > 0 {
+                    sql.push(b',');
+                }
+                write_value(&mut sql, values.next().flatten(), backslash);
             }
-            sql.push(*byte);
         }
-        sql.extend_from_slice(b"',");
+        sql.extend_from_slice(b",");
         sql.extend_from_slice(hex_literal(&Sha256::digest(found.content.as_bytes())).as_bytes());
         sql.extend_from_slice(b")");
     }
     let names = key_names(&layout.key);
     let table = layout.name();
     let column = |name: &str| format!("{table}.{}", quoted(name));
-    let mut set = format!("{} = {vector}", column(&layout.embedding));
+    let new: Vec<String> = match layout.fields.len() {
+        0 => vec!["mysql_ml_vector".to_owned()],
+        count => (0..count).map(|i| format!("mysql_ml_value_{i}")).collect(),
+    };
+    let clears = rows.iter().all(|(_, vector)| vector.is_none());
+    let sets = layout.outputs().into_iter().zip(&new).map(|(output, new)| match layout.takes {
+        _ if clears => format!("{} = NULL", column(output)),
+        Takes::Vectors(_) => format!("{} = mysql_ml_new.{new}", column(output)),
+        Takes::Values => format!("{} = CONVERT(mysql_ml_new.{new} USING utf8mb4)", column(output)),
+    });
+    let mut set = sets.collect::<Vec<_>>().join(", ");
     if let Some(hash) = &layout.hash {
         let digest = if hash.binary { digest.to_owned() } else { format!("LOWER(HEX({digest}))") };
         set.push_str(&format!(", {} = {digest}", column(&hash.name)));
@@ -325,9 +363,10 @@ fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], vector: &str, digest
         set.push_str(&format!(", {0} = {0}", column(kept)));
     }
     let tail = format!(
-        ") AS mysql_ml_new ({}, mysql_ml_vector, mysql_ml_digest) STRAIGHT_JOIN {table} FORCE INDEX ({}) ON {} SET {set} \
+        ") AS mysql_ml_new ({}, {}, mysql_ml_digest) STRAIGHT_JOIN {table} FORCE INDEX ({}) ON {} SET {set} \
          WHERE UNHEX(SHA2({}, 256)) = mysql_ml_new.mysql_ml_digest AND {condition}",
         names,
+        new.join(", "),
         // The server would scan a table without statistics for each write.
         quoted(&layout.index),
         matching(&layout.key, &table, "mysql_ml_new"),
@@ -339,7 +378,7 @@ fn write(layout: &Layout, rows: &[(&Found, Option<&[u8]>)], vector: &str, digest
 
 #[cfg(test)]
 mod tests {
-    use super::super::layout::{HashColumn, KeyColumn};
+    use super::super::layout::{FieldColumn, FieldKind, HashColumn, KeyColumn};
     use super::*;
 
     fn layout() -> Layout {
@@ -356,6 +395,7 @@ mod tests {
             index: "PRIMARY".into(),
             embedding: "v".into(),
             takes: crate::tables::layout::Takes::Vectors(8),
+            fields: Vec::new(),
             hash: None,
             content: "`body`".into(),
             sources: Vec::new(),
@@ -411,6 +451,37 @@ mod tests {
         );
         l.nullable = false;
         assert_eq!(clear(&l, &[&found]), None);
+    }
+
+    #[test]
+    fn fields_go_into_their_columns_and_may_be_null() {
+        let mut l = layout();
+        l.takes = Takes::Values;
+        let column = |name: &str, kind| FieldColumn { field: name.into(), column: name.into(), kind };
+        l.fields = vec![column("v", FieldKind::Text), column("n", FieldKind::Whole)];
+        assert_eq!(stale(&l), "(`v` IS NULL AND `n` IS NULL)");
+        l.hash = Some(HashColumn { name: "h".into(), binary: false });
+        assert_eq!(
+            stale(&l),
+            "(`h` IS NULL OR `h` <> SHA2(CAST(`body` AS CHAR CHARACTER SET utf8mb4), 256))",
+            "a column may be NULL after an answer"
+        );
+        let found =
+            Found { key: vec!["1".into(), "_utf8mb4 ''".into()], content: "".into(), share: Reservation::default() };
+        let values = values::joined([None, Some(&b"7"[..])].into_iter());
+        let sql = String::from_utf8(update(&l, &[(&found, &values)])).unwrap();
+        assert!(sql.starts_with("UPDATE (VALUES ROW(1,_utf8mb4 '',NULL,_binary'7',x'e3b0"), "{sql}");
+        assert!(sql.contains("(mysql_ml_key_0, mysql_ml_key_1, mysql_ml_value_0, mysql_ml_value_1, mysql_ml_digest)"));
+        assert!(
+            sql.contains("SET `s`.`t`.`v` = CONVERT(mysql_ml_new.mysql_ml_value_0 USING utf8mb4), `s`.`t`.`n` = CONVERT(mysql_ml_new.mysql_ml_value_1 USING utf8mb4), `s`.`t`.`h` = "),
+            "{sql}"
+        );
+        let sql = String::from_utf8(clear(&l, &[&found]).unwrap()).unwrap();
+        assert!(
+            sql.contains("SET `s`.`t`.`v` = NULL, `s`.`t`.`n` = NULL, `s`.`t`.`h` = LOWER(HEX(NULL)) WHERE"),
+            "{sql}"
+        );
+        assert!(sql.contains("AND `h` IS NOT NULL AND `h` <> SHA2("), "{sql}");
     }
 
     #[test]

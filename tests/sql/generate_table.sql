@@ -57,6 +57,62 @@ CALL ai.generate_table('llm', 'g.dry', 'body', 'answer', '{"dry_run": true}');
 --@ requests
 CALL ai.generate_table('llm', 'g.dry', 'body', 'answer', NULL);
 --@ requests
+-- Several columns from one answer: each field in the form of its column, NULL where the text does not state it.
+CREATE TABLE g.cards (id INT PRIMARY KEY, body TEXT, name VARCHAR(20), year SMALLINT, price DECIMAL(8,2), open BOOLEAN, mood ENUM('good', 'bad'), tags JSON, raw JSON, touched TIMESTAMP NULL ON UPDATE CURRENT_TIMESTAMP);
+INSERT INTO g.cards (id, body) VALUES (1, 'name: Ada''s \\ "x", year: 1815; price: 12.50; yes, good; tags: a'), (2, 'name: Grace'), (3, NULL), (4, 'name: Ada''s \\ "x", year: 1815; price: 12.50; yes, good; tags: a'), (5, '[[answer:{"name": "a name that is longer than its column", "year": 1, "price": 1, "open": null, "mood": null, "tags": [], "raw": null}]]'), (6, '[[answer:{"name": "late", "year": 99999, "price": null, "open": null, "mood": null, "tags": null, "raw": null}]]'), (7, '[[answer:{"name": null, "year": null, "price": null, "open": null, "mood": null, "tags": null, "raw": null}]]'), (8, '[[answer:{"name": "null", "year": 7.0, "price": 0, "open": false, "mood": "bad", "tags": ["b", "\\""], "raw": "text"}]]'), (9, '[[refuse]]');
+SET @fields = '{"name": "text", "year": "integer", "price": "number", "open": "boolean", "mood": {"enum": ["good", "bad"]}, "tags": "text[]", "raw": "text"}';
+UPDATE g.cards SET touched = NULL;
+--@ requests
+CALL ai.generate_table('llm', 'g.cards', 'body', '{"name": "name", "year": "`year`", "price": "PRICE", "open": "open", "mood": "mood", "tags": "tags", "raw": "raw"}', CONCAT('{"task": "extract", "dry_run": true, "fields": ', @fields, '}'));
+--@ requests
+CALL ai.generate_table('llm', 'g.cards', 'body', '{"name": "name", "year": "`year`", "price": "PRICE", "open": "open", "mood": "mood", "tags": "tags", "raw": "raw"}', CONCAT('{"task": "extract", "fields": ', @fields, '}'));
+--@ requests
+SELECT id, name, year, price, open, mood, tags, raw, touched IS NULL AS untouched FROM g.cards ORDER BY id;
+SELECT embedding_column, row_key, error FROM mysql.cloudsql_ml_embed_failures WHERE table_name = 'cards' ORDER BY row_key;
+-- The rows that failed are asked about again, the others are not.
+UPDATE g.cards SET body = 'name: mended' WHERE id IN (5, 9);
+--@ clear
+CALL ai.generate_table('llm', 'g.cards', 'body', '{"name": "name", "year": "year", "price": "price"}', CONCAT('{"task": "extract", "where": "id NOT IN (6, 7)", "fields": ', @fields, '}'));
+--@ requests
+SELECT id, name, year, price, raw FROM g.cards WHERE id IN (5, 9) ORDER BY id;
+-- With a digest, an answer may be NULL in all columns, changed rows are asked about again, and a refused text loses its old
+-- answer.
+CREATE TABLE g.hashed (id INT PRIMARY KEY, body TEXT, city VARCHAR(20), n INT NOT NULL DEFAULT 0, city_hash BINARY(32));
+INSERT INTO g.hashed (id, body) VALUES (1, 'city: Bern, n: 1'), (2, 'city: Oslo'), (3, '[[answer:{"city": null, "n": 4}]]'), (4, '[[answer:{"city": "x", "n": null}]]');
+CALL ai.generate_table('llm', 'g.hashed', 'body', '{"city": "city", "n": "n"}', '{"task": "extract", "fields": {"city": "text", "n": "integer"}}');
+SELECT id, city, n, city_hash IS NULL AS no_hash FROM g.hashed ORDER BY id;
+SELECT row_key, error FROM mysql.cloudsql_ml_embed_failures WHERE table_name = 'hashed' ORDER BY row_key;
+ALTER TABLE g.hashed MODIFY n INT;
+--@ clear
+CALL ai.generate_table('llm', 'g.hashed', 'body', '{"city": "city", "n": "n"}', '{"task": "extract", "fields": {"city": "text", "n": "integer"}}');
+--@ requests
+UPDATE g.hashed SET body = 'Nowhere' WHERE id = 1;
+UPDATE g.hashed SET body = '[[refuse]]' WHERE id = 3;
+CALL ai.generate_table('llm', 'g.hashed', 'body', '{"city": "city", "n": "n"}', '{"task": "extract", "fields": {"city": "text", "n": "integer"}, "rows_per_request": 4}');
+SELECT id, city, n, city_hash IS NULL AS no_hash FROM g.hashed ORDER BY id;
+UPDATE g.hashed SET body = NULL WHERE id = 2;
+CALL ai.generate_table('llm', 'g.hashed', 'body', '{"city": "city", "n": "n"}', '{"task": "extract", "fields": {"city": "text", "n": "integer"}, "on_error": "stop"}');
+SELECT id, city, n, city_hash IS NULL AS no_hash FROM g.hashed ORDER BY id;
+-- The same of a schema of your own; a member that is missing is NULL.
+CREATE TABLE g.own (id INT PRIMARY KEY, body TEXT, a INT, b INT);
+INSERT INTO g.own (id, body) VALUES (1, '[[answer:{"a": 1}]]');
+CALL ai.generate_table('llm', 'g.own', 'body', '{"b": "b", "a": "a"}', '{"json_schema": {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}}');
+SELECT * FROM g.own;
+-- Errors, before anything is sent.
+--@ clear
+CALL ai.generate_table('llm', 'g.cards', 'body', '{}', '{"task": "extract", "fields": ["name"]}');
+CALL ai.generate_table('llm', 'g.cards', 'body', '{"name"', '{"task": "extract", "fields": ["name"]}');
+CALL ai.generate_table('llm', 'g.cards', 'body', '{"name": 1}', '{"task": "extract", "fields": ["name"]}');
+CALL ai.generate_table('llm', 'g.cards', 'body', '{"city": "name"}', '{"task": "extract", "fields": ["name"]}');
+CALL ai.generate_table('llm', 'g.cards', 'body', '{"name": "nothing"}', '{"task": "extract", "fields": ["name"]}');
+CALL ai.generate_table('llm', 'g.cards', 'body', '{"name": "name", "year": "Name"}', '{"task": "extract", "fields": ["name", "year"]}');
+CALL ai.generate_table('llm', 'g.cards', 'body', '{"name": "touched"}', '{"task": "extract", "fields": ["name"]}');
+CALL ai.generate_table('llm', 'g.cards', 'body', '{"answer": "name"}', '{"task": "if"}');
+CALL ai.generate_table('llm', 'g.hashed', 'body', '{"a": "city", "b": "city_hash"}', '{"task": "extract", "fields": ["a", "b"], "hash_column": "city_hash"}');
+ALTER TABLE g.own ADD twice INT AS (a * 2), MODIFY a INT NOT NULL;
+CALL ai.generate_table('llm', 'g.own', 'body', '{"name": "twice"}', '{"task": "extract", "fields": ["name"]}');
+CALL ai.generate_table('llm', 'g.own', 'body', '{"name": "a", "year": "b"}', '{"task": "extract", "fields": ["name", "year"]}');
+--@ requests
 -- Errors.
 CALL ai.generate_table('llm', 'g.dry', 'body', 'nothing', NULL);
 CALL ai.generate_table('llm', 'g.dry', 'nothing', 'answer', NULL);

@@ -164,7 +164,7 @@ impl Jobs {
             bytes: 0,
             recall: None,
         };
-        let _held = self.indexing.hold(&place(&index), &index.definer.to_string(), interrupt)?;
+        let _held = self.indexing.hold(&[place(&index)], &index.definer.to_string(), interrupt)?;
         index.id = store::create(&index, interrupt)?;
         let made = build_index(&index, &keyed, &wanted, interrupt);
         if made.is_err() {
@@ -203,7 +203,7 @@ impl Jobs {
 
     /// Reserves an index for a job, and reads it again: another job may have changed it meanwhile.
     fn hold_index(&self, index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<(Arc<Held>, VectorIndex)> {
-        let held = self.indexing.hold(&place(index), &index.definer.to_string(), interrupt)?;
+        let held = self.indexing.hold(&[place(index)], &index.definer.to_string(), interrupt)?;
         let index = the_index(&index.table_name(), &quoted(&index.column), Some(&index.measure), interrupt)?;
         Ok((held, index))
     }

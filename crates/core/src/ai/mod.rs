@@ -147,6 +147,13 @@ impl Task {
         matches!(self.reading, Reading::Document | Reading::Labels)
     }
 
+    /// The members of its JSON objects that its schema names; none for other values.
+    pub fn fields(&self) -> Vec<&str> {
+        let schema = self.schema.as_ref().filter(|_| self.reading == Reading::Document);
+        let properties = schema.and_then(|schema| schema.document().get("properties")?.as_object());
+        properties.into_iter().flatten().map(|(name, _)| name.as_str()).collect()
+    }
+
     /// Whether the same text gives the same answer, as far as the model allows: nothing is drawn.
     pub fn repeats(&self) -> bool {
         self.options.temperature.is_none_or(|heat| heat == 0.0)
