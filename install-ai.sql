@@ -466,10 +466,11 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql_ml.vector_c
   RETURNS LONGTEXT CHARACTER SET utf8mb4 NOT DETERMINISTIC READS SQL DATA SQL SECURITY DEFINER
   COMMENT 'mysql-ml: keys of rows that are probably near to a vector, and of changed rows'
   BEGIN
-    DECLARE the_version INT UNSIGNED;
+    DECLARE the_version, all_lists INT UNSIGNED;
+    DECLARE others BIGINT UNSIGNED;
     DECLARE the_layout VARBINARY(255);
     DECLARE chosen, found, changed LONGTEXT CHARACTER SET utf8mb4;
-    SELECT i.version, i.layout INTO the_version, the_layout
+    SELECT i.version, i.layout, i.lists, i.left_out INTO the_version, the_layout, all_lists, others
       FROM mysql_ml.vector_indexes AS i WHERE i.index_id = the_index;
     SELECT ml_vector_lists(the_index, the_layout, query, lists, l.list, l.centroid) INTO chosen
       FROM mysql_ml.vector_lists AS l WHERE l.index_id = the_index AND l.version = the_version;
@@ -482,7 +483,10 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql_ml.vector_c
     -- One more than a search takes.
     SELECT JSON_ARRAYAGG(HEX(c.row_key)) INTO changed
       FROM (SELECT row_key FROM mysql_ml.vector_changes WHERE index_id = the_index LIMIT 20001) AS c;
-    RETURN CONCAT('{"candidates":', found, ',"changed":', IFNULL(changed, '[]'), '}');
+    -- An index that is gone has no lists.
+    RETURN CONCAT(
+      '{"lists":', IFNULL(all_lists, 0), ',"left_out":', IFNULL(others, 0),
+      ',"candidates":', found, ',"changed":', IFNULL(changed, '[]'), '}');
   END//
 DELIMITER ;
 

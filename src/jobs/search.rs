@@ -28,7 +28,7 @@ use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::role::Role;
 use mysql_ml_base::vector::{check_bytes, to_bytes};
 use mysql_ml_core::catalog::members::{self, Members};
-use mysql_ml_index::{Candidate, Layout};
+use mysql_ml_index::{Candidate, Layout, Limits};
 
 /// The most rows that a search returns.
 const MOST_ROWS: u64 = 10_000;
@@ -119,7 +119,7 @@ struct Search {
     options: Options,
     step: Step,
     keys: Vec<Key>,
-    /// Whether the last candidates are all that there are.
+    /// Whether the last candidates are all rows of the table.
     complete: bool,
     most: usize,
     report: Report,
@@ -134,12 +134,15 @@ struct Known {
     read_at: Instant,
 }
 
+/// An account, and table, column and measure as it named them.
+type Asked = (Account, String, String, Option<String>);
+
 /// Searches of connections, and what was read for them.
 #[derive(Default)]
 pub(super) struct Searches {
     active: Mutex<HashMap<u64, Search>>,
     reports: Mutex<HashMap<u64, Report>>,
-    known: Mutex<HashMap<(Account, String, String, Option<String>), Arc<Known>>>,
+    known: Mutex<HashMap<Asked, Arc<Known>>>,
     /// Connections that may ask an index for candidates once, because they may read its table.
     allowed: Mutex<HashMap<(u64, u64), Instant>>,
 }
@@ -194,7 +197,7 @@ fn lists_for(index: &VectorIndex, recall: f64) -> u64 {
 
 /// Candidates to compare exactly for a number of rows.
 pub(super) fn candidates_for(rows: u64) -> usize {
-    usize::try_from(rows).unwrap_or(MOST_CANDIDATES).saturating_mul(10).max(200).min(MOST_CANDIDATES)
+    Limits::of(usize::try_from(rows).unwrap_or(usize::MAX)).most.min(MOST_CANDIDATES)
 }
 
 /// A vector from an argument: bytes of a VECTOR, or a text like `[1, 2]`; otherwise a text to embed.
@@ -215,7 +218,7 @@ fn read_query(bytes: &[u8], widths: usize) -> Result<Query> {
         }
         Some(text) if !text.trim().is_empty() => Ok(Query::Text(text.to_owned())),
         Some(_) => Err(Error::invalid("the query is empty; give a vector or a text")),
-        None if bytes.len() % 4 == 0 && bytes.len() / 4 <= widths => {
+        None if bytes.len().is_multiple_of(4) && bytes.len() / 4 <= widths => {
             check_bytes(bytes)?;
             Ok(Query::Vector(bytes.to_vec()))
         }
@@ -372,7 +375,7 @@ impl Jobs {
         interrupt: &dyn Interrupt,
     ) -> Result<String> {
         let known = self.known(table, column, measure, interrupt)?;
-        let (keys, _) = read_candidates(found)?;
+        let keys = read_candidates(found)?.keys;
         let objects = keys.iter().map(|key| known.keyed.json_of(key).map(Value::Object)).collect::<Result<Vec<_>>>()?;
         Ok(Value::Array(objects).to_string())
     }
@@ -448,9 +451,20 @@ fn unusable(index: &VectorIndex, obstacle: Option<&str>) -> Option<String> {
     None
 }
 
-/// The keys of candidates and of changes in an answer of `mysql_ml.vector_candidates`, each once; and the number of
-/// changes.
-pub(super) fn read_candidates(found: &str) -> Result<(Vec<Vec<u8>>, usize)> {
+/// An answer of `mysql_ml.vector_candidates`.
+pub(super) struct Proposed {
+    /// The keys of changes and candidates, each once.
+    pub keys: Vec<Vec<u8>>,
+    /// The number of changes.
+    changed: usize,
+    /// The lists of the version that was read; 0: there is no index.
+    lists: u64,
+    /// Rows that it leaves out.
+    left_out: u64,
+}
+
+/// Reads an answer of `mysql_ml.vector_candidates`.
+pub(super) fn read_candidates(found: &str) -> Result<Proposed> {
     let wrong = || Error::internal("the candidates cannot be read");
     let document: Map<String, Value> = serde_json::from_str(found).map_err(|_| wrong())?;
     let list = |name: &str| -> Result<Vec<Vec<u8>>> {
@@ -462,7 +476,8 @@ pub(super) fn read_candidates(found: &str) -> Result<(Vec<Vec<u8>>, usize)> {
     let count = changed.len();
     let mut seen = std::collections::HashSet::new();
     let keys = changed.into_iter().chain(candidates).filter(|key| seen.insert(key.clone())).collect();
-    Ok((keys, count))
+    let number = |name: &str| document.get(name).and_then(Value::as_u64).ok_or_else(wrong);
+    Ok(Proposed { keys, changed: count, lists: number("lists")?, left_out: number("left_out")? })
 }
 
 impl Search {
@@ -497,17 +512,18 @@ impl Search {
                 }
                 Step::Rank => {
                     let found = found.ok_or_else(|| Error::internal("a search has no candidates"))?;
-                    let (keys, changed) = read_candidates(found)?;
+                    let Proposed { keys, changed, lists, left_out } = read_candidates(found)?;
                     self.report.candidates = keys.len();
                     self.report.changed = changed;
                     if changed as u64 > MOST_CHANGES {
                         self.scan(format!("more than {MOST_CHANGES} changes wait; CALL ai.refresh_vector_index"));
                         continue;
                     }
-                    // Fewer than asked for, of all lists: these are all.
-                    let all_lists = self.index.as_ref().is_some_and(|index| self.report.lists >= index.lists);
-                    self.complete =
-                        all_lists && self.least() == self.most && keys.len() - changed.min(keys.len()) < self.most;
+                    // Fewer than asked for, of all lists of the version that was read: these are all rows.
+                    self.complete = (1..=self.report.lists).contains(&lists)
+                        && left_out == 0
+                        && self.least() == self.most
+                        && keys.len() - changed.min(keys.len()) < self.most;
                     self.keys = keys.iter().map(|key| self.keyed.literals(key)).collect::<Result<_>>()?;
                     if self.keys.is_empty() {
                         self.step = Step::Decide;
@@ -593,9 +609,8 @@ impl Search {
     /// The last statement if the ranks suffice; otherwise changes the step.
     fn decide(&mut self, ranks: Vec<(usize, f64, u64)>) -> Option<String> {
         let passing = ranks.first().map_or(0, |(_, _, passing)| *passing);
-        let left_out = self.index.as_ref().map_or(0, |index| index.left_out);
         let wanted = if self.options.filter.is_some() { self.rows.saturating_mul(ENOUGH) } else { self.rows };
-        let enough = passing >= wanted || (self.complete && left_out == 0);
+        let enough = passing >= wanted || self.complete;
         if enough {
             self.step = Step::End;
             return Some(self.last(&ranks));

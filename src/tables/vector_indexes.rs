@@ -417,9 +417,12 @@ pub fn fold(
                 s.query("UPDATE mysql_ml.vector_indexes SET left_out = left_out + ? WHERE index_id = ?", &params)?;
             }
             for part in changes.chunks(1000) {
-                let ids: Vec<String> = part.iter().map(u64::to_string).collect();
+                let ids: Vec<String> = part.iter().map(|id| format!("ROW({id})")).collect();
+                // One by one: a scan would wait for uncommitted changes of others.
                 let delete = format!(
-                    "DELETE FROM mysql_ml.vector_changes WHERE index_id = {id} AND change_id IN ({})",
+                    "DELETE mysql_ml.vector_changes FROM (VALUES {}) AS d (id) \
+                     STRAIGHT_JOIN mysql_ml.vector_changes FORCE INDEX (PRIMARY) \
+                     ON vector_changes.index_id = {id} AND vector_changes.change_id = d.id",
                     ids.join(",")
                 );
                 s.run(delete.as_bytes())?;
@@ -438,6 +441,17 @@ pub fn blocks_of(id: u64, version: u64, list: u64, interrupt: &dyn Interrupt) ->
         )?;
         let mut rows = found.rows;
         rows.iter_mut().map(|row| Ok((row.get(0)?, row.take_bytes(1)?.unwrap_or_default()))).collect()
+    })
+}
+
+/// Codes in the blocks of a version.
+pub fn codes(id: u64, version: u64, interrupt: &dyn Interrupt) -> Result<u64> {
+    library(interrupt, move |s| {
+        let found = s.query(
+            "SELECT CAST(COALESCE(SUM(codes_count), 0) AS UNSIGNED) FROM mysql_ml.vector_blocks WHERE index_id = ? AND version = ?",
+            &[Param::Number(id), Param::Number(version)],
+        )?;
+        found.rows.first().map_or(Ok(0), |row| row.get(0))
     })
 }
 

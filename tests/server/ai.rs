@@ -406,5 +406,5 @@ fn a_query_leaves_memory_for_the_requests_with_its_images() {
     running.endpoint.clear();
     let query = "CALL ai.query('SELECT COUNT(ai_generate(''What?'', ''llm'', NULL, picture)) FROM n.pictures', NULL)";
     let answered: u64 = conn.query_first(query).unwrap().unwrap();
-    assert_eq!((answered, running.endpoint.count() as u64), (IMAGES, IMAGES));
+    assert_eq!((answered, running.endpoint.count()), (IMAGES, IMAGES));
 }

@@ -117,7 +117,9 @@ SELECT ai_if_batch('["yes", "no"]', 'headed', '{"rows_per_request": 2}');
 --@ requests
 
 DROP DATABASE packed;
-CALL mysql.ml_cache_clear(NULL);
+DELETE FROM mysql.cloudsql_ml_embed_progress WHERE table_schema = 'packed';
+DELETE FROM mysql.cloudsql_ml_embed_failures WHERE table_schema = 'packed';
+DO ml_cache_clear(NULL);
 CALL mysql.ml_drop_model_registration('headed');
 CALL mysql.ml_drop_model_registration('older');
 CALL mysql.ml_drop_model_registration('claude');

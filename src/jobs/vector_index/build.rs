@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mysql_ml_index as index;
-use mysql_ml_index::{BlockBuilder, Centroids, Encoder, Layout, ListChooser, LEFT_OUT};
+use mysql_ml_index::{BlockBuilder, Calibrated, Calibration, Centroids, Encoder, Layout, LEFT_OUT};
 
 use crate::mysql::session::Session;
 use crate::mysql::sql::As;
@@ -14,10 +14,9 @@ use crate::tables::vector_indexes::{self as store, Built, NewBlock, VectorIndex}
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::{Interrupt, POLL};
 use mysql_ml_base::memory::Reservation;
-use mysql_ml_base::vector::{from_bytes, Measure};
+use mysql_ml_base::vector::from_bytes;
 
 use super::super::rights::as_account;
-use super::measures::measure;
 use super::wanted::{Wanted, MOST_LISTS};
 
 /// Codes of a full block.
@@ -26,11 +25,10 @@ pub(super) const BLOCK: usize = 1000;
 const WAITING_BYTES: usize = 64 << 20;
 /// Bytes of a page of rows.
 const PAGE_BYTES: usize = 8 << 20;
-/// Vectors of the sample for each list, and the most bytes of the sample.
-const SAMPLE_OF_A_LIST: usize = 64;
+/// The most bytes of the sample.
 const SAMPLE_BYTES: usize = 256 << 20;
 /// Rows whose neighbours are looked for, and the number of these.
-const QUERIES: usize = 64;
+const QUERIES: usize = 200;
 const NEIGHBOURS: usize = 10;
 
 /// Builds a version and returns it; nothing serves it yet. `lists`: their number, if the user gave one.
@@ -49,10 +47,15 @@ pub(super) fn build(
         page.iter().for_each(|row| sample.offer(&row.vector));
         state.show(&format!("vector index: reading a sample, {} rows", pages.read));
     }
+    if sample.seen == 0 {
+        sample.stand_in(index, keyed)?;
+    }
     let layout = Layout::new(sample.dimensions, wanted.metric, wanted.bits, version)?;
-    let lists = wanted.lists.unwrap_or_else(|| default_lists(sample.seen)).clamp(1, MOST_LISTS);
+    let lists = wanted.lists.unwrap_or_else(|| index::recommended_lists(sample.seen as u64)).clamp(1, MOST_LISTS);
     state.show(&format!("vector index: training {lists} lists on {} rows", sample.len()));
+    let working = Reservation::take(index::train_bytes(&layout, sample.len(), lists), "the training of an index")?;
     let centroids = train(&layout, &sample.vectors, lists, interrupt)?;
+    drop(working);
     let queries = sample.queries();
     drop(sample);
     let count = centroids.len();
@@ -61,18 +64,19 @@ pub(super) fn build(
         let (part, id) = (part.to_vec(), index.id);
         store::library(interrupt, move |s| store::insert_lists(s, id, version, n * 64, &part))?;
     }
-    // The search compares with what it reads, not with the unrounded centroids.
+    // Searches compare with what they read, not with the unrounded centroids.
     let centroids = Centroids::from_rows(&layout, &rows)?;
     let encoder = Encoder::new(&centroids);
-    let mut coverage = Coverage::new(index, queries);
+    let mut calibration = Calibration::new(&layout, &queries, NEIGHBOURS);
     let mut waiting = Waiting::new(&layout, count);
     let (mut encoded, mut left_out) = (0, 0);
     let mut pages = Pages::new(index, keyed);
     while let Some(page) = pages.next(interrupt)? {
-        let (known, others) = encode(&encoder, &layout, &page, |list, row, code| waiting.push(list, &row.key, code))?;
-        encoded += known.len() as u64;
-        left_out += others;
-        coverage.offer(&page, &known)?;
+        let read = page.len() as u64;
+        let page = encode(&encoder, &layout, &page, |list, row, code| waiting.push(list, &row.key, code))?;
+        encoded += read - page.left_out;
+        left_out += page.left_out;
+        calibration.offer(&page.vectors, &page.lists, threads());
         for block in waiting.full()? {
             insert(index.id, version, vec![block], interrupt)?;
         }
@@ -81,43 +85,53 @@ pub(super) fn build(
     for block in waiting.rest() {
         insert(index.id, version, vec![block], interrupt)?;
     }
-    let coverage = coverage.measure(&layout, &rows)?;
+    let coverage = coverage(&calibration.finish(&centroids));
     Ok(Built { layout: layout.to_bytes(), version, lists: count as u64, coverage, rows: encoded, left_out })
 }
 
-/// The square root of the rows: a list then has as many rows as there are lists.
-fn default_lists(rows: usize) -> usize {
-    (rows as f64).sqrt().round() as usize
+/// Pairs of a number of lists and the share of the nearest rows in them, ascending.
+fn coverage(calibrated: &Calibrated) -> Vec<(u64, f64)> {
+    let mut pairs: Vec<(u64, f64)> = Vec::new();
+    for share in (0..=200).map(|n| f64::from(n) / 200.0) {
+        let lists = calibrated.probes(share) as u64;
+        match pairs.last_mut() {
+            Some((last, covered)) if *last == lists => *covered = share,
+            _ => pairs.push((lists, share)),
+        }
+    }
+    pairs
 }
 
 pub(super) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(8)
 }
 
-/// Encodes rows and gives each code to `take`. Returns the lists of the rows with a code, by the rows' places, and the
-/// number of the others.
+/// Vectors of rows and their lists.
+pub(super) struct Encoded {
+    pub vectors: Vec<f32>,
+    pub lists: Vec<u32>,
+    /// Rows without a code.
+    pub left_out: u64,
+}
+
+/// Encodes rows and gives each code to `take`.
 pub(super) fn encode(
     encoder: &Encoder<'_>,
     layout: &Layout,
     rows: &[KeyedVector],
     mut take: impl FnMut(u32, &KeyedVector, &index::Code) -> Result<()>,
-) -> Result<(Vec<(usize, u32)>, u64)> {
-    let fitting: Vec<usize> =
-        (0..rows.len()).filter(|i| rows.get(*i).is_some_and(|r| r.vector.len() == layout.dimensions() * 4)).collect();
-    let vectors: Vec<f32> =
-        fitting.iter().filter_map(|i| rows.get(*i)).flat_map(|row| from_bytes(&row.vector)).collect();
+) -> Result<Encoded> {
+    let fitting: Vec<&KeyedVector> = rows.iter().filter(|row| row.vector.len() == layout.dimensions() * 4).collect();
+    let vectors: Vec<f32> = fitting.iter().flat_map(|row| from_bytes(&row.vector)).collect();
     let lists = encoder.assign(&vectors, threads());
-    let mut known = Vec::with_capacity(fitting.len());
-    for ((place, list), vector) in fitting.iter().zip(lists).zip(vectors.chunks_exact(layout.dimensions())) {
-        let Some(row) = rows.get(*place) else { continue };
-        if list == LEFT_OUT {
-            continue;
+    let mut left_out = (rows.len() - fitting.len()) as u64;
+    for ((row, list), vector) in fitting.iter().zip(&lists).zip(vectors.chunks_exact(layout.dimensions())) {
+        match *list {
+            LEFT_OUT => left_out += 1,
+            list => take(list, row, &encoder.encode(vector, list)?)?,
         }
-        take(list, row, &encoder.encode(vector, list)?)?;
-        known.push((*place, list));
     }
-    let others = (rows.len() - known.len()) as u64;
-    Ok((known, others))
+    Ok(Encoded { vectors, lists, left_out })
 }
 
 fn insert(id: u64, version: u64, blocks: Vec<NewBlock>, interrupt: &dyn Interrupt) -> Result<()> {
@@ -207,10 +221,10 @@ struct Sample {
 impl Sample {
     fn new(keyed: &Keyed, wanted: &Wanted, rows: usize) -> Result<Self> {
         let width = wanted.dimensions.unwrap_or(keyed.width).max(1);
-        let lists = wanted.lists.unwrap_or_else(|| default_lists(rows.max(1000)));
+        let lists = wanted.lists.unwrap_or_else(|| index::recommended_lists(rows.max(1000) as u64));
         // The estimate may be too low by far.
         let most = (SAMPLE_BYTES / (width * 4)).max(1);
-        let capacity = (lists * SAMPLE_OF_A_LIST * 2).clamp(1000, most.max(1000));
+        let capacity = (index::recommended_sample(lists) * 2).clamp(1000, most.max(1000));
         let share = Reservation::take(capacity * width * 4, "a sample of vectors")?;
         Ok(Sample {
             dimensions: wanted.dimensions.unwrap_or(0),
@@ -260,10 +274,21 @@ impl Sample {
         z ^ (z >> 31)
     }
 
+    /// A vector in the place of those of an empty table: all rows to come belong to its list.
+    fn stand_in(&mut self, index: &VectorIndex, keyed: &Keyed) -> Result<()> {
+        if self.dimensions == 0 {
+            let known = Layout::from_bytes(&index.layout)?.dimensions();
+            self.dimensions = if index.version.is_some() { known } else { keyed.width };
+        }
+        self.vectors = vec![0.0; self.dimensions];
+        self.vectors.first_mut().into_iter().for_each(|x| *x = 1.0);
+        Ok(())
+    }
+
     /// Vectors spread over the sample.
-    fn queries(&self) -> Vec<Vec<f32>> {
+    fn queries(&self) -> Vec<f32> {
         let step = (self.len() / QUERIES).max(1);
-        self.vectors.chunks_exact(self.dimensions.max(1)).step_by(step).take(QUERIES).map(<[f32]>::to_vec).collect()
+        self.vectors.chunks_exact(self.dimensions.max(1)).step_by(step).take(QUERIES).flatten().copied().collect()
     }
 }
 
@@ -323,96 +348,4 @@ impl<'a> Waiting<'a> {
         self.bytes -= builder.bytes().min(self.bytes);
         Some(NewBlock { list, codes: builder.len(), bytes: builder.finish() })
     }
-}
-
-/// Finds in how many lists the nearest neighbours of some rows are.
-struct Coverage {
-    measure: Measure,
-    queries: Vec<(Vec<u8>, Vec<f32>)>,
-    /// Of each query: distance and list of its nearest rows so far, the farthest first.
-    nearest: Vec<Vec<(f64, u32)>>,
-}
-
-impl Coverage {
-    fn new(index: &VectorIndex, queries: Vec<Vec<f32>>) -> Self {
-        let bytes = |query: &Vec<f32>| query.iter().flat_map(|x| x.to_le_bytes()).collect();
-        Coverage {
-            measure: measure(&index.measure),
-            nearest: vec![Vec::new(); queries.len()],
-            queries: queries.into_iter().map(|query| (bytes(&query), query)).collect(),
-        }
-    }
-
-    fn offer(&mut self, page: &[KeyedVector], known: &[(usize, u32)]) -> Result<()> {
-        let threads = threads();
-        let size = self.queries.len().div_ceil(threads).max(1);
-        let measure = self.measure;
-        std::thread::scope(|scope| {
-            let parts = self.queries.chunks(size).zip(self.nearest.chunks_mut(size));
-            let parts: Vec<_> = parts
-                .map(|(queries, nearest)| {
-                    scope.spawn(move || {
-                        for ((query, _), nearest) in queries.iter().zip(nearest) {
-                            nearest_of(measure, query, page, known, nearest)?;
-                        }
-                        Ok::<(), Error>(())
-                    })
-                })
-                .collect();
-            parts
-                .into_iter()
-                .try_for_each(|part| part.join().map_err(|_| Error::internal("a thread of the index panicked"))?)
-        })
-    }
-
-    /// Pairs of a number of lists and the share of neighbours in them.
-    fn measure(self, layout: &Layout, centroids: &[Vec<u8>]) -> Result<Vec<(u64, f64)>> {
-        let mut ranks = Vec::new();
-        for ((_, query), nearest) in self.queries.iter().zip(&self.nearest) {
-            let mut chooser = ListChooser::new(layout, query, centroids.len())?;
-            for (list, centroid) in (0..).zip(centroids) {
-                chooser.offer(list, centroid)?;
-            }
-            let order: Vec<u32> = chooser.finish().into_iter().map(|near| near.list).collect();
-            let rank = |list: u32| order.iter().position(|l| *l == list).unwrap_or(order.len());
-            ranks.extend(nearest.iter().map(|(_, list)| rank(*list) as u64 + 1));
-        }
-        ranks.sort_unstable();
-        let share = |lists: u64| ranks.partition_point(|rank| *rank <= lists) as f64 / ranks.len().max(1) as f64;
-        let mut pairs: Vec<(u64, f64)> = Vec::new();
-        let mut lists = 1;
-        let all = centroids.len() as u64;
-        while lists < all {
-            pairs.push((lists, share(lists)));
-            lists = (lists + 1).max(lists * 5 / 4);
-        }
-        pairs.push((all, 1.0));
-        Ok(pairs)
-    }
-}
-
-fn nearest_of(
-    measure: Measure,
-    query: &[u8],
-    page: &[KeyedVector],
-    known: &[(usize, u32)],
-    nearest: &mut Vec<(f64, u32)>,
-) -> Result<()> {
-    for (place, list) in known {
-        let Some(row) = page.get(*place) else { continue };
-        // The row itself is no neighbour.
-        if row.vector == query {
-            continue;
-        }
-        let distance = measure.compare(query, &row.vector)?;
-        if nearest.len() == NEIGHBOURS && nearest.first().is_some_and(|(farthest, _)| *farthest <= distance) {
-            continue;
-        }
-        let at = nearest.partition_point(|(other, _)| *other > distance);
-        nearest.insert(at, (distance, *list));
-        if nearest.len() > NEIGHBOURS {
-            nearest.remove(0);
-        }
-    }
-    Ok(())
 }

@@ -122,7 +122,7 @@ impl Jobs {
                 let found = s.run(call.as_bytes())?;
                 found.rows.first().map_or(Ok(String::new()), |row| row.get(0))
             })?;
-            let (keys, _) = read_candidates(&candidates)?;
+            let keys = read_candidates(&candidates)?.keys;
             let keys = keys.iter().map(|key| keyed.literals(key)).collect::<Result<Vec<_>>>()?;
             let Some(farthest) = true_distances.last().copied() else { continue };
             all += true_distances.len();

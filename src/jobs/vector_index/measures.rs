@@ -3,7 +3,6 @@
 use mysql_ml_index::Metric;
 
 use mysql_ml_base::error::{cut, Error, Result};
-use mysql_ml_base::vector::Measure;
 use mysql_ml_core::catalog::members::{self, Members};
 
 /// Takes the option `distance_measure`.
@@ -31,15 +30,6 @@ pub(in crate::jobs) fn name_of(metric: Metric) -> &'static str {
         Metric::Cosine => "cosine",
         Metric::L2 => "l2_squared",
         Metric::Dot => "dot_product",
-    }
-}
-
-/// The measure of a stored name, smaller is closer.
-pub(in crate::jobs) fn measure(name: &str) -> Measure {
-    match name {
-        "l2_squared" => Measure::L2Squared,
-        "dot_product" => Measure::NegativeDot,
-        _ => Measure::Cosine,
     }
 }
 

@@ -194,9 +194,7 @@ impl Jobs {
         let index = the_index(table, column, measure.as_deref(), interrupt)?;
         must_be_theirs(&index, interrupt)?;
         let (_held, index) = self.hold_index(&index, interrupt)?;
-        members.insert("distance_measure".to_owned(), index.measure.clone().into());
-        members.entry("bits").or_insert_with(|| bits_of(&index).into());
-        let wanted = Wanted::read(Some(&Value::Object(members).to_string()))?;
+        let wanted = Wanted::of(&index)?.with(&mut members)?;
         let keyed = look_up(&As::Owner(index.definer.clone()), &index.table_name(), &quoted(&index.column), interrupt)?;
         build_index(&index, &keyed, &wanted, interrupt)
     }
@@ -249,6 +247,14 @@ impl Jobs {
         }
         let mut state = ProgressState::begin();
         let done = refresh::refresh(&index, &keyed, &mut state, interrupt)?;
+        if store::codes(index.id, index.version.unwrap_or_default(), interrupt)? > 2 * index.rows + OUTGROWN {
+            // It has outgrown its lists.
+            let wanted = Wanted::of(&index)?;
+            return build_index(&index, &keyed, &wanted, interrupt).map(|_| {
+                json!({"rows": done.rows, "lists": done.lists, "note": "the index was built again for twice as many rows"})
+                    .to_string()
+            });
+        }
         Ok(json!({"rows": done.rows, "lists": done.lists, "note": Value::Null}).to_string())
     }
 
@@ -311,6 +317,9 @@ impl Jobs {
         Ok(Value::Array(shown).to_string())
     }
 }
+
+/// Codes beyond twice those of the build, with which an index is built again.
+const OUTGROWN: u64 = 5000;
 
 fn bits_of(index: &VectorIndex) -> u64 {
     Layout::from_bytes(&index.layout).map_or(DEFAULT_BITS, |layout| layout.bits()).into()

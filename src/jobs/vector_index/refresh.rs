@@ -116,7 +116,7 @@ pub(super) fn read_rows(
 fn blocks_of(serving: &Serving, rows: &[KeyedVector], only: Option<u64>) -> Result<(Vec<NewBlock>, u64)> {
     let encoder = Encoder::new(&serving.centroids);
     let mut builders: BTreeMap<u32, Vec<BlockBuilder>> = BTreeMap::new();
-    let (_, left_out) = encode(&encoder, &serving.layout, rows, |list, row, code| {
+    let encoded = encode(&encoder, &serving.layout, rows, |list, row, code| {
         if only.is_some_and(|only| only != u64::from(list)) {
             return Ok(());
         }
@@ -128,7 +128,7 @@ fn blocks_of(serving: &Serving, rows: &[KeyedVector], only: Option<u64>) -> Resu
     })?;
     let blocks = builders.into_iter().flat_map(|(list, blocks)| blocks.into_iter().map(move |b| (list, b)));
     let blocks = blocks.map(|(list, block)| NewBlock { list, codes: block.len(), bytes: block.finish() }).collect();
-    Ok((blocks, left_out))
+    Ok((blocks, encoded.left_out))
 }
 
 /// Writes a list's blocks anew from the rows as they are: codes of deleted rows, and of rows that belong to other lists
