@@ -25,6 +25,7 @@ use crate::tables::vector_indexes::{VectorIndex, MOST_CHANGES};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::role::Role;
 use mysql_ml_base::vector::{check_bytes, to_bytes};
 use mysql_ml_core::catalog::members::{self, Members};
@@ -40,6 +41,10 @@ const MOST_CANDIDATES: usize = 20_000;
 const ENOUGH: u64 = 3;
 /// How long what is known of a column is kept between searches.
 const KEPT: Duration = Duration::from_secs(1);
+/// The longest search.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// Bytes of a candidate's key besides its digits.
+const BESIDE_A_KEY: usize = 96;
 /// The most searches under way, and remembered ones.
 const MOST_SEARCHES: usize = 10_000;
 
@@ -119,6 +124,9 @@ struct Search {
     options: Options,
     step: Step,
     keys: Vec<Key>,
+    begun: Instant,
+    /// The reservation of query, keys and statement.
+    share: Reservation,
     /// Whether the last candidates are all rows of the table.
     complete: bool,
     most: usize,
@@ -170,10 +178,17 @@ pub(super) fn forget(index: &VectorIndex) {
     });
 }
 
-/// An error unless this connection was allowed to ask the index.
+/// In the place of an index: a connection that has read its lists may read its blocks.
+pub const ITS_BLOCKS: u64 = u64::MAX;
+
+/// An error unless this connection was allowed to ask the index. Then it may read its blocks.
 pub fn must_be_allowed(index: u64) -> Result<()> {
-    let allowed = connection_id().is_some_and(|connection| Jobs::global().searches.is_allowed(connection, index));
-    if allowed {
+    let searches = &Jobs::global().searches;
+    let allowed = connection_id().filter(|connection| searches.is_allowed(*connection, index));
+    if let Some(connection) = allowed {
+        if index != ITS_BLOCKS {
+            searches.allow(connection, ITS_BLOCKS);
+        }
         Ok(())
     } else {
         Err(Error::new(
@@ -276,12 +291,16 @@ impl Jobs {
             options,
             step: Step::Propose,
             keys: Vec::new(),
+            begun: Instant::now(),
+            share: Reservation::take(query.len() * 4, "the query of a search")?,
             complete: false,
             most: candidates_for(rows),
             report: Report { path: "index", ..Report::default() },
         };
         search.choose_path(known.obstacle.as_deref())?;
         let mut active = self.searches.active.lock().unwrap_or_else(PoisonError::into_inner);
+        // A KILL leaves its search behind.
+        active.retain(|_, search| search.begun.elapsed() < LONGEST);
         if active.len() >= MOST_SEARCHES && !active.contains_key(&connection) {
             return Err(Error::new(Kind::Busy, "too many searches are under way; call again"));
         }
@@ -292,17 +311,17 @@ impl Jobs {
     /// The next statement of this connection's search; `None` after the last. `found`: the result of the one before.
     pub fn next_of_search(&self, found: Option<&str>) -> Result<Option<String>> {
         let connection = connection_id().ok_or_else(|| Error::internal("no connection"))?;
-        let mut active = self.searches.active.lock().unwrap_or_else(PoisonError::into_inner);
-        let search =
-            active.get_mut(&connection).ok_or_else(|| Error::invalid("no search is under way; call ai.search"))?;
+        let active = || self.searches.active.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken out: others do not wait for this one's statement.
+        let mut search =
+            active().remove(&connection).ok_or_else(|| Error::invalid("no search is under way; call ai.search"))?;
         let statement = search.next(found)?;
         if let (Step::Rank, Some(index)) = (search.step, &search.index) {
             self.searches.allow(connection, index.id);
         }
-        if statement.is_none() {
-            let report = search.report.clone();
-            active.remove(&connection);
-            self.note(connection, report);
+        match &statement {
+            Some(_) => drop(active().insert(connection, search)),
+            None => self.note(connection, search.report),
         }
         Ok(statement)
     }
@@ -524,6 +543,10 @@ impl Search {
                         && left_out == 0
                         && self.least() == self.most
                         && keys.len() - changed.min(keys.len()) < self.most;
+                    self.keys.clear();
+                    self.share.shrink_to(self.query.len() * 2);
+                    let size = keys.iter().map(|key| key.len() * 4 + BESIDE_A_KEY).sum();
+                    self.share.spend(size, "the candidates of a search")?;
                     self.keys = keys.iter().map(|key| self.keyed.literals(key)).collect::<Result<_>>()?;
                     if self.keys.is_empty() {
                         self.step = Step::Decide;

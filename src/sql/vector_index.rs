@@ -3,7 +3,7 @@
 use surface::{functions, Function};
 
 use super::command::command;
-use crate::jobs::search::{must_be_allowed, to_json};
+use crate::jobs::search::{must_be_allowed, to_json, ITS_BLOCKS};
 use crate::jobs::Jobs;
 use crate::mysql::ffi::args::{Args, Setup};
 use crate::mysql::ffi::function::{AggregateFunction, BytesFunction, SqlFunction};
@@ -112,7 +112,11 @@ impl AggregateFunction for Lists {
         let chooser = match &mut self.chooser {
             Some(chooser) => chooser,
             None => {
-                must_be_allowed(number(args, 0, "index_id")?)?;
+                let index = number(args, 0, "index_id")?;
+                if index == ITS_BLOCKS {
+                    return Err(Error::invalid("argument index_id is no index"));
+                }
+                must_be_allowed(index)?;
                 let layout = Layout::from_bytes(bytes(args, 1, "layout")?)?;
                 let lists = usize::try_from(number(args, 3, "lists")?).unwrap_or(usize::MAX);
                 self.chooser.insert(ListChooser::new(&layout, &query(args, 2)?, lists)?)
@@ -134,7 +138,7 @@ impl BytesFunction for Lists {
 
 /// `ml_vector_scan(layout, query, rows, least, most, centroid, codes)`: an aggregate over blocks of codes. Returns the keys
 /// of the nearest candidates, as a JSON array of hexadecimal digits: those that may be among the nearest `rows`, but
-/// at least `least` and at most `most`.
+/// at least `least` and at most `most`. Only for `mysql_ml.vector_candidates`.
 pub struct BlockScan {
     scan: Option<Scan>,
     result: String,
@@ -159,6 +163,7 @@ impl AggregateFunction for BlockScan {
         let scan = match &mut self.scan {
             Some(scan) => scan,
             None => {
+                must_be_allowed(ITS_BLOCKS)?;
                 let layout = Layout::from_bytes(bytes(args, 0, "layout")?)?;
                 let limit = |i, name| {
                     // The scan keeps so many keys.

@@ -370,6 +370,10 @@ fn a_search_gives_nobody_what_the_table_does_not() {
         let seen: u64 = conn.query_first("SELECT COUNT(*) FROM ai.vector_indexes").unwrap().unwrap();
         assert_eq!(seen, 0, "{account}");
     }
+    // Blocks are read only after lists.
+    let scan = format!("SELECT ml_vector_scan(layout, {query}, 3, 3, 3, x'', x'') FROM mysql_ml.vector_indexes");
+    let (_, message) = server_error(root.query::<Row, _>(&scan));
+    assert!(message.contains("check the rights"), "{message}");
     // The permission to ask for candidates is for one call.
     let direct = format!("SELECT mysql_ml.vector_candidates({id}, {query}, 1, 3, 10, 10)");
     let (_, message) = server_error(reader.query::<Row, _>(&direct));

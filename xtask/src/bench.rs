@@ -11,6 +11,7 @@ pub mod index;
 pub mod local;
 pub mod memory;
 pub mod rerank;
+pub mod search;
 
 /// The median; of an even count the lower middle value.
 fn median(values: &[f64]) -> f64 {

@@ -130,6 +130,8 @@ enum Bench {
     Generate,
     /// The arithmetic of the vector index, without a server
     Index,
+    /// Search by a vector index, against the scan of the table
+    Search,
 }
 
 fn main() -> Result<()> {
@@ -211,13 +213,15 @@ fn main() -> Result<()> {
                 Bench::Local | Bench::Generate => 1000,
                 Bench::Rerank => 100,
                 Bench::Bulk => 10_000,
-                Bench::Distance | Bench::Index => 100_000,
+                Bench::Distance | Bench::Index | Bench::Search => 100_000,
                 Bench::Memory => 1_000_000,
             });
             if rows == 0 || rounds == 0 {
                 bail!("--rows and --rounds must be at least 1");
             }
-            if cfg!(debug_assertions) && matches!(what, Bench::Distance | Bench::Bulk | Bench::Memory | Bench::Index) {
+            if cfg!(debug_assertions)
+                && matches!(what, Bench::Distance | Bench::Bulk | Bench::Memory | Bench::Index | Bench::Search)
+            {
                 progress("building xtask (release): its own computations must be optimised");
                 return again_in_release();
             }
@@ -230,6 +234,7 @@ fn main() -> Result<()> {
                 }
                 Bench::Bulk => bench::bulk::server_args(),
                 Bench::Distance => bench::distance::server_args(rows),
+                Bench::Search => bench::search::server_args(rows),
                 Bench::Memory => bench::memory::server_args(),
             };
             let models = tempfile::tempdir()?;
@@ -246,6 +251,7 @@ fn main() -> Result<()> {
             let running = start_with(true, args, env, &progress)?;
             let files = match what {
                 Bench::Index => Vec::new(),
+                Bench::Search => vec![("search.md", bench::search::run(&running.server, rows, rounds, &progress)?)],
                 Bench::Call => {
                     let (report, plot) = bench::call::run(&running.server, rows, rounds, &progress)?;
                     vec![("call.md", report), ("call.svg", plot)]

@@ -1,8 +1,8 @@
 //! `cargo xtask bench index`: the arithmetic of the vector index without a server: building, scanning, and the share of
 //! the true nearest rows that a search finds.
 
-mod data;
-mod sentences;
+pub(super) mod data;
+pub(super) mod sentences;
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
