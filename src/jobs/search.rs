@@ -221,7 +221,8 @@ enum Query {
     Text(String),
 }
 
-fn read_query(bytes: &[u8], widths: usize) -> Result<Query> {
+/// Reads the argument `query`. `widths`: bytes of the column's vectors.
+fn read_query(bytes: &[u8], widths: &[usize]) -> Result<Query> {
     let text = std::str::from_utf8(bytes).ok();
     let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
     match text.filter(|text| !text.contains(control)) {
@@ -231,9 +232,14 @@ fn read_query(bytes: &[u8], widths: usize) -> Result<Query> {
             })?;
             Ok(Query::Vector(to_bytes(&numbers)?))
         }
+        // Bytes that could be both.
+        Some(_) if widths.contains(&bytes.len()) => Err(Error::invalid(format!(
+            "the query has {} bytes, as a vector of the column has, and is text too; write a vector as [0.1, 0.2], or add a space to a text",
+            bytes.len()
+        ))),
         Some(text) if !text.trim().is_empty() => Ok(Query::Text(text.to_owned())),
         Some(_) => Err(Error::invalid("the query is empty; give a vector or a text")),
-        None if bytes.len().is_multiple_of(4) && bytes.len() / 4 <= widths => {
+        None if bytes.len().is_multiple_of(4) && widths.iter().any(|width| bytes.len() <= *width) => {
             check_bytes(bytes)?;
             Ok(Query::Vector(bytes.to_vec()))
         }
@@ -273,7 +279,10 @@ impl Jobs {
                 ));
             }
         }
-        let query = match read_query(query, keyed.width)? {
+        let mut widths = vec![keyed.width * 4];
+        widths
+            .extend(known.index.as_ref().and_then(|i| Layout::from_bytes(&i.layout).ok()).map(|l| l.dimensions() * 4));
+        let query = match read_query(query, &widths)? {
             Query::Vector(vector) => vector,
             Query::Text(text) => self.embed_query(&keyed, &options, &text, interrupt)?,
         };
@@ -705,4 +714,58 @@ fn read_ranks(found: Option<&str>) -> Result<Vec<(usize, f64, u64)>> {
 pub fn to_json(candidates: &[Candidate]) -> String {
     let keys = candidates.iter().map(|c| Value::String(crate::mysql::session::hex(&c.key)));
     Value::Array(keys.collect()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_a_vector_a_text_or_refused() {
+        let vector = |bytes: &[u8]| matches!(read_query(bytes, &[8]), Ok(Query::Vector(_)));
+        assert!(vector(&[0, 0, 128, 63, 0, 0, 0, 64]) && vector(b"[1, 2]") && vector(&[0, 0, 128, 63]));
+        assert!(matches!(read_query("grün".as_bytes(), &[8]), Ok(Query::Text(text)) if text == "grün"));
+        let refused: [&[u8]; 5] = [b"", b"  ", b"12345678", &[255, 0, 1], &[0, 0, 192, 127]];
+        for bytes in refused {
+            assert!(read_query(bytes, &[8]).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn candidates_are_read_once_each() {
+        let found = r#"{"lists":3,"left_out":0,"candidates":["31","32"],"changed":["32","33"]}"#;
+        let proposed = read_candidates(found).unwrap();
+        assert_eq!(proposed.keys, [b"2", b"3", b"1"]);
+        assert_eq!((proposed.changed, proposed.lists, proposed.left_out), (2, 3, 0));
+        assert!(read_candidates("{}").is_err() && read_candidates("[]").is_err());
+    }
+
+    #[test]
+    fn more_recall_reads_more_lists() {
+        let index = |coverage: Vec<(u64, f64)>| VectorIndex {
+            id: 1,
+            schema: "s".into(),
+            table: "t".into(),
+            column: "v".into(),
+            definer: Account { user: "a".into(), host: "b".into() },
+            object: "x".into(),
+            measure: "cosine".into(),
+            layout: Vec::new(),
+            version: Some(1),
+            lists: 50,
+            coverage,
+            rows: 1,
+            left_out: 0,
+            stale: None,
+            changes: 0,
+            codes: 0,
+            bytes: 0,
+            recall: None,
+        };
+        let measured = index(vec![(1, 0.5), (5, 0.9), (20, 0.99), (50, 1.0)]);
+        assert_eq!(lists_for(&measured, 0.5), 5);
+        assert_eq!(lists_for(&measured, 0.98), 20);
+        assert_eq!(lists_for(&measured, 1.0), 50);
+        assert_eq!(lists_for(&index(Vec::new()), 0.98), 50);
+    }
 }

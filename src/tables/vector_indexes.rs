@@ -227,10 +227,14 @@ pub fn make_view(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<()> {
     library(interrupt, move |s| s.run(statement.as_bytes()).map(|_| ()))
 }
 
+/// The index's account as SQL.
+fn account(index: &VectorIndex) -> String {
+    format!("{}@{}", quoted(&index.definer.user), quoted(&index.definer.host))
+}
+
 /// Lets the index's account record changes, which it may not by itself.
 pub fn grant(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<()> {
-    let account = format!("{}@{}", quoted(&index.definer.user), quoted(&index.definer.host));
-    let statement = format!("GRANT INSERT ON {} TO {account}", index.view());
+    let statement = format!("GRANT INSERT ON {} TO {}", index.view(), account(index));
     library(interrupt, move |s| s.run(statement.as_bytes()).map(|_| ()))
 }
 
@@ -238,6 +242,9 @@ pub fn grant(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<()> {
 pub fn delete(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<()> {
     let registered = index.clone();
     library(interrupt, move |s| {
+        // It cannot be revoked from an account with SYSTEM_USER, which was given nothing.
+        let _ =
+            s.run(format!("REVOKE IF EXISTS INSERT ON {} FROM {}", registered.view(), account(&registered)).as_bytes());
         s.run(format!("DROP VIEW IF EXISTS {}", registered.view()).as_bytes())?;
         s.query("DELETE FROM mysql_ml.vector_indexes WHERE index_id = ?", &[Param::Number(registered.id)]).map(|_| ())
     })?;

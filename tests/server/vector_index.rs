@@ -388,6 +388,11 @@ fn a_search_gives_nobody_what_the_table_does_not() {
         owner.query::<Row, _>(format!("INSERT INTO mysql_ml.`{view}` (index_id, row_key) VALUES ({}, '1')", id + 1)),
     );
     assert_eq!(code, 1369);
+    // Nothing of its rights stays.
+    call(&mut owner, "CALL ai.drop_vector_index('s.t', 'v', NULL)");
+    let grants: Vec<String> = root.query("SHOW GRANTS FOR owner@localhost").unwrap();
+    assert!(!grants.iter().any(|grant| grant.contains("mysql_ml")), "{grants:?}");
+    call(&mut owner, CREATE);
     // A revoked right counts with the next search.
     root.query_drop("REVOKE SELECT ON s.t FROM reader@localhost").unwrap();
     let (code, _) = server_error(search(&mut reader, &query, 3, ""));
