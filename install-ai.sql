@@ -49,6 +49,7 @@ CREATE TABLE IF NOT EXISTS mysql_ml.vector_blocks (
   list INT UNSIGNED NOT NULL,
   block INT UNSIGNED NOT NULL,
   codes_count INT UNSIGNED NOT NULL,
+  bytes INT UNSIGNED NOT NULL COMMENT 'of the codes',
   codes LONGBLOB NOT NULL,
   PRIMARY KEY (index_id, version, list, block)
 ) ENGINE = InnoDB COMMENT 'mysql-ml: codes and keys of the rows in a list';
@@ -482,10 +483,12 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql_ml.vector_c
         ON b.index_id = the_index AND b.version = the_version AND b.list = c.list;
     -- One more than a search takes.
     SELECT JSON_ARRAYAGG(HEX(c.row_key)) INTO changed
-      FROM (SELECT row_key FROM mysql_ml.vector_changes WHERE index_id = the_index LIMIT 20001) AS c;
+      FROM (
+        SELECT row_key FROM mysql_ml.vector_changes
+        WHERE index_id = the_index AND the_version IS NOT NULL LIMIT 20001) AS c;
     -- An index that is gone has no lists.
     RETURN CONCAT(
-      '{"lists":', IFNULL(all_lists, 0), ',"left_out":', IFNULL(others, 0),
+      '{"version":', IFNULL(the_version, 0), ',"lists":', IFNULL(all_lists, 0), ',"left_out":', IFNULL(others, 0),
       ',"candidates":', found, ',"changed":', IFNULL(changed, '[]'), '}');
   END//
 DELIMITER ;

@@ -15,13 +15,13 @@ use super::rights::{as_account, refuse_temporary_table};
 use super::vector_index::access::{look_up, obstacle, the_index};
 use super::vector_index::measures::{distance_sql, take_measure};
 use super::Jobs;
-use crate::mysql::caller::{connection_id, current_account, in_transaction};
+use crate::mysql::caller::{connection_id, current_account, in_transaction, reads_are_consistent};
 use crate::mysql::sql::As;
 use crate::tables::configs;
 use crate::tables::keyed::Keyed;
-use crate::tables::layout::{is_named, quoted};
+use crate::tables::layout::{is_named, parse_table, quoted, unquoted};
 use crate::tables::statements::Key;
-use crate::tables::vector_indexes::{VectorIndex, MOST_CHANGES};
+use crate::tables::vector_indexes::{set_stale, VectorIndex, MOST_CHANGES};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
@@ -41,6 +41,10 @@ const MOST_CANDIDATES: usize = 20_000;
 const ENOUGH: u64 = 3;
 /// How long what is known of a column is kept between searches.
 const KEPT: Duration = Duration::from_secs(1);
+/// How long a connection may use its permission to ask an index.
+const ALLOWED: Duration = Duration::from_secs(10);
+/// The most searches of an account that are under way.
+const MOST_OF_AN_ACCOUNT: usize = 500;
 /// The longest search.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of a candidate's key besides its digits.
@@ -124,12 +128,15 @@ struct Search {
     options: Options,
     step: Step,
     keys: Vec<Key>,
+    account: Account,
     begun: Instant,
     /// The reservation of query, keys and statement.
     share: Reservation,
     /// Whether the last candidates are all rows of the table.
     complete: bool,
     most: usize,
+    /// The least number of lists to read, by the part of rows that pass.
+    lists: u64,
     report: Report,
 }
 
@@ -142,8 +149,8 @@ struct Known {
     read_at: Instant,
 }
 
-/// An account, and table, column and measure as it named them.
-type Asked = (Account, String, String, Option<String>);
+/// An account, and schema, table, column and measure as it named them.
+type Asked = (Account, String, String, String, Option<String>);
 
 /// Searches of connections, and what was read for them.
 #[derive(Default)]
@@ -160,13 +167,14 @@ impl Searches {
     pub fn allow(&self, connection: u64, index: u64) {
         let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
         if allowed.len() >= MOST_SEARCHES {
-            allowed.retain(|_, at| at.elapsed() < KEPT * 60);
+            allowed.retain(|_, at| at.elapsed() < ALLOWED);
         }
         allowed.insert((connection, index), Instant::now());
     }
 
     fn is_allowed(&self, connection: u64, index: u64) -> bool {
-        self.allowed.lock().unwrap_or_else(PoisonError::into_inner).remove(&(connection, index)).is_some()
+        let given = self.allowed.lock().unwrap_or_else(PoisonError::into_inner).remove(&(connection, index));
+        given.is_some_and(|at| at.elapsed() < ALLOWED)
     }
 }
 
@@ -184,6 +192,9 @@ pub const ITS_BLOCKS: u64 = u64::MAX;
 /// An error unless this connection was allowed to ask the index. Then it may read its blocks.
 pub fn must_be_allowed(index: u64) -> Result<()> {
     let searches = &Jobs::global().searches;
+    if !reads_are_consistent() {
+        return Err(Error::invalid(LOCKING));
+    }
     let allowed = connection_id().filter(|connection| searches.is_allowed(*connection, index));
     if let Some(connection) = allowed {
         if index != ITS_BLOCKS {
@@ -263,6 +274,7 @@ impl Jobs {
     ) -> Result<bool> {
         self.engine.may_call(functions::ai_search_begin, interrupt)?;
         let connection = connection_id().ok_or_else(|| Error::internal("no connection"))?;
+        let account = current_account()?;
         let options = Options::read(options)?;
         let rows = rows.map_or(Ok(10), |text| {
             let rows = text.trim().parse::<u64>().ok().filter(|n| (1..=MOST_ROWS).contains(n));
@@ -300,16 +312,24 @@ impl Jobs {
             options,
             step: Step::Propose,
             keys: Vec::new(),
+            account: account.clone(),
             begun: Instant::now(),
             share: Reservation::take(query.len() * 4, "the query of a search")?,
             complete: false,
             most: candidates_for(rows),
+            lists: 0,
             report: Report { path: "index", ..Report::default() },
         };
         search.choose_path(known.obstacle.as_deref())?;
         let mut active = self.searches.active.lock().unwrap_or_else(PoisonError::into_inner);
         // A KILL leaves its search behind.
         active.retain(|_, search| search.begun.elapsed() < LONGEST);
+        let own = |search: &&Search| search.account == account;
+        if active.values().filter(own).count() >= MOST_OF_AN_ACCOUNT {
+            let oldest = active.iter().filter(|(_, search)| own(search)).min_by_key(|(_, search)| search.begun);
+            let oldest = oldest.map(|(connection, _)| *connection);
+            oldest.and_then(|connection| active.remove(&connection));
+        }
         if active.len() >= MOST_SEARCHES && !active.contains_key(&connection) {
             return Err(Error::new(Kind::Busy, "too many searches are under way; call again"));
         }
@@ -384,7 +404,8 @@ impl Jobs {
         let index = known.index.as_ref().ok_or_else(|| {
             Error::new(Kind::NotFound, format!("{} has no vector index on it; create one", known.keyed.name()))
         })?;
-        if let Some(reason) = unusable(index, known.obstacle.as_deref()) {
+        let locking = (!reads_are_consistent()).then(|| LOCKING.to_owned());
+        if let Some(reason) = unusable(index, known.obstacle.as_deref()).or(locking) {
             return Err(Error::new(Kind::Invalid, format!("the vector index cannot be used: {reason}")));
         }
         let most = most.and_then(|m| usize::try_from(m).ok()).unwrap_or_else(|| candidates_for(rows));
@@ -398,11 +419,13 @@ impl Jobs {
         &self,
         table: &str,
         column: &str,
-        measure: Option<&str>,
+        options: Option<&str>,
         found: &str,
         interrupt: &dyn Interrupt,
     ) -> Result<String> {
-        let known = self.known(table, column, measure, interrupt)?;
+        self.engine.may_call(functions::ai_vector_candidates, interrupt)?;
+        let measure = take_measure(&mut members::of(options)?)?;
+        let known = self.known(table, column, measure.as_deref(), interrupt)?;
         let keys = read_candidates(found)?.keys;
         let objects = keys.iter().map(|key| known.keyed.json_of(key).map(Value::Object)).collect::<Result<Vec<_>>>()?;
         Ok(Value::Array(objects).to_string())
@@ -410,7 +433,13 @@ impl Jobs {
 
     /// What is known of a column, read with the caller's rights at most a second ago.
     fn known(&self, table: &str, column: &str, measure: Option<&str>, interrupt: &dyn Interrupt) -> Result<Arc<Known>> {
-        let name = (current_account()?, table.to_owned(), column.to_owned(), measure.map(str::to_owned));
+        // Bounded by the longest names.
+        let (schema, bare) = parse_table(table)?;
+        let column_name = unquoted(column);
+        if column_name.len() > 256 {
+            return Err(Error::new(Kind::NotFound, "a column's name has at most 64 characters; check it"));
+        }
+        let name = (current_account()?, schema, bare, column_name, measure.map(str::to_owned));
         {
             let known = self.searches.known.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(known) = known.get(&name).filter(|known| known.read_at.elapsed() < KEPT) {
@@ -427,10 +456,18 @@ impl Jobs {
             Err(e) => return Err(e),
         };
         let obstacle = match &index {
-            Some(index) if index.stale.is_none() => obstacle(index, &keyed, interrupt).unwrap_or_else(|e| {
-                // For example, the account that created it is gone.
-                Some(e.message().to_owned())
-            }),
+            Some(index) if index.stale.is_none() && index.version.is_some() => {
+                match obstacle(index, &keyed, interrupt) {
+                    Ok(Some(reason)) => {
+                        // Changes are lost, also if the cause goes. A replica cannot note it.
+                        let _ = set_stale(index.id, &reason, interrupt);
+                        Some(reason)
+                    }
+                    Ok(None) => None,
+                    // For example, the account that created it is gone, or a lock holds the view.
+                    Err(e) => Some(e.message().to_owned()),
+                }
+            }
             _ => None,
         };
         let known = Arc::new(Known { index, keyed, obstacle, read_at });
@@ -465,6 +502,10 @@ impl Jobs {
     }
 }
 
+/// Reads of an index in such a transaction would lock other accounts' changes out, or miss rows.
+const LOCKING: &str =
+    "the transaction reads with locks or uncommitted rows; an index needs REPEATABLE READ or READ COMMITTED and the binlog_format ROW";
+
 /// Why an index cannot serve, if it cannot.
 fn unusable(index: &VectorIndex, obstacle: Option<&str>) -> Option<String> {
     if index.version.is_none() {
@@ -483,9 +524,11 @@ fn unusable(index: &VectorIndex, obstacle: Option<&str>) -> Option<String> {
 pub(super) struct Proposed {
     /// The keys of changes and candidates, each once.
     pub keys: Vec<Vec<u8>>,
-    /// The number of changes.
+    /// The numbers of changes and of candidates.
     changed: usize,
-    /// The lists of the version that was read; 0: there is no index.
+    candidates: usize,
+    /// The version that was read, and its lists; 0: there is no index.
+    version: u64,
     lists: u64,
     /// Rows that it leaves out.
     left_out: u64,
@@ -501,11 +544,18 @@ pub(super) fn read_candidates(found: &str) -> Result<Proposed> {
         keys.iter().map(key).collect()
     };
     let (candidates, changed) = (list("candidates")?, list("changed")?);
-    let count = changed.len();
+    let (proposed, count) = (candidates.len(), changed.len());
     let mut seen = std::collections::HashSet::new();
     let keys = changed.into_iter().chain(candidates).filter(|key| seen.insert(key.clone())).collect();
     let number = |name: &str| document.get(name).and_then(Value::as_u64).ok_or_else(wrong);
-    Ok(Proposed { keys, changed: count, lists: number("lists")?, left_out: number("left_out")? })
+    Ok(Proposed {
+        keys,
+        changed: count,
+        candidates: proposed,
+        version: number("version")?,
+        lists: number("lists")?,
+        left_out: number("left_out")?,
+    })
 }
 
 impl Search {
@@ -513,6 +563,8 @@ impl Search {
         let reason = match &self.index {
             _ if self.options.exact => Some("the option exact".to_owned()),
             None => Some("the column has no vector index for this distance".to_owned()),
+            // A transaction of its own has REPEATABLE READ.
+            Some(_) if in_transaction() && !reads_are_consistent() => Some(LOCKING.to_owned()),
             Some(index) => unusable(index, obstacle).or_else(|| {
                 let layout = Layout::from_bytes(&index.layout).ok()?;
                 (layout.dimensions() != self.dimensions)
@@ -540,7 +592,14 @@ impl Search {
                 }
                 Step::Rank => {
                     let found = found.ok_or_else(|| Error::internal("a search has no candidates"))?;
-                    let Proposed { keys, changed, lists, left_out } = read_candidates(found)?;
+                    let Proposed { keys, changed, candidates, version, lists, left_out } = read_candidates(found)?;
+                    if let Some(index) = self.index.as_mut().filter(|index| index.version != Some(version)) {
+                        // Built since it was looked up, or the snapshot is older: how many lists to read is not known.
+                        forget(index);
+                        (index.version, index.lists, index.coverage) = (Some(version), lists, Vec::new());
+                        self.step = Step::Propose;
+                        continue;
+                    }
                     self.report.candidates = keys.len();
                     self.report.changed = changed;
                     if changed as u64 > MOST_CHANGES {
@@ -551,12 +610,14 @@ impl Search {
                     self.complete = (1..=self.report.lists).contains(&lists)
                         && left_out == 0
                         && self.least() == self.most
-                        && keys.len() - changed.min(keys.len()) < self.most;
+                        && candidates < self.most;
                     self.keys.clear();
                     self.share.shrink_to(self.query.len() * 2);
                     let size = keys.iter().map(|key| key.len() * 4 + BESIDE_A_KEY).sum();
                     self.share.spend(size, "the candidates of a search")?;
-                    self.keys = keys.iter().map(|key| self.keyed.literals(key)).collect::<Result<_>>()?;
+                    // A key that cannot be read is one of before a change of the table's key.
+                    self.keys = keys.iter().filter_map(|key| self.keyed.literals(key).ok()).collect();
+                    self.complete &= self.keys.len() == keys.len();
                     if self.keys.is_empty() {
                         self.step = Step::Decide;
                         continue;
@@ -581,9 +642,12 @@ impl Search {
 
     fn propose(&mut self) -> Result<String> {
         let index = self.index.as_ref().ok_or_else(|| Error::internal("a search has no index"))?;
-        let first = lists_for(index, self.options.recall.unwrap_or(RECALL));
-        let growth = 4_u64.saturating_pow(u32::try_from(self.report.rounds).unwrap_or(u32::MAX));
-        self.report.lists = first.saturating_mul(growth).min(index.lists);
+        // A filter leaves rows that are farther away.
+        let filtered = u32::from(self.options.filter.is_some());
+        let growth =
+            4_u64.saturating_pow(u32::try_from(self.report.rounds).unwrap_or(u32::MAX).saturating_add(filtered));
+        let lists = self.lists_of_rows().saturating_mul(growth).max(self.lists);
+        self.report.lists = lists.min(index.lists);
         self.report.rounds += 1;
         Ok(format!(
             "SET @mysql_ml_found = mysql_ml.vector_candidates({}, {}, {}, {}, {}, {})",
@@ -594,6 +658,11 @@ impl Search {
             self.least(),
             self.most
         ))
+    }
+
+    /// Lists to read for the nearest rows without a filter.
+    fn lists_of_rows(&self) -> u64 {
+        self.index.as_ref().map_or(1, |index| lists_for(index, self.options.recall.unwrap_or(RECALL)))
     }
 
     /// Candidates to take whatever their bounds are. The bounds say which rows may be among the nearest, not which of these
@@ -627,13 +696,15 @@ impl Search {
         let keys = self.keyed.derived(self.keys.iter().zip(0..).map(|(key, n)| (key, Some(n))));
         let table = self.keyed.name();
         format!(
-            "SELECT JSON_ARRAYAGG(JSON_ARRAY(n, d, passing)) INTO @mysql_ml_found FROM (SELECT mysql_ml_number AS n, {} AS d, \
+            "SELECT JSON_ARRAYAGG(JSON_ARRAY(n, d, passing)) INTO @mysql_ml_found FROM (SELECT MIN(mysql_ml_number) AS n, {} AS d, \
              COUNT(*) OVER () AS passing FROM {keys} STRAIGHT_JOIN {table} FORCE INDEX ({}) ON {} WHERE {} \
-             ORDER BY d, n LIMIT {}) AS mysql_ml_ranks",
+             GROUP BY {} ORDER BY d, n LIMIT {}) AS mysql_ml_ranks",
             self.distance(),
             quoted(&self.keyed.index),
             self.keyed.matching(&table),
             self.condition(),
+            // Keys of other bytes may be equal by the column's collation.
+            self.keyed.key_columns(&table),
             self.rows
         )
     }
@@ -642,12 +713,18 @@ impl Search {
     fn decide(&mut self, ranks: Vec<(usize, f64, u64)>) -> Option<String> {
         let passing = ranks.first().map_or(0, |(_, _, passing)| *passing);
         let wanted = if self.options.filter.is_some() { self.rows.saturating_mul(ENOUGH) } else { self.rows };
-        let enough = passing >= wanted || self.complete;
+        // Of a part of the rows, the nearest are in as many more lists.
+        let most = self.index.as_ref().map_or(0, |index| index.lists);
+        if self.options.filter.is_some() && passing > 0 {
+            let part = self.keys.len() as f64 / passing as f64;
+            self.lists = ((self.lists_of_rows() as f64 * part).ceil() as u64).min(most);
+        }
+        let enough = (passing >= wanted && self.report.lists >= self.lists) || self.complete;
         if enough {
             self.step = Step::End;
             return Some(self.last(&ranks));
         }
-        let more = self.most.saturating_mul(8);
+        let more = if passing >= wanted { self.most } else { self.most.saturating_mul(8) };
         if self.complete || more > MOST_CANDIDATES {
             self.scan(match &self.options.filter {
                 Some(_) => "few rows pass the filter".to_owned(),
@@ -733,10 +810,11 @@ mod tests {
 
     #[test]
     fn candidates_are_read_once_each() {
-        let found = r#"{"lists":3,"left_out":0,"candidates":["31","32"],"changed":["32","33"]}"#;
+        let found = r#"{"version":2,"lists":3,"left_out":0,"candidates":["31","32"],"changed":["32","33"]}"#;
         let proposed = read_candidates(found).unwrap();
         assert_eq!(proposed.keys, [b"2", b"3", b"1"]);
         assert_eq!((proposed.changed, proposed.lists, proposed.left_out), (2, 3, 0));
+        assert_eq!((proposed.version, proposed.candidates), (2, 2));
         assert!(read_candidates("{}").is_err() && read_candidates("[]").is_err());
     }
 
@@ -761,6 +839,7 @@ mod tests {
             codes: 0,
             bytes: 0,
             recall: None,
+            built_at: None,
         };
         let measured = index(vec![(1, 0.5), (5, 0.9), (20, 0.99), (50, 1.0)]);
         assert_eq!(lists_for(&measured, 0.5), 5);

@@ -4,7 +4,7 @@ use std::ffi::{c_void, CStr, CString};
 
 use mysql_ml_base::account::Account;
 
-use super::statement::ProcessState;
+use super::statement::{session_variable, ProcessState};
 use crate::mysql::ffi::symbols::{
     server_api, statement_api, LexCString, SecurityContext, ACL_FUNCTION, ACL_PROCEDURE, EXECUTE_ACL,
 };
@@ -42,6 +42,18 @@ pub fn in_transaction() -> bool {
     unsafe {
         let thd = (api.thd_get_current_thd)();
         !thd.is_null() && active(thd)
+    }
+}
+
+/// Whether plain reads of the calling thread's transaction see one version of each row and lock nothing. They do not with
+/// READ UNCOMMITTED, nor with SERIALIZABLE, nor in functions with a binary log of statements.
+pub fn reads_are_consistent() -> bool {
+    let (Ok(api), Some(isolation)) = (server_api(), statement_api().thd_get_trx_isolation) else { return false };
+    let rows = session_variable(c"binlog_format").is_none_or(|format| format == "ROW");
+    // SAFETY: takes the calling thread's own THD and only reads it.
+    rows && unsafe {
+        let thd = (api.thd_get_current_thd)();
+        !thd.is_null() && matches!(isolation(thd), 1 | 2)
     }
 }
 

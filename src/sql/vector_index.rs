@@ -8,6 +8,7 @@ use crate::jobs::Jobs;
 use crate::mysql::ffi::args::{Args, Setup};
 use crate::mysql::ffi::function::{AggregateFunction, BytesFunction, SqlFunction};
 use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::vector::{check_bytes, from_bytes};
 use mysql_ml_index::{Layout, Limits, ListChooser, Scan};
 
@@ -141,6 +142,8 @@ impl BytesFunction for Lists {
 /// at least `least` and at most `most`. Only for `mysql_ml.vector_candidates`.
 pub struct BlockScan {
     scan: Option<Scan>,
+    /// The reservation of the keys that it keeps.
+    share: Reservation,
     result: String,
 }
 
@@ -149,7 +152,7 @@ impl SqlFunction for BlockScan {
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
         prepare(setup, Self::FUNCTION, &[0, 1, 5, 6])?;
-        Ok(BlockScan { scan: None, result: String::new() })
+        Ok(BlockScan { scan: None, share: Reservation::default(), result: String::new() })
     }
 }
 
@@ -170,6 +173,7 @@ impl AggregateFunction for BlockScan {
                     Ok::<_, Error>(usize::try_from(number(args, i, name)?).unwrap_or(usize::MAX).min(MOST_KEPT))
                 };
                 let limits = Limits { k: limit(2, "rows")?, least: limit(3, "least")?, most: limit(4, "most")? };
+                self.share = Reservation::take(limits.most * 2 * KEY_BYTES, "the candidates of a search")?;
                 self.scan.insert(Scan::new(&layout, &query(args, 1)?, limits)?)
             }
         };
@@ -177,8 +181,11 @@ impl AggregateFunction for BlockScan {
     }
 }
 
+/// Bytes of a kept candidate.
+const KEY_BYTES: usize = 96;
+
 /// The most candidates of a scan.
-const MOST_KEPT: usize = 100_000;
+const MOST_KEPT: usize = 20_000;
 
 impl BytesFunction for BlockScan {
     fn call(&mut self, _args: &Args<'_>) -> Result<Option<&[u8]>> {

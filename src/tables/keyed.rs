@@ -7,6 +7,7 @@ use super::layout::{columns_of, is_named, key_of, quoted, vector_width, KeyColum
 use super::statements::{self, Key};
 use crate::mysql::session::{hex, ResultSet, Row, Session};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
+use mysql_ml_base::memory::Reservation;
 
 /// A table with a key and a column of vectors.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +35,17 @@ pub struct KeyedVector {
     pub key: Vec<u8>,
     /// The bytes of its vector.
     pub vector: Vec<u8>,
+}
+
+/// Rows that were read.
+#[derive(Debug, Default)]
+pub struct KeyedRows {
+    /// The rows.
+    pub rows: Vec<KeyedVector>,
+    /// The last one's key.
+    pub last: Option<Key>,
+    /// The reservation of their memory.
+    pub share: Reservation,
 }
 
 impl Keyed {
@@ -120,13 +132,19 @@ impl Keyed {
         sql
     }
 
+    /// The key's columns, for GROUP BY.
+    pub fn key_columns(&self, table: &str) -> String {
+        let columns = self.key.iter().map(|k| format!("{table}.{}", quoted(&k.name)));
+        columns.collect::<Vec<_>>().join(", ")
+    }
+
     /// The condition by which rows of the table match [`Self::derived`].
     pub fn matching(&self, table: &str) -> String {
         statements::matching(&self.key, table, KEYS)
     }
 
-    /// Reads rows of [`Self::select_page`] and [`Self::select_rows`]. Returns the last key too.
-    pub fn read(&self, result: ResultSet) -> Result<(Vec<KeyedVector>, Option<Key>)> {
+    /// Reads rows of [`Self::select_page`] and [`Self::select_rows`].
+    pub fn read(&self, result: ResultSet) -> Result<KeyedRows> {
         let mut rows = Vec::with_capacity(result.rows.len());
         let mut last = None;
         let count = result.rows.len();
@@ -139,7 +157,7 @@ impl Keyed {
             }
             rows.push(KeyedVector { key: encode(values), vector: self.vector(&mut row)? });
         }
-        Ok((rows, last))
+        Ok(KeyedRows { rows, last, share: result.share })
     }
 
     fn vector(&self, row: &mut Row) -> Result<Vec<u8>> {

@@ -53,6 +53,8 @@ pub struct VectorIndex {
     pub bytes: u64,
     /// Recall of the last check.
     pub recall: Option<f64>,
+    /// When the version that serves was published, seconds since 1970.
+    pub built_at: Option<f64>,
 }
 
 /// From this many changes on, searches read the table instead of the index.
@@ -111,7 +113,7 @@ pub fn library<T: Send + 'static>(
 }
 
 const COLUMNS: &str = "SELECT i.index_id, i.table_schema, i.table_name, i.column_name, i.definer, i.object_name, \
-     i.distance_measure, i.layout, i.version, i.lists, CAST(i.coverage AS CHAR), i.row_count, i.left_out, i.stale, i.recall";
+     i.distance_measure, i.layout, i.version, i.lists, CAST(i.coverage AS CHAR), i.row_count, i.left_out, i.stale, i.recall, UNIX_TIMESTAMP(i.built_at) + 0e0";
 
 fn read(row: &Row) -> Result<VectorIndex> {
     let definer: String = row.get(4)?;
@@ -131,6 +133,7 @@ fn read(row: &Row) -> Result<VectorIndex> {
         left_out: row.get(12)?,
         stale: row.get(13)?,
         recall: row.get(14)?,
+        built_at: row.get(15)?,
         changes: 0,
         codes: 0,
         bytes: 0,
@@ -151,33 +154,39 @@ pub fn of_column(schema: &str, table: &str, column: &str, interrupt: &dyn Interr
             ],
             &[schema.as_str().into(), table.as_str().into(), column.as_str().into()],
         )?;
-        found.rows.iter().map(|row| Ok(VectorIndex { changes: row.get(15)?, ..read(row)? })).collect()
+        found.rows.iter().map(|row| Ok(VectorIndex { changes: row.get(16)?, ..read(row)? })).collect()
     })
 }
 
-/// All indexes with their sizes, ordered by name.
+/// All indexes, ordered by name.
 pub fn all(interrupt: &dyn Interrupt) -> Result<Vec<VectorIndex>> {
     library(interrupt, |s| {
         let found = s.query_pieces(
             &[
                 COLUMNS,
-                ", (SELECT COUNT(*) FROM mysql_ml.vector_changes c WHERE c.index_id = i.index_id), \
-                 (SELECT COALESCE(SUM(codes_count), 0) FROM mysql_ml.vector_blocks b WHERE b.index_id = i.index_id AND b.version = i.version), \
-                 (SELECT COALESCE(SUM(LENGTH(codes)), 0) FROM mysql_ml.vector_blocks b WHERE b.index_id = i.index_id AND b.version = i.version) \
-                 + (SELECT COALESCE(SUM(LENGTH(centroid)), 0) FROM mysql_ml.vector_lists l WHERE l.index_id = i.index_id AND l.version = i.version) \
-                 FROM mysql_ml.vector_indexes i ORDER BY i.table_schema, i.table_name, i.column_name, i.distance_measure",
+                " FROM mysql_ml.vector_indexes i ORDER BY i.table_schema, i.table_name, i.column_name, i.distance_measure",
             ],
             &[],
         )?;
-        let size = |row: &Row, i| -> Result<u64> {
-            // A sum is a decimal, as text.
-            Ok(row.get::<String>(i)?.parse().unwrap_or(0))
-        };
-        let with_sizes = |row: &Row| {
-            Ok(VectorIndex { changes: row.get(15)?, codes: size(row, 16)?, bytes: size(row, 17)?, ..read(row)? })
-        };
-        found.rows.iter().map(with_sizes).collect()
+        found.rows.iter().map(read).collect()
     })
+}
+
+/// Reads the numbers of changes and codes, and the bytes.
+pub fn measure(index: &mut VectorIndex, interrupt: &dyn Interrupt) -> Result<()> {
+    let (id, version) = (index.id, index.version.unwrap_or_default());
+    (index.changes, index.codes, index.bytes) = library(interrupt, move |s| {
+        // Blocks are not read: a block's row has its size.
+        let found = s.query(
+            "SELECT (SELECT COUNT(*) FROM mysql_ml.vector_changes WHERE index_id = ?), \
+             CAST(COALESCE(SUM(codes_count), 0) AS UNSIGNED), CAST(COALESCE(SUM(bytes), 0) AS UNSIGNED) \
+             + (SELECT CAST(COALESCE(SUM(LENGTH(centroid)), 0) AS UNSIGNED) FROM mysql_ml.vector_lists WHERE index_id = ? AND version = ?) \
+             FROM mysql_ml.vector_blocks WHERE index_id = ? AND version = ?",
+            &[id, id, version, id, version].map(Param::Number),
+        )?;
+        found.rows.first().map_or(Ok((0, 0, 0)), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+    })?;
+    Ok(())
 }
 
 /// Registers an index. Returns its number.
@@ -249,7 +258,11 @@ pub fn delete(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<()> {
         s.query("DELETE FROM mysql_ml.vector_indexes WHERE index_id = ?", &[Param::Number(registered.id)]).map(|_| ())
     })?;
     delete_versions(index.id, None, interrupt)?;
-    let id = index.id;
+    delete_changes(index.id, interrupt)
+}
+
+/// Removes all changes of an index, some at a time.
+pub fn delete_changes(id: u64, interrupt: &dyn Interrupt) -> Result<()> {
     while library(interrupt, move |s| {
         let deleted =
             s.query("DELETE FROM mysql_ml.vector_changes WHERE index_id = ? LIMIT 10000", &[Param::Number(id)])?;
@@ -307,14 +320,15 @@ pub fn insert_blocks(s: &mut Session, id: u64, version: u64, blocks: &[NewBlock]
     for block in blocks {
         let list = Param::Number(block.list.into());
         s.query(
-            "INSERT INTO mysql_ml.vector_blocks (index_id, version, list, block, codes_count, codes) \
-             SELECT ?, ?, ?, 1 + COALESCE(MAX(block), 0), ?, ? FROM mysql_ml.vector_blocks \
+            "INSERT INTO mysql_ml.vector_blocks (index_id, version, list, block, codes_count, bytes, codes) \
+             SELECT ?, ?, ?, 1 + COALESCE(MAX(block), 0), ?, ?, ? FROM mysql_ml.vector_blocks \
              WHERE index_id = ? AND version = ? AND list = ?",
             &[
                 Param::Number(id),
                 Param::Number(version),
                 list,
-                Param::Number(u64::try_from(block.codes).unwrap_or(u64::MAX)),
+                Param::Number(block.codes as u64),
+                Param::Number(block.bytes.len() as u64),
                 Param::Bytes(&block.bytes),
                 Param::Number(id),
                 Param::Number(version),
@@ -406,6 +420,15 @@ pub fn changes(id: u64, limit: u64, interrupt: &dyn Interrupt) -> Result<Changes
     })
 }
 
+/// The number of the last change.
+pub fn last_change(id: u64, interrupt: &dyn Interrupt) -> Result<Option<u64>> {
+    library(interrupt, move |s| {
+        let found =
+            s.query("SELECT MAX(change_id) FROM mysql_ml.vector_changes WHERE index_id = ?", &[Param::Number(id)])?;
+        found.rows.first().map_or(Ok(None), |row| row.get(0))
+    })
+}
+
 /// Inserts blocks and removes changes in one transaction: a search sees the rows in one of both. `left_out`: changed rows
 /// without a code.
 pub fn fold(
@@ -462,12 +485,12 @@ pub fn codes(id: u64, version: u64, interrupt: &dyn Interrupt) -> Result<u64> {
     })
 }
 
-/// Lists with more than `blocks` blocks.
+/// Lists with more than `blocks` blocks. Those of many codes wait for the next build.
 pub fn fragmented(id: u64, version: u64, blocks: u64, interrupt: &dyn Interrupt) -> Result<Vec<u64>> {
     library(interrupt, move |s| {
         let found = s.query(
             "SELECT list FROM mysql_ml.vector_blocks WHERE index_id = ? AND version = ? GROUP BY list HAVING COUNT(*) > ? \
-             AND COUNT(*) > 2 * CEILING(SUM(codes_count) / 1000) ORDER BY COUNT(*) DESC LIMIT 1000",
+             AND SUM(codes_count) < 50000 AND COUNT(*) > 2 * CEILING(SUM(codes_count) / 1000) ORDER BY COUNT(*) DESC LIMIT 1000",
             &[Param::Number(id), Param::Number(version), Param::Number(blocks)],
         )?;
         found.rows.iter().map(|row| row.get(0)).collect()

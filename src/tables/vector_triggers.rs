@@ -5,7 +5,7 @@
 //! event look for its causes, such as a missing right, and the index must then be rebuilt.
 
 use super::keyed::Keyed;
-use super::layout::quoted;
+use super::layout::{quoted, KeyKind};
 use super::marking::{calling, literal, qualified};
 use super::vector_indexes::VectorIndex;
 
@@ -28,7 +28,11 @@ pub struct VectorTrigger {
 /// The triggers of an index.
 pub fn triggers(index: &VectorIndex, keyed: &Keyed) -> [VectorTrigger; 2] {
     let v = quoted(&keyed.column);
-    let same_key = keyed.key.iter().map(|k| format!("NEW.{0} <=> OLD.{0}", quoted(&k.name)));
+    let same_key = keyed.key.iter().map(|k| match k.kind {
+        // Different texts may be equal.
+        KeyKind::Text { .. } => format!("CAST(NEW.{0} AS BINARY) <=> CAST(OLD.{0} AS BINARY)", quoted(&k.name)),
+        _ => format!("NEW.{0} <=> OLD.{0}", quoted(&k.name)),
+    });
     let same = same_key.chain([format!("NEW.{v} <=> OLD.{v}")]).collect::<Vec<_>>().join(" AND ");
     let trigger = |on, letter, condition: String| {
         VectorTrigger {

@@ -121,7 +121,7 @@ fn the_disk_cache_outlives_the_server_and_holds_no_texts_and_no_schema_is_seen()
     on_disk(&mut root, 50);
     assert_eq!(threads(&running), 1);
     let schemas: Vec<String> = root.query("SHOW DATABASES").unwrap();
-    assert_eq!(schemas, ["ai", "information_schema", "mysql", "performance_schema", "sys"]);
+    assert_eq!(schemas, ["ai", "information_schema", "mysql", "mysql_ml", "performance_schema", "sys"]);
     // No SQL name is reserved either.
     for name in ["mysql_ml_cache", "#mysql_ml_cache"] {
         root.query_drop(format!("CREATE DATABASE `{name}`")).unwrap();

@@ -18,7 +18,11 @@ SELECT cosine_distance('[1,2,3]', '[1,2,3]');
 SELECT cosine_distance(@a, 3);
 SELECT cosine_distance(@a);
 SELECT cosine_distance(@a, @b, @a);
-SELECT vector_distance(@a, @b, 'distance_measure=manhattan');
+SELECT vector_distance(@a, @b, 'distance_measure=chebyshev');
+SELECT vector_distance(@a, @b, 'MANHATTAN') AS manhattan, vector_distance(@a, @b, 'HAMMING') AS hamming, vector_distance(@a, @b, 'EUCLIDEAN_SQUARED') AS squared;
+SELECT approx_distance(@a, @b, 'distance_measure=cosine, num_leaves_to_search=5') AS approximate;
+SELECT approx_distance(@a, @b, 'cosine');
+SELECT approx_distance(@a, @b);
 SELECT vector_distance(@a, @b, 'cosine') AS short_form;
 SELECT vector_distance(@a, @b, CONVERT('cosine' USING utf16)) AS utf16;
 -- As MySQL HeatWave spells it; smaller is closer by each.

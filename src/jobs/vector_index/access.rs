@@ -2,7 +2,7 @@
 
 use crate::jobs::rights::{as_account, must_be_alterable};
 use crate::mysql::caller::current_account;
-use crate::mysql::error_numbers::ER_OPTION_PREVENTS_STATEMENT;
+use crate::mysql::error_numbers::{ER_NO_SUCH_TABLE, ER_OPTION_PREVENTS_STATEMENT};
 use crate::mysql::session::Session;
 use crate::mysql::sql::As;
 use crate::tables::configs::Place;
@@ -36,18 +36,21 @@ pub(in crate::jobs) fn wrong_triggers(
     keyed: &Keyed,
 ) -> Result<Vec<VectorTrigger>> {
     let made = s.query(
-        "SELECT TRIGGER_NAME, ACTION_STATEMENT, CONCAT(ACTION_TIMING, ' ', EVENT_MANIPULATION), DEFINER \
-         FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? \
+        "SELECT TRIGGER_NAME, ACTION_STATEMENT, CONCAT(ACTION_TIMING, ' ', EVENT_MANIPULATION), DEFINER, \
+         UNIX_TIMESTAMP(CREATED) + 0e0 FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? \
          AND LEFT(TRIGGER_NAME, 11) = ?",
         &[index.schema.as_str().into(), index.table.as_str().into(), triggers::PREFIX.into()],
     )?;
+    // Triggers that were made after the build are those of a restored table, whose rows were never recorded.
+    let built = index.built_at.unwrap_or(f64::MAX);
     let is_right = |wanted: &VectorTrigger| -> Result<bool> {
         for row in &made.rows {
             let text = |i| row.get::<String>(i);
             if text(0)? == wanted.name {
                 return Ok(is_body(&text(1)?, &wanted.body)
                     && text(2)? == format!("AFTER {}", wanted.on)
-                    && text(3)? == index.definer.to_string());
+                    && text(3)? == index.definer.to_string()
+                    && row.get::<f64>(4)? <= built);
             }
         }
         Ok(false)
@@ -61,22 +64,32 @@ pub(in crate::jobs) fn wrong_triggers(
     Ok(wrong)
 }
 
-/// Why changes of the table do not reach the index, if they do not. Reads the server's metadata only.
+/// Why changes of the table do not reach the index, if they do not. Any other error may pass. Reads the server's metadata
+/// only, with the rights that the triggers have: those of the account and its default roles.
 pub(in crate::jobs) fn obstacle(
     index: &VectorIndex,
     keyed: &Keyed,
     interrupt: &dyn Interrupt,
 ) -> Result<Option<String>> {
     let (index, keyed) = (index.clone(), keyed.clone());
-    as_definer(&index.clone(), interrupt, move |s| {
+    as_account(&As::Account(index.definer.clone()), interrupt, move |s| {
         if let Some(wrong) = wrong_triggers(s, &index, &keyed)?.first() {
             return Ok(Some(format!("its trigger {} is missing or is not the one that was made", wrong.name)));
         }
-        // A replica records nothing itself.
-        let refused = may_record(s, &index).err().filter(|e| e.kind() != Kind::Server(ER_OPTION_PREVENTS_STATEMENT));
-        Ok(refused.map(|e| format!("its account may not record changes: {}", e.message())))
+        match may_record(s, &index).and_then(|()| keyed.must_be_readable(s)) {
+            Ok(()) => Ok(None),
+            // A replica records nothing itself.
+            Err(e) if e.kind() == Kind::Server(ER_OPTION_PREVENTS_STATEMENT) => Ok(None),
+            Err(e) if LOST.iter().any(|code| e.kind() == Kind::Server(*code)) => {
+                Ok(Some(format!("its account may not record changes: {}", e.message())))
+            }
+            Err(e) => Err(e),
+        }
     })
 }
+
+/// Errors of a lost right: on a table, a column, a schema; of a table or view that is gone, of a view without its account.
+const LOST: [u32; 6] = [1142, 1143, 1044, ER_NO_SUCH_TABLE, 1356, 1449];
 
 /// The server's error if the session may not record changes; none is recorded.
 pub(in crate::jobs) fn may_record(s: &mut Session, index: &VectorIndex) -> Result<()> {
@@ -85,21 +98,21 @@ pub(in crate::jobs) fn may_record(s: &mut Session, index: &VectorIndex) -> Resul
 }
 
 /// Lets the index's account record changes. The library may not grant anything to accounts with SYSTEM_USER, which
-/// usually may do it anyway.
-pub(in crate::jobs) fn let_record(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<()> {
+/// usually may do it anyway. Returns whether the account could do it before.
+pub(in crate::jobs) fn let_record(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<bool> {
     let may = |index: &VectorIndex| {
         let probed = index.clone();
-        as_definer(index, interrupt, move |s| may_record(s, &probed))
+        as_account(&As::Account(probed.definer.clone()), interrupt, move |s| may_record(s, &probed))
     };
     if may(index).is_ok() {
-        return Ok(());
+        return Ok(true);
     }
     store::make_view(index, interrupt)?;
-    if may(index).is_ok() {
-        return Ok(());
+    if may(index).is_err() {
+        store::grant(index, interrupt)?;
+        may(index)?;
     }
-    store::grant(index, interrupt)?;
-    may(index)
+    Ok(false)
 }
 
 /// The index of a column; an error if there is none, or several and no measure is given.

@@ -8,7 +8,7 @@ use mysql_ml_index::{BlockBuilder, Calibrated, Calibration, Centroids, Encoder, 
 use crate::mysql::session::Session;
 use crate::mysql::sql::As;
 use crate::mysql::statement::ProgressState;
-use crate::tables::keyed::{Keyed, KeyedVector};
+use crate::tables::keyed::{Keyed, KeyedRows, KeyedVector};
 use crate::tables::statements::Key;
 use crate::tables::vector_indexes::{self as store, Built, NewBlock, VectorIndex};
 use mysql_ml_base::error::{Error, Kind, Result};
@@ -44,7 +44,7 @@ pub(super) fn build(
     state.show("vector index: reading a sample");
     let mut sample = Sample::new(keyed, wanted, estimate(index, keyed, interrupt)?)?;
     while let Some(page) = pages.next(interrupt)? {
-        page.iter().for_each(|row| sample.offer(&row.vector));
+        page.rows.iter().for_each(|row| sample.offer(&row.vector));
         state.show(&format!("vector index: reading a sample, {} rows", pages.read));
     }
     if sample.seen == 0 {
@@ -72,8 +72,8 @@ pub(super) fn build(
     let (mut encoded, mut left_out) = (0, 0);
     let mut pages = Pages::new(index, keyed);
     while let Some(page) = pages.next(interrupt)? {
-        let read = page.len() as u64;
-        let page = encode(&encoder, &layout, &page, |list, row, code| waiting.push(list, &row.key, code))?;
+        let read = page.rows.len() as u64;
+        let page = encode(&encoder, &layout, &page.rows, |list, row, code| waiting.push(list, &row.key, code))?;
         encoded += read - page.left_out;
         left_out += page.left_out;
         calibration.offer(&page.vectors, &page.lists, threads());
@@ -189,19 +189,19 @@ impl<'a> Pages<'a> {
         Pages { index, keyed, after: None, limit, read: 0, ended: false }
     }
 
-    pub(super) fn next(&mut self, interrupt: &dyn Interrupt) -> Result<Option<Vec<KeyedVector>>> {
+    pub(super) fn next(&mut self, interrupt: &dyn Interrupt) -> Result<Option<KeyedRows>> {
         if self.ended {
             return Ok(None);
         }
         let (statement, keyed) = (self.keyed.select_page(self.after.as_ref(), self.limit), self.keyed.clone());
-        let (rows, last) = as_account(&As::Owner(self.index.definer.clone()), interrupt, move |s| {
+        let mut page = as_account(&As::Owner(self.index.definer.clone()), interrupt, move |s| {
             let result = s.run(statement.as_bytes())?;
             keyed.read(result)
         })?;
-        self.read += rows.len();
-        self.ended = rows.len() < self.limit;
-        self.after = last;
-        Ok((!rows.is_empty()).then_some(rows))
+        self.read += page.rows.len();
+        self.ended = page.rows.len() < self.limit;
+        self.after = page.last.take();
+        Ok((!page.rows.is_empty()).then_some(page))
     }
 }
 

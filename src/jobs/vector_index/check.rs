@@ -22,6 +22,7 @@ use crate::tables::vector_indexes::{self as store, VectorIndex, MOST_CHANGES};
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Reservation;
+use mysql_ml_base::vector::from_bytes;
 use mysql_ml_core::catalog::members;
 
 /// Rows of an answer whose recall is measured.
@@ -92,8 +93,10 @@ impl Jobs {
         let layout = Layout::from_bytes(&index.layout)?;
         let v = quoted(&keyed.column);
         let random = format!(
-            "SELECT HEX({v}) FROM {} WHERE {v} IS NOT NULL AND LENGTH({v}) = {} ORDER BY RAND() LIMIT {queries}",
+            "SELECT HEX({v}) FROM {} FORCE INDEX ({}) WHERE {v} IS NOT NULL AND LENGTH({v}) = {} ORDER BY RAND() LIMIT {queries}",
             keyed.name(),
+            // Not possible on a view that was put in the place of the table.
+            quoted(&keyed.index),
             layout.dimensions() * 4
         );
         let account = As::Owner(index.definer.clone());
@@ -108,8 +111,9 @@ impl Jobs {
             let query = format!("_binary x'{vector}'");
             let distance = distance_sql(&index.measure, &v, &query);
             let exact = format!(
-                "SELECT {distance} FROM {} WHERE {v} IS NOT NULL AND LENGTH({v}) = {} ORDER BY 1 LIMIT {NEAREST}",
+                "SELECT {distance} FROM {} FORCE INDEX ({}) WHERE {v} IS NOT NULL AND LENGTH({v}) = {} ORDER BY 1 LIMIT {NEAREST}",
                 keyed.name(),
+                quoted(&keyed.index),
                 layout.dimensions() * 4
             );
             let true_distances: Vec<f64> = as_account(&account, interrupt, move |s| {
@@ -160,10 +164,13 @@ fn keys_of_table(
     let mut keys = HashSet::new();
     let mut pages = Pages::new(index, keyed);
     while let Some(page) = pages.next(interrupt)? {
-        for row in page {
-            let zero = row.vector.iter().all(|byte| byte & 0x7f == 0);
-            let other = row.vector.len() != layout.dimensions() * 4;
-            if other || (zero && layout.metric() == mysql_ml_index::Metric::Cosine) {
+        for row in page.rows {
+            let vector = from_bytes(&row.vector);
+            let squares: f64 = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+            // As the encoder leaves them out.
+            let longest = 1e36;
+            let zero = squares == 0.0 && layout.metric() == mysql_ml_index::Metric::Cosine;
+            if row.vector.len() != layout.dimensions() * 4 || zero || !squares.is_finite() || squares >= longest {
                 continue;
             }
             share.spend(row.key.len() + BESIDE_A_KEY, "keys of a table")?;
@@ -209,7 +216,7 @@ fn still_missing(index: &VectorIndex, keyed: &Keyed, missing: &[&Vec<u8>], inter
     let keys: Vec<Vec<u8>> = missing.iter().filter(|key| !changed.contains(**key)).map(|key| (*key).clone()).collect();
     let mut count = 0;
     for part in keys.chunks(1000) {
-        count += read_rows(index, keyed, part, interrupt)?.len();
+        count += read_rows(index, keyed, part, interrupt)?.rows.len();
     }
     Ok(count)
 }

@@ -42,11 +42,14 @@ use wanted::{Wanted, DEFAULT_BITS};
 /// What an account does that needs triggers.
 const CREATE: &str = "create the index";
 
-/// Creates what is missing of triggers and event, as the definer. Returns a note if there is no event.
-fn set_up(index: &VectorIndex, keyed: &Keyed, interrupt: &dyn Interrupt) -> Result<Option<String>> {
+/// Creates what is missing of triggers and event, as the definer; with `anew`, all triggers. Returns a note if there is no event.
+fn set_up(index: &VectorIndex, keyed: &Keyed, anew: bool, interrupt: &dyn Interrupt) -> Result<Option<String>> {
     let (index, keyed) = (index.clone(), keyed.clone());
-    as_definer(&index.clone(), interrupt, move |s| {
-        for trigger in wrong_triggers(s, &index, &keyed)? {
+    // With the rights that the triggers will have.
+    as_account(&As::Account(index.definer.clone()), interrupt, move |s| {
+        keyed.must_be_readable(s)?;
+        let wanted = if anew { triggers::triggers(&index, &keyed).into() } else { wrong_triggers(s, &index, &keyed)? };
+        for trigger in wanted {
             let drop = format!("DROP TRIGGER IF EXISTS {}", qualified(&keyed.schema, &trigger.name));
             let advise = |e| advised(e, &trigger.name, CREATE);
             s.run(drop.as_bytes()).map_err(advise)?;
@@ -98,8 +101,13 @@ fn build_index(index: &VectorIndex, keyed: &Keyed, wanted: &Wanted, interrupt: &
     let share = Share { account: Some(index.definer.to_string().into()), source: None };
     let _turn = job_turn(share, true, interrupt)?;
     // Changes are recorded before the first row is read. CREATE TRIGGER waits for transactions that write the table.
-    let_record(index, interrupt)?;
-    let note = set_up(index, keyed, interrupt)?;
+    let recorded = let_record(index, interrupt)?;
+    if index.version.is_none() {
+        // The build reads all rows.
+        store::delete_changes(index.id, interrupt)?;
+    }
+    // Writers whose changes were lost may not have committed yet: new triggers wait for them.
+    let note = set_up(index, keyed, !recorded || index.stale.is_some(), interrupt)?;
     let mut state = ProgressState::begin();
     let built = build::build(index, keyed, wanted, &mut state, interrupt);
     let built = built.inspect_err(|_| {
@@ -163,6 +171,7 @@ impl Jobs {
             codes: 0,
             bytes: 0,
             recall: None,
+            built_at: None,
         };
         let _held = self.indexing.hold(&[place(&index)], &index.definer.to_string(), interrupt)?;
         index.id = store::create(&index, interrupt)?;
@@ -286,7 +295,7 @@ impl Jobs {
     /// All indexes of tables that the caller can see, as a JSON array.
     pub fn vector_indexes(&self, interrupt: &dyn Interrupt) -> Result<String> {
         let mut shown = Vec::new();
-        for index in store::all(interrupt)? {
+        for mut index in store::all(interrupt)? {
             let names = [index.schema.clone(), index.table.clone(), index.column.clone()];
             let seen = as_account(&As::Caller, interrupt, move |s| {
                 let [schema, table, column] = &names;
@@ -300,6 +309,7 @@ impl Jobs {
             if seen == 0 && !own {
                 continue;
             }
+            store::measure(&mut index, interrupt)?;
             let stale = if seen == 0 { Some("its table or column is gone".to_owned()) } else { index.stale.clone() };
             let status = match (&stale, index.version) {
                 (Some(_), _) => "stale",

@@ -8,7 +8,7 @@ use super::super::rights::as_account;
 use super::build::{encode, BLOCK};
 use crate::mysql::sql::As;
 use crate::mysql::statement::ProgressState;
-use crate::tables::keyed::{Keyed, KeyedVector};
+use crate::tables::keyed::{Keyed, KeyedRows, KeyedVector};
 use crate::tables::vector_indexes::{self as store, NewBlock, VectorIndex};
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
@@ -73,16 +73,15 @@ pub(super) fn fold(
 ) -> Result<u64> {
     let mut rows = 0;
     let mut changes = store::changes(index.id, CHANGES, interrupt)?;
-    if changes.ids.is_empty() {
-        return Ok(0);
-    }
+    // Not those of writers who are faster than this job.
+    let Some(last) = store::last_change(index.id, interrupt)? else { return Ok(0) };
     let serving = Serving::of(index, interrupt)?;
-    while !changes.ids.is_empty() {
+    while changes.ids.first().is_some_and(|first| *first <= last) {
         interrupt.check()?;
         // The rows are read after their changes: at least as new.
         let found = read_rows(index, keyed, &changes.keys, interrupt)?;
-        rows += found.len() as u64;
-        let (blocks, left_out) = blocks_of(&serving, &found, None)?;
+        rows += found.rows.len() as u64;
+        let (blocks, left_out) = blocks_of(&serving, &found.rows)?;
         store::fold(index.id, serving.version, blocks, changes.ids, left_out, interrupt)?;
         state.show(&format!("vector index: {rows} changed rows"));
         changes = store::changes(index.id, CHANGES, interrupt)?;
@@ -96,30 +95,29 @@ pub(super) fn read_rows(
     keyed: &Keyed,
     keys: &[Vec<u8>],
     interrupt: &dyn Interrupt,
-) -> Result<Vec<KeyedVector>> {
+) -> Result<KeyedRows> {
     let distinct: HashSet<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-    let keys = distinct.into_iter().map(|key| keyed.literals(key)).collect::<Result<Vec<_>>>()?;
-    let mut rows = Vec::new();
+    // A key that cannot be read is one of before a change of the table's key: it has no row.
+    let keys: Vec<_> = distinct.into_iter().filter_map(|key| keyed.literals(key).ok()).collect();
+    let mut rows = KeyedRows::default();
     for part in keys.chunks(CHANGES as usize) {
         let (statement, keyed) = (keyed.select_rows(part), keyed.clone());
         let account = As::Owner(index.definer.clone());
-        let (found, _) = as_account(&account, interrupt, move |s| {
+        let found = as_account(&account, interrupt, move |s| {
             let result = s.run(statement.as_bytes())?;
             keyed.read(result)
         })?;
-        rows.extend(found);
+        rows.rows.extend(found.rows);
+        rows.share.absorb(found.share);
     }
     Ok(rows)
 }
 
-/// Blocks of rows, by list; with `only`, of those that belong to this list. Returns the number of rows left out too.
-fn blocks_of(serving: &Serving, rows: &[KeyedVector], only: Option<u64>) -> Result<(Vec<NewBlock>, u64)> {
+/// Blocks of rows, by list. Returns the number of rows left out too.
+fn blocks_of(serving: &Serving, rows: &[KeyedVector]) -> Result<(Vec<NewBlock>, u64)> {
     let encoder = Encoder::new(&serving.centroids);
     let mut builders: BTreeMap<u32, Vec<BlockBuilder>> = BTreeMap::new();
     let encoded = encode(&encoder, &serving.layout, rows, |list, row, code| {
-        if only.is_some_and(|only| only != u64::from(list)) {
-            return Ok(());
-        }
         let blocks = builders.entry(list).or_default();
         if blocks.last().is_none_or(|block| block.len() >= BLOCK) {
             blocks.push(BlockBuilder::new(&serving.layout));
@@ -131,8 +129,8 @@ fn blocks_of(serving: &Serving, rows: &[KeyedVector], only: Option<u64>) -> Resu
     Ok((blocks, encoded.left_out))
 }
 
-/// Writes a list's blocks anew from the rows as they are: codes of deleted rows, and of rows that belong to other lists
-/// now, go.
+/// Writes a list's blocks anew from the rows as they are: codes of deleted rows go, and those of rows that belong to
+/// other lists now move there.
 fn merge(index: &VectorIndex, keyed: &Keyed, serving: &Serving, list: u64, interrupt: &dyn Interrupt) -> Result<()> {
     let old = store::blocks_of(index.id, serving.version, list, interrupt)?;
     let mut keys: Vec<Vec<u8>> = Vec::new();
@@ -141,7 +139,7 @@ fn merge(index: &VectorIndex, keyed: &Keyed, serving: &Serving, list: u64, inter
         keys.extend(block.keys().map(<[u8]>::to_vec));
     }
     let rows = read_rows(index, keyed, &keys, interrupt)?;
-    let (new, _) = blocks_of(serving, &rows, Some(list))?;
+    let (new, _) = blocks_of(serving, &rows.rows)?;
     let numbers = old.iter().map(|(block, _)| *block).collect();
     store::replace_blocks(index.id, serving.version, list, numbers, new, interrupt)
 }

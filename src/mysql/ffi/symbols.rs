@@ -233,6 +233,8 @@ pub struct StatementApi {
         Option<unsafe extern "C" fn(*mut Thd, c_uint, *const c_char, *const c_char, c_int, bool) -> bool>,
     /// `thd_in_active_multi_stmt_transaction`.
     pub thd_in_active_multi_stmt_transaction: Option<unsafe extern "C" fn(*const Thd) -> bool>,
+    /// `thd_get_trx_isolation(thd)`: 0 READ UNCOMMITTED, 1 READ COMMITTED, 2 REPEATABLE READ, 3 SERIALIZABLE.
+    pub thd_get_trx_isolation: Option<unsafe extern "C" fn(*const Thd) -> c_int>,
     /// `find_temporary_table(thd, schema, table)`: a temporary table of the session, or NULL.
     pub find_temporary_table: Option<unsafe extern "C" fn(*mut Thd, *const c_char, *const c_char) -> *mut c_void>,
     /// `thd_get_thread_id(thd)`: the connection id.
@@ -333,6 +335,7 @@ pub fn statement_api() -> &'static StatementApi {
                     .map(|a| std::mem::transmute(a)),
                 thd_in_active_multi_stmt_transaction: lookup("_Z36thd_in_active_multi_stmt_transactionPK3THD")
                     .map(|a| std::mem::transmute(a)),
+                thd_get_trx_isolation: lookup("_Z21thd_get_trx_isolationPK3THD").map(|a| std::mem::transmute(a)),
                 find_temporary_table: lookup("_Z20find_temporary_tableP3THDPKcS2_").map(|a| std::mem::transmute(a)),
                 thd_get_thread_id: lookup("thd_get_thread_id").map(|a| std::mem::transmute(a)),
                 push_warning: lookup("_Z12push_warningP3THDN13Sql_condition19enum_severity_levelEjPKc")
