@@ -513,3 +513,172 @@ fn blocks_of_a_list_are_merged_without_the_codes_of_deleted_rows() {
     assert_eq!((rows, missing, dead), (500, 0, 0));
     assert!(recall > 0.9, "{recall}");
 }
+
+#[test]
+fn a_transaction_that_reads_with_locks_keeps_no_other_account_from_writing() {
+    let running = start();
+    let mut root = prepare(&running, 300, "");
+    root.query_drop("SET GLOBAL event_scheduler = OFF").unwrap();
+    root.query_drop(format!("CREATE TABLE s.other (id INT PRIMARY KEY, v VECTOR({DIMENSIONS}))")).unwrap();
+    call(&mut root, CREATE);
+    call(&mut root, "CALL ai.create_vector_index('s.other', 'v', NULL)");
+    let mut rng = Rng::with_seed(8);
+    let query = vector(&mut rng);
+    for isolation in ["SERIALIZABLE", "READ-UNCOMMITTED"] {
+        let mut reader = running.root();
+        reader.query_drop(format!("SET SESSION transaction_isolation = '{isolation}'")).unwrap();
+        reader.query_drop("START TRANSACTION").unwrap();
+        assert_eq!(search(&mut reader, &query, 3, "").unwrap(), exact(&mut root, &query, 3, "TRUE"));
+        assert!(path(&mut reader).contains("reads with locks"), "{}", path(&mut reader));
+        let candidates = format!("SELECT ai.vector_candidates('s.t', 'v', {query}, 3, NULL)");
+        assert!(server_error(reader.query::<Row, _>(&candidates)).1.contains("reads with locks"));
+        root.query_drop("SET SESSION innodb_lock_wait_timeout = 3").unwrap();
+        let id = rng.u32(1..1_000_000);
+        root.query_drop(format!("INSERT INTO s.other VALUES ({id}, {})", vector(&mut rng))).unwrap();
+        // Outside of a transaction the search has its own.
+        reader.query_drop("ROLLBACK").unwrap();
+        assert_eq!(search(&mut reader, &query, 3, "").unwrap(), exact(&mut root, &query, 3, "TRUE"));
+        assert!(path(&mut reader).contains("\"path\":\"index\""), "{}", path(&mut reader));
+    }
+    let changes: u64 = root.query_first("SELECT COUNT(*) FROM mysql_ml.vector_changes").unwrap().unwrap();
+    assert_eq!(changes, 2);
+}
+
+#[test]
+fn keys_that_are_equal_by_collation_are_one_row() {
+    let running = start();
+    let mut root = running.root();
+    root.query_drop("SET GLOBAL event_scheduler = OFF").unwrap();
+    root.query_drop("CREATE DATABASE s").unwrap();
+    root.query_drop(format!("CREATE TABLE s.t (name VARCHAR(20), id INT, v VECTOR({DIMENSIONS}), PRIMARY KEY (name))"))
+        .unwrap();
+    let mut rng = Rng::with_seed(9);
+    for id in 0..50 {
+        root.query_drop(format!("INSERT INTO s.t VALUES ('abc{id}', {id}, {})", vector(&mut rng))).unwrap();
+    }
+    call(&mut root, CREATE);
+    root.query_drop("CREATE TABLE s.kept AS SELECT UPPER(name) AS name, id, v FROM s.t").unwrap();
+    root.query_drop("DELETE FROM s.t").unwrap();
+    root.query_drop("INSERT INTO s.t SELECT * FROM s.kept").unwrap();
+    root.query_drop("UPDATE s.t SET name = CONCAT('aBc', id) WHERE id < 9").unwrap();
+    let query = vector(&mut rng);
+    assert_eq!(search(&mut root, &query, 20, "").unwrap(), exact(&mut root, &query, 20, "TRUE"));
+    assert!(path(&mut root).contains("\"path\":\"index\""), "{}", path(&mut root));
+    call(&mut root, "CALL ai.refresh_vector_index('s.t', 'v', NULL)");
+    assert_eq!(search(&mut root, &query, 20, "").unwrap(), exact(&mut root, &query, 20, "TRUE"));
+    assert_eq!(check(&mut root, 3).1, 0);
+}
+
+#[test]
+fn a_waiting_change_does_not_make_few_candidates_all_rows() {
+    let running = start();
+    let mut root = prepare(&running, 6000, "");
+    root.query_drop("SET GLOBAL event_scheduler = OFF").unwrap();
+    call(&mut root, "CALL ai.create_vector_index('s.t', 'v', '{\"distance_measure\": \"l2_squared\", \"lists\": 1}')");
+    root.query_drop("UPDATE s.t SET v = (SELECT v FROM (SELECT v FROM s.t WHERE id = 2) AS x) WHERE id = 1").unwrap();
+    let query: String =
+        root.query_first("SELECT CONCAT('x\\'', HEX(v), '\\'') FROM s.t WHERE id = 1").unwrap().unwrap();
+    let far: Vec<i64> =
+        root.query(format!("SELECT id FROM s.t ORDER BY l2_squared_distance(v, {query}) DESC LIMIT 5")).unwrap();
+    let filter = format!("id IN ({})", far.iter().map(i64::to_string).collect::<Vec<_>>().join(","));
+    let found = search(&mut root, &query, 5, &format!(", \"where\": \"{filter}\"")).unwrap();
+    assert_eq!(found, exact(&mut root, &query, 5, &filter));
+    assert_eq!(found.len(), 5);
+}
+
+#[test]
+fn keys_are_given_to_nobody_while_an_index_has_no_lists() {
+    let running = start();
+    let mut root = prepare(&running, 50, "");
+    root.query_drop("SET GLOBAL event_scheduler = OFF").unwrap();
+    root.query_drop("CREATE USER other@localhost").unwrap();
+    root.query_drop("GRANT `ml_user` TO other@localhost").unwrap();
+    root.query_drop("SET DEFAULT ROLE ALL TO other@localhost").unwrap();
+    call(&mut root, CREATE);
+    root.query_drop("UPDATE mysql_ml.vector_indexes SET version = NULL").unwrap();
+    root.query_drop(format!("UPDATE s.t SET v = {} WHERE id = 5", vector(&mut Rng::with_seed(1)))).unwrap();
+    let mut other = running.server.connect("other").unwrap();
+    let id: u64 = root.query_first("SELECT index_id FROM mysql_ml.vector_indexes").unwrap().unwrap();
+    let direct = format!("SELECT mysql_ml.vector_candidates({id}, x'00000000', 1, 3, 10, 10)");
+    // An error, or no key.
+    if let Ok(found) = other.query_first::<String, _>(&direct) {
+        assert!(found.unwrap().contains("\"changed\":[]"));
+    }
+}
+
+#[test]
+fn an_index_outlives_a_change_of_its_tables_key() {
+    let running = start();
+    let mut root = prepare(&running, 400, "");
+    root.query_drop("SET GLOBAL event_scheduler = OFF").unwrap();
+    call(&mut root, CREATE);
+    let mut rng = Rng::with_seed(10);
+    root.query_drop(format!("UPDATE s.t SET v = {} WHERE id = 5", vector(&mut rng))).unwrap();
+    root.query_drop("ALTER TABLE s.t MODIFY kind INT NOT NULL, DROP PRIMARY KEY, ADD PRIMARY KEY (kind, id)").unwrap();
+    thread::sleep(Duration::from_millis(1100));
+    let query = vector(&mut rng);
+    assert_eq!(search(&mut root, &query, 5, "").unwrap(), exact(&mut root, &query, 5, "TRUE"));
+    assert!(path(&mut root).contains("its trigger"), "{}", path(&mut root));
+    call(&mut root, "CALL ai.rebuild_vector_index('s.t', 'v', NULL)");
+    assert_eq!(search(&mut root, &query, 5, "").unwrap(), exact(&mut root, &query, 5, "TRUE"));
+    assert!(path(&mut root).contains("\"path\":\"index\""), "{}", path(&mut root));
+    assert_eq!(check(&mut root, 3).1, 0);
+}
+
+#[test]
+fn a_restored_table_makes_its_index_stale_although_its_triggers_are_right() {
+    let running = start();
+    let mut root = prepare(&running, 100, "");
+    root.query_drop("SET GLOBAL event_scheduler = OFF").unwrap();
+    call(&mut root, CREATE);
+    let triggers: Vec<(String, String)> = root
+        .query(
+            "SELECT CONCAT('CREATE TRIGGER s.', TRIGGER_NAME, ' ', ACTION_TIMING, ' ', EVENT_MANIPULATION, ' ON s.t FOR EACH ROW '), \
+             ACTION_STATEMENT FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = 's'",
+        )
+        .unwrap();
+    root.query_drop("CREATE TABLE s.saved LIKE s.t").unwrap();
+    root.query_drop("INSERT INTO s.saved SELECT * FROM s.t").unwrap();
+    root.query_drop("DROP TABLE s.t").unwrap();
+    root.query_drop("RENAME TABLE s.saved TO s.t").unwrap();
+    fill_some(&mut root, &mut Rng::with_seed(11));
+    for (head, body) in triggers {
+        root.query_drop(format!("{head}{body}")).unwrap();
+    }
+    thread::sleep(Duration::from_millis(1100));
+    let query = vector(&mut Rng::with_seed(12));
+    assert_eq!(search(&mut root, &query, 5, "").unwrap(), exact(&mut root, &query, 5, "TRUE"));
+    assert!(path(&mut root).contains("\"path\":\"table\""), "{}", path(&mut root));
+    let status: String = root.query_first("SELECT status FROM ai.vector_indexes").unwrap().unwrap();
+    assert_eq!(status, "stale");
+    call(&mut root, "CALL ai.rebuild_vector_index('s.t', 'v', NULL)");
+    assert_eq!(search(&mut root, &query, 5, "").unwrap(), exact(&mut root, &query, 5, "TRUE"));
+    assert!(path(&mut root).contains("\"path\":\"index\""), "{}", path(&mut root));
+}
+
+#[test]
+fn rights_of_a_role_that_is_not_default_do_not_make_triggers_that_fail_every_write() {
+    let running = start();
+    let mut root = prepare(&running, 50, "");
+    for statement in [
+        "CREATE USER owner@localhost",
+        "CREATE ROLE keeper",
+        "GRANT ALL ON s.* TO keeper",
+        "GRANT SELECT, ALTER ON s.t TO owner@localhost",
+        "GRANT keeper, `ml_user` TO owner@localhost",
+        "SET DEFAULT ROLE `ml_user` TO owner@localhost",
+    ] {
+        root.query_drop(statement).unwrap();
+    }
+    let mut owner = running.server.connect("owner").unwrap();
+    owner.query_drop("SET ROLE ALL").unwrap();
+    let (code, message) = server_error(owner.query::<Row, _>(CREATE));
+    assert_eq!(code, 1142, "{message}");
+    let mut rng = Rng::with_seed(13);
+    root.query_drop(format!("INSERT INTO s.t (id, kind, v) VALUES (5000, 1, {})", vector(&mut rng))).unwrap();
+    let triggers: u64 = root
+        .query_first("SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = 's'")
+        .unwrap()
+        .unwrap();
+    assert_eq!(triggers, 0);
+}
