@@ -216,7 +216,7 @@ fn an_index_survives_kill_9_in_build_and_refresh() {
         // Either it is not there or dropped, built again, or ready.
         let status: Option<String> = root.query_first("SELECT status FROM ai.vector_indexes").unwrap();
         let query = vector(&mut Rng::with_seed(wait));
-        let near = search(&mut root, &query, 5, ", \"distance_measure\": \"l2_squared\"").unwrap();
+        let near = search(&mut root, &query, 5, ", \"distance_measure\": \"l2_squared\", \"recall\": 1").unwrap();
         assert_eq!(near, exact(&mut root, &query, 5, "TRUE"), "{status:?}");
         match status.as_deref() {
             None => {}
