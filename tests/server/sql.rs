@@ -30,6 +30,9 @@ struct Run<'a> {
     out: String,
 }
 
+/// The files that use a model in a folder of the test.
+const NEED_MODELS: [&str; 3] = ["ai_more", "chunk", "local_models"];
+
 #[test]
 fn sql_suite() {
     let site = Site::start();
@@ -52,8 +55,8 @@ fn sql_suite() {
         if only.as_ref().is_some_and(|only| only.split(',').all(|one| one != name)) {
             continue;
         }
-        if site::is_given() && name == "local_models" {
-            site::skip("tests/sql/local_models.sql needs a server whose folder of models is at hand");
+        if site::is_given() && NEED_MODELS.contains(&name.as_str()) {
+            site::skip(&format!("tests/sql/{name}.sql needs a server whose folder of models is at hand"));
             continue;
         }
         eprintln!("sql/{name}");
