@@ -618,12 +618,10 @@ impl Search {
                     // A key that cannot be read is one of before a change of the table's key.
                     self.keys = keys.iter().filter_map(|key| self.keyed.literals(key).ok()).collect();
                     self.complete &= self.keys.len() == keys.len();
-                    if self.keys.is_empty() {
-                        self.step = Step::Decide;
-                        continue;
-                    }
                     self.step = Step::Decide;
-                    return Ok(Some(self.rank()));
+                    if !self.keys.is_empty() {
+                        return Ok(Some(self.rank()));
+                    }
                 }
                 Step::Decide => {
                     let ranks = if self.keys.is_empty() { Vec::new() } else { read_ranks(found)? };

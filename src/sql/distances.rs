@@ -94,6 +94,8 @@ impl Vectors {
 /// `vector_distance(a, b [, 'distance_measure=l2_squared|cosine|dot_product'])`; the default is l2_squared.
 pub struct VectorDistance {
     vectors: Vectors,
+    /// The reader of the third argument.
+    parse: fn(&str) -> Result<Measure>,
     /// The last third argument, parsed.
     named: Option<(String, Measure)>,
 }
@@ -106,7 +108,7 @@ impl SqlFunction for VectorDistance {
         if setup.args.len() == 3 {
             setup.text(2)?;
         }
-        Ok(VectorDistance { vectors, named: None })
+        Ok(VectorDistance { vectors, parse: Measure::parse, named: None })
     }
 }
 
@@ -119,7 +121,7 @@ impl RealFunction for VectorDistance {
         let measure = match &self.named {
             Some((last, measure)) if last == text => *measure,
             _ => {
-                let measure = Measure::parse(text)?;
+                let measure = (self.parse)(text)?;
                 self.named = Some((text.to_owned(), measure));
                 measure
             }
@@ -153,39 +155,24 @@ impl RealFunction for Distance {
 
 /// `approx_distance(a, b, 'distance_measure=cosine[, num_leaves_to_search=n]')` of Cloud SQL, as the exact distance by that
 /// measure: a statement that is written for Cloud SQL's index gives the exact result.
-pub struct ApproxDistance {
-    vectors: Vectors,
-    /// The last third argument, parsed.
-    named: Option<(String, Measure)>,
-}
+pub struct ApproxDistance(VectorDistance);
 
 impl SqlFunction for ApproxDistance {
     const FUNCTION: &'static Function = functions::approx_distance;
 
     fn prepare(setup: &Setup<'_>) -> Result<Self> {
-        if setup.args.len() != 3 {
-            return Err(Error::invalid(format!(
-                "{} arguments given; expected (vector, vector, 'distance_measure=...[, num_leaves_to_search=n]')",
-                setup.args.len()
-            )));
+        match setup.args.len() {
+            3 => Ok(ApproxDistance(VectorDistance { parse: measure_of_search, ..VectorDistance::prepare(setup)? })),
+            given => Err(Error::invalid(format!(
+                "{given} arguments given; expected (vector, vector, 'distance_measure=...[, num_leaves_to_search=n]')"
+            ))),
         }
-        setup.text(2)?;
-        Ok(ApproxDistance { vectors: Vectors::prepare(setup, 3)?, named: None })
     }
 }
 
 impl RealFunction for ApproxDistance {
     fn call(&mut self, args: &Args<'_>) -> Result<Option<f64>> {
-        let Some(text) = args.text(2, "3")? else { return Ok(None) };
-        let measure = match &self.named {
-            Some((last, measure)) if last == text => *measure,
-            _ => {
-                let measure = measure_of_search(text)?;
-                self.named = Some((text.to_owned(), measure));
-                measure
-            }
-        };
-        self.vectors.compare(measure, args)
+        self.0.call(args)
     }
 }
 

@@ -66,6 +66,12 @@ impl VectorIndex {
         format!("{}.{}", quoted(&self.schema), quoted(&self.table))
     }
 
+    /// The version that serves searches; an error before the first build has ended.
+    pub fn serving(&self) -> Result<u64> {
+        self.version
+            .ok_or_else(|| Error::invalid("the vector index was never built to its end; call ai.rebuild_vector_index"))
+    }
+
     /// The view through which its triggers record changes, as SQL.
     pub fn view(&self) -> String {
         format!("{}.{}", quoted(SCHEMA), quoted(&format!("changes_{}", self.object)))

@@ -7,26 +7,22 @@ use crate::mysql::session::Session;
 use crate::mysql::sql::As;
 use crate::tables::configs::Place;
 use crate::tables::keyed::Keyed;
-use crate::tables::layout::{parse_table, unquoted};
+use crate::tables::layout::{parse_table, quoted, unquoted};
 use crate::tables::marking::is_body;
 use crate::tables::vector_indexes::{self as store, VectorIndex};
 use crate::tables::vector_triggers::{self as triggers, VectorTrigger};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 
-/// Runs `work` in a session of the account that created the index.
-pub(in crate::jobs) fn as_definer<T: Send + 'static>(
-    index: &VectorIndex,
-    interrupt: &dyn Interrupt,
-    work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    as_account(&As::Owner(index.definer.clone()), interrupt, work)
-}
-
 /// Looks a table up with the rights of an account.
 pub(in crate::jobs) fn look_up(account: &As, table: &str, column: &str, interrupt: &dyn Interrupt) -> Result<Keyed> {
     let (table, column) = (table.to_owned(), column.to_owned());
     as_account(account, interrupt, move |s| Keyed::look_up(s, &table, &column))
+}
+
+/// Looks the table of an index up with the rights of its account.
+pub(in crate::jobs) fn table_of(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<Keyed> {
+    look_up(&As::Owner(index.definer.clone()), &index.table_name(), &quoted(&index.column), interrupt)
 }
 
 /// The triggers that are missing, or are not those that were made.

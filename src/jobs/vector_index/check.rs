@@ -10,7 +10,7 @@ use surface::functions;
 use super::super::rights::as_account;
 use super::super::search::{candidates_for, default_lists, forget, read_candidates};
 use super::super::Jobs;
-use super::access::{look_up, must_be_theirs, the_index};
+use super::access::table_of;
 use super::build::Pages;
 use super::measures::{distance_sql, take_measure};
 use super::refresh::read_rows;
@@ -47,14 +47,10 @@ impl Jobs {
         let measure = take_measure(&mut members)?;
         let queries = members::number(&mut members, "queries", 1, 1000)?.unwrap_or(QUERIES);
         members::none_left(&members, "distance_measure, queries")?;
-        let index = the_index(table, column, measure.as_deref(), interrupt)?;
-        must_be_theirs(&index, interrupt)?;
         // Blocks stay where they are meanwhile.
-        let (_held, index) = self.hold_index(&index, interrupt)?;
-        let version = index.version.ok_or_else(|| {
-            Error::invalid("the vector index was never built to its end; call ai.rebuild_vector_index")
-        })?;
-        let keyed = look_up(&As::Owner(index.definer.clone()), &index.table_name(), &quoted(&index.column), interrupt)?;
+        let (_held, index) = self.reserve(table, column, measure.as_deref(), interrupt)?;
+        let version = index.serving()?;
+        let keyed = table_of(&index, interrupt)?;
         let mut state = ProgressState::begin();
         state.show("vector index: reading the keys of the table");
         let mut share = Reservation::default();

@@ -31,7 +31,7 @@ use crate::tables::layout::quoted;
 use crate::tables::marking::{is_body, qualified, random};
 use crate::tables::vector_indexes::{self as store, VectorIndex, MOST_CHANGES};
 use crate::tables::vector_triggers as triggers;
-use access::{as_definer, let_record, look_up, must_be_theirs, obstacle, place, the_index, wrong_triggers};
+use access::{let_record, look_up, must_be_theirs, obstacle, place, table_of, the_index, wrong_triggers};
 use measures::{name_of, take_measure};
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
@@ -179,7 +179,7 @@ impl Jobs {
         if made.is_err() {
             // Removed as a whole, also after a KILL.
             let never = mysql_ml_base::interrupt::Never;
-            let _ = as_definer(&index, &never, {
+            let _ = as_account(&As::Owner(index.definer.clone()), &never, {
                 let index = index.clone();
                 move |s| take_down(s, &index)
             });
@@ -200,12 +200,23 @@ impl Jobs {
         refuse_on_replica(interrupt)?;
         let mut members = members::of(options)?;
         let measure = take_measure(&mut members)?;
-        let index = the_index(table, column, measure.as_deref(), interrupt)?;
-        must_be_theirs(&index, interrupt)?;
-        let (_held, index) = self.hold_index(&index, interrupt)?;
+        let (_held, index) = self.reserve(table, column, measure.as_deref(), interrupt)?;
         let wanted = Wanted::of(&index)?.with(&mut members)?;
-        let keyed = look_up(&As::Owner(index.definer.clone()), &index.table_name(), &quoted(&index.column), interrupt)?;
+        let keyed = table_of(&index, interrupt)?;
         build_index(&index, &keyed, &wanted, interrupt)
+    }
+
+    /// Reserves the index of a column for a job of the caller, who must have created it or may alter its table.
+    fn reserve(
+        &self,
+        table: &str,
+        column: &str,
+        measure: Option<&str>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<(Arc<Held>, VectorIndex)> {
+        let index = the_index(table, column, measure, interrupt)?;
+        must_be_theirs(&index, interrupt)?;
+        self.hold_index(&index, interrupt)
     }
 
     /// Reserves an index for a job, and reads it again: another job may have changed it meanwhile.
@@ -250,7 +261,7 @@ impl Jobs {
         if by_event && index.version.is_none() {
             return Ok(json!({"rows": 0, "lists": 0, "note": "it is not built yet"}).to_string());
         }
-        let keyed = look_up(&As::Owner(index.definer.clone()), &index.table_name(), &quoted(&index.column), interrupt)?;
+        let keyed = table_of(&index, interrupt)?;
         if let Some(reason) = obstacle(&index, &keyed, interrupt)? {
             store::set_stale(index.id, &reason, interrupt)?;
         }
@@ -279,9 +290,7 @@ impl Jobs {
         let mut members = members::of(options)?;
         let measure = take_measure(&mut members)?;
         members::none_left(&members, "distance_measure")?;
-        let index = the_index(table, column, measure.as_deref(), interrupt)?;
-        must_be_theirs(&index, interrupt)?;
-        let (_held, index) = self.hold_index(&index, interrupt)?;
+        let (_held, index) = self.reserve(table, column, measure.as_deref(), interrupt)?;
         let account = if current_account()? == index.definer { As::Owner(index.definer.clone()) } else { As::Caller };
         as_account(&account, interrupt, {
             let index = index.clone();

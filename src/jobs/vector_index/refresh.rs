@@ -10,7 +10,7 @@ use crate::mysql::sql::As;
 use crate::mysql::statement::ProgressState;
 use crate::tables::keyed::{Keyed, KeyedRows, KeyedVector};
 use crate::tables::vector_indexes::{self as store, NewBlock, VectorIndex};
-use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 
 /// Changes of one transaction, and rows read in one statement.
@@ -26,7 +26,7 @@ pub(super) struct Done {
 }
 
 /// Lists and form of the version that serves.
-struct Serving {
+pub(super) struct Serving {
     layout: Layout,
     centroids: Centroids,
     version: u64,
@@ -34,9 +34,7 @@ struct Serving {
 
 impl Serving {
     fn of(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<Self> {
-        let version = index.version.ok_or_else(|| {
-            Error::invalid("the vector index was never built to its end; call ai.rebuild_vector_index")
-        })?;
+        let version = index.serving()?;
         let layout = Layout::from_bytes(&index.layout)?;
         let centroids = Centroids::from_rows(&layout, store::centroids(index.id, version, interrupt)?)?;
         Ok(Serving { layout, centroids, version })
@@ -50,13 +48,13 @@ pub(super) fn refresh(
     state: &mut ProgressState,
     interrupt: &dyn Interrupt,
 ) -> Result<Done> {
-    let rows = fold(index, keyed, state, interrupt)?;
+    let (rows, serving) = fold(index, keyed, state, interrupt)?;
     let version = index.version.unwrap_or_default();
     let lists = store::fragmented(index.id, version, BLOCKS_OF_A_LIST, interrupt)?;
     if lists.is_empty() {
         return Ok(Done { rows, lists: 0 });
     }
-    let serving = Serving::of(index, interrupt)?;
+    let serving = serving.map_or_else(|| Serving::of(index, interrupt), Ok)?;
     for (n, list) in lists.iter().enumerate() {
         state.show(&format!("vector index: merging lists, {n} of {}", lists.len()));
         merge(index, keyed, &serving, *list, interrupt)?;
@@ -64,17 +62,17 @@ pub(super) fn refresh(
     Ok(Done { rows, lists: lists.len() as u64 })
 }
 
-/// Moves changes into blocks. Returns the number of their rows.
+/// Moves changes into blocks. Returns the number of their rows, and what it read for that.
 pub(super) fn fold(
     index: &VectorIndex,
     keyed: &Keyed,
     state: &mut ProgressState,
     interrupt: &dyn Interrupt,
-) -> Result<u64> {
+) -> Result<(u64, Option<Serving>)> {
     let mut rows = 0;
     let mut changes = store::changes(index.id, CHANGES, interrupt)?;
     // Not those of writers who are faster than this job.
-    let Some(last) = store::last_change(index.id, interrupt)? else { return Ok(0) };
+    let Some(last) = store::last_change(index.id, interrupt)? else { return Ok((0, None)) };
     let serving = Serving::of(index, interrupt)?;
     while changes.ids.first().is_some_and(|first| *first <= last) {
         interrupt.check()?;
@@ -86,7 +84,7 @@ pub(super) fn fold(
         state.show(&format!("vector index: {rows} changed rows"));
         changes = store::changes(index.id, CHANGES, interrupt)?;
     }
-    Ok(rows)
+    Ok((rows, Some(serving)))
 }
 
 /// The rows of these keys that still exist and have a vector.
