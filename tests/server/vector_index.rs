@@ -683,3 +683,55 @@ fn rights_of_a_role_that_is_not_default_do_not_make_triggers_that_fail_every_wri
         .unwrap();
     assert_eq!(triggers, 0);
 }
+
+#[test]
+fn an_index_is_built_again_when_it_has_outgrown_its_lists() {
+    let running = start();
+    let mut root = prepare(&running, 100, "");
+    root.query_drop("SET GLOBAL event_scheduler = OFF").unwrap();
+    call(&mut root, CREATE);
+    let lists = "SELECT lists FROM ai.vector_indexes";
+    let before: u64 = root.query_first(lists).unwrap().unwrap();
+    let copies =
+        "INSERT INTO s.t (id, kind, v) WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 60) \
+                  SELECT id + 1000 * i, kind, v FROM s.t JOIN n";
+    root.query_drop(copies).unwrap();
+    let row: Row = root.query_first("CALL ai.refresh_vector_index('s.t', 'v', NULL)").unwrap().unwrap();
+    assert_eq!(row.get::<u64, _>("rows"), Some(6000));
+    assert!(row.get::<String, _>("note").unwrap().contains("built again"));
+    assert!(root.query_first::<u64, _>(lists).unwrap().unwrap() > before);
+    let (rows, missing, dead, _) = check(&mut root, 3);
+    assert_eq!((rows, missing, dead), (6100, 0, 0));
+}
+
+#[test]
+fn an_index_of_an_empty_table_serves_the_rows_to_come() {
+    let running = start();
+    let mut root = prepare(&running, 0, "");
+    root.query_drop("SET GLOBAL event_scheduler = OFF").unwrap();
+    call(&mut root, CREATE);
+    fill(&mut root, "s.t", 50, 7);
+    let query = vector(&mut Rng::with_seed(14));
+    for _ in 0..2 {
+        assert_eq!(search(&mut root, &query, 5, "").unwrap(), exact(&mut root, &query, 5, "TRUE"));
+        assert!(path(&mut root).contains("\"path\":\"index\""), "{}", path(&mut root));
+        call(&mut root, "CALL ai.refresh_vector_index('s.t', 'v', NULL)");
+    }
+    assert_eq!(check(&mut root, 3).1, 0);
+}
+
+#[test]
+fn rows_that_the_index_leaves_out_are_found_by_reading_the_table() {
+    let running = start();
+    let mut root = prepare(&running, 20, "");
+    root.query_drop("SET GLOBAL event_scheduler = OFF").unwrap();
+    let zero = format!("x'{}'", "00".repeat(DIMENSIONS * 4));
+    root.query_drop(format!("INSERT INTO s.t (id, kind, v) VALUES (21, 0, {zero}), (22, 0, x'0000803f')")).unwrap();
+    let row: Row = root.query_first("CALL ai.create_vector_index('s.t', 'v', NULL)").unwrap().unwrap();
+    assert_eq!((row.get::<u64, _>("rows"), row.get::<u64, _>("left_out")), (Some(20), Some(2)));
+    // The vector of one dimension cannot be compared with the query.
+    let found = search(&mut root, &vector(&mut Rng::with_seed(15)), 100, "").unwrap();
+    assert_eq!(found.len(), 21);
+    assert!(path(&mut root).contains("\"path\":\"table\""), "{}", path(&mut root));
+    assert_eq!(check(&mut root, 2).1, 0);
+}
