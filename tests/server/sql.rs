@@ -346,8 +346,11 @@ impl Run<'_> {
                         let cells: Vec<String> = values
                             .iter()
                             .zip(&columns)
-                            // Durations differ from run to run.
-                            .map(|(v, c)| if c.0 == "seconds" { "#".to_owned() } else { cell(v, c.1) })
+                            // Durations and the recall of random queries differ from run to run.
+                            .map(|(v, c)| match c.0.as_str() {
+                                "seconds" | "recall" if *v != mysql::Value::NULL => "#".to_owned(),
+                                _ => cell(v, c.1),
+                            })
                             .collect();
                         let _ = writeln!(out, "{}", cells.join("\t"));
                     }

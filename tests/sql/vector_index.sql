@@ -35,6 +35,7 @@ CALL ai.refresh_vector_index('x.docs', 'v', NULL);
 SELECT changes, codes FROM ai.vector_indexes;
 CALL ai.search('x.docs', 'v', @q, 2, '{"columns": ["id"]}');
 CALL ai.check_vector_index('x.docs', 'v', '{"queries": 5}');
+SELECT v.recall BETWEEN 0.8 AND 1 AS near FROM ai.vector_indexes AS v;
 UPDATE docs SET v = NULL WHERE id = 2000;
 CALL ai.search('x.docs', 'v', @q, 1, '{"columns": ["id"]}');
 -- The composable form.
