@@ -65,9 +65,7 @@ command! {
     /// `ai_vector_candidates(table_name, column_name, query, k [, options])`: the arguments for `mysql_ml.vector_candidates`, which
     /// the connection may then call once, as a JSON object.
     Candidates = ai_vector_candidates, |v, interrupt| {
-        let rows = v.required(3)?.parse().ok().filter(|n| (1..=10_000).contains(n));
-        let rows: u64 = rows.ok_or_else(|| Error::invalid("k takes a whole number from 1 to 10000"))?;
-        Jobs::global().candidates_of(v.required(0)?, v.required(1)?, rows, v.text(4), interrupt)
+        Jobs::global().candidates_of(v.required(0)?, v.required(1)?, v.required(3)?, v.text(4), interrupt)
     }
 }
 command! {

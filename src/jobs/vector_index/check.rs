@@ -8,7 +8,8 @@ use serde_json::json;
 use surface::functions;
 
 use super::super::rights::as_account;
-use super::super::search::{candidates_for, default_lists, forget, read_candidates};
+use super::super::search::known::{default_lists, forget};
+use super::super::search::proposed::{candidates_for, read_candidates};
 use super::super::Jobs;
 use super::access::table_of;
 use super::build::Pages;

@@ -1,0 +1,299 @@
+//! The statements of a search, one after the other.
+
+use std::time::Instant;
+
+use super::known::{forget, lists_for, unusable, LOCKING, RECALL};
+use super::options::Options;
+use super::proposed::{read_candidates, Proposed, MOST_CANDIDATES};
+use crate::jobs::vector_index::measures::distance_sql;
+use crate::mysql::caller::{in_transaction, reads_are_consistent};
+use crate::tables::keyed::Keyed;
+use crate::tables::layout::{is_named, quoted};
+use crate::tables::statements::Key;
+use crate::tables::vector_indexes::{VectorIndex, MOST_CHANGES};
+use mysql_ml_base::account::Account;
+use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::memory::Reservation;
+use mysql_ml_index::Layout;
+
+/// Rows that pass the filter, in results, so that the nearest of them are among the candidates.
+const ENOUGH: u64 = 3;
+/// Bytes of a candidate's key besides its digits.
+const BESIDE_A_KEY: usize = 96;
+
+/// What a search does next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Step {
+    /// Asks the index.
+    Propose,
+    /// Compares the candidates exactly.
+    Rank,
+    /// Decides by the ranks.
+    Decide,
+    /// Reads the table.
+    Scan,
+    /// Has returned the last statement.
+    End,
+}
+
+/// How a search came to its rows, for `ml_vector_search_status`.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Report {
+    pub(super) path: &'static str,
+    pub(super) reason: Option<String>,
+    pub(super) rounds: u64,
+    pub(super) lists: u64,
+    pub(super) candidates: usize,
+    pub(super) changed: usize,
+}
+
+/// A search under way.
+pub(super) struct Search {
+    pub(super) index: Option<VectorIndex>,
+    pub(super) keyed: Keyed,
+    pub(super) measure: String,
+    /// The query as a SQL literal.
+    pub(super) query: String,
+    pub(super) dimensions: usize,
+    pub(super) rows: u64,
+    pub(super) options: Options,
+    pub(super) step: Step,
+    pub(super) keys: Vec<Key>,
+    pub(super) account: Account,
+    pub(super) begun: Instant,
+    /// The reservation of query, keys and statement.
+    pub(super) share: Reservation,
+    /// Whether the last candidates are all rows of the table.
+    pub(super) complete: bool,
+    pub(super) most: usize,
+    /// The least number of lists to read, by the part of rows that pass.
+    pub(super) lists: u64,
+    pub(super) report: Report,
+}
+
+impl Search {
+    pub(super) fn choose_path(&mut self, obstacle: Option<&str>) -> Result<()> {
+        let reason = match &self.index {
+            _ if self.options.exact => Some("the option exact".to_owned()),
+            None => Some("the column has no vector index for this distance".to_owned()),
+            // A transaction of its own has REPEATABLE READ.
+            Some(_) if in_transaction() && !reads_are_consistent() => Some(LOCKING.to_owned()),
+            Some(index) => unusable(index, obstacle).or_else(|| {
+                let layout = Layout::from_bytes(&index.layout).ok()?;
+                (layout.dimensions() != self.dimensions)
+                    .then(|| format!("the index has {} dimensions, the query {}", layout.dimensions(), self.dimensions))
+            }),
+        };
+        if let Some(reason) = reason {
+            self.scan(reason);
+        }
+        Ok(())
+    }
+
+    fn scan(&mut self, reason: String) {
+        self.step = Step::Scan;
+        self.report.path = "table";
+        self.report.reason = Some(reason);
+    }
+
+    pub(super) fn next(&mut self, found: Option<&str>) -> Result<Option<String>> {
+        loop {
+            match self.step {
+                Step::Propose => {
+                    self.step = Step::Rank;
+                    return self.propose().map(Some);
+                }
+                Step::Rank => {
+                    let found = found.ok_or_else(|| Error::internal("a search has no candidates"))?;
+                    let Proposed { keys, changed, candidates, version, lists, left_out } = read_candidates(found)?;
+                    if let Some(index) = self.index.as_mut().filter(|index| index.version != Some(version)) {
+                        // Built since it was looked up, or the snapshot is older: how many lists to read is not known.
+                        forget(index);
+                        (index.version, index.lists, index.coverage) = (Some(version), lists, Vec::new());
+                        self.step = Step::Propose;
+                        continue;
+                    }
+                    self.report.candidates = keys.len();
+                    self.report.changed = changed;
+                    if changed as u64 > MOST_CHANGES {
+                        self.scan(format!("more than {MOST_CHANGES} changes wait; CALL ai.refresh_vector_index"));
+                        continue;
+                    }
+                    // Fewer than asked for, of all lists of the version that was read: these are all rows.
+                    self.complete = (1..=self.report.lists).contains(&lists)
+                        && left_out == 0
+                        && self.least() == self.most
+                        && candidates < self.most;
+                    self.keys.clear();
+                    self.share.shrink_to(self.query.len() * 2);
+                    let size = keys.iter().map(|key| key.len() * 4 + BESIDE_A_KEY).sum();
+                    self.share.spend(size, "the candidates of a search")?;
+                    // A key that cannot be read is one of before a change of the table's key.
+                    self.keys = keys.iter().filter_map(|key| self.keyed.literals(key).ok()).collect();
+                    self.complete &= self.keys.len() == keys.len();
+                    self.step = Step::Decide;
+                    if !self.keys.is_empty() {
+                        return Ok(Some(self.rank()));
+                    }
+                }
+                Step::Decide => {
+                    let ranks = if self.keys.is_empty() { Vec::new() } else { read_ranks(found)? };
+                    if let Some(statement) = self.decide(ranks) {
+                        return Ok(Some(statement));
+                    }
+                }
+                Step::Scan => {
+                    self.step = Step::End;
+                    return Ok(Some(self.scan_statement()));
+                }
+                Step::End => return Ok(None),
+            }
+        }
+    }
+
+    fn propose(&mut self) -> Result<String> {
+        let index = self.index.as_ref().ok_or_else(|| Error::internal("a search has no index"))?;
+        // A filter leaves rows that are farther away.
+        let filtered = u32::from(self.options.filter.is_some());
+        let growth =
+            4_u64.saturating_pow(u32::try_from(self.report.rounds).unwrap_or(u32::MAX).saturating_add(filtered));
+        let lists = self.lists_of_rows().saturating_mul(growth).max(self.lists);
+        self.report.lists = lists.min(index.lists);
+        self.report.rounds += 1;
+        Ok(format!(
+            "SET @mysql_ml_found = mysql_ml.vector_candidates({}, {}, {}, {}, {}, {})",
+            index.id,
+            self.query,
+            self.report.lists,
+            self.rows,
+            self.least(),
+            self.most
+        ))
+    }
+
+    /// Lists to read for the nearest rows without a filter.
+    fn lists_of_rows(&self) -> u64 {
+        self.index.as_ref().map_or(1, |index| lists_for(index, self.options.recall.unwrap_or(RECALL)))
+    }
+
+    /// Candidates to take whatever their bounds are. The bounds say which rows may be among the nearest, not which of these
+    /// pass the filter or still exist.
+    fn least(&self) -> usize {
+        let unfiltered = self.options.filter.is_none() && self.report.rounds == 1;
+        if unfiltered {
+            self.most.min(usize::try_from(self.rows).unwrap_or(self.most) * 3)
+        } else {
+            self.most
+        }
+    }
+
+    /// The condition of rows that take part.
+    fn condition(&self) -> String {
+        let v = self.column();
+        let filter = self.options.filter.as_ref().map(|f| format!(" AND (\n{f}\n)")).unwrap_or_default();
+        format!("{v} IS NOT NULL AND LENGTH({v}) = {}{filter}", self.dimensions * 4)
+    }
+
+    fn column(&self) -> String {
+        format!("{}.{}", self.keyed.name(), quoted(&self.keyed.column))
+    }
+
+    fn distance(&self) -> String {
+        distance_sql(&self.measure, &self.column(), &self.query)
+    }
+
+    /// The nearest of the candidates: number, distance, and how many pass, in `@mysql_ml_found`.
+    fn rank(&self) -> String {
+        let keys = self.keyed.derived(self.keys.iter().zip(0..).map(|(key, n)| (key, Some(n))));
+        let table = self.keyed.name();
+        format!(
+            "SELECT JSON_ARRAYAGG(JSON_ARRAY(n, d, passing)) INTO @mysql_ml_found FROM (SELECT MIN(mysql_ml_number) AS n, {} AS d, \
+             COUNT(*) OVER () AS passing FROM {keys} STRAIGHT_JOIN {table} FORCE INDEX ({}) ON {} WHERE {} \
+             GROUP BY {} ORDER BY d, n LIMIT {}) AS mysql_ml_ranks",
+            self.distance(),
+            quoted(&self.keyed.index),
+            self.keyed.matching(&table),
+            self.condition(),
+            // Keys of other bytes may be equal by the column's collation.
+            self.keyed.key_columns(&table),
+            self.rows
+        )
+    }
+
+    /// The last statement if the ranks suffice; otherwise changes the step.
+    fn decide(&mut self, ranks: Vec<(usize, f64, u64)>) -> Option<String> {
+        let passing = ranks.first().map_or(0, |(_, _, passing)| *passing);
+        let wanted = if self.options.filter.is_some() { self.rows.saturating_mul(ENOUGH) } else { self.rows };
+        // Of a part of the rows, the nearest are in as many more lists.
+        let most = self.index.as_ref().map_or(0, |index| index.lists);
+        if self.options.filter.is_some() && passing > 0 {
+            let part = self.keys.len() as f64 / passing as f64;
+            self.lists = ((self.lists_of_rows() as f64 * part).ceil() as u64).min(most);
+        }
+        let enough = (passing >= wanted && self.report.lists >= self.lists) || self.complete;
+        if enough {
+            self.step = Step::End;
+            return Some(self.last(&ranks));
+        }
+        let more = if passing >= wanted { self.most } else { self.most.saturating_mul(8) };
+        if self.complete || more > MOST_CANDIDATES {
+            self.scan(match &self.options.filter {
+                Some(_) => "few rows pass the filter".to_owned(),
+                None => "the index has too few rows".to_owned(),
+            });
+        } else {
+            self.most = more;
+            self.step = Step::Propose;
+        }
+        None
+    }
+
+    fn selected(&self) -> String {
+        let table = self.keyed.name();
+        let columns = match self.options.columns.as_slice() {
+            [] => format!("{table}.*"),
+            names => {
+                let find = |name: &String| self.keyed.columns.iter().find(|c| is_named(c, name));
+                let columns = names.iter().filter_map(find).map(|c| format!("{table}.{}", quoted(c)));
+                columns.collect::<Vec<_>>().join(", ")
+            }
+        };
+        format!("{columns}, {} AS distance", self.distance())
+    }
+
+    /// The rows of the nearest candidates.
+    fn last(&self, ranks: &[(usize, f64, u64)]) -> String {
+        let table = self.keyed.name();
+        if ranks.is_empty() {
+            return format!("SELECT {} FROM {table} LIMIT 0", self.selected());
+        }
+        let keys = ranks.iter().zip(0..).filter_map(|((n, ..), rank)| Some((self.keys.get(*n)?, Some(rank))));
+        format!(
+            "SELECT {} FROM {} STRAIGHT_JOIN {table} FORCE INDEX ({}) ON {} WHERE {} ORDER BY distance, mysql_ml_number",
+            self.selected(),
+            self.keyed.derived(keys),
+            quoted(&self.keyed.index),
+            self.keyed.matching(&table),
+            self.condition(),
+        )
+    }
+
+    fn scan_statement(&self) -> String {
+        format!(
+            "SELECT {} FROM {} WHERE {} ORDER BY distance LIMIT {}",
+            self.selected(),
+            self.keyed.name(),
+            self.condition(),
+            self.rows
+        )
+    }
+}
+
+/// Ranks of candidates: number, distance, number of rows that pass; the nearest first.
+fn read_ranks(found: Option<&str>) -> Result<Vec<(usize, f64, u64)>> {
+    let Some(found) = found else { return Ok(Vec::new()) };
+    let mut ranks: Vec<(usize, f64, u64)> =
+        serde_json::from_str(found).map_err(|_| Error::internal("the ranks of candidates cannot be read"))?;
+    ranks.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    Ok(ranks)
+}
