@@ -455,7 +455,7 @@ DELIMITER ;
 -- End of routines of schema ai
 
 -- What a search reads of an index, in the caller's snapshot. A session may call it once after the library has checked that its
--- account may read the table; ml_vector_lists refuses other calls.
+-- account may read the table; ml_vector_choose and ml_vector_lists refuse other calls.
 DELIMITER //
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql_ml.vector_candidates(
     the_index INT UNSIGNED,
@@ -470,11 +470,16 @@ CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql_ml.vector_c
     DECLARE the_version, all_lists INT UNSIGNED;
     DECLARE others BIGINT UNSIGNED;
     DECLARE the_layout VARBINARY(255);
+    DECLARE built VARCHAR(30) CHARACTER SET utf8mb4;
     DECLARE chosen, found, changed LONGTEXT CHARACTER SET utf8mb4;
-    SELECT i.version, i.layout, i.lists, i.left_out INTO the_version, the_layout, all_lists, others
+    SELECT i.version, i.layout, i.lists, i.left_out, UNIX_TIMESTAMP(i.built_at)
+      INTO the_version, the_layout, all_lists, others, built
       FROM mysql_ml.vector_indexes AS i WHERE i.index_id = the_index;
-    SELECT ml_vector_lists(the_index, the_layout, query, lists, l.list, l.centroid) INTO chosen
-      FROM mysql_ml.vector_lists AS l WHERE l.index_id = the_index AND l.version = the_version;
+    SET chosen = ml_vector_choose(the_index, the_version, all_lists, built, the_layout, query, lists);
+    IF chosen IS NULL THEN
+      SELECT ml_vector_lists(the_index, the_layout, query, lists, l.list, l.centroid) INTO chosen
+        FROM mysql_ml.vector_lists AS l WHERE l.index_id = the_index AND l.version = the_version;
+    END IF;
     SELECT ml_vector_scan(the_layout, query, wanted, least, most, l.centroid, b.codes) INTO found
       FROM JSON_TABLE(chosen, '$[*]' COLUMNS (list INT UNSIGNED PATH '$')) AS c
       STRAIGHT_JOIN mysql_ml.vector_lists AS l

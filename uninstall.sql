@@ -218,6 +218,7 @@ DROP FUNCTION IF EXISTS ai_refresh_vector_index;
 DROP FUNCTION IF EXISTS ai_drop_vector_index;
 DROP FUNCTION IF EXISTS ai_check_vector_index;
 DROP FUNCTION IF EXISTS ai_vector_indexes;
+DROP FUNCTION IF EXISTS ml_vector_choose;
 DROP FUNCTION IF EXISTS ml_vector_lists;
 DROP FUNCTION IF EXISTS ml_vector_scan;
 DROP FUNCTION IF EXISTS ai_search_begin;

@@ -3,10 +3,12 @@
 use surface::{functions, Function};
 
 use super::command::command;
+use crate::jobs::search::centroids::{choose, Build};
 use crate::jobs::search::{must_be_allowed, to_json, ITS_BLOCKS};
 use crate::jobs::Jobs;
 use crate::mysql::ffi::args::{Args, Setup};
 use crate::mysql::ffi::function::{AggregateFunction, BytesFunction, SqlFunction};
+use crate::mysql::statement::StatementInterrupt;
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::vector::{check_bytes, from_bytes};
@@ -87,6 +89,56 @@ fn prepare(setup: &Setup<'_>, function: &'static Function, binary: &[usize]) -> 
     setup.returns_text(0x3fff_ffff)
 }
 
+/// `ml_vector_choose(index_id, version, lists, built_at, layout, query, wanted)`: the result of `ml_vector_lists`, by centroids
+/// that the library keeps. NULL if it does not keep those of this version. Only for `mysql_ml.vector_candidates`.
+pub struct Choose(String);
+
+impl SqlFunction for Choose {
+    const FUNCTION: &'static Function = functions::ml_vector_choose;
+    const IN_PASSES: bool = false;
+
+    fn prepare(setup: &Setup<'_>) -> Result<Self> {
+        prepare(setup, Self::FUNCTION, &[4, 5])?;
+        Ok(Choose(String::new()))
+    }
+}
+
+impl BytesFunction for Choose {
+    fn call(&mut self, args: &Args<'_>) -> Result<Option<&[u8]>> {
+        let index = asked_index(args)?;
+        let permission = must_be_allowed(index)?;
+        let Some(at) = args.text(3, "built_at")? else {
+            permission.give_back();
+            return Ok(None);
+        };
+        let size = |i, name| Ok::<_, Error>(usize::try_from(number(args, i, name)?).unwrap_or(usize::MAX));
+        let build = Build {
+            index,
+            version: number(args, 1, "version")?,
+            lists: size(2, "lists")?,
+            at: at.to_owned(),
+            layout: bytes(args, 4, "layout")?.to_vec(),
+        };
+        match choose(&build, &query(args, 5)?, size(6, "wanted")?, &StatementInterrupt::current())? {
+            Some(lists) => {
+                self.0 = serde_json::Value::from(lists).to_string();
+                Ok(Some(self.0.as_bytes()))
+            }
+            None => {
+                permission.give_back();
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn asked_index(args: &Args<'_>) -> Result<u64> {
+    match number(args, 0, "index_id")? {
+        ITS_BLOCKS => Err(Error::invalid("argument index_id is no index")),
+        index => Ok(index),
+    }
+}
+
 /// `ml_vector_lists(index_id, layout, query, lists, list, centroid)`: an aggregate over the lists of an index. Returns a
 /// JSON array of the nearest lists' numbers, nearest first. Only for `mysql_ml.vector_candidates`.
 pub struct Lists {
@@ -113,11 +165,7 @@ impl AggregateFunction for Lists {
         let chooser = match &mut self.chooser {
             Some(chooser) => chooser,
             None => {
-                let index = number(args, 0, "index_id")?;
-                if index == ITS_BLOCKS {
-                    return Err(Error::invalid("argument index_id is no index"));
-                }
-                must_be_allowed(index)?;
+                must_be_allowed(asked_index(args)?)?;
                 let layout = Layout::from_bytes(bytes(args, 1, "layout")?)?;
                 let lists = usize::try_from(number(args, 3, "lists")?).unwrap_or(usize::MAX);
                 self.chooser.insert(ListChooser::new(&layout, &query(args, 2)?, lists)?)

@@ -143,6 +143,20 @@ impl Keyed {
         statements::matching(&self.key, table, KEYS)
     }
 
+    /// The table joined to a query of its keys, in the order of the query.
+    pub fn joined(&self, keys: &str) -> String {
+        let table = self.name();
+        // Of the same types: nothing is converted.
+        let equal =
+            self.key.iter().enumerate().map(|(i, k)| format!("{table}.{} = {KEYS}.mysql_ml_key_{i}", quoted(&k.name)));
+        format!(
+            "({keys}) AS {KEYS} ({}) STRAIGHT_JOIN {table} FORCE INDEX ({}) ON {}",
+            statements::key_names(&self.key),
+            quoted(&self.index),
+            equal.collect::<Vec<_>>().join(" AND ")
+        )
+    }
+
     /// Reads rows of [`Self::select_page`] and [`Self::select_rows`].
     pub fn read(&self, result: ResultSet) -> Result<KeyedRows> {
         let mut rows = Vec::with_capacity(result.rows.len());

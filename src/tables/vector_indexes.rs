@@ -45,7 +45,7 @@ pub struct VectorIndex {
     pub left_out: u64,
     /// Why it must be rebuilt, if it must.
     pub stale: Option<String>,
-    /// Changes that are not in blocks yet, at most one more than [`MOST_CHANGES`].
+    /// Changes that are not in blocks yet, if they were counted.
     pub changes: u64,
     /// Codes in blocks.
     pub codes: u64,
@@ -146,7 +146,7 @@ fn read(row: &Row) -> Result<VectorIndex> {
     })
 }
 
-/// The indexes of a column, with the numbers of their changes.
+/// The indexes of a column.
 pub fn of_column(schema: &str, table: &str, column: &str, interrupt: &dyn Interrupt) -> Result<Vec<VectorIndex>> {
     let names = [schema, table, column].map(str::to_owned);
     library(interrupt, move |s| {
@@ -154,13 +154,23 @@ pub fn of_column(schema: &str, table: &str, column: &str, interrupt: &dyn Interr
         let found = s.query_pieces(
             &[
                 COLUMNS,
-                ", (SELECT COUNT(*) FROM (SELECT 1 FROM mysql_ml.vector_changes c WHERE c.index_id = i.index_id \
-                 LIMIT 20001) AS n) FROM mysql_ml.vector_indexes i \
+                " FROM mysql_ml.vector_indexes i \
                  WHERE i.table_schema = ? AND i.table_name = ? AND i.column_name = ? ORDER BY i.index_id",
             ],
             &[schema.as_str().into(), table.as_str().into(), column.as_str().into()],
         )?;
-        found.rows.iter().map(|row| Ok(VectorIndex { changes: row.get(16)?, ..read(row)? })).collect()
+        found.rows.iter().map(read).collect()
+    })
+}
+
+/// The number of changes that wait, at most one more than [`MOST_CHANGES`].
+pub fn count_changes(id: u64, interrupt: &dyn Interrupt) -> Result<u64> {
+    library(interrupt, move |s| {
+        let found = s.query(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM mysql_ml.vector_changes WHERE index_id = ? LIMIT ?) AS n",
+            &[Param::Number(id), Param::Number(MOST_CHANGES + 1)],
+        )?;
+        found.rows.first().map_or(Ok(0), |row| row.get(0))
     })
 }
 

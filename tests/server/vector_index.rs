@@ -353,6 +353,8 @@ fn a_search_gives_nobody_what_the_table_does_not() {
         let _ = server_error(search(&mut conn, &query, 3, ""));
         let _ = server_error(conn.query::<Row, _>(&candidates));
         let direct = format!("SELECT mysql_ml.vector_candidates({id}, {query}, 1, 3, 10, 10)");
+        let choose = format!("SELECT ml_vector_choose({id}, 1, 1, '', x'', {query}, 1)");
+        assert!(server_error(conn.query::<Row, _>(&choose)).1.contains("check the rights"));
         let (code, message) = server_error(conn.query::<Row, _>(&direct));
         assert!(code == 3200 && message.contains("check the rights"), "{code} {message}");
         for refused in [
@@ -581,10 +583,75 @@ fn a_waiting_change_does_not_make_few_candidates_all_rows() {
         root.query_first("SELECT CONCAT('x\\'', HEX(v), '\\'') FROM s.t WHERE id = 1").unwrap().unwrap();
     let far: Vec<i64> =
         root.query(format!("SELECT id FROM s.t ORDER BY l2_squared_distance(v, {query}) DESC LIMIT 5")).unwrap();
-    let filter = format!("id IN ({})", far.iter().map(i64::to_string).collect::<Vec<_>>().join(","));
+    // The server has no plan for it but to read all rows, so the index is asked first.
+    let filter = format!("id + 0 IN ({})", far.iter().map(i64::to_string).collect::<Vec<_>>().join(","));
     let found = search(&mut root, &query, 5, &format!(", \"where\": \"{filter}\"")).unwrap();
     assert_eq!(found, exact(&mut root, &query, 5, &filter));
     assert_eq!(found.len(), 5);
+}
+
+#[test]
+fn a_filter_finds_its_rows_wherever_they_are() {
+    let running = start();
+    let mut root = prepare(&running, 6000, "");
+    root.query_drop("SET GLOBAL event_scheduler = OFF").unwrap();
+    call(&mut root, CREATE);
+    let query = vector(&mut Rng::with_seed(7));
+    // Twelve groups of rows, the nearest first; and one of each hundred.
+    root.query_drop(format!(
+        "UPDATE s.t JOIN (SELECT id, ROW_NUMBER() OVER (ORDER BY l2_squared_distance(v, {query})) - 1 AS n FROM s.t) AS near USING (id) \
+         SET kind = n DIV 500 + 100 * (n % 100 = 0)"
+    ))
+    .unwrap();
+    root.query_drop("ANALYZE TABLE s.t").unwrap();
+    call(&mut root, "CALL ai.refresh_vector_index('s.t', 'v', NULL)");
+    let mut path_of = |filter: &str| {
+        let truth = exact(&mut root, &query, 10, filter);
+        let found = search(&mut root, &query, 10, &format!(", \"where\": \"{filter}\"")).unwrap();
+        let hits = found.iter().filter(|row| truth.contains(row)).count();
+        assert!(found.len() == truth.len() && hits + 1 >= truth.len(), "{filter}: {found:?} {truth:?}");
+        path(&mut root)
+    };
+    // Near rows, by the index; far ones and few ones by the table.
+    assert!(path_of("kind + 0 IN (0, 100)").contains("\"path\":\"index\""));
+    for filter in ["kind + 0 = 11", "kind + 0 >= 100", "id = 5", "FALSE", "kind IN (104, 105)"] {
+        let path = path_of(filter);
+        assert!(path.contains("\"path\":\"table\"") && path.contains("few rows pass the filter"), "{filter}: {path}");
+    }
+    // The server's plan of the filter is enough.
+    assert!(path_of("kind = 107").contains("\"rounds\":0"));
+    // Plans of subqueries are not asked for; most rows pass.
+    assert!(path_of("id NOT IN (SELECT 1 UNION SELECT 2)").contains("\"path\":\"index\""));
+    assert!(path_of("id + 0 IN (SELECT 1 UNION SELECT 2)").contains("\"path\":\"table\""));
+}
+
+#[test]
+fn a_search_reads_no_centroids_and_gets_those_of_its_snapshot() {
+    let running = start();
+    let mut root = prepare(&running, 3000, "");
+    root.query_drop("SET GLOBAL event_scheduler = OFF").unwrap();
+    call(&mut root, "CALL ai.create_vector_index('s.t', 'v', '{\"distance_measure\": \"l2_squared\", \"lists\": 90}')");
+    let query = vector(&mut Rng::with_seed(3));
+    let truth = exact(&mut root, &query, 10, "TRUE");
+    let near = |conn: &mut Conn| {
+        let found = search(conn, &query, 10, ", \"recall\": 0.999").unwrap();
+        let hits = found.iter().filter(|row| truth.contains(row)).count();
+        assert!(hits >= 9 && path(conn).contains("\"path\":\"index\""), "{found:?} {truth:?} {}", path(conn));
+        path(conn)
+    };
+    near(&mut root);
+    root.query_drop("FLUSH STATUS").unwrap();
+    near(&mut root);
+    let (_, read): (String, u64) = root.query_first("SHOW SESSION STATUS LIKE 'Handler_read_next'").unwrap().unwrap();
+    assert!(read < 90, "{read} rows were read in order");
+    let mut old = running.root();
+    old.query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT").unwrap();
+    call(&mut root, "CALL ai.rebuild_vector_index('s.t', 'v', '{\"lists\": 31}')");
+    let first = near(&mut old);
+    assert!(first.contains("\"lists\":90"), "{first}");
+    let now = near(&mut root);
+    assert!(!now.contains("\"lists\":90"), "{now}");
+    assert_eq!(near(&mut old), first);
 }
 
 #[test]

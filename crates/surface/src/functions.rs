@@ -732,6 +732,18 @@ macro_rules! exported_functions {
                 sample: "'s.t', 'v'",
             }
             bytes ai_vector_indexes = CommandFunction<vector_index::VectorIndexes> {}
+            bytes ml_vector_choose = vector_index::Choose {
+                parameters: &[
+                    parameter("index_id", TEXT),
+                    parameter("version", TEXT),
+                    parameter("lists", TEXT),
+                    parameter("built_at", TEXT),
+                    parameter("layout", BYTES),
+                    parameter("query", BYTES),
+                    parameter("wanted", TEXT),
+                ],
+                sample: "1, 1, 1, '', x'', x'00000000', 1",
+            }
             aggregate ml_vector_lists = vector_index::Lists {
                 parameters: &[
                     parameter("index_id", TEXT),

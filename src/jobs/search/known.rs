@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use once_cell::sync::Lazy;
 
+use super::centroids::drop_those_of;
 use crate::jobs::rights::as_account;
 use crate::jobs::vector_index::access::{look_up, obstacle, the_index};
 use crate::mysql::caller::current_account;
 use crate::mysql::sql::As;
 use crate::tables::keyed::Keyed;
 use crate::tables::layout::{parse_table, quoted, unquoted};
-use crate::tables::vector_indexes::{set_stale, VectorIndex, MOST_CHANGES};
+use crate::tables::vector_indexes::{count_changes, set_stale, VectorIndex, MOST_CHANGES};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
@@ -37,6 +38,12 @@ pub(super) struct Known {
 type Asked = (Account, String, String, String, Option<String>);
 
 static KNOWN: Lazy<Mutex<HashMap<Asked, Arc<Known>>>> = Lazy::new(Mutex::default);
+
+/// Forgets what is known of an index that was built or dropped.
+pub(in crate::jobs) fn forget_version(index: &VectorIndex) {
+    drop_those_of(index.id);
+    forget(index);
+}
 
 /// Forgets what is known of an index's column.
 pub(in crate::jobs) fn forget(index: &VectorIndex) {
@@ -66,7 +73,7 @@ pub(super) fn known(table: &str, column: &str, measure: Option<&str>, interrupt:
     let readable = keyed.clone();
     as_account(&As::Caller, interrupt, move |s| readable.must_be_readable(s))?;
     let index = match the_index(&keyed.name(), &quoted(&keyed.column), measure, interrupt) {
-        Ok(index) => Some(index),
+        Ok(index) => Some(VectorIndex { changes: count_changes(index.id, interrupt)?, ..index }),
         Err(e) if e.kind() == Kind::NotFound => None,
         Err(e) => return Err(e),
     };

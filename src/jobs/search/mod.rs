@@ -4,6 +4,8 @@
 //! distances. If too few rows are left, more lists and candidates are tried, and at last the whole table. All statements
 //! see one snapshot: the procedure opens a transaction if there is none.
 
+pub mod centroids;
+mod filters;
 pub(in crate::jobs) mod known;
 mod options;
 pub(in crate::jobs) mod proposed;
@@ -57,34 +59,49 @@ pub(super) struct Searches {
 impl Searches {
     /// Lets a connection ask an index for candidates, once.
     pub fn allow(&self, connection: u64, index: u64) {
+        self.allow_since(connection, index, Instant::now());
+    }
+
+    fn allow_since(&self, connection: u64, index: u64, at: Instant) {
         let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
         if allowed.len() >= MOST_SEARCHES {
             allowed.retain(|_, at| at.elapsed() < ALLOWED);
         }
-        allowed.insert((connection, index), Instant::now());
+        allowed.insert((connection, index), at);
     }
 
-    fn is_allowed(&self, connection: u64, index: u64) -> bool {
+    /// When the connection was allowed to ask the index, if it still is; then it is no more.
+    fn take_permission(&self, connection: u64, index: u64) -> Option<Instant> {
         let given = self.allowed.lock().unwrap_or_else(PoisonError::into_inner).remove(&(connection, index));
-        given.is_some_and(|at| at.elapsed() < ALLOWED)
+        given.filter(|at| at.elapsed() < ALLOWED)
     }
 }
 
 /// In the place of an index: a connection that has read its lists may read its blocks.
 pub const ITS_BLOCKS: u64 = u64::MAX;
 
+/// A used permission to ask an index.
+pub struct Permission(u64, u64, Instant);
+
+impl Permission {
+    /// Gives it back: the index was not asked. It ends when it would have ended.
+    pub fn give_back(self) {
+        Jobs::global().searches.allow_since(self.0, self.1, self.2);
+    }
+}
+
 /// An error unless this connection was allowed to ask the index. Then it may read its blocks.
-pub fn must_be_allowed(index: u64) -> Result<()> {
+pub fn must_be_allowed(index: u64) -> Result<Permission> {
     let searches = &Jobs::global().searches;
     if !reads_are_consistent() {
         return Err(Error::invalid(LOCKING));
     }
-    let allowed = connection_id().filter(|connection| searches.is_allowed(*connection, index));
-    if let Some(connection) = allowed {
+    let allowed = connection_id().and_then(|c| Some(Permission(c, index, searches.take_permission(c, index)?)));
+    if let Some(permission) = allowed {
         if index != ITS_BLOCKS {
-            searches.allow(connection, ITS_BLOCKS);
+            searches.allow(permission.0, ITS_BLOCKS);
         }
-        Ok(())
+        Ok(permission)
     } else {
         Err(Error::new(
             Kind::Denied,
@@ -146,6 +163,8 @@ impl Jobs {
             share: Reservation::take(query.len() * 4, "the query of a search")?,
             complete: false,
             most: candidates_for(rows),
+            read: None,
+            few: false,
             lists: 0,
             report: Report { path: "index", ..Report::default() },
         };

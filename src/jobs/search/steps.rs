@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::filters::{first, has_plan, rows_read, Filtered, Next, Round};
 use super::known::{forget, lists_for, unusable, LOCKING, RECALL};
 use super::options::Options;
 use super::proposed::{read_candidates, Proposed, MOST_CANDIDATES};
@@ -16,14 +17,18 @@ use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_index::Layout;
 
-/// Rows that pass the filter, in results, so that the nearest of them are among the candidates.
-const ENOUGH: u64 = 3;
+/// The reason of a search that reads the table for its filter.
+const FEW_PASS: &str = "few rows pass the filter";
 /// Bytes of a candidate's key besides its digits.
 const BESIDE_A_KEY: usize = 96;
 
 /// What a search does next.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Step {
+    /// Asks for the server's plan of the filter.
+    Plan,
+    /// Reads the plan.
+    Estimate,
     /// Asks the index.
     Propose,
     /// Compares the candidates exactly.
@@ -66,6 +71,10 @@ pub(super) struct Search {
     /// Whether the last candidates are all rows of the table.
     pub(super) complete: bool,
     pub(super) most: usize,
+    /// Rows that the server reads for the filter, by its estimate.
+    pub(super) read: Option<f64>,
+    /// Whether few rows pass the filter.
+    pub(super) few: bool,
     /// The least number of lists to read, by the part of rows that pass.
     pub(super) lists: u64,
     pub(super) report: Report,
@@ -86,6 +95,11 @@ impl Search {
         };
         if let Some(reason) = reason {
             self.scan(reason);
+        } else if let Some(filter) = &self.options.filter {
+            self.most = first(self.rows, self.most);
+            if has_plan(filter) {
+                self.step = Step::Plan;
+            }
         }
         Ok(())
     }
@@ -99,6 +113,19 @@ impl Search {
     pub(super) fn next(&mut self, found: Option<&str>) -> Result<Option<String>> {
         loop {
             match self.step {
+                Step::Plan => {
+                    self.step = Step::Estimate;
+                    return Ok(Some(format!("EXPLAIN FORMAT=JSON INTO @mysql_ml_found {}", self.passing_keys())));
+                }
+                Step::Estimate => {
+                    self.read = found.and_then(rows_read);
+                    self.step = Step::Propose;
+                    let filtered = self.filtered();
+                    if self.read.is_some() && filtered.is_small(self.most) {
+                        self.few = filtered.is_few(None);
+                        self.scan(FEW_PASS.to_owned());
+                    }
+                }
                 Step::Propose => {
                     self.step = Step::Rank;
                     return self.propose().map(Some);
@@ -153,11 +180,12 @@ impl Search {
 
     fn propose(&mut self) -> Result<String> {
         let index = self.index.as_ref().ok_or_else(|| Error::internal("a search has no index"))?;
-        // A filter leaves rows that are farther away.
-        let filtered = u32::from(self.options.filter.is_some());
-        let growth =
-            4_u64.saturating_pow(u32::try_from(self.report.rounds).unwrap_or(u32::MAX).saturating_add(filtered));
-        let lists = self.lists_of_rows().saturating_mul(growth).max(self.lists);
+        let growth = 4_u64.saturating_pow(u32::try_from(self.report.rounds).unwrap_or(u32::MAX));
+        let lists = match self.options.filter {
+            Some(_) if self.report.rounds == 0 => self.filtered().first_lists(),
+            _ => self.lists_of_rows().saturating_mul(growth),
+        };
+        let lists = lists.max(self.lists);
         self.report.lists = lists.min(index.lists);
         self.report.rounds += 1;
         Ok(format!(
@@ -189,9 +217,14 @@ impl Search {
 
     /// The condition of rows that take part.
     fn condition(&self) -> String {
-        let v = self.column();
         let filter = self.options.filter.as_ref().map(|f| format!(" AND (\n{f}\n)")).unwrap_or_default();
-        format!("{v} IS NOT NULL AND LENGTH({v}) = {}{filter}", self.dimensions * 4)
+        format!("{}{filter}", self.usable())
+    }
+
+    /// The condition of vectors that can be compared.
+    fn usable(&self) -> String {
+        let v = self.column();
+        format!("{v} IS NOT NULL AND LENGTH({v}) = {}", self.dimensions * 4)
     }
 
     fn column(&self) -> String {
@@ -223,29 +256,45 @@ impl Search {
     /// The last statement if the ranks suffice; otherwise changes the step.
     fn decide(&mut self, ranks: Vec<(usize, f64, u64)>) -> Option<String> {
         let passing = ranks.first().map_or(0, |(_, _, passing)| *passing);
-        let wanted = if self.options.filter.is_some() { self.rows.saturating_mul(ENOUGH) } else { self.rows };
-        // Of a part of the rows, the nearest are in as many more lists.
-        let most = self.index.as_ref().map_or(0, |index| index.lists);
-        if self.options.filter.is_some() && passing > 0 {
-            let part = self.keys.len() as f64 / passing as f64;
-            self.lists = ((self.lists_of_rows() as f64 * part).ceil() as u64).min(most);
-        }
-        let enough = (passing >= wanted && self.report.lists >= self.lists) || self.complete;
-        if enough {
-            self.step = Step::End;
-            return Some(self.last(&ranks));
-        }
-        let more = if passing >= wanted { self.most } else { self.most.saturating_mul(8) };
-        if self.complete || more > MOST_CANDIDATES {
-            self.scan(match &self.options.filter {
-                Some(_) => "few rows pass the filter".to_owned(),
-                None => "the index has too few rows".to_owned(),
-            });
+        let next = if self.complete {
+            Next::Enough
+        } else if self.options.filter.is_some() {
+            let (candidates, most, lists) = (self.keys.len(), self.most, self.report.lists);
+            let filtered = self.filtered();
+            self.few = filtered.is_few(Some(passing as f64 / candidates.max(1) as f64));
+            filtered.next(Round { candidates, passing, most, lists })
+        } else if passing >= self.rows {
+            Next::Enough
         } else {
-            self.most = more;
-            self.step = Step::Propose;
+            match self.most.saturating_mul(8) {
+                more if more <= MOST_CANDIDATES => Next::Candidates(more, 0),
+                _ => Next::Table,
+            }
+        };
+        match next {
+            Next::Enough => {
+                self.step = Step::End;
+                return Some(self.last(&ranks));
+            }
+            Next::Candidates(most, lists) => {
+                (self.most, self.lists) = (most, lists);
+                self.step = Step::Propose;
+            }
+            Next::Table if self.options.filter.is_some() => self.scan(FEW_PASS.to_owned()),
+            Next::Table => self.scan("the index has too few rows".to_owned()),
         }
         None
+    }
+
+    fn filtered(&self) -> Filtered {
+        let (rows, lists) = self.index.as_ref().map_or((0, 0), |index| (index.rows, index.lists));
+        Filtered {
+            rows: rows as f64,
+            read: self.read.unwrap_or(rows as f64),
+            lists,
+            needed: self.lists_of_rows(),
+            wanted: self.rows,
+        }
     }
 
     fn selected(&self) -> String {
@@ -278,12 +327,26 @@ impl Search {
         )
     }
 
+    /// The keys of rows that pass the filter.
+    fn passing_keys(&self) -> String {
+        let table = self.keyed.name();
+        let keys = self.keyed.key_columns(&table);
+        format!("SELECT {keys} FROM {table} WHERE (\n{}\n)", self.options.filter.as_deref().unwrap_or("TRUE"))
+    }
+
     fn scan_statement(&self) -> String {
+        let table = self.keyed.name();
+        let from = if self.few {
+            // A derived table of its own: vectors are read of the rows in it only.
+            let keys = format!("{} LIMIT {}", self.passing_keys(), u64::MAX);
+            self.keyed.joined(&keys)
+        } else {
+            table
+        };
         format!(
-            "SELECT {} FROM {} WHERE {} ORDER BY distance LIMIT {}",
+            "SELECT {} FROM {from} WHERE {} ORDER BY distance LIMIT {}",
             self.selected(),
-            self.keyed.name(),
-            self.condition(),
+            if self.few { self.usable() } else { self.condition() },
             self.rows
         )
     }

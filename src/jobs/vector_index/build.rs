@@ -71,12 +71,19 @@ pub(super) fn build(
     let mut waiting = Waiting::new(&layout, count);
     let (mut encoded, mut left_out) = (0, 0);
     let mut pages = Pages::new(index, keyed);
-    while let Some(page) = pages.next(interrupt)? {
+    let mut next = pages.next(interrupt)?;
+    while let Some(page) = next {
         let read = page.rows.len() as u64;
-        let page = encode(&encoder, &layout, &page.rows, |list, row, code| waiting.push(list, &row.key, code))?;
-        encoded += read - page.left_out;
-        left_out += page.left_out;
-        calibration.offer(&page.vectors, &page.lists, threads());
+        let work = || -> Result<u64> {
+            let page = encode(&encoder, &layout, &page.rows, |list, row, code| waiting.push(list, &row.key, code))?;
+            calibration.offer(&page.vectors, &page.lists, threads());
+            Ok(page.left_out)
+        };
+        // The server reads meanwhile.
+        let (without, following) = beside(work, || pages.next(interrupt))?;
+        next = following;
+        encoded += read - without;
+        left_out += without;
         for block in waiting.full()? {
             insert(index.id, version, vec![block], interrupt)?;
         }
@@ -150,15 +157,30 @@ fn estimate(index: &VectorIndex, keyed: &Keyed, interrupt: &dyn Interrupt) -> Re
     })
 }
 
+/// Does some work on another thread while this one does other work. Waits for both.
+fn beside<A: Send, B>(work: impl FnOnce() -> Result<A> + Send, here: impl FnOnce() -> Result<B>) -> Result<(A, B)> {
+    std::thread::scope(|scope| {
+        let other = thread(scope, work)?;
+        let done = here();
+        let worked = other.join().map_err(|_| Error::internal("the work on an index panicked"))?;
+        Ok((worked?, done?))
+    })
+}
+
+fn thread<'s, A: Send + 's>(
+    scope: &'s std::thread::Scope<'s, '_>,
+    work: impl FnOnce() -> A + Send + 's,
+) -> Result<std::thread::ScopedJoinHandle<'s, A>> {
+    let named = std::thread::Builder::new().name("mysql_ml-index".into()).spawn_scoped(scope, work);
+    named.map_err(|e| Error::new(Kind::Busy, format!("no thread for the index: {e}; call again")))
+}
+
 /// Trains on another thread while this one waits and hears KILL.
 fn train(layout: &Layout, sample: &[f32], lists: usize, interrupt: &dyn Interrupt) -> Result<Centroids> {
     let stopped = AtomicBool::new(false);
     let stop = || stopped.load(Ordering::Relaxed);
     std::thread::scope(|scope| {
-        let training = std::thread::Builder::new()
-            .name("mysql_ml-index".into())
-            .spawn_scoped(scope, || index::train(layout, sample, lists, threads(), &stop))
-            .map_err(|e| Error::new(Kind::Busy, format!("no thread for the index: {e}; call again")))?;
+        let training = thread(scope, || index::train(layout, sample, lists, threads(), &stop))?;
         let mut interrupted = Ok(());
         while !training.is_finished() {
             if interrupted.is_ok() {

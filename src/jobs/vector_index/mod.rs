@@ -119,7 +119,7 @@ fn build_index(index: &VectorIndex, keyed: &Keyed, wanted: &Wanted, interrupt: &
     store::delete_versions(index.id, Some(built.version), interrupt)?;
     let index = VectorIndex { version: Some(built.version), layout: built.layout.clone(), ..index.clone() };
     refresh::fold(&index, keyed, &mut state, interrupt)?;
-    super::search::known::forget(&index);
+    super::search::known::forget_version(&index);
     let mut notes: Vec<String> = note.into_iter().collect();
     if built.left_out > 0 {
         notes.push(format!(
@@ -297,7 +297,7 @@ impl Jobs {
             move |s| take_down(s, &index)
         })?;
         store::delete(&index, interrupt)?;
-        super::search::known::forget(&index);
+        super::search::known::forget_version(&index);
         Ok(json!({"dropped": 1}).to_string())
     }
 
