@@ -105,14 +105,20 @@ impl Filtered {
         let more = round.most.saturating_mul(2);
         let asked = (wanted as f64 / part * MARGIN).min(1e9) as usize;
         let asked = if suffice { round.most } else { asked.max(more) };
+        let (look, near) = (round.most.saturating_mul(8), lists.min(round.lists.saturating_mul(2)));
+        let is_cheap = look <= MOST_CANDIDATES && look as f64 * CANDIDATE + self.of_lists(near) < table * LOOK;
+        // One of some hundred says little of the part.
+        if round.passing < 2 && is_cheap {
+            return Next::Candidates(look, near);
+        }
         if asked <= MOST_CANDIDATES && asked as f64 * CANDIDATE + self.of_lists(lists) < table {
             return Next::Candidates(asked, lists);
         }
-        let look = round.most.saturating_mul(8);
-        if !suffice && look <= MOST_CANDIDATES && look as f64 * CANDIDATE + self.of_lists(lists) < table * LOOK {
-            return Next::Candidates(look, lists);
+        if is_cheap && !suffice {
+            Next::Candidates(look, near)
+        } else {
+            Next::Table
         }
-        Next::Table
     }
 
     /// Whether a scan finds the rows that pass before it reads vectors. `part`: that passes, if it is known.
@@ -179,7 +185,7 @@ mod tests {
         // The same of a table ten times as large.
         let large = Filtered { rows: 1e6, read: 1e6, lists: 3000, ..TABLE };
         assert!(matches!(large.next(round(200, 2, 80)), Next::Candidates(3000..4000, 1600)));
-        assert!(matches!(large.next(round(200, 0, 80)), Next::Candidates(1600, 3000)));
+        assert!(matches!(large.next(round(200, 0, 80)), Next::Candidates(1600, 160)));
         assert_eq!(large.next(round(1600, 0, 3000)), Next::Table);
         // Another index of the table finds the rows.
         let by_key = Filtered { read: 100.0, ..TABLE };

@@ -1,4 +1,7 @@
-//! `cargo xtask bench search`: `ai.search` by a vector index, against the exact scan of the same table on the same server.
+//! `cargo xtask bench search`: `ai.search` by a vector index, against the exact scan of the same table on the same server, and
+//! against graphs (HNSW) of pgvector and faiss over the same vectors on the same cores.
+
+mod graphs;
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -9,6 +12,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 use testkit::mysqld::Server;
 
+use self::graphs::{Graph, Postgres, Run, CONSTRUCTION, LINKS};
 use super::index::data::{Data, NEAREST};
 use super::index::sentences;
 use super::{machine, median, percentile};
@@ -18,6 +22,15 @@ const DIMENSIONS: usize = 768;
 
 /// Single-row INSERTs whose time is measured, with and without the index.
 const INSERTS: usize = 2000;
+
+/// The most sentences that are embedded.
+const SENTENCES: usize = 40_000;
+
+/// From this many rows on, graphs are not built: it takes an hour.
+const TOO_MANY: usize = 400_000;
+
+/// Queries with each filter.
+const FILTERED: usize = 50;
 
 /// Rows that pass a filter, of a thousand.
 const FILTERS: [usize; 3] = [100, 10, 1];
@@ -41,7 +54,9 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
         out,
         "`cargo xtask bench search --rows {rows} --rounds {rounds}`: {}, MySQL {version}; load average {} at the\n\
          beginning. The buffer pool holds the tables; one session; cosine; {NEAREST} rows, only their ids. Queries are not in the\n\
-         table. Recall is the share of the true nearest rows.\n",
+         table. Recall is the share of the true nearest rows. Filters pass rows at random. Graphs have {LINKS} links and were built\n\
+         with a breadth of {CONSTRUCTION}, pgvector's defaults, by two processes or all cores; pgvector filters by iterative scans in\n\
+         strict order. Times of PostgreSQL are those of psql, with the vectors as text.\n",
         machine(),
         load.split_whitespace().next().unwrap_or("unknown")
     )?;
@@ -49,10 +64,11 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
     let synthetic = Data::synthetic(rows, DIMENSIONS)?;
     table(&mut conn, &mut out, &synthetic, rounds, progress)?;
     drop(synthetic);
-    match sentences::vectors(rows, progress) {
+    let count = rows.min(SENTENCES);
+    match sentences::vectors(count, progress) {
         Ok(vectors) => {
             let name = format!(
-                "{rows} sentences of crates' documentation, all-MiniLM-L6-v2, {} dimensions",
+                "{count} sentences of crates' documentation, all-MiniLM-L6-v2, {} dimensions",
                 sentences::DIMENSIONS
             );
             table(&mut conn, &mut out, &Data::new(name, sentences::DIMENSIONS, vectors)?, rounds, progress)?;
@@ -60,6 +76,11 @@ pub fn run(server: &Server, rows: usize, rounds: usize, progress: &dyn Fn(&str))
         Err(error) => writeln!(out, "No embeddings of real sentences: {error:#}.")?,
     }
     Ok(out)
+}
+
+/// The column on which filters are.
+fn kind(id: usize) -> usize {
+    id * 7919 % 1000
 }
 
 fn bytes(vector: &[f32]) -> Vec<u8> {
@@ -83,7 +104,7 @@ fn table(conn: &mut Conn, out: &mut String, data: &Data, rounds: usize, progress
     for (n, part) in vectors.chunks(500).enumerate() {
         let row = |(i, v): (usize, &&[f32])| {
             let id = n * 500 + i;
-            format!("({id},{},x'{}')", id * 7919 % 1000, hex(v))
+            format!("({id},{},x'{}')", kind(id), hex(v))
         };
         let rows: Vec<String> = part.iter().enumerate().map(row).collect();
         conn.query_drop(format!("INSERT INTO bench.v VALUES {}", rows.join(",")))?;
@@ -131,11 +152,12 @@ fn table(conn: &mut Conn, out: &mut String, data: &Data, rounds: usize, progress
         percentile(&search, 99.0),
         median(&search) / median(&exact)
     )?;
+    let mut truths = Vec::new();
     for of_thousand in FILTERS {
         let filter = format!("kind < {of_thousand}");
         let options = format!("{{\"columns\": [\"id\"], \"where\": \"{filter}\"}}");
         let exact = format!("{{\"columns\": [\"id\"], \"where\": \"{filter}\", \"exact\": true}}");
-        let few = &queries[..queries.len().min(50)];
+        let few = &queries[..queries.len().min(FILTERED)];
         let (mut by_index, mut near, mut truth) = (0, Vec::new(), Vec::new());
         let mut spent = Vec::new();
         for query in few {
@@ -156,6 +178,7 @@ fn table(conn: &mut Conn, out: &mut String, data: &Data, rounds: usize, progress
             median(&spent) / median(&exact_ms(conn, few, &exact)?),
             share(&near, &truth)
         )?;
+        truths.push((of_thousand, truth));
     }
     let whole = (data.vectors.len() * 4) as f64;
     writeln!(out, "\n| | |\n|---|---|")?;
@@ -167,7 +190,59 @@ fn table(conn: &mut Conn, out: &mut String, data: &Data, rounds: usize, progress
         plain / indexed
     )?;
     conn.query_drop("CALL ai.drop_vector_index('bench.v', 'v', NULL)")?;
+    if data.rows() > TOO_MANY {
+        writeln!(out, "Graphs were not built: there are more than {TOO_MANY} rows.\n")?;
+        return Ok(());
+    }
+    let own = Own { built: building, p50: median(&search), recall };
+    match graphs::faiss(data, progress) {
+        Ok(graph) => drop(compare(out, &graph, data, &own)?),
+        Err(error) => writeln!(out, "faiss was not measured: {error:#}.\n")?,
+    }
+    let megabytes = data.vectors.len() * 4 * 2 / (1 << 20) + 512;
+    match Postgres::start(megabytes, progress) {
+        Ok(postgres) => {
+            let graph = postgres.build(data, kind, progress)?;
+            let equal = compare(out, &graph, data, &own)?;
+            writeln!(out, "| pgvector, a filter that | p50 ms | recall@10 |\n|---|---|---|")?;
+            for (of_thousand, truth) in &truths {
+                progress("searching pgvector with filters");
+                let run = postgres.search(data, equal, truth.len(), &format!("kind < {of_thousand}"))?;
+                writeln!(
+                    out,
+                    "| {} % pass, breadth {equal} | {:.2} | {:.3} |",
+                    *of_thousand as f64 / 10.0,
+                    median(&run.ms),
+                    share(&run.found, truth)
+                )?;
+            }
+            writeln!(out)?;
+        }
+        Err(error) => writeln!(out, "pgvector was not measured: {error:#}.\n")?,
+    }
     Ok(())
+}
+
+/// What was measured of `ai.search`.
+struct Own {
+    built: f64,
+    p50: f64,
+    recall: f64,
+}
+
+/// Reports a graph next to `ai.search`. Returns the least breadth with the same recall, or the greatest.
+fn compare(out: &mut String, graph: &Graph, data: &Data, own: &Own) -> Result<usize> {
+    let recalls: Vec<(&Run, f64)> = graph.runs.iter().map(|run| (run, share(&run.found, &data.truth))).collect();
+    let (equal, _) = recalls.iter().find(|(_, recall)| *recall >= own.recall).or(recalls.last()).context("a run")?;
+    writeln!(out, "{}: built in {:.1} s, {:.1} times the time of the index in MySQL; {:.3} of the vectors' bytes. At the least recall that\n\
+         is not below {:.3}, its p50 is {:.2} of that of `ai.search`.\n", graph.name, graph.built, graph.built / own.built,
+        graph.bytes as f64 / (data.vectors.len() * 4) as f64, own.recall, median(&equal.ms) / own.p50)?;
+    writeln!(out, "| breadth (`ef_search`) | p50 ms | p99 ms | recall@10 |\n|---|---|---|---|")?;
+    for (run, recall) in &recalls {
+        writeln!(out, "| {} | {:.2} | {:.2} | {recall:.3} |", run.breadth, median(&run.ms), percentile(&run.ms, 99.0))?;
+    }
+    writeln!(out)?;
+    Ok(equal.breadth)
 }
 
 fn exact_ms(conn: &mut Conn, queries: &[Vec<u8>], options: &str) -> Result<Vec<f64>> {
