@@ -141,7 +141,7 @@ fn pass(
 }
 
 /// The statement without what ends it; an error if it may do more than read.
-fn read_only(statement: &str, meaning: &Meaning) -> Result<String> {
+pub fn read_only(statement: &str, meaning: &Meaning) -> Result<String> {
     let code = Code::of(statement, !meaning.has_mode("NO_BACKSLASH_ESCAPES"));
     let statement = statement.trim().trim_end_matches(|c: char| c == ';' || c.is_whitespace());
     let words = &code.words;

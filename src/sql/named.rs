@@ -41,7 +41,8 @@ pub(super) fn goes_by(parameter: &Parameter, name: &str) -> bool {
     parameter.name.eq_ignore_ascii_case(name) || parameter.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
 }
 
-fn assign(names: &[String], function: &'static Function) -> Result<Bound> {
+/// Assigns arguments with these names, empty without one, to the parameters of `function`.
+pub fn assign(names: &[String], function: &'static Function) -> Result<Bound> {
     let (parameters, required) = (function.parameters, function.required());
     let expected = || format!("expected ({})", signature(function));
     let matched: Vec<Option<usize>> =

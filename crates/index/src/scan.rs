@@ -201,7 +201,8 @@ impl Rounded {
         let square = sums::product(&rest, &rest);
         let largest = rest.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
         let highest = ((1 << (QUERY_BITS - 1)) - 1) as f32;
-        let step = if largest > 0.0 { largest / highest } else { 1.0 };
+        // A smaller one has no finite inverse.
+        let step = (largest / highest).max(f32::MIN_POSITIVE);
         self.planes.clear();
         let mut total = 0;
         for rest in rest.as_chunks::<64>().0 {

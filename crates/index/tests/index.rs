@@ -478,6 +478,23 @@ fn scan_row(layout: &Layout, query: &[f32], centroid: &[u8], block: &[u8]) -> Op
 }
 
 #[test]
+fn a_query_next_to_a_centroid_overflows_nothing() {
+    for metric in [Metric::L2, Metric::Dot] {
+        let layout = Layout::new(3, metric, 2, 1).unwrap();
+        let centroids = train(&layout, &[0.0; 3], 1, 1, &|| false).unwrap();
+        let code = Encoder::new(&centroids).encode(&[1.0, 2.0, 3.0], 0).unwrap();
+        let found = scan_row(
+            &layout,
+            &[1e-40, -2e-40, 1e-40],
+            &centroids.encode(0).unwrap(),
+            &block(&layout, &[(b"k".to_vec(), code)]),
+        );
+        let found = found.unwrap();
+        assert!(found.len() == 1 && found[0].estimate.is_finite(), "{found:?}");
+    }
+}
+
+#[test]
 fn a_header_that_promises_more_than_there_is_is_refused() {
     let (layout, _, codes, _) = some_codes(Metric::L2, 1, 3);
     let good = block(&layout, &codes);
