@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Output, Stdio};
 
-use crate::common::{script, server_error, start, start_bare, Running};
+use crate::common::{script, server_error, start, start_bare, Running, ENV_KEY, FILE_KEY};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 
@@ -109,6 +109,56 @@ fn a_dump_of_every_kind_is_restored_into_a_fresh_server_and_an_installed_one() {
             check(&target, options.len() > 1);
         }
     }
+}
+
+/// The files below a folder that hold a text.
+fn files_with(folder: &std::path::Path, text: &str, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            files_with(&entry.path(), text, found);
+        } else if entry.file_type().unwrap().is_file()
+            && memchr::memmem::find(&std::fs::read(entry.path()).unwrap(), text.as_bytes()).is_some()
+        {
+            found.push(entry.path());
+        }
+    }
+}
+
+#[test]
+fn a_backup_holds_no_key() {
+    let mut running = start_bare(&["--log-bin=binlog", "--binlog-format=MIXED"], &[]);
+    running.install();
+    let mut root = running.root();
+    running.endpoint.set_recording(true);
+    for (secret, path) in [("by_env", "env:MYSQL_ML_SECRET_TEST"), ("by_file", "file:endpoint-key")] {
+        root.exec_drop("CALL mysql.ml_create_sm_secret_registration(?, ?)", (secret, path)).unwrap();
+        root.exec_drop(
+            "CALL mysql.ml_create_model_registration(?, ?, 'open_ai', 'text_embedding', 'test-8', 'auth_type_secret_manager', ?, NULL, NULL, NULL)",
+            (secret, running.endpoint.url("/v1/embeddings"), secret),
+        )
+        .unwrap();
+        let bytes: Option<u64> = root.exec_first("SELECT LENGTH(mysql.ml_embedding(?, 'a text'))", (secret,)).unwrap();
+        assert_eq!(bytes, Some(32));
+    }
+    let sent = format!("{:?}", running.endpoint.requests());
+    assert!(sent.contains(ENV_KEY) && sent.contains(FILE_KEY), "the calls had keys");
+    for options in DUMPS {
+        let dumped = String::from_utf8_lossy(&dump(&running, options)).into_owned();
+        assert!(dumped.contains("MYSQL_ML_SECRET_TEST"), "the dump has the registrations");
+        assert!(!dumped.contains(ENV_KEY) && !dumped.contains(FILE_KEY));
+    }
+    let folder: String = root.query_first("SELECT @@datadir").unwrap().unwrap();
+    drop(root);
+    running.server.shutdown().unwrap();
+    for key in [ENV_KEY, FILE_KEY] {
+        let mut found = Vec::new();
+        files_with(folder.as_ref(), key, &mut found);
+        assert!(found.is_empty(), "{found:?}");
+    }
+    let mut found = Vec::new();
+    files_with(folder.as_ref(), "MYSQL_ML_SECRET_TEST", &mut found);
+    assert!(!found.is_empty(), "the data directory has the registrations");
 }
 
 #[test]

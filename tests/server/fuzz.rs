@@ -120,7 +120,7 @@ fn subqueries_beside_loadable_functions_work_wherever_the_server_does() {
 #[test]
 fn random_statements_of_several_accounts_do_no_harm() {
     let _alone = testkit::mysqld::Turn::alone();
-    let options = testkit::fuzz::Options { seconds: 8, seed: 1, sessions: 8 };
+    let options = testkit::fuzz::Options { seconds: 8, seed: 1, sessions: 8, settle: None };
     let report =
         testkit::fuzz::run(common::distribution(), &common::built_library(), &options, &|step| eprintln!("{step}"));
     let report = report.unwrap_or_else(|found| panic!("{found:#}"));
@@ -151,7 +151,7 @@ fn every_test_that_the_threat_model_names_exists() {
         let place = place.replace("::", "/");
         let crates = std::fs::read_dir(root.join("crates")).unwrap().map(|entry| entry.unwrap().path());
         let of_crates = crates.flat_map(|folder| [folder.join("src"), folder.join("tests")]);
-        let folders = of_crates.chain(["src", "tests", "tests/server"].map(|folder| root.join(folder)));
+        let folders = of_crates.chain(["src", "tests", "tests/server", "fuzz/tests"].map(|folder| root.join(folder)));
         let files = folders.flat_map(|folder| [folder.join(format!("{place}.rs")), folder.join(&place).join("mod.rs")]);
         let text: String = files.filter_map(|file| std::fs::read_to_string(file).ok()).collect();
         assert!(

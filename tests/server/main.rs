@@ -25,5 +25,6 @@ mod operation;
 mod providers;
 mod shares;
 mod sql;
+mod upgrade;
 mod variables;
 mod vector_index;
