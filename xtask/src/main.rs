@@ -1,11 +1,15 @@
-//! Developer commands: `cargo xtask demo`, `server`, `install`, `sql`, `dist`, `container`, `endpoint`, `fuzz`, `bench`.
+//! Developer commands: `cargo xtask demo`, `server`, `install`, `sql`, `dist`, `container`, `endpoint`, `fuzz`, `soak`,
+//! `asan`, `mtr`, `bench`.
 
 mod bench;
 mod container;
 mod dist;
+mod instrumented;
+mod mtr;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -71,19 +75,42 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
     },
-    /// Sends random statements to a private server, with faults and kills, and fails if the server ends, hangs or leaks
+    /// Sends random statements to a private server (sql), or random bytes to one of the targets in fuzz/corpus
     Fuzz {
-        /// The subject
-        what: Fuzz,
+        /// The subject: sql, or a target
+        what: String,
         /// The duration in seconds
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+        /// Seed of the statements or bytes; default: a new one each time
+        #[arg(long)]
+        seed: Option<u64>,
+        /// The number of concurrent sessions, for sql
+        #[arg(long, default_value_t = 8)]
+        sessions: usize,
+    },
+    /// Sends random statements from many sessions for a long time; memory, threads and connections must stay flat
+    Soak {
+        /// The duration in minutes
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+        /// The number of concurrent sessions
+        #[arg(long, default_value_t = 64)]
+        sessions: usize,
         /// Seed of the statements; default: a new one each time
         #[arg(long)]
         seed: Option<u64>,
-        /// The number of concurrent sessions
-        #[arg(long, default_value_t = 8)]
-        sessions: usize,
+    },
+    /// Runs the tests of the C interface under AddressSanitizer
+    Asan,
+    /// Runs tests of MySQL's own suite without and with the library, and fails if a result differs
+    Mtr {
+        /// A regular expression for the tests' names; default: functions, stored programs, privileges, replication
+        #[arg(long)]
+        tests: Option<String>,
+        /// The longest time of each of the two runs
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
     },
     /// Measures, compared with a baseline in the same run
     Bench {
@@ -102,12 +129,6 @@ enum Command {
         #[arg(long, default_value_t = 900)]
         ms: u64,
     },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Fuzz {
-    /// Every function and routine, in statements of several accounts
-    Sql,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -195,17 +216,20 @@ fn main() -> Result<()> {
         }
         Command::Container { images } => container::run(images, &progress),
         Command::Endpoint { listen } => fake_providers::serve(listen),
-        Command::Fuzz { what: Fuzz::Sql, seconds, seed, sessions } => {
+        Command::Mtr { tests, minutes } => mtr::run(tests.as_deref(), minutes, &progress),
+        Command::Asan => instrumented::asan(&progress),
+        Command::Fuzz { what, seconds, seed, sessions } => {
             let seed = seed.unwrap_or_else(|| fastrand::u64(..1_000_000_000));
-            let distribution = Distribution::find_or_fetch(&progress)?;
-            let built = library::build(false, &progress)?;
-            let report = fuzz::run(&distribution, &built, &fuzz::Options { seconds, seed, sessions }, &progress)?;
-            println!(
-                "{} statements, of which {} succeeded and {} were killed; seed {seed}; the server's memory: at most {} MiB",
-                report.statements, report.succeeded, report.killed, report.peak_mib
-            );
-            println!("the most frequent errors: {:?}", report.errors);
-            Ok(())
+            if what != "sql" {
+                return instrumented::fuzz(&what, seconds, seed, &progress);
+            }
+            random_statements(fuzz::Options { seconds, seed, sessions, settle: None }, &progress)
+        }
+        Command::Soak { minutes, sessions, seed } => {
+            let seed = seed.unwrap_or_else(|| fastrand::u64(..1_000_000_000));
+            // Threads of the library end when they were idle for some seconds, and connections with them.
+            let settle = Some(Duration::from_secs(120));
+            random_statements(fuzz::Options { seconds: minutes * 60, seed, sessions, settle }, &progress)
         }
         Command::Bench { what, write, rows, rounds, ms } => {
             let rows = rows.unwrap_or(match what {
@@ -280,6 +304,19 @@ fn main() -> Result<()> {
             running.stop()
         }
     }
+}
+
+fn random_statements(options: fuzz::Options, progress: &dyn Fn(&str)) -> Result<()> {
+    let distribution = Distribution::find_or_fetch(progress)?;
+    let built = library::build(false, progress)?;
+    let report = fuzz::run(&distribution, &built, &options, progress)?;
+    let [first, second] = report.peak_mib;
+    println!(
+        "{} statements, of which {} succeeded and {} were killed; seed {}; the server's memory: at most {first} MiB in the first half, {second} MiB in the second",
+        report.statements, report.succeeded, report.killed, options.seed
+    );
+    println!("the most frequent errors: {:?}", report.errors);
+    Ok(())
 }
 
 /// Prints the first of the files, and with `write` writes all to docs/benchmarks.

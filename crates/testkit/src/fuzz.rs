@@ -6,7 +6,8 @@
 //! - a statement has no answer within `HANG`;
 //! - the error log has an `[ERROR]`, or an answer says `internal error`;
 //! - a key appears in an answer or a log;
-//! - the server's memory exceeds `MEMORY_MIB`.
+//! - the server's memory exceeds `MEMORY_MIB`;
+//! - in a soak, memory grows in the second half, or threads or connections are left at the end.
 //!
 //! Left out, because the server itself crashes on it with any library (docs/server-crash.c, SECURITY.md):
 //! - DROP FUNCTION and CREATE FUNCTION of loadable functions while other sessions call them;
@@ -58,6 +59,9 @@ pub struct Options {
     pub seed: u64,
     /// Number of concurrent sessions.
     pub sessions: usize,
+    /// In a soak: the time in which the library's threads and connections must have ended after the sessions. `None`:
+    /// they are not looked at, nor is the growth of memory.
+    pub settle: Option<Duration>,
 }
 
 /// Statistics of a run without findings.
@@ -71,8 +75,8 @@ pub struct Report {
     pub killed: u64,
     /// The most frequent errors: the server's number, and the count.
     pub errors: Vec<(u16, u64)>,
-    /// The peak of the server's memory.
-    pub peak_mib: u64,
+    /// The peaks of the server's memory in the first half and in the second.
+    pub peak_mib: [u64; 2],
 }
 
 /// State shared by the sessions and the watcher.
@@ -126,7 +130,7 @@ pub fn run(distribution: &Distribution, built: &Path, options: &Options, progres
             env_remove: surroundings::NOT_INHERITED.map(str::to_owned).to_vec(),
             args: [
                 "--event-scheduler=ON",
-                "--max-connections=60",
+                "--max-connections=200",
                 "--innodb-lock-wait-timeout=2",
                 "--lock-wait-timeout=2",
             ]
@@ -137,6 +141,7 @@ pub fn run(distribution: &Distribution, built: &Path, options: &Options, progres
     )?;
     set_up(&server, &endpoint)?;
     let logged = server.error_log().len();
+    let before = Resources::of(&server)?;
     let shared = Arc::new(Shared {
         ended: AtomicBool::new(false),
         finding: Mutex::new(None),
@@ -170,7 +175,7 @@ pub fn run(distribution: &Distribution, built: &Path, options: &Options, progres
             thread::spawn(move || session(number, &shared, Generator::new(&catalogue, number, seed), opts))
         })
         .collect();
-    let peak_kib = watch(&server, &shared, options, logged, &threads);
+    let peak_mib = watch(&server, &shared, options, logged, &threads);
     for thread in threads {
         // A hanging session is the finding itself; it is not waited for.
         if shared.finding.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
@@ -181,6 +186,8 @@ pub fn run(distribution: &Distribution, built: &Path, options: &Options, progres
         }
     }
     let finding = shared.finding.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let settled = |settle| before.settle(&server, settle).or_else(|| growth(peak_mib));
+    let finding = finding.or_else(|| options.settle.and_then(settled));
     let finding = finding.or_else(|| at_the_end(&mut server, logged));
     if let Some(what) = finding {
         bail!("{what}\n\nseed {}, {} sessions\n{}", options.seed, options.sessions, last_statements(&shared, &server));
@@ -194,7 +201,7 @@ pub fn run(distribution: &Distribution, built: &Path, options: &Options, progres
         statements: shared.statements.load(Ordering::SeqCst),
         succeeded: shared.succeeded.load(Ordering::SeqCst),
         killed: shared.killed.load(Ordering::SeqCst),
-        peak_mib: peak_kib / 1024,
+        peak_mib,
     })
 }
 
@@ -335,10 +342,11 @@ fn kill(conn: &mut Conn, session: Option<&Session>, connection: bool) -> Result<
 }
 
 /// Watches the server until the time is over and the sessions have ended, or there is a finding. Returns its peak
-/// memory in KiB.
-fn watch(server: &Server, shared: &Shared, options: &Options, logged: usize, threads: &[JoinHandle<()>]) -> u64 {
-    let end = Instant::now() + Duration::from_secs(options.seconds);
-    let mut peak = 0;
+/// memory in MiB, in the first half of the time and in the second.
+fn watch(server: &Server, shared: &Shared, options: &Options, logged: usize, threads: &[JoinHandle<()>]) -> [u64; 2] {
+    let whole = Duration::from_secs(options.seconds);
+    let (middle, end) = (Instant::now() + whole / 2, Instant::now() + whole);
+    let mut peaks = [0; 2];
     let found = || shared.finding.lock().unwrap_or_else(PoisonError::into_inner).is_some();
     while !found() && !threads.iter().all(JoinHandle::is_finished) {
         thread::sleep(Duration::from_millis(250));
@@ -352,10 +360,12 @@ fn watch(server: &Server, shared: &Shared, options: &Options, logged: usize, thr
         if let Some(error) = errors(&server.error_log(), logged) {
             shared.find(error);
         }
-        let rss = server.rss_kib().unwrap_or(0);
-        peak = peak.max(rss);
-        if rss / 1024 > MEMORY_MIB {
-            shared.find(format!("the server has {} MiB of memory", rss / 1024));
+        let rss = server.rss_kib().unwrap_or(0) / 1024;
+        let [first, second] = &mut peaks;
+        let peak = if Instant::now() < middle { first } else { second };
+        *peak = rss.max(*peak);
+        if rss > MEMORY_MIB {
+            shared.find(format!("the server has {rss} MiB of memory"));
         }
         for session in &shared.sessions {
             let log = session.log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -366,7 +376,58 @@ fn watch(server: &Server, shared: &Shared, options: &Options, logged: usize, thr
             }
         }
     }
-    peak
+    peaks
+}
+
+/// Growth of memory from the first half to the second that is more than chance.
+fn growth([first, second]: [u64; 2]) -> Option<String> {
+    (second > first + first / 5 + 100)
+        .then(|| format!("memory grew from {first} MiB in the first half to {second} MiB"))
+}
+
+/// What a server keeps: the library's threads, and sockets of all kinds.
+#[derive(Debug, Clone, Copy)]
+struct Resources {
+    threads: usize,
+    sockets: usize,
+}
+
+impl Resources {
+    fn of(server: &Server) -> Result<Self> {
+        let process = Path::new("/proc").join(server.pid()?.to_string());
+        // Threads and descriptors may end meanwhile.
+        let entries = |folder: &str| -> Result<Vec<_>> {
+            Ok(std::fs::read_dir(process.join(folder))?.filter_map(|entry| Some(entry.ok()?.path())).collect())
+        };
+        let of_library = |task: &std::path::PathBuf| {
+            std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("mysql_ml"))
+        };
+        let is_socket = |descriptor: &std::path::PathBuf| {
+            std::fs::read_link(descriptor).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+        };
+        Ok(Resources {
+            threads: entries("task")?.iter().filter(|task| of_library(task)).count(),
+            sockets: entries("fd")?.iter().filter(|descriptor| is_socket(descriptor)).count(),
+        })
+    }
+
+    /// Waits until there is no more than this; else says what is left.
+    fn settle(self, server: &Server, within: Duration) -> Option<String> {
+        let end = Instant::now() + within;
+        loop {
+            let now = match Resources::of(server) {
+                Ok(now) => now,
+                Err(error) => return Some(format!("{error:#}")),
+            };
+            if now.threads <= self.threads && now.sockets <= self.sockets {
+                return None;
+            }
+            if Instant::now() > end {
+                return Some(format!("after {within:?} without sessions there is {now:?}, before there was {self:?}"));
+            }
+            thread::sleep(Duration::from_millis(250));
+        }
+    }
 }
 
 /// The last checks, after all sessions: the server works and shuts down, and its logs are clean.
