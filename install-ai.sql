@@ -62,6 +62,46 @@ CREATE TABLE IF NOT EXISTS mysql_ml.vector_changes (
   KEY (change_id)
 ) ENGINE = InnoDB COMMENT 'mysql-ml: new and changed rows that are in no block yet';
 
+-- Chunk tables, which are tables of users.
+CREATE TABLE IF NOT EXISTS mysql_ml.chunk_tables (
+  chunk_table_id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  table_schema VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  source_schema VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  source_table VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  text_column VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  definer VARCHAR(288) NOT NULL COMMENT 'the account that created it, as which it works',
+  object_name VARCHAR(64) NOT NULL COMMENT 'in the names of its triggers, its event and its view',
+  chunk_options JSON NOT NULL COMMENT 'of ai.chunk',
+  rules INT UNSIGNED NOT NULL COMMENT 'version of the rules by which texts were cut',
+  embedding_column VARCHAR(64) NULL COMMENT 'of the chunks',
+  source_created VARCHAR(32) NULL COMMENT 'time of the source table when its rows were compared',
+  pass_due BOOLEAN NOT NULL DEFAULT TRUE COMMENT 'whether all rows are to be compared with their chunks',
+  pass_position BLOB NULL COMMENT 'how far they are',
+  last_error TEXT NULL,
+  created_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  UNIQUE KEY (table_schema, table_name)
+) ENGINE = InnoDB COMMENT 'mysql-ml: tables of chunks that follow a column of texts';
+
+CREATE TABLE IF NOT EXISTS mysql_ml.chunk_changes (
+  change_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+  chunk_table_id INT UNSIGNED NOT NULL,
+  row_key BLOB NOT NULL,
+  PRIMARY KEY (chunk_table_id, change_id),
+  KEY (change_id)
+) ENGINE = InnoDB COMMENT 'mysql-ml: rows whose chunks are to be compared with their texts';
+
+CREATE TABLE IF NOT EXISTS mysql_ml.chunk_failures (
+  chunk_table_id INT UNSIGNED NOT NULL,
+  key_digest BINARY(32) NOT NULL,
+  row_key BLOB NOT NULL,
+  shown_key JSON NOT NULL,
+  reason TEXT NOT NULL,
+  tries INT UNSIGNED NOT NULL DEFAULT 1,
+  failed_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  PRIMARY KEY (chunk_table_id, key_digest)
+) ENGINE = InnoDB COMMENT 'mysql-ml: rows that could not be cut, which are tried again';
+
 -- It gives INSERT on a view of the changes to the account of each index, whose triggers record them.
 GRANT SELECT, INSERT, UPDATE, DELETE, CREATE VIEW, DROP ON mysql_ml.* TO `mysql_ml`@`localhost` WITH GRANT OPTION;
 
@@ -401,6 +441,50 @@ CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.check_vector_
       recall DOUBLE PATH '$.recall',
       seconds DOUBLE PATH '$.seconds')) AS r;
 
+-- Chunk tables. The caller needs the rights on both tables; the work is done as its account.
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.create_chunks(
+    source_table TEXT CHARACTER SET utf8mb4,
+    text_column TEXT CHARACTER SET utf8mb4,
+    chunk_table TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: creates a table of the chunks of the texts in a column, and keeps it so'
+  SELECT r.* FROM JSON_TABLE(
+    CAST(ai_create_chunks(source_table, text_column, chunk_table, options) AS JSON),
+    '$' COLUMNS (
+      `rows` BIGINT UNSIGNED PATH '$.rows',
+      inserted BIGINT UNSIGNED PATH '$.inserted',
+      moved BIGINT UNSIGNED PATH '$.moved',
+      removed BIGINT UNSIGNED PATH '$.removed',
+      failed BIGINT UNSIGNED PATH '$.failed',
+      embedded BIGINT UNSIGNED PATH '$.embedded',
+      seconds DOUBLE PATH '$.seconds',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r;
+
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.refresh_chunks(
+    chunk_table TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: cuts changed rows into chunks'
+  SELECT r.* FROM JSON_TABLE(
+    CAST(ai_refresh_chunks(chunk_table, options) AS JSON),
+    '$' COLUMNS (
+      `rows` BIGINT UNSIGNED PATH '$.rows',
+      inserted BIGINT UNSIGNED PATH '$.inserted',
+      moved BIGINT UNSIGNED PATH '$.moved',
+      removed BIGINT UNSIGNED PATH '$.removed',
+      failed BIGINT UNSIGNED PATH '$.failed',
+      embedded BIGINT UNSIGNED PATH '$.embedded',
+      seconds DOUBLE PATH '$.seconds',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r;
+
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.drop_chunks(
+    chunk_table TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: a chunk table follows its source no more; its rows stay'
+  DO ai_drop_chunks(chunk_table, options);
+
 DELIMITER //
 CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.search(
     table_name TEXT CHARACTER SET utf8mb4,
@@ -516,6 +600,32 @@ CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY INVOKER VIEW ai.
     definer VARCHAR(288) CHARACTER SET utf8mb4 PATH '$.definer',
     note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS v;
 
+-- The chunk tables that the session's account can see, and rows that could not be cut.
+CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY INVOKER VIEW ai.chunk_tables AS
+  SELECT c.* FROM JSON_TABLE(CAST(ai_chunk_tables() AS JSON), '$[*]' COLUMNS (
+    source_table VARCHAR(300) CHARACTER SET utf8mb4 PATH '$.source_table',
+    text_column VARCHAR(64) CHARACTER SET utf8mb4 PATH '$.text_column',
+    chunk_table VARCHAR(300) CHARACTER SET utf8mb4 PATH '$.chunk_table',
+    status VARCHAR(16) CHARACTER SET utf8mb4 PATH '$.status',
+    estimated_chunks BIGINT UNSIGNED PATH '$.estimated_chunks',
+    changes BIGINT UNSIGNED PATH '$.changes',
+    failed BIGINT UNSIGNED PATH '$.failed',
+    options TEXT CHARACTER SET utf8mb4 PATH '$.options',
+    embedding_column VARCHAR(64) CHARACTER SET utf8mb4 PATH '$.embedding_column',
+    definer VARCHAR(288) CHARACTER SET utf8mb4 PATH '$.definer',
+    last_error TEXT CHARACTER SET utf8mb4 PATH '$.last_error',
+    note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS c;
+
+CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY INVOKER VIEW ai.chunk_failures AS
+  SELECT f.* FROM JSON_TABLE(CAST(ai_chunk_tables() AS JSON), '$[*]' COLUMNS (
+    chunk_table VARCHAR(300) CHARACTER SET utf8mb4 PATH '$.chunk_table',
+    NESTED PATH '$.failures[*]' COLUMNS (
+      row_key TEXT CHARACTER SET utf8mb4 PATH '$.row_key',
+      reason TEXT CHARACTER SET utf8mb4 PATH '$.reason',
+      tries INT UNSIGNED PATH '$.tries',
+      failed_at VARCHAR(32) CHARACTER SET utf8mb4 PATH '$.failed_at'))) AS f
+  WHERE f.row_key IS NOT NULL;
+
 -- The columns of tables that the session's account can see.
 CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY INVOKER VIEW ai.embedding_progress_view AS
   SELECT
@@ -570,11 +680,16 @@ GRANT EXECUTE ON PROCEDURE ai.rebuild_vector_index TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.refresh_vector_index TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.drop_vector_index TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.check_vector_index TO `ml_user`;
+GRANT EXECUTE ON PROCEDURE ai.create_chunks TO `ml_user`;
+GRANT EXECUTE ON PROCEDURE ai.refresh_chunks TO `ml_user`;
+GRANT EXECUTE ON PROCEDURE ai.drop_chunks TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.search TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.vector_candidates TO `ml_user`;
 -- End of rights of ml_user in schema ai
 GRANT SELECT ON ai.embedding_progress_view TO `ml_user`;
 GRANT SELECT ON ai.vector_indexes TO `ml_user`;
+GRANT SELECT ON ai.chunk_tables TO `ml_user`;
+GRANT SELECT ON ai.chunk_failures TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql_ml.vector_candidates TO `ml_user`, `mysql_ml`@`localhost`;
 
 SELECT 'the schema ai is installed' AS message;

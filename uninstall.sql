@@ -45,6 +45,25 @@ SET @mysql_ml_drop = IF(
   'DO 0');
 PREPARE mysql_ml_drop FROM @mysql_ml_drop;
 EXECUTE mysql_ml_drop;
+
+-- Chunk tables: their triggers and events go with the registrations; else all rows are to be compared, because no changes are
+-- recorded meanwhile.
+SET
+  @mysql_ml_chunks = EXISTS (
+    SELECT * FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql_ml' AND TABLE_NAME = 'chunk_tables'),
+  @mysql_ml_drop = IF(
+    @mysql_ml_chunks AND @mysql_ml_drop_registrations
+      AND EXISTS (SELECT * FROM mysql.func WHERE name = 'ai_drop_chunks'),
+    'SELECT ai_drop_chunks(
+       CONCAT(''`'', REPLACE(table_schema, ''`'', ''``''), ''`.`'', REPLACE(table_name, ''`'', ''``''), ''`'')) AS dropped
+     FROM mysql_ml.chunk_tables',
+    'DO 0');
+PREPARE mysql_ml_drop FROM @mysql_ml_drop;
+EXECUTE mysql_ml_drop;
+SET @mysql_ml_drop = IF(
+  @mysql_ml_chunks, 'UPDATE mysql_ml.chunk_tables SET pass_due = TRUE, pass_position = NULL', 'DO 0');
+PREPARE mysql_ml_drop FROM @mysql_ml_drop;
+EXECUTE mysql_ml_drop;
 DROP FUNCTION IF EXISTS mysql_ml.vector_candidates;
 SET @mysql_ml_drop = IF(@mysql_ml_drop_registrations, 'DROP SCHEMA IF EXISTS mysql_ml', 'DO 0');
 PREPARE mysql_ml_drop FROM @mysql_ml_drop;
@@ -83,10 +102,13 @@ DROP PROCEDURE IF EXISTS ai.rebuild_vector_index;
 DROP PROCEDURE IF EXISTS ai.refresh_vector_index;
 DROP PROCEDURE IF EXISTS ai.drop_vector_index;
 DROP PROCEDURE IF EXISTS ai.check_vector_index;
+DROP PROCEDURE IF EXISTS ai.create_chunks;
+DROP PROCEDURE IF EXISTS ai.refresh_chunks;
+DROP PROCEDURE IF EXISTS ai.drop_chunks;
 DROP PROCEDURE IF EXISTS ai.search;
 DROP FUNCTION IF EXISTS ai.vector_candidates;
 -- End of drops of routines of schema ai
-DROP VIEW IF EXISTS ai.embedding_progress_view, ai.vector_indexes;
+DROP VIEW IF EXISTS ai.embedding_progress_view, ai.vector_indexes, ai.chunk_tables, ai.chunk_failures;
 -- The schema goes too, unless somebody else keeps something in it.
 SET @mysql_ml_drop = IF(
   EXISTS (SELECT * FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'ai')
@@ -217,6 +239,10 @@ DROP FUNCTION IF EXISTS ai_rebuild_vector_index;
 DROP FUNCTION IF EXISTS ai_refresh_vector_index;
 DROP FUNCTION IF EXISTS ai_drop_vector_index;
 DROP FUNCTION IF EXISTS ai_check_vector_index;
+DROP FUNCTION IF EXISTS ai_create_chunks;
+DROP FUNCTION IF EXISTS ai_refresh_chunks;
+DROP FUNCTION IF EXISTS ai_drop_chunks;
+DROP FUNCTION IF EXISTS ai_chunk_tables;
 DROP FUNCTION IF EXISTS ai_vector_indexes;
 DROP FUNCTION IF EXISTS ml_vector_choose;
 DROP FUNCTION IF EXISTS ml_vector_lists;

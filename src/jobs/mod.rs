@@ -1,7 +1,8 @@
-//! Jobs on users' tables: `ml_embed_table`, automatic embeddings, vector indexes and their searches; and the engine whose calls look after them.
+//! Jobs on users' tables: `ml_embed_table`, automatic embeddings, chunk tables, vector indexes and their searches; and the engine whose calls look after them.
 
 mod at_work;
 mod auto_embed;
+mod chunks;
 mod embed_table;
 mod generate_table;
 pub mod query;
@@ -26,9 +27,10 @@ pub struct Jobs {
     engine: &'static Engine,
     watches: Watches,
     at_work: AtWork,
-    /// Vector indexes under work.
+    /// Vector indexes and chunk tables under work.
     indexing: AtWork,
     searches: search::Searches,
+    looked: chunks::Looked,
 }
 
 impl Jobs {
@@ -40,6 +42,7 @@ impl Jobs {
             at_work: AtWork::default(),
             indexing: AtWork::default(),
             searches: search::Searches::default(),
+            looked: chunks::Looked::default(),
         });
         &JOBS
     }

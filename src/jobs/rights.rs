@@ -9,8 +9,10 @@ use crate::mysql::error_numbers::{
 };
 use crate::mysql::session::Session;
 use crate::mysql::sql::{with_session, As, SessionKind, SQL_TIMEOUT};
+use crate::tables::configs::{is_source, Source};
 use crate::tables::layout::{parse_table, quoted};
 use crate::tables::marking::no_column;
+use crate::tables::recorder::Recorder;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 
@@ -60,6 +62,32 @@ pub(super) fn advised(error: Error, name: &str, purpose: &str) -> Error {
         ),
         _ => error,
     }
+}
+
+/// Lets an account record changes, as its triggers do. Accounts with SYSTEM_USER, to whom the library may not grant anything,
+/// usually may do it anyway. Returns whether the account could do it before.
+pub(super) fn let_record(recorder: &Recorder, interrupt: &dyn Interrupt) -> Result<bool> {
+    let may = || {
+        let recorder = recorder.clone();
+        as_account(&As::Account(recorder.account.clone()), interrupt, move |s| recorder.may_record(s))
+    };
+    if may().is_ok() {
+        return Ok(true);
+    }
+    recorder.make_view(interrupt)?;
+    if may().is_err() {
+        recorder.grant(interrupt)?;
+        may()?;
+    }
+    Ok(false)
+}
+
+/// An error on a server that takes no writes.
+pub(super) fn refuse_on_replica(interrupt: &dyn Interrupt) -> Result<()> {
+    if is_source(interrupt)? == Source::No {
+        return Err(Error::new(Kind::Denied, "this server is read-only; call on its source, which it replicates"));
+    }
+    Ok(())
 }
 
 /// An error for a temporary table: it hides the table that the job's sessions see.

@@ -5,6 +5,7 @@ pub mod ai;
 pub mod auto_embed;
 pub mod batch;
 pub mod chunk;
+pub mod chunks;
 pub mod command;
 pub mod count_tokens;
 pub mod distances;

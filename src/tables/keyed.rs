@@ -3,7 +3,7 @@
 //! A row's key is kept in the index as bytes: the value of a key of one column; `LENGTH:VALUE` of each column of a longer
 //! one. The same bytes are made here and, in SQL, by the triggers.
 
-use super::layout::{columns_of, is_named, key_of, quoted, vector_width, KeyColumn, KeyKind};
+use super::layout::{columns_of, is_named, key_of, quoted, unquoted, vector_width, Column, KeyColumn, KeyKind};
 use super::statements::{self, Key};
 use crate::mysql::session::{hex, ResultSet, Row, Session};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
@@ -48,16 +48,65 @@ pub struct KeyedRows {
     pub share: Reservation,
 }
 
+/// Texts and key of a table as its columns are declared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Texts {
+    /// The character set of the texts.
+    pub charset: String,
+    /// Their collation.
+    pub collation: String,
+    /// Of each column of the key: its name, type, and collation if it has one.
+    pub key: Vec<(String, String, Option<String>)>,
+}
+
+fn named<'c>(columns: &'c [Column], column: &str, schema: &str, table: &str) -> Result<&'c Column> {
+    columns.iter().find(|c| is_named(&c.name, column)).ok_or_else(|| {
+        let column = unquoted(column);
+        let column = cut(&column, 64);
+        Error::new(Kind::NotFound, format!("table {schema}.{table} has no column '{column}'; check its name"))
+    })
+}
+
 impl Keyed {
     /// Looks the table up with the session's rights. `column` may be in backquotes.
     pub fn look_up(s: &mut Session, table: &str, column: &str) -> Result<Self> {
         let (schema, table, columns) = columns_of(s, table)?;
-        let Some(vectors) = columns.iter().find(|c| is_named(&c.name, column)) else {
-            let column = cut(column, 64);
-            let text = format!("table {schema}.{table} has no column '{column}'; check its name");
-            return Err(Error::new(Kind::NotFound, text));
-        };
+        let vectors = named(&columns, column, &schema, &table)?;
         let width = vector_width(vectors, &schema, &table)?;
+        let column = vectors.name.clone();
+        Self::with_key(s, schema, table, columns, column, width)
+    }
+
+    /// The same for a table with a column of texts in the place of that of vectors.
+    pub fn look_up_texts(s: &mut Session, table: &str, column: &str) -> Result<(Self, Texts)> {
+        let (schema, table, columns) = columns_of(s, table)?;
+        let texts = named(&columns, column, &schema, &table)?;
+        let is_text =
+            matches!(texts.data_type.as_str(), "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext");
+        let (Some(charset), Some(collation), true) = (&texts.charset, &texts.collation, is_text) else {
+            return Err(Error::invalid(format!(
+                "column {} of {schema}.{table} is of type {}; texts are in CHAR, VARCHAR and TEXT columns",
+                texts.name, texts.data_type
+            )));
+        };
+        let found = Texts { charset: charset.clone(), collation: collation.clone(), key: Vec::new() };
+        let described: Vec<_> =
+            columns.iter().map(|c| (c.name.clone(), c.column_type.clone(), c.collation.clone())).collect();
+        let column = texts.name.clone();
+        let keyed = Self::with_key(s, schema, table, columns, column, 0)?;
+        let of = |k: &KeyColumn| described.iter().find(|(name, ..)| *name == k.name).cloned();
+        let key = keyed.key.iter().filter_map(of).collect();
+        Ok((keyed, Texts { key, ..found }))
+    }
+
+    fn with_key(
+        s: &mut Session,
+        schema: String,
+        table: String,
+        columns: Vec<Column>,
+        column: String,
+        width: usize,
+    ) -> Result<Self> {
         let (index, key) = key_of(s, &schema, &table, &columns)?;
         if let Some(time) = key.iter().find(|k| columns.iter().any(|c| c.name == k.name && c.data_type == "timestamp"))
         {
@@ -66,7 +115,6 @@ impl Keyed {
                 time.name
             )));
         }
-        let column = vectors.name.clone();
         let columns = columns.into_iter().map(|c| c.name).collect();
         Ok(Keyed { schema, table, key, index, column, width, columns })
     }
@@ -234,7 +282,8 @@ impl Keyed {
 /// The name of the derived table of keys.
 pub const KEYS: &str = "mysql_ml_keys";
 
-fn encode(values: Vec<Vec<u8>>) -> Vec<u8> {
+/// A key's bytes from the values of its columns.
+pub(super) fn encode(values: Vec<Vec<u8>>) -> Vec<u8> {
     match <[Vec<u8>; 1]>::try_from(values) {
         Ok([value]) => value,
         Err(values) => {

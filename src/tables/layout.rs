@@ -184,12 +184,12 @@ pub(super) struct Column {
     pub name: String,
     pub data_type: String,
     length: Option<u64>,
-    charset: Option<String>,
-    collation: Option<String>,
+    pub charset: Option<String>,
+    pub collation: Option<String>,
     nullable: bool,
     /// Its generation expression; empty for other columns.
     generation: String,
-    column_type: String,
+    pub column_type: String,
     /// Whether it is ON UPDATE CURRENT_TIMESTAMP.
     touched: bool,
 }

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::layout::quoted;
+use super::recorder::Recorder;
 use crate::mysql::error_numbers::{ER_DUP_ENTRY, ER_NO_SUCH_TABLE};
 use crate::mysql::session::{Param, Row, Session};
 use crate::mysql::sql::{with_session, As, SessionKind, SQL_TIMEOUT};
@@ -72,9 +73,15 @@ impl VectorIndex {
             .ok_or_else(|| Error::invalid("the vector index was never built to its end; call ai.rebuild_vector_index"))
     }
 
-    /// The view through which its triggers record changes, as SQL.
-    pub fn view(&self) -> String {
-        format!("{}.{}", quoted(SCHEMA), quoted(&format!("changes_{}", self.object)))
+    /// Where its triggers record changes.
+    pub fn recorder(&self) -> Recorder {
+        Recorder {
+            changes: "vector_changes",
+            column: "index_id",
+            id: self.id,
+            name: format!("changes_{}", self.object),
+            account: self.definer.clone(),
+        }
     }
 }
 
@@ -241,36 +248,11 @@ pub fn create(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<u64> {
     })
 }
 
-/// Creates the view through which changes are recorded. Its check option refuses those of other indexes.
-pub fn make_view(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<()> {
-    let statement = format!(
-        "CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY DEFINER VIEW {} AS \
-         SELECT index_id, row_key FROM mysql_ml.vector_changes WHERE index_id = {} WITH CHECK OPTION",
-        index.view(),
-        index.id
-    );
-    library(interrupt, move |s| s.run(statement.as_bytes()).map(|_| ()))
-}
-
-/// The index's account as SQL.
-fn account(index: &VectorIndex) -> String {
-    format!("{}@{}", quoted(&index.definer.user), quoted(&index.definer.host))
-}
-
-/// Lets the index's account record changes, which it may not by itself.
-pub fn grant(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<()> {
-    let statement = format!("GRANT INSERT ON {} TO {}", index.view(), account(index));
-    library(interrupt, move |s| s.run(statement.as_bytes()).map(|_| ()))
-}
-
 /// Removes an index and all that belongs to it in the library's tables, in short transactions.
 pub fn delete(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<()> {
     let registered = index.clone();
     library(interrupt, move |s| {
-        // It cannot be revoked from an account with SYSTEM_USER, which was given nothing.
-        let _ =
-            s.run(format!("REVOKE IF EXISTS INSERT ON {} FROM {}", registered.view(), account(&registered)).as_bytes());
-        s.run(format!("DROP VIEW IF EXISTS {}", registered.view()).as_bytes())?;
+        registered.recorder().remove(s)?;
         s.query("DELETE FROM mysql_ml.vector_indexes WHERE index_id = ?", &[Param::Number(registered.id)]).map(|_| ())
     })?;
     delete_versions(index.id, None, interrupt)?;

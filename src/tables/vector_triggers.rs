@@ -5,8 +5,9 @@
 //! event look for its causes, such as a missing right, and the index must then be rebuilt.
 
 use super::keyed::Keyed;
-use super::layout::{quoted, KeyKind};
+use super::layout::quoted;
 use super::marking::{calling, literal, qualified};
+use super::recorder::{harmless, same_key, RowTrigger};
 use super::vector_indexes::VectorIndex;
 
 /// Prefix of the names of triggers and events.
@@ -15,52 +16,20 @@ pub const PREFIX: &str = "ml_vectors_";
 /// The default interval of the event.
 const EVERY: &str = "10 SECOND";
 
-/// A trigger of an index.
-pub struct VectorTrigger {
-    /// Its name.
-    pub name: String,
-    /// `INSERT` or `UPDATE`.
-    pub on: &'static str,
-    /// Its body.
-    pub body: String,
-}
-
 /// The triggers of an index.
-pub fn triggers(index: &VectorIndex, keyed: &Keyed) -> [VectorTrigger; 2] {
+pub fn triggers(index: &VectorIndex, keyed: &Keyed) -> Vec<RowTrigger> {
     let v = quoted(&keyed.column);
-    let same_key = keyed.key.iter().map(|k| match k.kind {
-        // Different texts may be equal.
-        KeyKind::Text { .. } => format!("CAST(NEW.{0} AS BINARY) <=> CAST(OLD.{0} AS BINARY)", quoted(&k.name)),
-        _ => format!("NEW.{0} <=> OLD.{0}", quoted(&k.name)),
-    });
-    let same = same_key.chain([format!("NEW.{v} <=> OLD.{v}")]).collect::<Vec<_>>().join(" AND ");
-    let trigger = |on, letter, condition: String| {
-        VectorTrigger {
+    let record = index.recorder().record(keyed, "NEW");
+    let trigger = |on, letter, condition: String| RowTrigger {
         name: format!("{PREFIX}{}_{letter}", index.object),
         on,
-        body: format!(
-            "BEGIN DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN END; IF {condition} THEN INSERT INTO {} (index_id, row_key) VALUES ({}, {}); END IF; END",
-            index.view(),
-            index.id,
-            keyed.key_in_trigger("NEW")
-        ),
-    }
+        body: harmless(&format!("IF {condition} THEN {record} END IF;")),
     };
-    [
+    let same = same_key(keyed);
+    vec![
         trigger("INSERT", "i", format!("NEW.{v} IS NOT NULL")),
-        trigger("UPDATE", "u", format!("NEW.{v} IS NOT NULL AND NOT ({same})")),
+        trigger("UPDATE", "u", format!("NEW.{v} IS NOT NULL AND NOT ({same} AND NEW.{v} <=> OLD.{v})")),
     ]
-}
-
-/// The CREATE TRIGGER statement.
-pub fn create_trigger(trigger: &VectorTrigger, keyed: &Keyed) -> String {
-    format!(
-        "CREATE TRIGGER {} AFTER {} ON {} FOR EACH ROW {}",
-        qualified(&keyed.schema, &trigger.name),
-        trigger.on,
-        keyed.name(),
-        trigger.body
-    )
 }
 
 /// The name of the event.

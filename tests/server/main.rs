@@ -13,6 +13,7 @@ mod auto_embed;
 mod backup;
 mod bulk;
 mod cache;
+mod chunks;
 mod clients;
 mod deputy;
 mod fuzz;

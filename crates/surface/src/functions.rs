@@ -200,6 +200,7 @@ const TABLE_NAME: Parameter = parameter("table_name", TEXT);
 const OPTIONS: Parameter = parameter("options", LONG_TEXT);
 const CONTENT: Parameter = parameter("content", LONG_TEXT).aliases(&["contents"]);
 const COLUMN_NAME: Parameter = parameter("column_name", TEXT);
+const CHUNK_TABLE: Parameter = parameter("chunk_table", TEXT);
 const INDEX_OPTIONS: Parameter = parameter("options", JSON).optional();
 const CONTENT_COLUMN: Parameter = parameter("content_column", TEXT);
 const EMBEDDING_COLUMN: Parameter = parameter("embedding_column", TEXT);
@@ -264,6 +265,21 @@ const BUILD: Body = Body::Around(
       `rows` BIGINT UNSIGNED PATH '$.rows',
       left_out BIGINT UNSIGNED PATH '$.left_out',
       lists BIGINT UNSIGNED PATH '$.lists',
+      seconds DOUBLE PATH '$.seconds',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r",
+);
+
+/// What a run on a chunk table has done, as a row.
+const CHUNKS: Body = Body::Around(
+    "SELECT r.* FROM JSON_TABLE(
+    CAST({call} AS JSON),
+    '$' COLUMNS (
+      `rows` BIGINT UNSIGNED PATH '$.rows',
+      inserted BIGINT UNSIGNED PATH '$.inserted',
+      moved BIGINT UNSIGNED PATH '$.moved',
+      removed BIGINT UNSIGNED PATH '$.removed',
+      failed BIGINT UNSIGNED PATH '$.failed',
+      embedded BIGINT UNSIGNED PATH '$.embedded',
       seconds DOUBLE PATH '$.seconds',
       note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r",
 );
@@ -731,6 +747,41 @@ macro_rules! exported_functions {
                 ),
                 sample: "'s.t', 'v'",
             }
+            bytes ai_create_chunks = CommandFunction<chunks::Create> {
+                parameters: &[
+                    parameter("source_table", TEXT),
+                    parameter("text_column", TEXT),
+                    CHUNK_TABLE,
+                    parameter("options", JSON).optional(),
+                ],
+                routine: Some(
+                    procedure(User, "creates a table of the chunks of the texts in a column, and keeps it so")
+                        .called("ai", "create_chunks")
+                        .body(CHUNKS)
+                        .note(&["Chunk tables. The caller needs the rights on both tables; the work is done as its account."]),
+                ),
+                sample: "'s.t', 'c', 's.chunks'",
+            }
+            bytes ai_refresh_chunks = CommandFunction<chunks::Refresh> {
+                parameters: &[
+                    CHUNK_TABLE,
+                    parameter("options", JSON).optional(),
+                    parameter("caller", TEXT).undeclared().optional(),
+                ],
+                routine: Some(
+                    procedure(User, "cuts changed rows into chunks").called("ai", "refresh_chunks").body(CHUNKS),
+                ),
+                sample: "'s.chunks'",
+            }
+            bytes ai_drop_chunks = CommandFunction<chunks::Drop> {
+                parameters: &[CHUNK_TABLE, parameter("options", JSON).optional()],
+                routine: Some(
+                    procedure(User, "a chunk table follows its source no more; its rows stay")
+                        .called("ai", "drop_chunks"),
+                ),
+                sample: "'s.chunks'",
+            }
+            bytes ai_chunk_tables = CommandFunction<chunks::ChunkTables> {}
             bytes ai_vector_indexes = CommandFunction<vector_index::VectorIndexes> {}
             bytes ml_vector_choose = vector_index::Choose {
                 parameters: &[

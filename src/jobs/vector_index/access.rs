@@ -8,9 +8,9 @@ use crate::mysql::sql::As;
 use crate::tables::configs::Place;
 use crate::tables::keyed::Keyed;
 use crate::tables::layout::{parse_table, quoted, unquoted};
-use crate::tables::marking::is_body;
+use crate::tables::recorder::{self, RowTrigger};
 use crate::tables::vector_indexes::{self as store, VectorIndex};
-use crate::tables::vector_triggers::{self as triggers, VectorTrigger};
+use crate::tables::vector_triggers as triggers;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 
@@ -26,38 +26,10 @@ pub(in crate::jobs) fn table_of(index: &VectorIndex, interrupt: &dyn Interrupt) 
 }
 
 /// The triggers that are missing, or are not those that were made.
-pub(in crate::jobs) fn wrong_triggers(
-    s: &mut Session,
-    index: &VectorIndex,
-    keyed: &Keyed,
-) -> Result<Vec<VectorTrigger>> {
-    let made = s.query(
-        "SELECT TRIGGER_NAME, ACTION_STATEMENT, CONCAT(ACTION_TIMING, ' ', EVENT_MANIPULATION), DEFINER, \
-         UNIX_TIMESTAMP(CREATED) + 0e0 FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? \
-         AND LEFT(TRIGGER_NAME, 11) = ?",
-        &[index.schema.as_str().into(), index.table.as_str().into(), triggers::PREFIX.into()],
-    )?;
+pub(in crate::jobs) fn wrong_triggers(s: &mut Session, index: &VectorIndex, keyed: &Keyed) -> Result<Vec<RowTrigger>> {
+    let wanted = triggers::triggers(index, keyed);
     // Triggers that were made after the build are those of a restored table, whose rows were never recorded.
-    let built = index.built_at.unwrap_or(f64::MAX);
-    let is_right = |wanted: &VectorTrigger| -> Result<bool> {
-        for row in &made.rows {
-            let text = |i| row.get::<String>(i);
-            if text(0)? == wanted.name {
-                return Ok(is_body(&text(1)?, &wanted.body)
-                    && text(2)? == format!("AFTER {}", wanted.on)
-                    && text(3)? == index.definer.to_string()
-                    && row.get::<f64>(4)? <= built);
-            }
-        }
-        Ok(false)
-    };
-    let mut wrong = Vec::new();
-    for wanted in triggers::triggers(index, keyed) {
-        if !is_right(&wanted)? {
-            wrong.push(wanted);
-        }
-    }
-    Ok(wrong)
+    recorder::wrong_triggers(s, keyed, &index.definer, wanted, index.built_at.unwrap_or(f64::MAX))
 }
 
 /// Why changes of the table do not reach the index, if they do not. Any other error may pass. Reads the server's metadata
@@ -72,7 +44,7 @@ pub(in crate::jobs) fn obstacle(
         if let Some(wrong) = wrong_triggers(s, &index, &keyed)?.first() {
             return Ok(Some(format!("its trigger {} is missing or is not the one that was made", wrong.name)));
         }
-        match may_record(s, &index).and_then(|()| keyed.must_be_readable(s)) {
+        match index.recorder().may_record(s).and_then(|()| keyed.must_be_readable(s)) {
             Ok(()) => Ok(None),
             // A replica records nothing itself.
             Err(e) if e.kind() == Kind::Server(ER_OPTION_PREVENTS_STATEMENT) => Ok(None),
@@ -86,30 +58,6 @@ pub(in crate::jobs) fn obstacle(
 
 /// Errors of a lost right: on a table, a column, a schema; of a table or view that is gone, of a view without its account.
 const LOST: [u32; 6] = [1142, 1143, 1044, ER_NO_SUCH_TABLE, 1356, 1449];
-
-/// The server's error if the session may not record changes; none is recorded.
-pub(in crate::jobs) fn may_record(s: &mut Session, index: &VectorIndex) -> Result<()> {
-    let insert = format!("INSERT INTO {} (index_id, row_key) SELECT 0, '' FROM DUAL WHERE FALSE", index.view());
-    s.run(insert.as_bytes()).map(|_| ())
-}
-
-/// Lets the index's account record changes. The library may not grant anything to accounts with SYSTEM_USER, which
-/// usually may do it anyway. Returns whether the account could do it before.
-pub(in crate::jobs) fn let_record(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<bool> {
-    let may = |index: &VectorIndex| {
-        let probed = index.clone();
-        as_account(&As::Account(probed.definer.clone()), interrupt, move |s| may_record(s, &probed))
-    };
-    if may(index).is_ok() {
-        return Ok(true);
-    }
-    store::make_view(index, interrupt)?;
-    if may(index).is_err() {
-        store::grant(index, interrupt)?;
-        may(index)?;
-    }
-    Ok(false)
-}
 
 /// The index of a column; an error if there is none, or several and no measure is given.
 pub(in crate::jobs) fn the_index(

@@ -18,7 +18,7 @@ use serde_json::{json, Value};
 use surface::functions;
 
 use super::at_work::Held;
-use super::rights::{advised, as_account, must_be_alterable, refuse_temporary_table};
+use super::rights::{advised, as_account, let_record, must_be_alterable, refuse_on_replica, refuse_temporary_table};
 use super::Jobs;
 use crate::mysql::caller::current_account;
 use crate::mysql::error_numbers::ER_BAD_DB;
@@ -31,9 +31,9 @@ use crate::tables::layout::quoted;
 use crate::tables::marking::{is_body, qualified, random};
 use crate::tables::vector_indexes::{self as store, VectorIndex, MOST_CHANGES};
 use crate::tables::vector_triggers as triggers;
-use access::{let_record, look_up, must_be_theirs, obstacle, place, table_of, the_index, wrong_triggers};
+use access::{look_up, must_be_theirs, obstacle, place, table_of, the_index, wrong_triggers};
 use measures::{name_of, take_measure};
-use mysql_ml_base::error::{Error, Kind, Result};
+use mysql_ml_base::error::{Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::shares::Share;
 use mysql_ml_core::catalog::members::{self};
@@ -48,12 +48,12 @@ fn set_up(index: &VectorIndex, keyed: &Keyed, anew: bool, interrupt: &dyn Interr
     // With the rights that the triggers will have.
     as_account(&As::Account(index.definer.clone()), interrupt, move |s| {
         keyed.must_be_readable(s)?;
-        let wanted = if anew { triggers::triggers(&index, &keyed).into() } else { wrong_triggers(s, &index, &keyed)? };
+        let wanted = if anew { triggers::triggers(&index, &keyed) } else { wrong_triggers(s, &index, &keyed)? };
         for trigger in wanted {
             let drop = format!("DROP TRIGGER IF EXISTS {}", qualified(&keyed.schema, &trigger.name));
             let advise = |e| advised(e, &trigger.name, CREATE);
             s.run(drop.as_bytes()).map_err(advise)?;
-            s.run(triggers::create_trigger(&trigger, &keyed).as_bytes()).map_err(advise)?;
+            s.run(trigger.create(&keyed).as_bytes()).map_err(advise)?;
         }
         let name = qualified(&index.schema, &triggers::event_name(&index));
         let event = s.query(
@@ -101,7 +101,7 @@ fn build_index(index: &VectorIndex, keyed: &Keyed, wanted: &Wanted, interrupt: &
     let share = Share { account: Some(index.definer.to_string().into()), source: None };
     let _turn = job_turn(share, true, interrupt)?;
     // Changes are recorded before the first row is read. CREATE TRIGGER waits for transactions that write the table.
-    let recorded = let_record(index, interrupt)?;
+    let recorded = let_record(&index.recorder(), interrupt)?;
     if index.version.is_none() {
         // The build reads all rows.
         store::delete_changes(index.id, interrupt)?;
@@ -342,14 +342,4 @@ const OUTGROWN: u64 = 5000;
 
 fn bits_of(index: &VectorIndex) -> u64 {
     Layout::from_bytes(&index.layout).map_or(DEFAULT_BITS, |layout| layout.bits()).into()
-}
-
-fn refuse_on_replica(interrupt: &dyn Interrupt) -> Result<()> {
-    if is_source(interrupt)? == Source::No {
-        return Err(Error::new(
-            Kind::Denied,
-            "this server is read-only; call on its source, from which the index is replicated",
-        ));
-    }
-    Ok(())
 }

@@ -18,6 +18,9 @@ pub use self::pieces::BYTES_A_TOKEN;
 use self::pieces::{Border, Piece, Pieces};
 pub use self::unit::{By, Tokens};
 
+/// The version of the rules by which texts are cut. It changes when equal texts and options give other chunks.
+pub const RULES: u64 = 1;
+
 /// How a text is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {

@@ -1,6 +1,6 @@
 //! `ai_chunk`: a text as an array of chunks.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,6 +11,7 @@ use mysql_ml_base::host;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{self, Held, Reservation};
 
+use super::call::Call;
 use super::pipeline::work::encoded_length;
 use super::Engine;
 use crate::catalog::default_model::DefaultModel;
@@ -22,7 +23,7 @@ use crate::chunk::{chunks, By, Chunk, Rule};
 const BESIDE: usize = 96;
 
 /// The argument `options`.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, Clone)]
 #[serde(deny_unknown_fields)]
 struct Options {
     by: Option<String>,
@@ -75,6 +76,70 @@ fn default_size(by: By) -> usize {
     }
 }
 
+/// Cuts texts by one rule. What concerns all texts was checked when it was made.
+pub struct TextCutter<'e> {
+    engine: &'e Engine,
+    options: Options,
+    by: By,
+    unit: Unit,
+}
+
+enum Unit {
+    /// Not tokens: the rule, and the time for a text.
+    Own(Rule, Duration),
+    /// Tokens of this model.
+    Tokens(Box<Call>, String),
+}
+
+impl TextCutter<'_> {
+    /// The chunks of a text, in order. `largest`: the most bytes of the chunks as JSON.
+    ///
+    /// # Errors
+    ///
+    /// Chunks beyond `largest`; memory; KILL; the setting `timeout_ms`.
+    pub fn cut(&self, text: &str, largest: usize, interrupt: &dyn Interrupt) -> Result<Held<Vec<Chunk>>> {
+        match &self.unit {
+            Unit::Own(rule, time) => {
+                let end = Instant::now() + *time;
+                let check = || {
+                    if Instant::now() >= end {
+                        return Err(Error::new(
+                            Kind::Timeout,
+                            "the text was not cut in time (the setting timeout_ms); raise it, or divide the text",
+                        ));
+                    }
+                    interrupt.check()
+                };
+                chunks(text, *rule, None, largest, &check)
+            }
+            Unit::Tokens(call, model_id) => {
+                let options = self.options.clone();
+                let rule =
+                    move |most: Option<usize>| options.rule(By::Tokens, most.unwrap_or(default_size(By::Tokens)));
+                let made = self.engine.local.chunk(call, text, rule, largest, interrupt);
+                made.map_err(|e| e.context(&format!("model '{model_id}'")))
+            }
+        }
+    }
+
+    /// The options as a JSON object that means the same after a change of the settings.
+    pub fn options(&self) -> String {
+        let mut members = serde_json::Map::new();
+        let unit = UNITS.iter().find(|(_, by)| *by == self.by).map_or("characters", |(unit, _)| unit);
+        members.insert("by".into(), unit.into());
+        if let Unit::Own(rule, _) = &self.unit {
+            members.insert("size".into(), rule.size.into());
+        } else if let Some(size) = self.options.size {
+            members.insert("size".into(), size.into());
+        }
+        members.insert("overlap".into(), self.options.overlap.unwrap_or(0).into());
+        if let Unit::Tokens(_, model_id) = &self.unit {
+            members.insert("model_id".into(), model_id.as_str().into());
+        }
+        Value::Object(members).to_string()
+    }
+}
+
 impl Engine {
     /// The chunks of a text as a JSON array of objects with `chunk`, and with `start` (from 1) and `length` in characters
     /// of the text. `options`: a JSON object with `by`, `size`, `overlap` and `model_id`; NULL for the defaults.
@@ -84,12 +149,22 @@ impl Engine {
     /// Options that are not known or out of bounds; a model that is not inside the server; a result that the client
     /// cannot receive; memory; KILL; the setting `timeout_ms`.
     pub fn chunk(&self, text: &str, options: Option<&str>, interrupt: &dyn Interrupt) -> Result<Held<String>> {
+        let cutter = self.text_cutter(options, interrupt)?;
+        let largest = host::largest_result();
+        let chunks = cutter.cut(text, largest, interrupt)?;
+        interrupt.check()?;
+        write(text, &chunks, largest)
+    }
+
+    /// What cuts texts as [`Engine::chunk`] does, with its options and for its callers.
+    ///
+    /// # Errors
+    ///
+    /// Options that are not known or out of bounds; a model that is not inside the server.
+    pub fn text_cutter(&self, options: Option<&str>, interrupt: &dyn Interrupt) -> Result<TextCutter<'_>> {
         let options = options.map(Options::parse).transpose()?.unwrap_or_default();
         let by = options.by()?;
-        let largest = host::largest_result();
-        let chunks = if by == By::Tokens {
-            self.chunks_of_tokens(text, options, largest, interrupt)?
-        } else {
+        if by != By::Tokens {
             if options.model_id.is_some() {
                 return Err(Error::invalid(
                     "option model_id is for tokens; leave it out, or set the option by to tokens",
@@ -97,29 +172,9 @@ impl Engine {
             }
             let rule = options.rule(by, default_size(by))?;
             self.may_call(functions::ai_chunk, interrupt)?;
-            let end = Instant::now() + self.settings(interrupt)?.timeout;
-            let check = || {
-                if Instant::now() >= end {
-                    return Err(Error::new(
-                        Kind::Timeout,
-                        "the text was not cut in time (the setting timeout_ms); raise it, or divide the text",
-                    ));
-                }
-                interrupt.check()
-            };
-            chunks(text, rule, None, largest, &check)?
-        };
-        interrupt.check()?;
-        write(text, &chunks, largest)
-    }
-
-    fn chunks_of_tokens(
-        &self,
-        text: &str,
-        options: Options,
-        largest: usize,
-        interrupt: &dyn Interrupt,
-    ) -> Result<Held<Vec<Chunk>>> {
+            let time = self.settings(interrupt)?.timeout;
+            return Ok(TextCutter { engine: self, options, by, unit: Unit::Own(rule, time) });
+        }
         let model_id = self.model_or_default(options.model_id.as_deref(), DefaultModel::Embedding, interrupt)?;
         let model_id = model_id.into_owned();
         let call = self.call(functions::ai_chunk, &model_id, interrupt)?;
@@ -128,9 +183,7 @@ impl Engine {
                 "model '{model_id}' does not run inside the server, so its tokens are not known; give a model that does, or another unit as option by"
             )));
         }
-        let rule = move |most: Option<usize>| options.rule(By::Tokens, most.unwrap_or(default_size(By::Tokens)));
-        let made = self.local.chunk(&call, text, rule, largest, interrupt);
-        made.map_err(|e| e.context(&format!("model '{model_id}'")))
+        Ok(TextCutter { engine: self, options, by, unit: Unit::Tokens(Box::new(call), model_id) })
     }
 }
 

@@ -45,6 +45,7 @@ use self::backends::remote::Remote;
 use self::backends::{dummy, Embed, Generate, Predict};
 use self::cached::CachedEmbeddings;
 pub use self::call::{Call, Input};
+pub use self::chunk::TextCutter;
 use self::meter::Meters;
 use self::registry_cache::Registry;
 use self::requester::Requester;
