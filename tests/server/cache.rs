@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use crate::common::{self, server_error, start, wait_until, Running};
+use crate::common::{self, server_error, start, wait_until, Running, Stop};
 use fake_providers::embedding_for;
 use mysql::prelude::Queryable;
 use mysql::Conn;
@@ -198,12 +198,13 @@ fn eviction_keeps_the_file_within_its_size() {
             }
             most
         });
+        let stop = Stop(&done);
         sessions(&running, 4, |session, conn| {
             for i in 0..400 {
                 embed(conn, "m", &format!("text {i} of {session}"));
             }
         });
-        done.store(true, Ordering::Release);
+        drop(stop);
         let most = watch.join().unwrap();
         assert!((500_000..=1 << 20).contains(&most), "{most}");
     });
@@ -626,6 +627,7 @@ fn the_size_changes_under_load() {
     set(&mut root, "cache_memory_mb", "0");
     let (done, calls) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
+        let _stop = Stop(&done);
         let workers: Vec<_> = (0..6)
             .map(|worker| {
                 let (done, calls, running) = (&done, &calls, &running);
@@ -657,7 +659,6 @@ fn the_size_changes_under_load() {
             }
         }
         set(&mut root, "cache_disk_mb", "1");
-        done.store(true, Ordering::Release);
     });
     assert!(bytes_in(&folder(&running)) <= 1 << 20);
     assert_eq!(log_lines(&running), Vec::<String>::new());

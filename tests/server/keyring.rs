@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::common::{self, holds, server_error, start, start_with_keyring, Running, KEYRING_KEY};
+use crate::common::{self, holds, server_error, start, start_with_keyring, Running, Stop, KEYRING_KEY};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 
@@ -135,6 +135,7 @@ fn a_key_is_stored_used_replaced_and_dropped_and_seen_nowhere() {
     running.endpoint.clear();
     let (stop, calls) = (AtomicBool::new(false), AtomicU32::new(0));
     let changed: Vec<mysql::Result<()>> = std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         for n in 0..4 {
             let (running, stop, calls) = (&running, &stop, &calls);
             scope.spawn(move || {
@@ -152,16 +153,14 @@ fn a_key_is_stored_used_replaced_and_dropped_and_seen_nowhere() {
             std::fs::write(&path, key(n)).unwrap();
             format!("CALL mysql.ml_alter_secret('openai', LOAD_FILE('{}'))", path.display())
         });
-        let changed = (0..20)
+        (0..20)
             .flat_map(|_| {
                 std::thread::scope(|both| {
                     let second = both.spawn(|| other.query_drop(&statements[1]));
                     [root.query_drop(&statements[0]), second.join().unwrap()]
                 })
             })
-            .collect();
-        stop.store(true, Ordering::Relaxed);
-        changed
+            .collect()
     });
     for result in changed {
         result.unwrap();

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::{self, holds, script, server_error, start, start_bare, wait_until, Running, ENV_KEY};
+use crate::common::{self, holds, script, server_error, start, start_bare, wait_until, Running, Stop, ENV_KEY};
 use fake_providers::{Certificate, Endpoint};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
@@ -351,6 +351,7 @@ fn functions_dropped_and_installed_again_under_load() {
     running.embedding_model(&mut root, "m", "/delay/50/v1/embeddings");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         for n in 0..4 {
             let (running, stop) = (&running, &stop);
             scope.spawn(move || {
@@ -374,7 +375,6 @@ fn functions_dropped_and_installed_again_under_load() {
             assert_eq!(functions, Some(0));
             sqlscript::run(&mut root, &script("install.sql"), "install.sql").unwrap();
         }
-        stop.store(true, Ordering::Relaxed);
     });
     let dim: Option<u64> =
         root.query_first("SELECT VECTOR_DIM(mysql.ml_embedding('d', 'registrations were kept'))").unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::{server_error, start, start_bare, Running, FILE_KEY};
+use crate::common::{server_error, start, start_bare, Running, Stop, FILE_KEY};
 use mysql::prelude::Queryable;
 use mysql::Conn;
 use serde_json::Value;
@@ -274,6 +274,7 @@ fn a_secret_rotated_under_load_fails_no_call() {
     let done = AtomicBool::new(false);
     let calls = AtomicU32::new(0);
     std::thread::scope(|scope| {
+        let _stop = Stop(&done);
         let workers: Vec<_> = (0..8)
             .map(|i| {
                 let (done, calls, running) = (&done, &calls, &running);
@@ -295,7 +296,6 @@ fn a_secret_rotated_under_load_fails_no_call() {
             }
             set(&format!("sk-rotating-5ecret-{n:03}"));
         }
-        done.store(true, Ordering::Release);
     });
     // A key that stays wrong is refused after one check, and not sent again.
     running.endpoint.set_expected_key("sk-another-5ecret");

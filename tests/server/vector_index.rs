@@ -9,7 +9,7 @@ use fastrand::Rng;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 
-use crate::common::{server_error, start, start_bare, wait_until, Running};
+use crate::common::{server_error, start, start_bare, wait_until, Running, Stop};
 
 const DIMENSIONS: usize = 16;
 
@@ -99,6 +99,7 @@ fn searches_agree_with_the_table_in_every_snapshot_while_eight_sessions_write() 
     let by_index = AtomicU64::new(0);
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stop = Stop(&ended);
         let refreshing = scope.spawn(|| {
             let mut conn = running.root();
             let mut refreshed = 0;
@@ -172,7 +173,7 @@ fn searches_agree_with_the_table_in_every_snapshot_while_eight_sessions_write() 
         for writer in writers {
             writer.join().unwrap();
         }
-        ended.store(true, Ordering::SeqCst);
+        drop(stop);
         assert!(refreshing.join().unwrap() > 3);
     });
     let count = |number: &AtomicU64| number.load(Ordering::Relaxed);

@@ -1,7 +1,8 @@
 //! Developer commands: `cargo xtask demo`, `server`, `install`, `sql`, `dist`, `container`, `endpoint`, `fuzz`, `soak`,
-//! `asan`, `mtr`, `bench`.
+//! `asan`, `mtr`, `bench`, `book`.
 
 mod bench;
+mod book;
 mod container;
 mod dist;
 mod instrumented;
@@ -112,6 +113,12 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         minutes: u64,
     },
+    /// Renders the documentation as a book with mdBook, and checks its links
+    Book {
+        /// The output folder, which is replaced
+        #[arg(long, default_value = "target/book")]
+        out: PathBuf,
+    },
     /// Measures, compared with a baseline in the same run
     Bench {
         /// The subject
@@ -214,6 +221,11 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        Command::Book { out } => {
+            let pages = book::build(&out, &progress)?;
+            println!("{pages} pages in {}", out.join("index.html").display());
+            Ok(())
+        }
         Command::Container { images } => container::run(images, &progress),
         Command::Endpoint { listen } => fake_providers::serve(listen),
         Command::Mtr { tests, minutes } => mtr::run(tests.as_deref(), minutes, &progress),
@@ -250,7 +262,11 @@ fn main() -> Result<()> {
                 return again_in_release();
             }
             if let Bench::Index = what {
-                return report(vec![("index.md", bench::index::run(rows, rounds, &progress)?)], write, &progress);
+                return report(
+                    vec![("vector-index.md", bench::index::run(rows, rounds, &progress)?)],
+                    write,
+                    &progress,
+                );
             }
             let args = match what {
                 Bench::Call | Bench::Cache | Bench::Local | Bench::Rerank | Bench::Generate | Bench::Index => {

@@ -1,6 +1,7 @@
-//! The generated sections of the SQL scripts.
+//! The generated sections of the SQL scripts and of the reference.
 //!
-//! A section is between the lines `-- Generated: NAME` and `-- End of NAME`; the rest of a script is written by hand.
+//! A section is between the lines `-- Generated: NAME` and `-- End of NAME`, in Markdown `<!-- Generated: NAME -->` and
+//! `<!-- End of NAME -->`; the rest of a file is written by hand.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,8 +10,9 @@ use std::{fs, io};
 use crate::functions::{all, exported, Body, Exported, Function, Kind, Role, Security};
 use crate::settings::SETTINGS;
 
-/// The scripts with generated sections.
-pub const SCRIPTS: [&str; 4] = ["install.sql", "install-ai.sql", "uninstall.sql", "before-restore.sql"];
+/// The files with generated sections.
+pub const SCRIPTS: [&str; 5] =
+    ["install.sql", "install-ai.sql", "uninstall.sql", "before-restore.sql", "docs/routines.md"];
 
 const LIBRARY: &str = "mysql_ml.so";
 const OWNER: &str = "`mysql_ml`@`localhost`";
@@ -56,9 +58,10 @@ fn fill(script: &str) -> Result<String, String> {
     while let Some(line) = lines.next() {
         filled.push_str(line);
         filled.push('\n');
-        let Some(name) = line.strip_prefix("-- Generated: ") else { continue };
+        let markdown = line.strip_prefix("<!-- Generated: ").and_then(|rest| rest.strip_suffix(" -->"));
+        let Some(name) = line.strip_prefix("-- Generated: ").or(markdown) else { continue };
         filled.push_str(&section(name).ok_or_else(|| format!("the section '{name}' is not known"))?);
-        let end = format!("-- End of {name}");
+        let end = if markdown.is_some() { format!("<!-- End of {name} -->") } else { format!("-- End of {name}") };
         if !lines.any(|line| line == end) {
             return Err(format!("the section '{name}' is not closed by '{end}'"));
         }
@@ -92,6 +95,10 @@ fn section(name: &str) -> Option<String> {
         "drops of loadable functions that stored ones wrap" => {
             exported().filter(|f| f.second_name.is_some()).map(|f| drop_function(f.name)).collect()
         }
+        "table of schema mysql" => table("mysql"),
+        "table of schema ai" => table("ai"),
+        "table of loadable functions" => table_of_loadable(),
+        "table of settings" => table_of_settings(),
         _ => return None,
     })
 }
@@ -132,6 +139,68 @@ fn of_schema(schema: &str) -> impl Iterator<Item = (&'static Function, &'static 
         let (own, name) = f.routine_name().filter(|(own, _)| *own == schema)?;
         Some((f, if f.is_procedure() { "PROCEDURE" } else { "FUNCTION" }, format!("{own}.{name}")))
     })
+}
+
+/// The rows of a Markdown table: the routines of a schema by name.
+fn table(schema: &str) -> String {
+    let mut rows: Vec<String> = of_schema(schema)
+        .filter_map(|(f, kind, name)| {
+            let routine = f.routine.as_ref()?;
+            let parameters: Vec<&str> = f.declared().map(|(name, _)| name).collect();
+            let call = if kind == "PROCEDURE" { "CALL " } else { "" };
+            let result = routine.returns.0.split(" CHARACTER SET").next().unwrap_or_default();
+            let role = match routine.execute {
+                Role::User => "`ml_user`",
+                Role::Admin => "`ml_admin`",
+            };
+            let loadable = f.exported.map_or(String::new(), |_| format!("`{}`", f.name));
+            Some(format!(
+                "| `{call}{name}({})` | {} | {loadable} | {role} | {} |\n",
+                parameters.join(", "),
+                if result.is_empty() { String::new() } else { format!("`{result}`") },
+                routine.comment
+            ))
+        })
+        .collect();
+    rows.sort_by_key(|row| row.replace("CALL ", ""));
+    format!("\n| call | returns | loadable | role | what it does |\n|---|---|---|---|---|\n{}\n", rows.concat())
+}
+
+/// The rows of a Markdown table: loadable functions without a routine, by name.
+fn table_of_loadable() -> String {
+    let mut rows: Vec<String> = exported()
+        .filter(|f| f.routine.is_none())
+        .map(|f| {
+            let mut parameters: Vec<String> = Vec::new();
+            for p in f.parameters {
+                parameters.push(if p.optional { format!("[{}]", p.name) } else { p.name.to_owned() });
+            }
+            let result = match f.exported {
+                Some(Exported::Real) => "REAL",
+                Some(Exported::Integer) => "INTEGER",
+                Some(Exported::Aggregate) => "STRING, of a group",
+                Some(Exported::Bytes) | None => "STRING",
+            };
+            format!("| `{}({})` | {result} |\n", f.name, parameters.join(", "))
+        })
+        .collect();
+    rows.sort();
+    format!("\n| function | returns |\n|---|---|\n{}\n", rows.concat())
+}
+
+/// The rows of a Markdown table: the settings by name.
+fn table_of_settings() -> String {
+    let mut rows: Vec<String> = SETTINGS
+        .iter()
+        .map(|setting| {
+            let default =
+                if setting.default.is_empty() { "empty".to_owned() } else { format!("`{}`", setting.default) };
+            let range = setting.range.map_or(String::new(), |(min, max)| format!("{min} to {max}"));
+            format!("| `{}` | {default} | {range} |\n", setting.name)
+        })
+        .collect();
+    rows.sort();
+    format!("\n| setting | default | range |\n|---|---|---|\n{}\n", rows.concat())
 }
 
 fn drops(schema: &str) -> String {

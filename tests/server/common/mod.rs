@@ -163,6 +163,15 @@ pub fn server_error<T: std::fmt::Debug>(result: mysql::Result<T>) -> (u16, Strin
     }
 }
 
+/// Sets the flag when it is dropped, after a failed assertion too. A scope waits for threads that run until the flag is set.
+pub struct Stop<'a>(pub &'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Release);
+    }
+}
+
 /// Waits up to half a minute for a condition.
 pub fn wait_until(what: &str, mut f: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(30);
