@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use crate::tables::configs::Place;
 use crate::tables::layout::quoted;
 use mysql_ml_base::error::{Error, Kind, Result};
-use mysql_ml_base::interrupt::{Interrupt, POLL};
+use mysql_ml_base::interrupt::{Interrupt, Waiting, POLL};
+use mysql_ml_base::wait::Wait;
 
 /// How long a job waits for another one that is ending.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -55,6 +56,7 @@ impl AtWork {
     /// Reserves columns for a job of `account`, all or none; an error names the account of a running job.
     pub fn hold(&self, places: &[Place], account: &str, interrupt: &dyn Interrupt) -> Result<Arc<Held>> {
         let end = Instant::now() + PATIENCE;
+        let mut waiting = None;
         loop {
             let (place, holder) = {
                 let mut columns = self.lock();
@@ -79,6 +81,7 @@ impl AtWork {
                 ));
             }
             interrupt.check()?;
+            waiting.get_or_insert_with(|| Waiting::begin(interrupt, Wait::Column));
             std::thread::sleep(POLL);
         }
     }

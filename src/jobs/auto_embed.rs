@@ -16,7 +16,7 @@ use super::watches::COLUMNS_A_LOOK;
 use super::Jobs;
 use crate::mysql::caller::current_account;
 use crate::mysql::error_numbers::{ER_BAD_DB, ER_BAD_FIELD, ER_NO_SUCH_TABLE};
-use crate::mysql::log;
+use crate::mysql::log::{self, Subject};
 use crate::mysql::meaning::Meaning;
 use crate::mysql::session::{Row, Session};
 use crate::mysql::sql::{check_may_execute, As};
@@ -260,7 +260,7 @@ impl Made {
     /// Writes replaced ones of other accounts to the error log, on the statement's own thread.
     fn report(self) -> Option<String> {
         if let Some(what) = &self.foreign {
-            log::write(true, what, &format!("mysql-ml: {what}"));
+            log::write(Subject::AutoEmbeddings, true, what, what);
         }
         self.note
     }
@@ -582,8 +582,8 @@ impl Jobs {
             if removed {
                 let name = format!("{}.{}", place.schema, place.table);
                 let shown = cut(&name, 150);
-                let text = format!("mysql-ml: {shown} has no automatic embeddings; its event and trigger are removed");
-                log::write(true, &name, &text);
+                let text = format!("{shown} has no automatic embeddings; its event and trigger are removed");
+                log::write(Subject::AutoEmbeddings, true, &name, &text);
             }
             return nothing();
         };
@@ -622,8 +622,8 @@ impl Jobs {
             Found::There(layout) => *layout,
             Found::Gone(e) => {
                 let name = format!("{}.{}", place.schema, place.table);
-                let text = format!("mysql-ml: {}; its automatic embeddings are removed", cut(e.message(), 200));
-                log::write(true, &name, &text);
+                let text = format!("{}; its automatic embeddings are removed", cut(e.message(), 200));
+                log::write(Subject::AutoEmbeddings, true, &name, &text);
                 return self.remove(config, interrupt);
             }
         };
@@ -866,7 +866,7 @@ impl Jobs {
                 Ok(None) => {}
                 Ok(Some(line)) => {
                     if self.watches.looks().reported.insert(config.place.clone()) {
-                        log::write(true, &config.place.display(), &format!("mysql-ml: {line}"));
+                        log::write(Subject::AutoEmbeddings, true, &config.place.display(), &line);
                     }
                 }
                 Err(e) if matches!(e.kind(), Kind::Interrupted(_)) => return Err(e),

@@ -51,6 +51,7 @@ impl Jobs {
 /// The one engine of the process. Its calls do the jobs' periodic work.
 pub fn engine() -> &'static Engine {
     static ENGINE: Lazy<Engine> = Lazy::new(|| {
+        mysql_ml_base::counters::refresh_by(|| engine().observe());
         let store = SqlStore { upkeep: |interrupt| Jobs::global().look_after_jobs(interrupt) };
         Engine::new(Box::new(store), Box::new(ServerKeyring))
     });

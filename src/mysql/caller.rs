@@ -100,7 +100,7 @@ pub fn may_execute_now(schema: &CStr, name: &CStr, procedure: bool) -> bool {
         return false;
     }
     // The check changes the state in the processlist.
-    let _state = ProcessState::set(c"checking permissions");
+    let _state = ProcessState::brief(c"checking permissions");
     let kind = if procedure { ACL_PROCEDURE } else { ACL_FUNCTION };
     // SAFETY: the calling thread's own THD, and NUL-terminated names that outlive the call. The arguments suppress
     // the error.

@@ -17,6 +17,41 @@ use mysql_ml_base::error::cut;
 /// `ER_LOG_PRINTF_MSG`: a message of any text.
 const ANY_TEXT: i32 = 11071;
 
+/// Declares the subjects of lines: variant, symbol, meaning, next step.
+macro_rules! subjects {
+    ($($variant:ident $name:literal $meaning:literal $next:literal;)*) => {
+        /// The subject of a line. Its symbol begins the line, and stays the same when texts change.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Subject {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl Subject {
+            /// Symbols, meanings and next steps, for the documentation.
+            pub const ALL: &[(&str, &str, &str)] = &[$(($name, $meaning, $next)),*];
+
+            /// The symbol.
+            pub fn symbol(self) -> &'static str {
+                match self {
+                    $(Subject::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+subjects! {
+    DiskCache "ML_LOG_DISK_CACHE"
+        "The cache on disk is off, full, damaged or rebuilt. Calls go on without it."
+        "Look at the folder, the disk's room and `$.cache.disk.trouble` of `ml_status()`.";
+    AutoEmbeddings "ML_LOG_AUTO_EMBEDDINGS"
+        "Automatic embeddings of a table were removed, replaced or resumed."
+        "Look at `ai.embedding_progress_view` or the table of configurations.";
+    Internal "ML_INTERNAL"
+        "A defect of the library ended a call with an error. The server is unharmed."
+        "Report the line.";
+}
+
 const WARNING: i32 = 2;
 const NOTE: i32 = 3;
 
@@ -63,10 +98,10 @@ fn line(text: &str) -> String {
 
 /// Writes a warning or a note about `name`: at most one a minute for a name, and `LINES` for all names. Only on threads
 /// of statements: the log service exists while one runs.
-pub fn write(warning: bool, name: &str, text: &str) {
+pub fn write(subject: Subject, warning: bool, name: &str, text: &str) {
     let may = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).may(cut(name, LONGEST).as_ref(), Instant::now());
     let Some(left_out) = may else { return };
-    let mut line = line(text);
+    let mut line = line(&format!("{}: {text}", subject.symbol()));
     if left_out > 0 {
         line.push_str(&format!(" (lines left out before this one: {left_out})"));
     }
@@ -96,6 +131,14 @@ pub fn write(warning: bool, name: &str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_documentation_lists_the_subjects_of_lines() {
+        let text = include_str!("../../docs/errors.md");
+        for (symbol, meaning, next) in Subject::ALL {
+            assert!(text.contains(&format!("| `{symbol}` | {meaning} | {next} |")), "{symbol}");
+        }
+    }
 
     #[test]
     fn a_line_is_one_line_and_bounded() {

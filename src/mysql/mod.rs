@@ -10,6 +10,8 @@ pub mod keyring;
 pub mod log;
 pub mod meaning;
 pub mod memory;
+pub mod performance_schema;
 pub mod session;
 pub mod sql;
 pub mod statement;
+pub mod status_variables;

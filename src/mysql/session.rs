@@ -9,6 +9,7 @@ use mysql_common::value::convert::{from_value_opt, FromValue};
 use mysql_common::value::Value;
 
 use mysql_ml_base::account::Account;
+use mysql_ml_base::counters;
 
 use super::caller::{account_of, CallerContext};
 use crate::mysql::ffi::symbols::{
@@ -178,6 +179,7 @@ pub struct Session {
     // The server keeps pointers into these until the session is closed.
     _names: [CString; 3],
     _caller: Option<CallerContext>,
+    _counted: counters::Held,
 }
 
 #[derive(Default)]
@@ -208,6 +210,7 @@ impl Session {
             failure,
             _names: [CString::default(), CString::default(), CString::default()],
             _caller: None,
+            _counted: counters::SESSIONS.hold(),
         };
         announce(session.id());
         session.enter(run_as)?;

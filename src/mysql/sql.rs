@@ -14,11 +14,11 @@ use surface::Function;
 
 use super::caller::{current_account, may_execute_now, CallerContext};
 use super::session::{Param, RunAs, Session};
-use super::statement::ProcessState;
 use crate::mysql::ffi::symbols::server_api;
 use mysql_ml_base::error::{Error, Kind, Result};
-use mysql_ml_base::interrupt::{CancelToken, Interrupt};
+use mysql_ml_base::interrupt::{CancelToken, Interrupt, Waiting};
 use mysql_ml_base::shares::{Share, Turn, Turns};
+use mysql_ml_base::wait::Wait;
 use mysql_ml_base::workers::{Config, Pending, Workers};
 
 /// Time limit of internal statements together, unless the caller sets a shorter deadline.
@@ -97,14 +97,22 @@ const SESSIONS_OF_JOB: usize = 6;
 /// The longest wait of a job for admission.
 const TURN_WITHIN: Duration = Duration::from_secs(60);
 
+fn turns() -> &'static Turns {
+    static TURNS: OnceLock<Turns> = OnceLock::new();
+    TURNS.get_or_init(|| Turns::new(MAX_JOBS))
+}
+
+/// The number of admitted jobs.
+pub fn jobs_under_way() -> usize {
+    turns().taken()
+}
+
 /// Waits for the admission of a job, which then gets its sessions at once; without `patience` it fails instead of
 /// waiting.
 pub fn job_turn(share: Share, patience: bool, interrupt: &dyn Interrupt) -> Result<Turn<'static>> {
-    static TURNS: OnceLock<Turns> = OnceLock::new();
-    let turns = TURNS.get_or_init(|| Turns::new(MAX_JOBS));
-    let _state = ProcessState::set(c"waiting for other jobs to end");
+    let _waiting = Waiting::begin(interrupt, Wait::Job);
     let end = Instant::now() + if patience { TURN_WITHIN } else { Duration::ZERO };
-    turns.take(share.clone(), end, interrupt)?.ok_or_else(|| {
+    turns().take(share.clone(), end, interrupt)?.ok_or_else(|| {
         Error::new(
             Kind::NoTurn,
             format!(
@@ -118,7 +126,7 @@ pub fn job_turn(share: Share, patience: bool, interrupt: &dyn Interrupt) -> Resu
 /// users' text and functions, and a slow keyring block neither the registry nor KILL.
 fn workers(kind: SessionKind) -> &'static Workers {
     static POOLS: OnceLock<[Workers; 6]> = OnceLock::new();
-    let pool = |name, max_threads| {
+    let pool = |name, max_threads, wait| {
         Workers::new(Config {
             name,
             max_threads,
@@ -126,18 +134,19 @@ fn workers(kind: SessionKind) -> &'static Workers {
             idle: Duration::from_secs(10),
             // More than any @@thread_stack in use: the server measures stack use against that variable.
             stack: 16 << 20,
+            wait: Some(wait),
             on_start: begin_thread,
             on_stop: end_thread,
         })
     };
     let [own, caller, job, functions, keyring, collecting] = POOLS.get_or_init(|| {
         [
-            pool("mysql_ml-sql", 128),
-            pool("mysql_ml-caller", 128),
-            pool("mysql_ml-job", MAX_JOBS * SESSIONS_OF_JOB),
-            pool("mysql_ml-user", 256),
-            pool("mysql_ml-keys", 16),
-            pool("mysql_ml-collect", 128),
+            pool("mysql_ml-sql", 128, Wait::Statement),
+            pool("mysql_ml-caller", 128, Wait::Statement),
+            pool("mysql_ml-job", MAX_JOBS * SESSIONS_OF_JOB, Wait::Statement),
+            pool("mysql_ml-user", 256, Wait::UserFunction),
+            pool("mysql_ml-keys", 16, Wait::Keyring),
+            pool("mysql_ml-collect", 128, Wait::Statement),
         ]
     });
     match kind {
@@ -160,6 +169,7 @@ fn stoppers() -> &'static Workers {
             max_waiting: 8192,
             idle: Duration::from_secs(10),
             stack: 16 << 20,
+            wait: None,
             on_start: begin_thread,
             on_stop: end_thread,
         })

@@ -8,8 +8,10 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::mysql::ffi::service::ServiceRef;
 use crate::mysql::ffi::symbols::{server_api, statement_api, SystemVariableReader};
+use crate::mysql::performance_schema::Stage;
 use mysql_ml_base::error::{cut, Error, Result, MAX_MESSAGE_BYTES};
 use mysql_ml_base::interrupt::Interrupt;
+use mysql_ml_base::wait::Wait;
 
 /// `KILL`, `max_execution_time` and shutdown, as the server reports them on the statement's own thread.
 pub struct StatementInterrupt {
@@ -17,12 +19,14 @@ pub struct StatementInterrupt {
     _not_send: PhantomData<*const ()>,
     /// Shown from the first report on.
     progress: RefCell<Option<ProgressState>>,
+    /// The present waits, the inner one last.
+    waits: RefCell<Vec<ProcessState>>,
 }
 
 impl StatementInterrupt {
     /// The interrupt of the calling thread's statement.
     pub fn current() -> Self {
-        StatementInterrupt { _not_send: PhantomData, progress: RefCell::new(None) }
+        StatementInterrupt { _not_send: PhantomData, progress: RefCell::new(None), waits: RefCell::default() }
     }
 }
 
@@ -40,6 +44,14 @@ impl Interrupt for StatementInterrupt {
 
     fn progress(&self, text: &str) {
         self.progress.borrow_mut().get_or_insert_with(ProgressState::begin).show(text);
+    }
+
+    fn wait_began(&self, wait: Wait) {
+        self.waits.borrow_mut().push(ProcessState::set(wait.state()));
+    }
+
+    fn wait_ended(&self) {
+        drop(self.waits.borrow_mut().pop());
     }
 }
 
@@ -101,43 +113,73 @@ pub fn check_result(bytes: usize) -> Result<()> {
     Err(Error::result_too_large(&format!("the result has {bytes} bytes"), largest))
 }
 
+/// `Sql_condition::SL_NOTE`.
+const SL_NOTE: std::ffi::c_int = 0;
 /// `Sql_condition::SL_WARNING`.
 const SL_WARNING: std::ffi::c_int = 1;
 
 /// Adds a warning to those of the statement that this thread executes. The server keeps `max_error_count` of them and
 /// counts all.
 pub fn push_warning(function: &str, error: &Error) {
+    error.symbol().errors().add(1);
     push_warning_of(error.sql_code(), &error.sql_message(function));
 }
 
 /// The same with the number and text of a warning.
 pub fn push_warning_of(code: u32, text: &str) {
-    let (Some(push_warning), Ok(api)) = (statement_api().push_warning, server_api()) else { return };
     let Ok(text) = CString::new(cut(text, MAX_MESSAGE_BYTES).as_ref()) else { return };
+    push(SL_WARNING, code, &text);
+}
+
+/// Adds a note.
+pub fn push_note(code: u32, text: &CStr) {
+    push(SL_NOTE, code, text);
+}
+
+fn push(severity: std::ffi::c_int, code: u32, text: &CStr) {
+    let (Some(push_warning), Ok(api)) = (statement_api().push_warning, server_api()) else { return };
     // SAFETY: the calling thread's own THD, and a text that ends with NUL, which the server copies.
     unsafe {
         let thd = (api.thd_get_current_thd)();
         if !thd.is_null() {
-            push_warning(thd, SL_WARNING, code, text.as_ptr());
+            push_warning(thd, severity, code, text.as_ptr());
         }
     }
 }
 
 /// Sets the state in the processlist; restores the previous one on drop.
 pub struct ProcessState {
-    previous: *const std::ffi::c_char,
+    previous: (*const std::ffi::c_char, Stage),
 }
 
 impl ProcessState {
-    /// Sets the state of the calling thread's statement.
+    /// Sets the state for a moment that is too short for a stage.
+    pub fn brief(state: &'static CStr) -> Brief {
+        Brief { previous: swap_state(state.as_ptr()) }
+    }
+
+    /// Sets the state of the calling thread's statement. The stage is the part of the state before a colon.
     pub fn set(state: &'static CStr) -> Self {
-        ProcessState { previous: swap_state(state.as_ptr()) }
+        ProcessState { previous: (swap_state(state.as_ptr()), Stage::enter(state)) }
+    }
+}
+
+/// See [`ProcessState::brief`].
+pub struct Brief {
+    previous: *const std::ffi::c_char,
+}
+
+impl Drop for Brief {
+    fn drop(&mut self) {
+        swap_state(self.previous);
+        Stage::current().resume();
     }
 }
 
 impl Drop for ProcessState {
     fn drop(&mut self) {
-        swap_state(self.previous);
+        swap_state(self.previous.0);
+        self.previous.1.enter_again();
     }
 }
 
@@ -145,12 +187,15 @@ impl Drop for ProcessState {
 /// moment. At worst it reads a mixture of the old and the new text.
 type Slot = [AtomicU8; 96];
 
+/// The stage of a statement whose state is its progress.
+const WORKING: &CStr = c"working: progress";
+
 /// Free slots.
 static FREE: Mutex<Vec<&'static [Slot; 2]>> = Mutex::new(Vec::new());
 
 /// Displays the statement's progress in the processlist, until it is dropped.
 pub struct ProgressState {
-    previous: *const std::ffi::c_char,
+    previous: (*const std::ffi::c_char, Stage),
     slots: &'static [Slot; 2],
     current: usize,
 }
@@ -161,14 +206,15 @@ impl ProgressState {
         let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let slots = free
             .unwrap_or_else(|| Box::leak(Box::new(std::array::from_fn(|_| std::array::from_fn(|_| AtomicU8::new(0))))));
-        let mut state = ProgressState { previous: std::ptr::null(), slots, current: 0 };
-        state.previous = state.swap("working");
+        let mut state = ProgressState { previous: (std::ptr::null(), Stage::default()), slots, current: 0 };
+        state.previous = (state.swap("working"), Stage::enter(WORKING));
         state
     }
 
     /// Displays `text`, truncated to the buffer.
     pub fn show(&mut self, text: &str) {
         self.swap(text);
+        Stage::enter(WORKING);
     }
 
     fn swap(&mut self, text: &str) -> *const std::ffi::c_char {
@@ -185,7 +231,8 @@ impl ProgressState {
 
 impl Drop for ProgressState {
     fn drop(&mut self) {
-        swap_state(self.previous);
+        swap_state(self.previous.0);
+        self.previous.1.enter_again();
         FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.slots);
     }
 }

@@ -21,7 +21,7 @@ use url::Url;
 
 use crate::mysql::caller::current_account;
 use crate::mysql::error_numbers::{ER_DUP_ENTRY, ER_MUST_CHANGE_PASSWORD, ER_NO_SUCH_TABLE, ER_WRONG_ARGUMENTS};
-use crate::mysql::log;
+use crate::mysql::log::{self, Subject};
 use crate::mysql::session::{Param, Row, Session};
 use crate::mysql::sql::{check_may_execute, session_kind, with_session, As, SessionKind, SQL_TIMEOUT};
 use mysql_ml_base::account::Account;
@@ -121,7 +121,7 @@ impl Store for SqlStore {
     }
 
     fn log(&self, warning: bool, text: &str) {
-        log::write(warning, text, text);
+        log::write(Subject::DiskCache, warning, text, text);
     }
 
     fn check(&self, routine: Routine, interrupt: &dyn Interrupt) -> Result<()> {

@@ -22,6 +22,7 @@ mod keyring;
 #[cfg(feature = "local")]
 mod local_models;
 mod memory;
+mod observation;
 mod operation;
 mod providers;
 mod shares;

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::symbol::Symbol;
+
 /// `ER_UDF_ERROR`: the code of every failure that is the library's own.
 pub const ER_UDF_ERROR: u32 = 3200;
 /// The server keeps at most this many bytes of a raised message (`MYSQL_ERRMSG_SIZE` - 1).
@@ -42,6 +44,34 @@ pub enum Kind {
     Unsupported,
     /// A defect of the library.
     Internal,
+}
+
+impl Kind {
+    /// Its stable name.
+    pub fn symbol(self) -> Symbol {
+        match self {
+            Kind::Invalid => Symbol::Invalid,
+            Kind::NotFound => Symbol::NotFound,
+            Kind::AlreadyExists => Symbol::AlreadyExists,
+            Kind::Denied => Symbol::Denied,
+            Kind::Connection => Symbol::Connection,
+            Kind::Timeout => Symbol::Timeout,
+            Kind::Provider(401 | 403) => Symbol::KeyRefused,
+            Kind::Provider(404) => Symbol::ProviderNotFound,
+            Kind::Provider(429) => Symbol::RateLimited,
+            Kind::Provider(500..) => Symbol::ProviderFailed,
+            Kind::Provider(_) => Symbol::ProviderRefused,
+            Kind::Response => Symbol::Response,
+            Kind::TooLarge => Symbol::TooLarge,
+            Kind::Busy => Symbol::Busy,
+            Kind::NoTurn => Symbol::NoTurn,
+            Kind::Memory => Symbol::Memory,
+            Kind::Interrupted(_) => Symbol::Interrupted,
+            Kind::Server(_) => Symbol::Server,
+            Kind::Unsupported => Symbol::Unsupported,
+            Kind::Internal => Symbol::Internal,
+        }
+    }
 }
 
 /// A failure: its kind, and a text `fact; next step`.
@@ -100,6 +130,11 @@ impl Error {
     /// The kind.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The stable name of its kind.
+    pub fn symbol(&self) -> Symbol {
+        self.kind.symbol()
     }
 
     /// The text without the function's name.

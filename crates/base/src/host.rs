@@ -12,6 +12,10 @@ pub struct Host {
     pub release_free_memory: fn(),
     /// The bytes of the largest result that the client of the calling thread's statement can be sent.
     pub largest_result: fn() -> usize,
+    /// Shows the calling thread, one of the library's, under a name.
+    pub thread_begins: fn(&'static str),
+    /// Undoes it at the thread's end.
+    pub thread_ends: fn(),
 }
 
 static HOST: OnceLock<Host> = OnceLock::new();
@@ -41,4 +45,18 @@ pub fn release_free_memory() {
 /// The bytes of the largest result that the client of the calling thread's statement can be sent.
 pub fn largest_result() -> usize {
     HOST.get().map_or(usize::MAX, |host| (host.largest_result)())
+}
+
+/// Shows the calling thread, one of the library's, under a name.
+pub fn thread_begins(name: &'static str) {
+    if let Some(host) = HOST.get() {
+        (host.thread_begins)(name);
+    }
+}
+
+/// Undoes it at the thread's end.
+pub fn thread_ends() {
+    if let Some(host) = HOST.get() {
+        (host.thread_ends)();
+    }
 }

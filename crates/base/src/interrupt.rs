@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::counters::Held;
 use crate::error::Result;
+use crate::wait::Wait;
 
 /// Interval at which a waiting statement checks for KILL.
 pub const POLL: Duration = Duration::from_millis(5);
@@ -16,6 +18,32 @@ pub trait Interrupt {
 
     /// Reports progress for `SHOW PROCESSLIST`.
     fn progress(&self, _text: &str) {}
+
+    /// Shows a wait in the processlist until [`Interrupt::wait_ended`]. Use [`Waiting`], which does both.
+    fn wait_began(&self, _wait: Wait) {}
+
+    /// Shows what the processlist had before the last wait.
+    fn wait_ended(&self) {}
+}
+
+/// A wait that the processlist and the status variables show, until it is dropped.
+pub struct Waiting<'a> {
+    interrupt: &'a dyn Interrupt,
+    _counted: Held,
+}
+
+impl<'a> Waiting<'a> {
+    /// The statement of `interrupt` waits from now on.
+    pub fn begin(interrupt: &'a dyn Interrupt, wait: Wait) -> Self {
+        interrupt.wait_began(wait);
+        Waiting { interrupt, _counted: wait.gauge().hold() }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.interrupt.wait_ended();
+    }
 }
 
 /// Never interrupts: for work without a statement.

@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod account;
+pub mod counters;
 pub mod error;
 pub mod files;
 pub mod host;
@@ -13,6 +14,10 @@ pub mod memory;
 pub mod panics;
 pub mod role;
 pub mod shares;
+pub mod status;
+pub mod symbol;
+pub mod threads;
 pub mod url;
 pub mod vector;
+pub mod wait;
 pub mod workers;

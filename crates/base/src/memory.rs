@@ -17,8 +17,10 @@ use once_cell::sync::Lazy;
 use serde_json::{json, Value};
 
 use crate::account::Account;
+use crate::counters;
 use crate::error::{Error, Kind, Result};
 use crate::host;
+use crate::threads;
 
 /// The default bound, bytes.
 pub const DEFAULT: u64 = 1024 << 20;
@@ -122,6 +124,12 @@ pub fn status() -> Value {
         "highest_bytes": n(&ACCOUNTS.highest),
         "refused": n(&ACCOUNTS.refused),
     })
+}
+
+/// Brings the gauges of memory up to date.
+pub fn observe() {
+    counters::MEMORY_MAX_BYTES.set(ACCOUNTS.limit.load(Ordering::Relaxed));
+    counters::MEMORY_BYTES.set(ACCOUNTS.used.load(Ordering::Relaxed));
 }
 
 /// Resets peak and refusals.
@@ -250,7 +258,7 @@ fn take(holder: &Arc<Holder>, bytes: usize, what: &str) -> Result<()> {
         }
     };
     if let Err((used, own)) = taken {
-        ACCOUNTS.refused.fetch_add(1, Ordering::Relaxed);
+        refused();
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         return Err(Error::new(
             Kind::Memory,
@@ -266,10 +274,15 @@ fn take(holder: &Arc<Holder>, bytes: usize, what: &str) -> Result<()> {
     if bytes >= PROBED && Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
         holder.bytes.fetch_sub(more, Ordering::Relaxed);
         ACCOUNTS.used.fetch_sub(more, Ordering::Relaxed);
-        ACCOUNTS.refused.fetch_add(1, Ordering::Relaxed);
+        refused();
         return Err(system_has_none(bytes, what));
     }
     Ok(())
+}
+
+fn refused() {
+    ACCOUNTS.refused.fetch_add(1, Ordering::Relaxed);
+    counters::MEMORY_REFUSED.add(1);
 }
 
 /// The error when the system is out of memory.
@@ -305,7 +318,7 @@ fn freed(bytes: u64) {
     {
         return;
     }
-    let started = std::thread::Builder::new().name("mysql_ml-memory".into()).stack_size(256 << 10).spawn(|| {
+    let started = threads::spawn("mysql_ml-memory", 256 << 10, || {
         let mut wait = Duration::from_millis(500);
         loop {
             std::thread::sleep(wait);

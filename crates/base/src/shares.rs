@@ -140,6 +140,11 @@ impl Turns {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Number of taken places.
+    pub fn taken(&self) -> usize {
+        self.lock().taken()
+    }
+
     /// Waits for a place until `deadline`.
     pub fn take(&self, share: Share, deadline: Instant, interrupt: &dyn Interrupt) -> Result<Option<Turn<'_>>> {
         let mut places = self.lock();

@@ -4,15 +4,18 @@
 //! queue. The queue is bounded, follows the same rule, and serves shares in turn.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
-use crate::interrupt::{CancelToken, Interrupt, POLL};
+use crate::interrupt::{CancelToken, Interrupt, Waiting, POLL};
 use crate::memory;
 use crate::panics;
 use crate::shares::{Places, Share};
+use crate::threads;
+use crate::wait::Wait;
 
 /// Configuration of a pool.
 #[derive(Clone, Copy)]
@@ -27,6 +30,8 @@ pub struct Config {
     pub idle: Duration,
     /// Stack size, bytes.
     pub stack: usize,
+    /// What a statement waits for while its work runs; `None`: its state says so already.
+    pub wait: Option<Wait>,
     /// Runs first on each thread; if it fails, the thread ends and its work fails with the error.
     pub on_start: fn() -> Result<()>,
     /// Runs last on each thread whose `on_start` succeeded.
@@ -173,8 +178,13 @@ impl Workers {
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<Pending<T>> {
         let (sender, receiver) = channel();
-        self.run_to(share, cancel, sender, work)?;
-        Ok(Pending { receiver })
+        let started = Arc::new(AtomicBool::new(false));
+        let start = Arc::clone(&started);
+        self.run_to(share, cancel, sender, move || {
+            start.store(true, Ordering::Relaxed);
+            work()
+        })?;
+        Ok(Pending { receiver, started, wait: self.shared.config.wait })
     }
 
     /// Runs `work` on a thread and sends its result to `results`: an error even on panic or if the work never starts.
@@ -231,8 +241,7 @@ impl Workers {
 
 fn spawn_thread(shared: &Arc<Shared>) -> Result<()> {
     let (own, config) = (Arc::clone(shared), shared.config);
-    let started =
-        std::thread::Builder::new().name(config.name.into()).stack_size(config.stack).spawn(move || serve(&own));
+    let started = threads::spawn(config.name, config.stack, move || serve(&own));
     let Err(error) = started else { return Ok(()) };
     shared.lock().thread_failed();
     Err(Error::new(
@@ -314,11 +323,14 @@ fn not_done() -> Error {
 /// Work in progress on a worker.
 pub struct Pending<T> {
     receiver: Receiver<Result<T>>,
+    started: Arc<AtomicBool>,
+    wait: Option<Wait>,
 }
 
 impl<T> Pending<T> {
     /// Waits for the result until `interrupt` stops the statement or `deadline` passes.
     pub fn wait(&self, interrupt: &dyn Interrupt, deadline: Instant) -> Result<T> {
+        let mut waiting: Option<(Waiting<'_>, bool)> = None;
         loop {
             match self.receiver.recv_timeout(POLL) {
                 Ok(result) => return result,
@@ -327,6 +339,13 @@ impl<T> Pending<T> {
                     interrupt.check()?;
                     if Instant::now() >= deadline {
                         return Err(Error::new(Kind::Timeout, "the time for this call is up"));
+                    }
+                    let started = self.started.load(Ordering::Relaxed);
+                    if waiting.as_ref().is_none_or(|(_, shown)| *shown != started) {
+                        // The earlier wait ends before the next one begins.
+                        drop(waiting.take());
+                        let wait = if started { self.wait } else { Some(Wait::Thread) };
+                        waiting = wait.map(|wait| (Waiting::begin(interrupt, wait), started));
                     }
                 }
             }
@@ -346,6 +365,7 @@ mod tests {
             max_waiting: 1000,
             idle: Duration::from_millis(50),
             stack: 256 * 1024,
+            wait: None,
             on_start: || Ok(()),
             on_stop: || {},
         })

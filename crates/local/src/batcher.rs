@@ -19,8 +19,9 @@ use super::sentence::TOKENS_AT_ONCE;
 use super::turn::{now, Others, Place, Turn};
 use super::{EmbedOptions, LocalModel};
 use mysql_ml_base::error::{Error, Kind, Result};
-use mysql_ml_base::interrupt::{CancelToken, Interrupt, POLL};
+use mysql_ml_base::interrupt::{CancelToken, Interrupt, Waiting, POLL};
 use mysql_ml_base::panics;
+use mysql_ml_base::wait::Wait;
 
 /// The time after which a thread without work ends.
 const IDLE: Duration = Duration::from_secs(10);
@@ -479,7 +480,7 @@ fn spawn(shared: &Arc<Shared>, mut state: MutexGuard<'_, State>) -> Option<std::
         let mut first = true;
         while serve(&own, std::mem::take(&mut first)) {}
     };
-    let started = std::thread::Builder::new().name("mysql_ml-local".into()).stack_size(STACK).spawn(run);
+    let started = mysql_ml_base::threads::spawn("mysql_ml-local", STACK, run);
     let error = started.err()?;
     let mut state = shared.lock();
     state.threads -= 1;
@@ -540,6 +541,7 @@ impl Drop for Abandon<'_> {
 }
 
 fn wait<T>(receiver: &Receiver<Result<T>>, deadline: Instant, interrupt: &dyn Interrupt) -> Result<T> {
+    let mut waiting = None;
     loop {
         match receiver.recv_timeout(POLL) {
             Ok(result) => return result,
@@ -554,6 +556,7 @@ fn wait<T>(receiver: &Receiver<Result<T>>, deadline: Instant, interrupt: &dyn In
                         "the local model was not done in time (timeout_ms, an option of the model or a setting); raise it, or the setting local_threads",
                     ));
                 }
+                waiting.get_or_insert_with(|| Waiting::begin(interrupt, Wait::LocalModel));
             }
         }
     }

@@ -16,8 +16,9 @@ use super::t5::T5;
 use super::weights::Weights;
 use super::{Architecture, LocalModel};
 use mysql_ml_base::error::{Error, Kind, Result};
-use mysql_ml_base::interrupt::{CancelToken, Interrupt, POLL};
+use mysql_ml_base::interrupt::{CancelToken, Interrupt, Waiting, POLL};
 use mysql_ml_base::shares::Share;
+use mysql_ml_base::wait::Wait;
 use mysql_ml_base::workers::{Config, Workers};
 
 /// The maximum of concurrent loads. Further ones wait.
@@ -112,6 +113,7 @@ impl Default for Loaded {
                 max_waiting: 1024,
                 idle: Duration::from_secs(5),
                 stack: 2 << 20,
+                wait: Some(Wait::ModelLoad),
                 on_start: || Ok(()),
                 on_stop: || {},
             }),
@@ -170,6 +172,7 @@ impl Loaded {
             }
         };
         let mut state = slot.lock();
+        let mut waiting = None;
         loop {
             match &*state {
                 State::Ready(entry) => return Ok(Arc::clone(entry)),
@@ -183,6 +186,7 @@ impl Loaded {
                     "the model is still being loaded; raise timeout_ms or try again in a while",
                 ));
             }
+            waiting.get_or_insert_with(|| Waiting::begin(interrupt, Wait::ModelLoad));
             state = slot.changed.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0;
         }
     }

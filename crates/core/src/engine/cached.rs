@@ -7,6 +7,7 @@ use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 
 use mysql_ml_base::account::Account;
+use mysql_ml_base::counters;
 use mysql_ml_base::error::Result;
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::role::Role;
@@ -135,6 +136,7 @@ impl CachedEmbeddings {
                 self.keep(lookup, &vector, false);
                 return Ok(vector);
             }
+            counters::CACHE_MISSES.add(1);
             let vector: Arc<[u8]> = compute(limit)?.into();
             self.keep(lookup, &vector, lookup.on_disk);
             Ok(vector)
@@ -156,13 +158,16 @@ impl CachedEmbeddings {
             call.meter.hit();
             return Ok(Some(hit));
         }
-        if !lookup.on_disk {
-            return Ok(None);
-        }
-        let found = self.disk.get(&lookup.key, interrupt, Instant::now() + call.settings.timeout)?;
-        if let Some(vector) = &found {
-            call.meter.disk_hit();
-            self.keep(lookup, vector, false);
+        let found = match lookup.on_disk {
+            true => self.disk.get(&lookup.key, interrupt, Instant::now() + call.settings.timeout)?,
+            false => None,
+        };
+        match &found {
+            Some(vector) => {
+                call.meter.disk_hit();
+                self.keep(lookup, vector, false);
+            }
+            None => counters::CACHE_MISSES.add(1),
         }
         Ok(found)
     }
@@ -201,6 +206,16 @@ impl CachedEmbeddings {
         let removed = self.disk.clear(model_id, in_memory, interrupt);
         self.memory.remove(model_id, interrupt)?;
         removed
+    }
+
+    /// Brings the gauges of the caches up to date.
+    pub fn observe(&self) {
+        let (entries, bytes) = self.memory.size();
+        counters::CACHE_ENTRIES.set(entries);
+        counters::CACHE_BYTES.set(bytes);
+        let (entries, bytes) = self.disk.size();
+        counters::CACHE_DISK_ENTRIES.set(entries);
+        counters::CACHE_DISK_BYTES.set(bytes);
     }
 
     /// Entries, bytes and the disk's state, as a JSON object.

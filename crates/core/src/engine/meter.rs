@@ -12,6 +12,7 @@ use super::rate_limit::RateLimiter;
 use crate::catalog::model::{Model, ProviderId};
 use crate::providers::usage::Usage;
 use crate::registration::google_presets;
+use mysql_ml_base::counters;
 use mysql_ml_base::error::{Error, Kind};
 
 /// Models beyond this number are counted together under [`OTHERS`].
@@ -59,21 +60,25 @@ impl Meter {
     /// Counts a function call.
     pub fn called(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        counters::CALLS.add(1);
     }
 
     /// Counts a hit in memory.
     pub fn hit(&self) {
         self.cache_hits.fetch_add(1, Ordering::Relaxed);
+        counters::CACHE_HITS.add(1);
     }
 
     /// Counts a hit on disk.
     pub fn disk_hit(&self) {
         self.disk_hits.fetch_add(1, Ordering::Relaxed);
+        counters::CACHE_DISK_HITS.add(1);
     }
 
     /// Counts a result shared by another session's request.
     pub fn shared(&self) {
         self.shared.fetch_add(1, Ordering::Relaxed);
+        counters::CACHE_SHARED.add(1);
     }
 
     fn count(&self, change: impl FnOnce(&mut Counted)) {
@@ -86,6 +91,8 @@ impl Meter {
             c.requests += 1;
             c.retries += u64::from(again);
         });
+        counters::REQUESTS.add(1);
+        counters::RETRIES.add(u64::from(again));
     }
 
     /// Undoes [`Self::requested`] for a request that was not sent; `again` as in that call.
@@ -94,6 +101,8 @@ impl Meter {
             c.requests = c.requests.saturating_sub(1);
             c.retries = c.retries.saturating_sub(u64::from(again));
         });
+        counters::REQUESTS.sub(1);
+        counters::RETRIES.sub(u64::from(again));
     }
 
     /// Counts an answer after `latency`.
@@ -107,6 +116,8 @@ impl Meter {
                 histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LONGEST).clamp(1, LONGEST));
             }
         });
+        counters::ANSWERS.add(1);
+        counters::add_time(&counters::ANSWER_MICROSECONDS, latency);
     }
 
     /// Counts embedded texts and tokens.
@@ -116,11 +127,15 @@ impl Meter {
             c.tokens_in = c.tokens_in.saturating_add(usage.input.unwrap_or(0));
             c.tokens_out = c.tokens_out.saturating_add(usage.output.unwrap_or(0));
         });
+        counters::TEXTS.add(texts);
+        counters::TOKENS_IN.add(usage.input.unwrap_or(0));
+        counters::TOKENS_OUT.add(usage.output.unwrap_or(0));
     }
 
     /// Counts a failed call by its kind.
     pub fn failed(&self, error: &Error) {
         self.count(|c| *c.errors.entry(kind_name(error.kind())).or_default() += 1);
+        error.symbol().failures().add(1);
     }
 
     fn reset(&self) {

@@ -107,6 +107,12 @@ impl Engine {
         self.meters.to_json(self.embeddings.status(), self.local.status())
     }
 
+    /// Brings the gauges among the status variables up to date, without waiting for work.
+    pub fn observe(&self) {
+        mysql_ml_base::memory::observe();
+        self.embeddings.observe();
+    }
+
     /// Sets the counters to zero.
     pub fn reset_status(&self) {
         self.meters.reset();

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::catalog::options::ModelOptions;
 use crate::http::{retry, Failure};
+use mysql_ml_base::counters;
 use mysql_ml_base::error::{Error, Kind, Result};
-use mysql_ml_base::interrupt::{Interrupt, POLL};
+use mysql_ml_base::interrupt::{Interrupt, Waiting, POLL};
+use mysql_ml_base::wait::Wait;
 
 /// From this many concurrent requests on, the limiter is open again.
 const RECOVERED: u64 = 64;
@@ -231,6 +233,7 @@ pub struct Permit {
     second: u64,
     tokens: u64,
     done: bool,
+    _counted: counters::Held,
 }
 
 impl RateLimiter {
@@ -281,6 +284,7 @@ impl RateLimiter {
         interrupt: &dyn Interrupt,
     ) -> Result<Permit> {
         let mut state = self.lock();
+        let mut waiting = None;
         loop {
             let now = Instant::now();
             let wait = match self.try_enter(&mut state, budget, tokens, now) {
@@ -301,6 +305,7 @@ impl RateLimiter {
             };
             drop(state);
             interrupt.check()?;
+            waiting.get_or_insert_with(|| Waiting::begin(interrupt, Wait::Permit));
             state = self.lock();
             let slice = wait.min(POLL);
             state = self.changed.wait_timeout(state, slice).unwrap_or_else(PoisonError::into_inner).0;
@@ -323,7 +328,15 @@ impl RateLimiter {
     }
 
     fn permit(self: &Arc<Self>, state: &State, tokens: u64, now: Instant) -> Permit {
-        Permit { limiter: Arc::clone(self), epoch: state.epoch, second: self.second(now), tokens, done: false }
+        let _counted = counters::REQUESTS_UNDER_WAY.hold();
+        Permit {
+            limiter: Arc::clone(self),
+            epoch: state.epoch,
+            second: self.second(now),
+            tokens,
+            done: false,
+            _counted,
+        }
     }
 
     fn second(&self, at: Instant) -> u64 {
@@ -408,6 +421,7 @@ impl Permit {
                 }
             }
             Outcome::Refused(wait) => {
+                counters::RATE_LIMITED.add(1);
                 if self.epoch == state.epoch {
                     state.epoch += 1;
                     state.refused_in_a_row = state.refused_in_a_row.saturating_add(1);

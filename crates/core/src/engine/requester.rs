@@ -7,9 +7,10 @@ use secrecy::{ExposeSecret, SecretString};
 use ureq::http::HeaderName;
 
 use mysql_ml_base::error::{Error, Result};
-use mysql_ml_base::interrupt::{CancelToken, Interrupt, POLL};
+use mysql_ml_base::interrupt::{CancelToken, Interrupt, Waiting, POLL};
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::shares::Share;
+use mysql_ml_base::wait::Wait;
 use mysql_ml_base::workers::{Config, Workers};
 
 use super::attempt::{failure_in, settle, settle_same_key, settle_unsent, Rejected, Tried, Unanswered};
@@ -121,6 +122,7 @@ impl Requester {
                 max_waiting: MAX_WAITING_REQUESTS,
                 idle: Duration::from_secs(10),
                 stack: 2 << 20,
+                wait: None,
                 on_start: || Ok(()),
                 on_stop: || {},
             }),
@@ -256,6 +258,7 @@ pub(super) fn must_not_be_an_error(answer: &Answer, model: &Model) -> Result<()>
 /// Sleeps on the statement's thread; KILL ends it.
 fn sleep(time: Duration, interrupt: &dyn Interrupt) -> Result<()> {
     let end = Instant::now() + time;
+    let _waiting = Waiting::begin(interrupt, Wait::Retry);
     loop {
         interrupt.check()?;
         let left = end.saturating_duration_since(Instant::now());

@@ -6,7 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mysql_ml_base::error::{Error, Kind, Result};
-use mysql_ml_base::interrupt::{Interrupt, POLL};
+use mysql_ml_base::interrupt::{Interrupt, Waiting, POLL};
+use mysql_ml_base::wait::Wait;
 
 /// Requests under way, at most one a session.
 pub struct SingleFlight<K, V> {
@@ -81,6 +82,7 @@ impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
                 return result.map(|value| (value, Origin::Own));
             }
             waited = true;
+            let _waiting = Waiting::begin(interrupt, Wait::SameRequest);
             match flight.wait(deadline, interrupt)? {
                 End::Abandoned => {}
                 // The leader's time was up; later waiters have time of their own left.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::file::{self, File, Limits, Put, Trouble};
 use super::{Clear, Get, Key, Shared, Target, MAX_TOUCHES};
-use mysql_ml_base::panics;
+use mysql_ml_base::{panics, threads};
 
 /// Pause before the file is tried again after a temporary failure.
 const RETRY: Duration = Duration::from_secs(60);
@@ -29,20 +29,17 @@ const CLEAR_STEP: usize = 1000;
 /// Starts the thread; returns whether that worked.
 pub(super) fn start(shared: &Arc<Shared>) -> bool {
     let shared = Arc::clone(shared);
-    std::thread::Builder::new()
-        .name("mysql_ml-disk".into())
-        .stack_size(1 << 20)
-        .spawn(move || {
-            let mut keeper = Keeper::new(&shared);
-            loop {
-                match panics::catch(|| Ok(keeper.turn())) {
-                    Ok(Turn::Again) => {}
-                    Ok(Turn::End) => return,
-                    Err(e) => keeper.fail(e.message().to_owned()),
-                }
+    let keep = move || {
+        let mut keeper = Keeper::new(&shared);
+        loop {
+            match panics::catch(|| Ok(keeper.turn())) {
+                Ok(Turn::Again) => {}
+                Ok(Turn::End) => return,
+                Err(e) => keeper.fail(e.message().to_owned()),
             }
-        })
-        .is_ok()
+        }
+    };
+    threads::spawn("mysql_ml-disk", 1 << 20, keep).is_ok()
 }
 
 enum Turn {

@@ -18,7 +18,8 @@ use serde_json::{json, Value};
 use self::file::Put;
 use super::memory::Key;
 use mysql_ml_base::error::{Error, Kind, Result};
-use mysql_ml_base::interrupt::{Interrupt, POLL};
+use mysql_ml_base::interrupt::{Interrupt, Waiting, POLL};
+use mysql_ml_base::wait::Wait;
 
 /// The longest wait for a lookup. After a timeout, lookups do not wait at all until the disk has answered.
 const LOOKUP: Duration = Duration::from_secs(1);
@@ -386,6 +387,12 @@ impl DiskCache {
         self.shared.noticed.load(Ordering::Acquire)
     }
 
+    /// Entries and their bytes.
+    pub fn size(&self) -> (u64, u64) {
+        let counters = &self.shared.counters;
+        (counters.entries.load(Ordering::Relaxed), counters.bytes.load(Ordering::Relaxed))
+    }
+
     /// The JSON object for `ml_status`.
     pub fn status(&self) -> Value {
         let state = self.shared.lock();
@@ -434,6 +441,7 @@ impl Drop for DiskCache {
 
 /// Waits for the keeper on the statement's thread.
 fn wait<T>(receiver: &Receiver<T>, interrupt: &dyn Interrupt, deadline: Instant) -> Result<T> {
+    let mut waiting = None;
     loop {
         match receiver.recv_timeout(POLL) {
             Ok(value) => return Ok(value),
@@ -443,6 +451,7 @@ fn wait<T>(receiver: &Receiver<T>, interrupt: &dyn Interrupt, deadline: Instant)
                 if Instant::now() >= deadline {
                     return Err(Error::new(Kind::Timeout, "the cache on disk does not answer"));
                 }
+                waiting.get_or_insert_with(|| Waiting::begin(interrupt, Wait::DiskCache));
             }
         }
     }
