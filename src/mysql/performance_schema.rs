@@ -18,7 +18,7 @@ const CATEGORY: &CStr = c"mysql_ml";
 const MAX_SYSTEM_NAME: usize = 15;
 
 /// The server adds no number to the name in the system.
-const PSI_FLAG_NO_SEQNUM: c_uint = 1 << 7;
+const PSI_FLAG_NO_SEQNUM: c_uint = 1 << 11;
 
 /// `PSI_thread_info_v5`.
 #[repr(C)]

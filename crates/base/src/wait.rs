@@ -52,7 +52,7 @@ waits! {
     Permit "permit" c"waiting for a permit of the model's rate limit";
     Thread "thread" c"waiting for a thread of the library";
     Retry "retry" c"waiting to send a request again";
-    SameRequest "same_request" c"waiting for another session's identical request";
+    SameRequest "same_request" c"waiting for a model asked by another session";
     Statement "statement" c"waiting for a statement of the library";
     UserFunction "user_function" c"waiting for a transform function";
     Keyring "keyring" c"waiting for the keyring";
