@@ -268,3 +268,26 @@ fn every_wait_shows_a_state_in_both_processlists_and_is_counted() {
         assert!(checked.contains(wait) != elsewhere.contains(wait), "{wait:?} is not checked");
     }
 }
+
+#[test]
+fn without_the_performance_schema_everything_else_works() {
+    let running = start_bare(&["--performance-schema=OFF"], &[]);
+    running.install();
+    let mut conn = running.root();
+    running.embedding_model(&mut conn, "hang", "/hang");
+    while_running(&running, "SELECT ml_embedding('hang', 'x')", || {
+        wait_until("the state is shown", || {
+            let rows: Vec<Row> = conn.query("SHOW FULL PROCESSLIST").unwrap();
+            rows.iter().any(|row| {
+                row.get_opt::<Option<String>, _>("State")
+                    .unwrap()
+                    .unwrap()
+                    .unwrap_or_default()
+                    .starts_with("waiting for a model")
+            })
+        });
+    });
+    let rows: Vec<(String, String)> =
+        conn.query("SHOW GLOBAL STATUS LIKE 'Mysql\\_ml\\_errors\\_interrupted'").unwrap();
+    assert_eq!(rows, [("Mysql_ml_errors_interrupted".to_owned(), "1".to_owned())]);
+}
