@@ -1,7 +1,7 @@
 //! Automatic embeddings on a real server. The event embeds changed rows; the tests cover restarts, failovers, failing
 //! endpoints and dropped tables.
 
-use crate::common::{self, start, start_bare, wait_until, Running};
+use crate::common::{self, follow, replicate, replicating, start, start_bare, take_over, wait_until, Running};
 use mysql::prelude::Queryable;
 use mysql::Conn;
 use testkit::sqlscript;
@@ -197,40 +197,21 @@ fn without_the_library_the_table_works_and_nothing_is_logged() {
 
 #[test]
 fn a_replica_takes_over() {
-    let replicating = |id: &'static str| {
-        ["--log-bin=binlog", "--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--relay-log=relay", id]
-    };
     let source = start_bare(&replicating("--server-id=1"), &[]);
     let mut replica = start_bare(&replicating("--server-id=2"), &[]);
     source.install();
-    let mut at_source = source.root();
-    at_source.query_drop("CREATE USER repl@'%'").unwrap();
-    at_source.query_drop("GRANT REPLICATION SLAVE ON *.* TO repl@'%'").unwrap();
-    let mut at_replica = replica.root();
-    at_replica
-        .query_drop(format!(
-            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {}, SOURCE_USER = 'repl', \
-             SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1",
-            source.server.port()
-        ))
-        .unwrap();
-    at_replica.query_drop("START REPLICA").unwrap();
-    at_replica.query_drop("SET GLOBAL super_read_only = ON").unwrap();
+    replicate(&source, &replica);
+    let (mut at_source, mut at_replica) = (source.root(), replica.root());
     drop(prepare(&source, "/v1/embeddings"));
     at_source.query_drop("INSERT INTO e.t (body) VALUES ('three')").unwrap();
     wait_until("the source fills the row", || stale(&mut at_source) == 0);
-    let done: String = at_source.query_first("SELECT @@GLOBAL.gtid_executed").unwrap().unwrap();
-    let waited: u8 = at_replica.exec_first("SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 60)", (&done,)).unwrap().unwrap();
-    assert_eq!(waited, 0, "the replica follows: {:?}", replica.errors_in_log());
+    follow(&source, &replica);
     assert_eq!(count(&mut at_replica, "SELECT COUNT(v) FROM e.t"), 3);
 
     // The source crashes.
     at_source.query_drop("INSERT INTO e.t (body) VALUES ('lost')").unwrap();
     drop(source);
-    at_replica.query_drop("STOP REPLICA").unwrap();
-    at_replica.query_drop("RESET REPLICA ALL").unwrap();
-    at_replica.query_drop("SET GLOBAL super_read_only = OFF").unwrap();
-    at_replica.query_drop("SET GLOBAL read_only = OFF").unwrap();
+    take_over(&replica);
     let note = |conn: &mut Conn| text(conn, "SELECT note FROM ai.embedding_progress_view");
     assert!(note(&mut at_replica).unwrap().contains("came by replication"));
     at_replica

@@ -147,6 +147,46 @@ impl Running {
     }
 }
 
+/// Options of a server that replicates, or is replicated.
+pub fn replicating(id: &'static str) -> [&'static str; 5] {
+    [id, "--log-bin=binlog", "--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--relay-log=relay"]
+}
+
+/// Starts replication from `source`, and makes the replica read-only. The replica must lack what the source's binary log
+/// creates.
+pub fn replicate(source: &Running, replica: &Running) {
+    let mut at_source = source.root();
+    at_source.query_drop("CREATE USER repl@'%'").unwrap();
+    at_source.query_drop("GRANT REPLICATION SLAVE ON *.* TO repl@'%'").unwrap();
+    let mut at_replica = replica.root();
+    at_replica
+        .query_drop(format!(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {}, SOURCE_USER = 'repl', \
+             SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1",
+            source.server.port()
+        ))
+        .unwrap();
+    at_replica.query_drop("START REPLICA").unwrap();
+    at_replica.query_drop("SET GLOBAL super_read_only = ON").unwrap();
+}
+
+/// Waits until a replica has what its source has.
+pub fn follow(source: &Running, replica: &Running) {
+    let done: String = source.root().query_first("SELECT @@GLOBAL.gtid_executed").unwrap().unwrap();
+    let waited: u8 = replica.root().exec_first("SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 60)", (&done,)).unwrap().unwrap();
+    assert_eq!(waited, 0, "the replica follows: {:?}", replica.errors_in_log());
+}
+
+/// Makes a replica a source.
+pub fn take_over(replica: &Running) {
+    let mut at_replica = replica.root();
+    for statement in
+        ["STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"]
+    {
+        at_replica.query_drop(statement).unwrap();
+    }
+}
+
 /// Whether a cell of the row holds the text. (A printed row has the first bytes of each cell only.)
 pub fn holds(row: &mysql::Row, needle: &str) -> bool {
     (0..row.len()).any(|i| match row.as_ref(i) {
