@@ -15,6 +15,7 @@ CREATE SCHEMA IF NOT EXISTS mysql_ml DEFAULT CHARACTER SET utf8mb4;
 
 CREATE TABLE IF NOT EXISTS mysql_ml.vector_indexes (
   index_id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  index_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_as_ci NULL COMMENT 'if it was given one',
   table_schema VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   column_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
@@ -31,8 +32,10 @@ CREATE TABLE IF NOT EXISTS mysql_ml.vector_indexes (
   recall DOUBLE NULL COMMENT 'of the last check',
   created_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
   built_at TIMESTAMP(6) NULL,
+  files VARCHAR(255) NULL COMMENT 'the files of the table, of whose rows it is made',
   checked_at TIMESTAMP(6) NULL,
-  UNIQUE KEY (table_schema, table_name, column_name, distance_measure)
+  UNIQUE KEY (table_schema, table_name, column_name, distance_measure),
+  UNIQUE KEY index_name (table_schema, index_name)
 ) ENGINE = InnoDB COMMENT 'mysql-ml: vector indexes';
 
 CREATE TABLE IF NOT EXISTS mysql_ml.vector_lists (
@@ -104,6 +107,8 @@ CREATE TABLE IF NOT EXISTS mysql_ml.chunk_failures (
 
 -- It gives INSERT on a view of the changes to the account of each index, whose triggers record them.
 GRANT SELECT, INSERT, UPDATE, DELETE, CREATE VIEW, DROP ON mysql_ml.* TO `mysql_ml`@`localhost` WITH GRANT OPTION;
+-- Tablespaces tell whether a partition was exchanged. They are in information_schema.INNODB_TABLESPACES_BRIEF.
+GRANT PROCESS ON *.* TO `mysql_ml`@`localhost`;
 
 SET
   @mysql_ml_sql_mode = @@SESSION.sql_mode,
@@ -626,6 +631,31 @@ CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY INVOKER VIEW ai.
       failed_at VARCHAR(32) CHARACTER SET utf8mb4 PATH '$.failed_at'))) AS f
   WHERE f.row_key IS NOT NULL;
 
+-- The vector indexes as Cloud SQL lists them, of tables that the session's account can see. A server's own table or view of
+-- that name stays.
+SET @mysql_ml_own_view = NOT EXISTS (
+  SELECT * FROM information_schema.TABLES AS t
+    LEFT JOIN information_schema.VIEWS AS v ON v.TABLE_SCHEMA = t.TABLE_SCHEMA AND v.TABLE_NAME = t.TABLE_NAME
+  WHERE t.TABLE_SCHEMA = 'mysql' AND t.TABLE_NAME = 'vector_indexes'
+    AND (v.DEFINER IS NULL OR v.DEFINER <> 'mysql_ml@localhost'));
+SET @mysql_ml_view = IF(
+  @mysql_ml_own_view,
+  'CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY INVOKER VIEW mysql.vector_indexes AS
+     SELECT v.* FROM JSON_TABLE(mysql.ml_list_vector_indexes(), ''$[*]'' COLUMNS (
+       index_name VARCHAR(130) CHARACTER SET utf8mb4 PATH ''$.index_name'',
+       table_name VARCHAR(130) CHARACTER SET utf8mb4 PATH ''$.table_name'',
+       column_name VARCHAR(64) CHARACTER SET utf8mb4 PATH ''$.column_name'',
+       index_type VARCHAR(16) CHARACTER SET utf8mb4 PATH ''$.index_type'',
+       dimension INT UNSIGNED PATH ''$.dimensions'',
+       distance_measure VARCHAR(16) CHARACTER SET utf8mb4 PATH ''$.distance_measure'',
+       num_partitions BIGINT UNSIGNED PATH ''$.lists'',
+       status VARCHAR(16) CHARACTER SET utf8mb4 PATH ''$.status'',
+       note TEXT CHARACTER SET utf8mb4 PATH ''$.note'')) AS v',
+  'DO 0');
+PREPARE mysql_ml_view FROM @mysql_ml_view;
+EXECUTE mysql_ml_view;
+DEALLOCATE PREPARE mysql_ml_view;
+
 -- The columns of tables that the session's account can see.
 CREATE OR REPLACE DEFINER = `mysql_ml`@`localhost` SQL SECURITY INVOKER VIEW ai.embedding_progress_view AS
   SELECT
@@ -690,6 +720,10 @@ GRANT SELECT ON ai.embedding_progress_view TO `ml_user`;
 GRANT SELECT ON ai.vector_indexes TO `ml_user`;
 GRANT SELECT ON ai.chunk_tables TO `ml_user`;
 GRANT SELECT ON ai.chunk_failures TO `ml_user`;
+SET @mysql_ml_grant = IF(@mysql_ml_own_view, 'GRANT SELECT ON mysql.vector_indexes TO `ml_user`', 'DO 0');
+PREPARE mysql_ml_grant FROM @mysql_ml_grant;
+EXECUTE mysql_ml_grant;
+DEALLOCATE PREPARE mysql_ml_grant;
 GRANT EXECUTE ON FUNCTION mysql_ml.vector_candidates TO `ml_user`, `mysql_ml`@`localhost`;
 
 SELECT 'the schema ai is installed' AS message;

@@ -105,6 +105,9 @@ CREATE FUNCTION IF NOT EXISTS ai_refresh_chunks RETURNS STRING SONAME 'mysql_ml.
 CREATE FUNCTION IF NOT EXISTS ai_drop_chunks RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ai_chunk_tables RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ai_vector_indexes RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_create_vector_index RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_alter_vector_index RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS ml_drop_vector_index RETURNS STRING SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS ml_vector_choose RETURNS STRING SONAME 'mysql_ml.so';
 CREATE AGGREGATE FUNCTION IF NOT EXISTS ml_vector_lists RETURNS STRING SONAME 'mysql_ml.so';
 CREATE AGGREGATE FUNCTION IF NOT EXISTS ml_vector_scan RETURNS STRING SONAME 'mysql_ml.so';
@@ -145,6 +148,7 @@ CREATE FUNCTION IF NOT EXISTS cosine_distance RETURNS REAL SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS l2_squared_distance RETURNS REAL SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS dot_product RETURNS REAL SONAME 'mysql_ml.so';
 CREATE FUNCTION IF NOT EXISTS mysql_ml_so_create_function RETURNS STRING SONAME 'mysql_ml.so';
+CREATE FUNCTION IF NOT EXISTS mysql_ml_so_drop_procedure RETURNS STRING SONAME 'mysql_ml.so';
 -- End of loadable functions
 
 -- An error here names what the library needs and the server lacks.
@@ -430,6 +434,49 @@ CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.ml_embed_t
       seconds DOUBLE PATH '$.seconds',
       note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r;
 
+-- The view mysql.vector_indexes calls it: in schema mysql a view of a loadable function cannot be restored.
+CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_list_vector_indexes()
+  RETURNS JSON NOT DETERMINISTIC READS SQL DATA SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: the vector indexes of tables that the caller can see, as an array'
+  RETURN ai_vector_indexes();
+
+-- Vector indexes by Cloud SQL's names. install-ai.sql makes their tables.
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.create_vector_index(
+    index_name TEXT CHARACTER SET utf8mb4,
+    table_name TEXT CHARACTER SET utf8mb4,
+    column_name TEXT CHARACTER SET utf8mb4,
+    options TEXT CHARACTER SET utf8mb4)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: creates a vector index with a name, as Cloud SQL does'
+  SELECT r.* FROM JSON_TABLE(
+    CAST(ml_create_vector_index(index_name, table_name, column_name, options) AS JSON),
+    '$' COLUMNS (
+      `rows` BIGINT UNSIGNED PATH '$.rows',
+      left_out BIGINT UNSIGNED PATH '$.left_out',
+      lists BIGINT UNSIGNED PATH '$.lists',
+      seconds DOUBLE PATH '$.seconds',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r;
+
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.alter_vector_index(
+    index_name TEXT CHARACTER SET utf8mb4,
+    options TEXT CHARACTER SET utf8mb4)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: builds a vector index with a name again, with other options'
+  SELECT r.* FROM JSON_TABLE(
+    CAST(ml_alter_vector_index(index_name, options) AS JSON),
+    '$' COLUMNS (
+      `rows` BIGINT UNSIGNED PATH '$.rows',
+      left_out BIGINT UNSIGNED PATH '$.left_out',
+      lists BIGINT UNSIGNED PATH '$.lists',
+      seconds DOUBLE PATH '$.seconds',
+      note TEXT CHARACTER SET utf8mb4 PATH '$.note')) AS r;
+
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS mysql.drop_vector_index(
+    index_name TEXT CHARACTER SET utf8mb4)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: removes a vector index by its name'
+  DO ml_drop_vector_index(index_name);
+
 -- Information about models: as the caller too, whose rights the library asks for.
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS mysql.ml_model_qualified_name_of(
     model_id TEXT CHARACTER SET utf8mb4)
@@ -658,11 +705,37 @@ GRANT EXECUTE ON FUNCTION mysql.ml_generate TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_predict_row TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_list_registered_model TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE mysql.ml_embed_table TO `ml_user`;
+GRANT EXECUTE ON FUNCTION mysql.ml_list_vector_indexes TO `ml_user`;
+SET @mysql_ml_grant = IF(
+  EXISTS (
+    SELECT * FROM information_schema.ROUTINES
+    WHERE ROUTINE_SCHEMA = 'mysql' AND ROUTINE_NAME = 'create_vector_index' AND ROUTINE_COMMENT LIKE 'mysql-ml:%'),
+  'GRANT EXECUTE ON PROCEDURE mysql.create_vector_index TO `ml_user`',
+  'DO 0');
+PREPARE mysql_ml_grant FROM @mysql_ml_grant;
+EXECUTE mysql_ml_grant;
+SET @mysql_ml_grant = IF(
+  EXISTS (
+    SELECT * FROM information_schema.ROUTINES
+    WHERE ROUTINE_SCHEMA = 'mysql' AND ROUTINE_NAME = 'alter_vector_index' AND ROUTINE_COMMENT LIKE 'mysql-ml:%'),
+  'GRANT EXECUTE ON PROCEDURE mysql.alter_vector_index TO `ml_user`',
+  'DO 0');
+PREPARE mysql_ml_grant FROM @mysql_ml_grant;
+EXECUTE mysql_ml_grant;
+SET @mysql_ml_grant = IF(
+  EXISTS (
+    SELECT * FROM information_schema.ROUTINES
+    WHERE ROUTINE_SCHEMA = 'mysql' AND ROUTINE_NAME = 'drop_vector_index' AND ROUTINE_COMMENT LIKE 'mysql-ml:%'),
+  'GRANT EXECUTE ON PROCEDURE mysql.drop_vector_index TO `ml_user`',
+  'DO 0');
+PREPARE mysql_ml_grant FROM @mysql_ml_grant;
+EXECUTE mysql_ml_grant;
 GRANT EXECUTE ON FUNCTION mysql.ml_model_qualified_name_of TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.cloudsql_ml_text_embedding_input_transform TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.cloudsql_ml_text_embedding_output_transform TO `ml_user`;
 GRANT EXECUTE ON FUNCTION mysql.ml_anthropic_claude_header_gen_fn TO `ml_user`;
 -- End of rights of ml_user
+DEALLOCATE PREPARE mysql_ml_grant;
 GRANT SELECT ON mysql.ml_model_providers TO `ml_user`;
 -- A privilege on a table lets the role enter schema mysql; the server does not count a role's privileges on routines.
 GRANT SELECT ON mysql.cloudsql_ml_models TO `ml_user`;

@@ -25,18 +25,17 @@ PREPARE mysql_ml_drop FROM @mysql_ml_drop;
 EXECUTE mysql_ml_drop;
 
 -- Vector indexes: dropped with the registrations, else to be rebuilt, because no changes are recorded meanwhile.
-SET
-  @mysql_ml_indexes = EXISTS (
-    SELECT * FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql_ml' AND TABLE_NAME = 'vector_indexes'),
-  @mysql_ml_drop = IF(
-    @mysql_ml_indexes AND @mysql_ml_drop_registrations
-      AND EXISTS (SELECT * FROM mysql.func WHERE name = 'ai_drop_vector_index'),
-    'SELECT ai_drop_vector_index(
-       CONCAT(''`'', REPLACE(table_schema, ''`'', ''``''), ''`.`'', REPLACE(table_name, ''`'', ''``''), ''`''),
-       CONCAT(''`'', REPLACE(column_name, ''`'', ''``''), ''`''),
-       JSON_OBJECT(''distance_measure'', distance_measure)) AS dropped
-     FROM mysql_ml.vector_indexes',
-    'DO 0');
+SET @mysql_ml_indexes = EXISTS (
+  SELECT * FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql_ml' AND TABLE_NAME = 'vector_indexes');
+SET @mysql_ml_drop = IF(
+  @mysql_ml_indexes AND @mysql_ml_drop_registrations
+    AND EXISTS (SELECT * FROM mysql.func WHERE name = 'ai_drop_vector_index'),
+  'SELECT ai_drop_vector_index(
+     CONCAT(''`'', REPLACE(table_schema, ''`'', ''``''), ''`.`'', REPLACE(table_name, ''`'', ''``''), ''`''),
+     CONCAT(''`'', REPLACE(column_name, ''`'', ''``''), ''`''),
+     JSON_OBJECT(''distance_measure'', distance_measure)) AS dropped
+   FROM mysql_ml.vector_indexes',
+  'DO 0');
 PREPARE mysql_ml_drop FROM @mysql_ml_drop;
 EXECUTE mysql_ml_drop;
 SET @mysql_ml_drop = IF(
@@ -131,6 +130,7 @@ DROP FUNCTION IF EXISTS mysql.ml_predict_row;
 DROP FUNCTION IF EXISTS mysql.ml_list_registered_model;
 DROP FUNCTION IF EXISTS mysql.ml_list_settings;
 DROP PROCEDURE IF EXISTS mysql.ml_embed_table;
+DROP FUNCTION IF EXISTS mysql.ml_list_vector_indexes;
 DROP FUNCTION IF EXISTS mysql.ml_model_qualified_name_of;
 DROP FUNCTION IF EXISTS mysql.ml_generate_model_request_url;
 DROP FUNCTION IF EXISTS mysql.ml_validate_model;
@@ -156,6 +156,26 @@ DROP FUNCTION IF EXISTS mysql.cloudsql_ml_text_embedding_input_transform;
 DROP FUNCTION IF EXISTS mysql.cloudsql_ml_text_embedding_output_transform;
 DROP FUNCTION IF EXISTS mysql.ml_anthropic_claude_header_gen_fn;
 -- End of drops of routines of schema mysql
+
+-- A server's own procedures and its own table or view of these names stay. So do the library's procedures if it is not loaded.
+-- Generated: drops of procedures that the server may have
+SET @mysql_ml_drop = IF(
+  EXISTS (SELECT * FROM performance_schema.user_defined_functions WHERE UDF_NAME = 'mysql_ml_so_drop_procedure'),
+  'DO mysql_ml_so_drop_procedure(''create_vector_index''),
+     mysql_ml_so_drop_procedure(''alter_vector_index''),
+     mysql_ml_so_drop_procedure(''drop_vector_index'')',
+  'DO 0');
+PREPARE mysql_ml_drop FROM @mysql_ml_drop;
+EXECUTE mysql_ml_drop;
+-- End of drops of procedures that the server may have
+SET @mysql_ml_drop = IF(
+  EXISTS (
+    SELECT * FROM information_schema.VIEWS
+    WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'vector_indexes' AND DEFINER = 'mysql_ml@localhost'),
+  'DROP VIEW mysql.vector_indexes',
+  'DO 0');
+PREPARE mysql_ml_drop FROM @mysql_ml_drop;
+EXECUTE mysql_ml_drop;
 DROP VIEW IF EXISTS mysql.ml_model_providers;
 DROP PROCEDURE IF EXISTS mysql.ml_install_refuse_server;
 
@@ -244,6 +264,9 @@ DROP FUNCTION IF EXISTS ai_refresh_chunks;
 DROP FUNCTION IF EXISTS ai_drop_chunks;
 DROP FUNCTION IF EXISTS ai_chunk_tables;
 DROP FUNCTION IF EXISTS ai_vector_indexes;
+DROP FUNCTION IF EXISTS ml_create_vector_index;
+DROP FUNCTION IF EXISTS ml_alter_vector_index;
+DROP FUNCTION IF EXISTS ml_drop_vector_index;
 DROP FUNCTION IF EXISTS ml_vector_choose;
 DROP FUNCTION IF EXISTS ml_vector_lists;
 DROP FUNCTION IF EXISTS ml_vector_scan;
@@ -287,6 +310,7 @@ DROP FUNCTION IF EXISTS vector_distance;
 DROP FUNCTION IF EXISTS distance;
 DROP FUNCTION IF EXISTS approx_distance;
 DROP FUNCTION IF EXISTS mysql_ml_so_create_function;
+DROP FUNCTION IF EXISTS mysql_ml_so_drop_procedure;
 -- End of drops of loadable functions
 
 DROP ROLE IF EXISTS `ml_user`, `ml_admin`;

@@ -49,12 +49,17 @@ pub fn in_transaction() -> bool {
 /// READ UNCOMMITTED, nor with SERIALIZABLE, nor in functions with a binary log of statements.
 pub fn reads_are_consistent() -> bool {
     let (Ok(api), Some(isolation)) = (server_api(), statement_api().thd_get_trx_isolation) else { return false };
-    let rows = session_variable(c"binlog_format").is_none_or(|format| format == "ROW");
     // SAFETY: takes the calling thread's own THD and only reads it.
-    rows && unsafe {
-        let thd = (api.thd_get_current_thd)();
-        !thd.is_null() && matches!(isolation(thd), 1 | 2)
-    }
+    logs_rows()
+        && unsafe {
+            let thd = (api.thd_get_current_thd)();
+            !thd.is_null() && matches!(isolation(thd), 1 | 2)
+        }
+}
+
+/// Whether the binary log has the rows of the calling thread's session, in place of its statements.
+pub fn logs_rows() -> bool {
+    session_variable(c"binlog_format").is_none_or(|format| format == "ROW")
 }
 
 /// The id of the connection whose statement this thread executes; `None` outside of one.

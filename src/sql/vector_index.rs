@@ -54,6 +54,26 @@ command! {
     }
 }
 command! {
+    /// `ml_create_vector_index(index_name, table_name, column_name [, options])`: `ai_create_vector_index` as Cloud SQL
+    /// writes it, with options like `distance_measure=cosine, num_partitions=100`. Returns the same object.
+    CreateNamed = ml_create_vector_index, |v, interrupt| {
+        Jobs::global().create_named_vector_index(v.required(0)?, v.required(1)?, v.required(2)?, v.text(3), interrupt)
+    }
+}
+command! {
+    /// `ml_alter_vector_index(index_name [, options])`: builds a named index again, with other options. Returns the object
+    /// of `ai_create_vector_index`.
+    AlterNamed = ml_alter_vector_index, |v, interrupt| {
+        Jobs::global().alter_named_vector_index(v.required(0)?, v.text(1), interrupt)
+    }
+}
+command! {
+    /// `ml_drop_vector_index(index_name)`: removes a named index. Returns a JSON object with `dropped`.
+    DropNamed = ml_drop_vector_index, |v, interrupt| {
+        Jobs::global().drop_named_vector_index(v.required(0)?, interrupt)
+    }
+}
+command! {
     /// `ai_vector_indexes()`: a JSON array, one object for each vector index on a table that the caller can see.
     VectorIndexes = ai_vector_indexes, |_, interrupt| Jobs::global().vector_indexes(interrupt)
 }

@@ -20,6 +20,8 @@ pub const SCHEMA: &str = "mysql_ml";
 pub struct VectorIndex {
     /// Its number.
     pub id: u64,
+    /// Its name, if it was given one; unique in its schema.
+    pub name: Option<String>,
     /// The schema of its table.
     pub schema: String,
     /// Its table.
@@ -56,6 +58,11 @@ pub struct VectorIndex {
     pub recall: Option<f64>,
     /// When the version that serves was published, seconds since 1970.
     pub built_at: Option<f64>,
+    /// The table's files when its rows were read or last found to be the same: [`VectorIndex::spaces`], then the time of the
+    /// table's creation.
+    pub files: Option<String>,
+    /// The server, and the tablespaces of the table and its partitions, when the index was read.
+    pub spaces: String,
 }
 
 /// From this many changes on, searches read the table instead of the index.
@@ -82,6 +89,12 @@ impl VectorIndex {
             name: format!("changes_{}", self.object),
             account: self.definer.clone(),
         }
+    }
+
+    /// Its schema and its name, or else the name of its event.
+    pub fn shown_name(&self) -> String {
+        let unnamed = || format!("{}{}", super::vector_triggers::PREFIX, self.object);
+        format!("{}.{}", self.schema, self.name.clone().unwrap_or_else(unnamed))
     }
 }
 
@@ -126,7 +139,7 @@ pub fn library<T: Send + 'static>(
 }
 
 const COLUMNS: &str = "SELECT i.index_id, i.table_schema, i.table_name, i.column_name, i.definer, i.object_name, \
-     i.distance_measure, i.layout, i.version, i.lists, CAST(i.coverage AS CHAR), i.row_count, i.left_out, i.stale, i.recall, UNIX_TIMESTAMP(i.built_at) + 0e0";
+     i.distance_measure, i.layout, i.version, i.lists, CAST(i.coverage AS CHAR), i.row_count, i.left_out, i.stale, i.recall, UNIX_TIMESTAMP(i.built_at) + 0e0, i.index_name, i.files";
 
 fn read(row: &Row) -> Result<VectorIndex> {
     let definer: String = row.get(4)?;
@@ -147,25 +160,52 @@ fn read(row: &Row) -> Result<VectorIndex> {
         stale: row.get(13)?,
         recall: row.get(14)?,
         built_at: row.get(15)?,
+        name: row.get(16)?,
+        files: row.get(17)?,
+        spaces: String::new(),
         changes: 0,
         codes: 0,
         bytes: 0,
     })
 }
 
-/// The indexes of a column.
-pub fn of_column(schema: &str, table: &str, column: &str, interrupt: &dyn Interrupt) -> Result<Vec<VectorIndex>> {
-    let names = [schema, table, column].map(str::to_owned);
+/// The server, and the tablespaces of a table and its partitions, as one text. EXCHANGE PARTITION changes it, and so do
+/// TRUNCATE and whatever writes the table anew. IMPORT TABLESPACE does not.
+const SPACES: &str =
+    "(SELECT CONCAT(@@server_uuid, ' ', COUNT(*), ':', COALESCE(SUM(CAST(b.SPACE AS UNSIGNED)), 0), ':', \
+     COALESCE(BIT_XOR(CRC32(CONCAT(b.NAME, ' ', b.SPACE))), 0)) FROM information_schema.INNODB_TABLESPACES_BRIEF b \
+     WHERE b.NAME = ? OR b.NAME > ? AND b.NAME < ?)";
+
+/// The parameters of [`SPACES`]: the tablespace of a table, and the range of those of its partitions, `schema/table#p#...`.
+fn space_names(schema: &str, table: &str) -> [String; 3] {
+    ["", "#p#", "#p$"].map(|end| format!("{schema}/{table}{end}"))
+}
+
+/// [`VectorIndex::spaces`] of a table now.
+pub fn spaces(schema: &str, table: &str, interrupt: &dyn Interrupt) -> Result<String> {
+    let names = space_names(schema, table);
     library(interrupt, move |s| {
-        let [schema, table, column] = &names;
+        let found = s.query_pieces(&["SELECT ", SPACES], &names.each_ref().map(|name| Param::from(name.as_str())))?;
+        found.rows.first().map_or_else(|| Ok(String::new()), |row| row.get(0))
+    })
+}
+
+/// The indexes of a column, with the table's tablespaces.
+pub fn of_column(schema: &str, table: &str, column: &str, interrupt: &dyn Interrupt) -> Result<Vec<VectorIndex>> {
+    let [space, first, end] = space_names(schema, table);
+    let names = [space, first, end, schema.to_owned(), table.to_owned(), column.to_owned()];
+    library(interrupt, move |s| {
         let found = s.query_pieces(
             &[
                 COLUMNS,
+                ", ",
+                SPACES,
                 " FROM mysql_ml.vector_indexes i \
                  WHERE i.table_schema = ? AND i.table_name = ? AND i.column_name = ? ORDER BY i.index_id",
             ],
-            &[schema.as_str().into(), table.as_str().into(), column.as_str().into()],
+            &names.each_ref().map(|name| Param::from(name.as_str())),
         )?;
+        let read = |row| Ok(VectorIndex { spaces: Row::get(row, 18)?, ..read(row)? });
         found.rows.iter().map(read).collect()
     })
 }
@@ -178,6 +218,25 @@ pub fn count_changes(id: u64, interrupt: &dyn Interrupt) -> Result<u64> {
             &[Param::Number(id), Param::Number(MOST_CHANGES + 1)],
         )?;
         found.rows.first().map_or(Ok(0), |row| row.get(0))
+    })
+}
+
+/// The indexes of a name, in one schema or in all.
+pub fn of_name(schema: Option<&str>, name: &str, interrupt: &dyn Interrupt) -> Result<Vec<VectorIndex>> {
+    let (schema, name) = (schema.map(str::to_owned), name.to_owned());
+    library(interrupt, move |s| {
+        let prefix = super::vector_triggers::PREFIX;
+        let mut params: Vec<Param<'_>> = vec![name.as_str().into(), prefix.into(), name.as_str().into()];
+        let mut pieces = vec![
+            COLUMNS,
+            " FROM mysql_ml.vector_indexes i WHERE (i.index_name = ? OR i.index_name IS NULL AND CONCAT(?, i.object_name) = ?)",
+        ];
+        if let Some(schema) = &schema {
+            pieces.push(" AND i.table_schema = ?");
+            params.push(schema.as_str().into());
+        }
+        let found = s.query_pieces(&pieces, &params)?;
+        found.rows.iter().map(read).collect()
     })
 }
 
@@ -218,9 +277,10 @@ pub fn create(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<u64> {
     library(interrupt, move |s| {
         let definer = index.definer.to_string();
         let inserted = s.query(
-            "INSERT INTO mysql_ml.vector_indexes (table_schema, table_name, column_name, definer, object_name, \
-             distance_measure, layout) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO mysql_ml.vector_indexes (index_name, table_schema, table_name, column_name, definer, object_name, \
+             distance_measure, layout) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             &[
+                index.name.as_deref().map_or(Param::Null, Param::from),
                 index.schema.as_str().into(),
                 index.table.as_str().into(),
                 index.column.as_str().into(),
@@ -231,6 +291,13 @@ pub fn create(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<u64> {
             ],
         );
         inserted.map_err(|e| match e.kind() {
+            Kind::Server(ER_DUP_ENTRY) if e.message().contains(".index_name'") => Error::new(
+                Kind::AlreadyExists,
+                format!(
+                    "the vector index {} exists already; drop it first, or choose another name",
+                    index.shown_name()
+                ),
+            ),
             Kind::Server(ER_DUP_ENTRY) => Error::new(
                 Kind::AlreadyExists,
                 format!(
@@ -338,13 +405,13 @@ pub fn insert_blocks(s: &mut Session, id: u64, version: u64, blocks: &[NewBlock]
 }
 
 /// Makes a built version the one that serves.
-pub fn publish(id: u64, built: &Built, interrupt: &dyn Interrupt) -> Result<()> {
-    let built = built.clone();
+pub fn publish(id: u64, built: &Built, files: &str, interrupt: &dyn Interrupt) -> Result<()> {
+    let (built, files) = (built.clone(), files.to_owned());
     library(interrupt, move |s| {
         let coverage = serde_json::to_string(&built.coverage).unwrap_or_default();
         s.query(
             "UPDATE mysql_ml.vector_indexes SET layout = ?, version = ?, lists = ?, coverage = ?, row_count = ?, left_out = ?, \
-             stale = NULL, built_at = CURRENT_TIMESTAMP(6) WHERE index_id = ?",
+             stale = NULL, built_at = CURRENT_TIMESTAMP(6), files = ? WHERE index_id = ?",
             &[
                 Param::Bytes(&built.layout),
                 Param::Number(built.version),
@@ -352,10 +419,20 @@ pub fn publish(id: u64, built: &Built, interrupt: &dyn Interrupt) -> Result<()> 
                 coverage.as_str().into(),
                 Param::Number(built.rows),
                 Param::Number(built.left_out),
+                files.as_str().into(),
                 Param::Number(id),
             ],
         )
         .map(|_| ())
+    })
+}
+
+/// Records the files of the table, whose rows are the same.
+pub fn set_files(id: u64, files: &str, interrupt: &dyn Interrupt) -> Result<()> {
+    let files = files.to_owned();
+    library(interrupt, move |s| {
+        let params = [files.as_str().into(), Param::Number(id)];
+        s.query("UPDATE mysql_ml.vector_indexes SET files = ? WHERE index_id = ?", &params).map(|_| ())
     })
 }
 

@@ -457,6 +457,31 @@ fn a_native_function_of_one_of_the_names_does_not_stop_the_installation() {
 }
 
 #[test]
+fn a_servers_own_vector_index_routines_are_left_alone() {
+    let running = start_bare(&[], &[]);
+    let mut root = running.root();
+    root.query_drop("CREATE PROCEDURE mysql.drop_vector_index(name TEXT) COMMENT 'the server''s' SELECT 'native'")
+        .unwrap();
+    root.query_drop("CREATE TABLE mysql.vector_indexes (index_name INT)").unwrap();
+    running.install();
+    let native = |conn: &mut Conn| conn.query_first::<String, _>("CALL mysql.drop_vector_index('i')").unwrap();
+    assert_eq!(native(&mut root).as_deref(), Some("native"));
+    root.query_drop("CREATE USER app@localhost").unwrap();
+    root.query_drop("GRANT ml_user TO app@localhost").unwrap();
+    root.query_drop("SET DEFAULT ROLE ALL TO app@localhost").unwrap();
+    let mut app = running.server.connect("app").unwrap();
+    assert_eq!(server_error(app.query_drop("CALL mysql.drop_vector_index('i')")).0, 1370);
+    assert_eq!(server_error(app.query_drop("SELECT * FROM mysql.vector_indexes")).0, 1142);
+    assert_eq!(server_error(app.query_drop("CALL mysql.create_vector_index('i', 's.t', 'v', NULL)")).0, 3200);
+    drop(app);
+    sqlscript::run(&mut root, &script("uninstall.sql"), "uninstall.sql").unwrap();
+    assert_eq!(native(&mut root).as_deref(), Some("native"));
+    let own = "SELECT COUNT(*) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'mysql'";
+    assert_eq!(root.query_first::<u64, _>(own).unwrap(), Some(1));
+    assert_eq!(root.query_first::<u64, _>("SELECT COUNT(*) FROM mysql.vector_indexes").unwrap(), Some(0));
+}
+
+#[test]
 fn a_server_without_the_library_or_of_another_version_is_an_error() {
     let running = start_bare(&[], &[]);
     let mut root = running.root();

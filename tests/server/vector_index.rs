@@ -9,7 +9,9 @@ use fastrand::Rng;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 
-use crate::common::{server_error, start, start_bare, wait_until, Running, Stop};
+use crate::common::{
+    follow, replicate, replicating, server_error, start, start_bare, take_over, wait_until, Running, Stop,
+};
 
 const DIMENSIONS: usize = 16;
 
@@ -423,65 +425,58 @@ fn an_event_moves_changes_into_the_index() {
 
 #[test]
 fn a_replica_searches_with_the_replicated_index() {
-    let options = |id: &'static str| {
-        [
-            id,
-            "--log-bin=binlog",
-            "--gtid-mode=ON",
-            "--enforce-gtid-consistency=ON",
-            "--event-scheduler=OFF",
-            "--log-bin-trust-function-creators=ON",
-        ]
+    let options = |id| {
+        let more = ["--event-scheduler=OFF", "--log-bin-trust-function-creators=ON"];
+        replicating(id).into_iter().chain(more).collect::<Vec<_>>()
     };
     let source = start_bare(&options("--server-id=1"), &[]);
     let replica = start_bare(&options("--server-id=2"), &[]);
-    let mut at_source = source.root();
-    at_source.query_drop("RESET BINARY LOGS AND GTIDS").unwrap();
-    replica.root().query_drop("RESET BINARY LOGS AND GTIDS").unwrap();
     source.install();
-    let mut at_source = {
-        drop(at_source);
-        prepare(&source, 1000, "")
-    };
+    let mut at_source = prepare(&source, 1000, "");
     call(&mut at_source, CREATE);
+    replicate(&source, &replica);
     let mut at_replica = replica.root();
-    at_source.query_drop("CREATE USER repl@'%' IDENTIFIED WITH caching_sha2_password BY ''").unwrap();
-    at_source.query_drop("GRANT REPLICATION SLAVE ON *.* TO repl@'%'").unwrap();
-    at_replica
-        .query_drop(format!(
-            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {}, SOURCE_USER = 'repl', \
-             SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1",
-            source.server.port()
-        ))
-        .unwrap();
-    at_replica.query_drop("START REPLICA").unwrap();
-    at_replica.query_drop("SET GLOBAL super_read_only = ON").unwrap();
     let mut rng = Rng::with_seed(5);
     for id in 2000..2040 {
         at_source.query_drop(format!("INSERT INTO s.t (id, kind, v) VALUES ({id}, 0, {})", vector(&mut rng))).unwrap();
     }
-    let follow = |at_source: &mut Conn, at_replica: &mut Conn| {
-        let done: String = at_source.query_first("SELECT @@GLOBAL.gtid_executed").unwrap().unwrap();
-        let waited: u8 = at_replica.exec_first("SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 60)", (&done,)).unwrap().unwrap();
-        assert_eq!(waited, 0, "{:?}", replica.errors_in_log());
-    };
-    follow(&mut at_source, &mut at_replica);
+    follow(&source, &replica);
     let query = vector(&mut rng);
     let compare = |at_replica: &mut Conn| {
         assert_eq!(search(at_replica, &query, 5, "").unwrap(), exact(at_replica, &query, 5, "TRUE"));
         assert!(path(at_replica).contains("\"path\":\"index\""), "{}", path(at_replica));
     };
     compare(&mut at_replica);
+    // Statements of writers in place of rows: the replica's own triggers record the changes. A search locks nothing then.
+    for (format, first) in [("STATEMENT", 2100), ("MIXED", 2200)] {
+        at_source.query_drop(format!("SET SESSION binlog_format = {format}")).unwrap();
+        for id in first..first + 20 {
+            let row = format!("({id}, 0, {})", vector(&mut rng));
+            at_source.query_drop(format!("INSERT INTO s.t (id, kind, v) VALUES {row}")).unwrap();
+        }
+        at_source.query_drop(format!("UPDATE s.t SET id = id + 50 WHERE id BETWEEN {first} AND {first} + 9")).unwrap();
+        for within in [false, true] {
+            if within {
+                at_source.query_drop("START TRANSACTION").unwrap();
+            }
+            assert_eq!(search(&mut at_source, &query, 5, "").unwrap(), exact(&mut at_source, &query, 5, "TRUE"));
+            assert!(path(&mut at_source).contains("binlog_format ROW"), "{format} {within}: {}", path(&mut at_source));
+            at_source.query_drop("COMMIT").unwrap();
+        }
+    }
+    at_source.query_drop("SET SESSION binlog_format = ROW").unwrap();
+    follow(&source, &replica);
+    let keys = |conn: &mut Conn| -> Vec<String> {
+        conn.query("SELECT HEX(row_key) FROM mysql_ml.vector_changes ORDER BY 1").unwrap()
+    };
+    assert_eq!(keys(&mut at_source), keys(&mut at_replica));
+    compare(&mut at_replica);
     let (_, message) = server_error(at_replica.query::<Row, _>("CALL ai.refresh_vector_index('s.t', 'v', NULL)"));
     assert!(message.contains("read-only"), "{message}");
     call(&mut at_source, "CALL ai.refresh_vector_index('s.t', 'v', NULL)");
-    follow(&mut at_source, &mut at_replica);
+    follow(&source, &replica);
     compare(&mut at_replica);
-    // The replica takes over.
-    at_replica.query_drop("STOP REPLICA").unwrap();
-    at_replica.query_drop("RESET REPLICA ALL").unwrap();
-    at_replica.query_drop("SET GLOBAL super_read_only = OFF").unwrap();
-    at_replica.query_drop("SET GLOBAL read_only = OFF").unwrap();
+    take_over(&replica);
     for id in 3000..3040 {
         at_replica.query_drop(format!("INSERT INTO s.t (id, kind, v) VALUES ({id}, 0, {})", vector(&mut rng))).unwrap();
     }
@@ -802,4 +797,128 @@ fn rows_that_the_index_leaves_out_are_found_by_reading_the_table() {
     assert_eq!(found.len(), 21);
     assert!(path(&mut root).contains("\"path\":\"table\""), "{}", path(&mut root));
     assert_eq!(check(&mut root, 2).1, 0);
+}
+
+#[test]
+fn an_exchanged_partition_is_noticed_and_built_again() {
+    let running = start_bare(&["--event-scheduler=OFF"], &[]);
+    running.install();
+    let partitions =
+        "PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (301), PARTITION p1 VALUES LESS THAN MAXVALUE)";
+    let mut root = prepare(&running, 600, partitions);
+    root.query_drop("CREATE TABLE s.x LIKE s.t").unwrap();
+    root.query_drop("ALTER TABLE s.x REMOVE PARTITIONING").unwrap();
+    fill(&mut root, "s.x", 300, 77);
+    call(&mut root, CREATE);
+    let query: String = root.query_first("SELECT CONCAT('x''', HEX(v), '''') FROM s.x WHERE id = 7").unwrap().unwrap();
+    // What is known of the index is kept for a second.
+    let compare = |root: &mut Conn, what: &str, wanted: &str| {
+        wait_until(what, || {
+            let near = search(root, &query, 5, ", \"recall\": 1").unwrap();
+            let as_wanted = path(root).contains(wanted);
+            assert!(!as_wanted || near == exact(root, &query, 5, "TRUE"), "{what}: {near:?}");
+            as_wanted
+        });
+    };
+    let refreshed = |root: &mut Conn| -> Option<String> {
+        let row: Row = root.query_first("CALL ai.refresh_vector_index('s.t', 'v', NULL)").unwrap().unwrap();
+        row.get("note").unwrap()
+    };
+    compare(&mut root, "the index serves", "\"path\":\"index\"");
+    root.query_drop("ALTER TABLE s.t EXCHANGE PARTITION p0 WITH TABLE s.x").unwrap();
+    compare(&mut root, "the table is read", "a partition was exchanged");
+    assert_eq!(search(&mut root, &query, 1, "").unwrap(), [(7, 0.0)]);
+    let note = refreshed(&mut root).unwrap();
+    assert!(note.contains("built again"), "{note}");
+    compare(&mut root, "the index serves again", "\"path\":\"index\"");
+    assert_eq!(check(&mut root, 5).1, 0);
+
+    // What copies rows needs nothing.
+    for statement in ["ALTER TABLE s.t FORCE", "ALTER TABLE s.t ADD COLUMN more INT", "OPTIMIZE TABLE s.t"] {
+        // The time of the table's creation is in seconds.
+        thread::sleep(Duration::from_millis(1100));
+        call(&mut root, statement);
+        assert_eq!(refreshed(&mut root), None, "{statement}");
+        compare(&mut root, statement, "\"path\":\"index\"");
+    }
+    root.query_drop("ALTER TABLE s.t TRUNCATE PARTITION p1").unwrap();
+    let note = refreshed(&mut root).unwrap();
+    assert!(note.contains("built again"), "{note}");
+    compare(&mut root, "the index of the rest serves", "\"path\":\"index\"");
+    assert_eq!(check(&mut root, 5).1, 0);
+}
+
+#[test]
+fn more_changes_than_a_search_reads_send_it_to_the_table() {
+    let running = start_bare(&["--event-scheduler=OFF"], &[]);
+    running.install();
+    let mut root = prepare(&running, 2100, "");
+    call(&mut root, CREATE);
+    for times in 1..=10 {
+        let copy =
+            format!("INSERT INTO s.t (id, kind, v) SELECT id + {times} * 3000, kind, v FROM s.t WHERE id < 2101");
+        root.query_drop(copy).unwrap();
+    }
+    let query = vector(&mut Rng::with_seed(12));
+    let distances = |rows: Vec<(i64, f64)>| rows.into_iter().map(|(_, distance)| distance).collect::<Vec<_>>();
+    let compare = |root: &mut Conn| {
+        let found = distances(search(root, &query, 30, ", \"recall\": 1").unwrap());
+        assert_eq!(found, distances(exact(root, &query, 30, "TRUE")));
+    };
+    wait_until("the search reads the table", || {
+        compare(&mut root);
+        path(&mut root).contains("more than 20000 changes wait")
+    });
+    let (status, changes): (String, u64) =
+        root.query_first("SELECT status, changes FROM ai.vector_indexes").unwrap().unwrap();
+    assert_eq!((status.as_str(), changes), ("behind", 21_000));
+    let candidates = root.query::<Row, _>(format!("SELECT ai.vector_candidates('s.t', 'v', {query}, 3, NULL)"));
+    assert!(server_error(candidates).1.contains("changes wait"));
+    // A transaction has the changes of its snapshot.
+    root.query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT").unwrap();
+    call(&mut running.root(), "CALL ai.refresh_vector_index('s.t', 'v', NULL)");
+    compare(&mut root);
+    assert!(path(&mut root).contains("more than 20000 changes wait"), "{}", path(&mut root));
+    root.query_drop("COMMIT").unwrap();
+    compare(&mut root);
+    assert!(path(&mut root).contains("\"path\":\"index\""), "{}", path(&mut root));
+    assert_eq!(check(&mut root, 3).1, 0);
+}
+
+#[test]
+fn a_view_has_no_index_and_a_renamed_table_needs_a_new_one() {
+    let running = start_bare(&["--event-scheduler=OFF"], &[]);
+    running.install();
+    let mut root = prepare(&running, 300, "");
+    root.query_drop("CREATE VIEW s.seen AS SELECT id, kind, v FROM s.t").unwrap();
+    for call in ["ai.create_vector_index(", "mysql.create_vector_index('i', "] {
+        let (_, message) = server_error(root.query::<Row, _>(format!("CALL {call}'s.seen', 'v', NULL)")));
+        assert!(message.contains("is a view"), "{message}");
+    }
+    call(&mut root, "CALL mysql.create_vector_index('i', 's.t', 'v', NULL)");
+    root.query_drop("RENAME TABLE s.t TO s.old").unwrap();
+    let status = "SELECT status FROM mysql.vector_indexes WHERE index_name = 's.i'";
+    assert_eq!(root.query_first::<String, _>(status).unwrap().as_deref(), Some("stale"));
+    // The table is written and searched under its new name.
+    root.query_drop("UPDATE s.old SET kind = 9 WHERE id = 1").unwrap();
+    root.query_drop("INSERT INTO s.old (id, kind, v) SELECT id + 1000, kind, v FROM s.old").unwrap();
+    let query = vector(&mut Rng::with_seed(3));
+    let options = "{\"columns\": [\"kind\"], \"distance_measure\": \"l2_squared\"}";
+    let found: Vec<(i64, f64)> = root.query(format!("CALL ai.search('s.old', 'v', {query}, 4, '{options}')")).unwrap();
+    let wanted: Vec<f64> =
+        root.query(format!("SELECT l2_squared_distance(v, {query}) AS d FROM s.old ORDER BY d LIMIT 4")).unwrap();
+    assert_eq!(found.iter().map(|row| row.1).collect::<Vec<_>>(), wanted);
+    assert!(path(&mut root).contains("no vector index"), "{}", path(&mut root));
+    call(&mut root, "CALL mysql.drop_vector_index('s.i')");
+    let triggers = "SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = 's'";
+    assert_eq!(root.query_first::<u64, _>(triggers).unwrap(), Some(0));
+    call(&mut root, "CALL mysql.create_vector_index('i', 's.old', 'v', NULL)");
+    assert_eq!(root.query_first::<String, _>(status).unwrap().as_deref(), Some("ready"));
+    // Removing the library with its registrations takes triggers, event and storage away.
+    let all = format!("SET @mysql_ml_drop_registrations = 1;\n{}", crate::common::script("uninstall.sql"));
+    testkit::sqlscript::run(&mut root, &all, "uninstall.sql").unwrap();
+    let left = "SELECT (SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = 's') + \
+         (SELECT COUNT(*) FROM information_schema.EVENTS WHERE EVENT_SCHEMA = 's') + \
+         (SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ('ai', 'mysql_ml'))";
+    assert_eq!(root.query_first::<u64, _>(left).unwrap(), Some(0));
 }

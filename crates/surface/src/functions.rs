@@ -71,6 +71,8 @@ pub struct Routine {
     pub body: Body,
     /// The role that gets EXECUTE.
     pub execute: Role,
+    /// Whether a server may have a routine of its own by this name, which is then left alone.
+    pub maybe_native: bool,
     /// Its COMMENT.
     pub comment: &'static str,
     /// The comment above it in the script, one element a line.
@@ -201,7 +203,10 @@ const OPTIONS: Parameter = parameter("options", LONG_TEXT);
 const CONTENT: Parameter = parameter("content", LONG_TEXT).aliases(&["contents"]);
 const COLUMN_NAME: Parameter = parameter("column_name", TEXT);
 const CHUNK_TABLE: Parameter = parameter("chunk_table", TEXT);
+const INDEX_NAME: Parameter = parameter("index_name", TEXT);
 const INDEX_OPTIONS: Parameter = parameter("options", JSON).optional();
+/// `name=value, name=value`, as Cloud SQL writes options.
+const CLOUD_SQL_OPTIONS: Parameter = parameter("options", TEXT).optional();
 const CONTENT_COLUMN: Parameter = parameter("content_column", TEXT);
 const EMBEDDING_COLUMN: Parameter = parameter("embedding_column", TEXT);
 const BATCH_SIZE: Parameter = parameter("batch_size", "INT").optional();
@@ -359,6 +364,7 @@ const fn routine(kind: Kind, returns: (&'static str, &'static str), execute: Rol
         security: Security::Invoker,
         body: Body::Call,
         execute,
+        maybe_native: false,
         comment,
         note: &[],
     }
@@ -398,6 +404,10 @@ impl Routine {
 
     const fn called(self, schema: &'static str, name: &'static str) -> Routine {
         Routine { schema, name, ..self }
+    }
+
+    const fn maybe_native(self) -> Routine {
+        Routine { maybe_native: true, ..self }
     }
 }
 
@@ -782,7 +792,43 @@ macro_rules! exported_functions {
                 sample: "'s.chunks'",
             }
             bytes ai_chunk_tables = CommandFunction<chunks::ChunkTables> {}
-            bytes ai_vector_indexes = CommandFunction<vector_index::VectorIndexes> {}
+            bytes ai_vector_indexes = CommandFunction<vector_index::VectorIndexes> {
+                routine: Some(
+                    function(JSON, READ, User, "the vector indexes of tables that the caller can see, as an array")
+                        .called("mysql", "ml_list_vector_indexes")
+                        .note(&["The view mysql.vector_indexes calls it: in schema mysql a view of a loadable function cannot be restored."]),
+                ),
+            }
+            bytes ml_create_vector_index = CommandFunction<vector_index::CreateNamed> {
+                parameters: &[INDEX_NAME, TABLE_NAME, COLUMN_NAME, CLOUD_SQL_OPTIONS],
+                routine: Some(
+                    procedure(User, "creates a vector index with a name, as Cloud SQL does")
+                        .called("mysql", "create_vector_index")
+                        .maybe_native()
+                        .body(BUILD)
+                        .note(&["Vector indexes by Cloud SQL's names. install-ai.sql makes their tables."]),
+                ),
+                sample: "'i', 's.t', 'v'",
+            }
+            bytes ml_alter_vector_index = CommandFunction<vector_index::AlterNamed> {
+                parameters: &[INDEX_NAME, CLOUD_SQL_OPTIONS],
+                routine: Some(
+                    procedure(User, "builds a vector index with a name again, with other options")
+                        .called("mysql", "alter_vector_index")
+                        .maybe_native()
+                        .body(BUILD),
+                ),
+                sample: "'s.i'",
+            }
+            bytes ml_drop_vector_index = CommandFunction<vector_index::DropNamed> {
+                parameters: &[INDEX_NAME],
+                routine: Some(
+                    procedure(User, "removes a vector index by its name")
+                        .called("mysql", "drop_vector_index")
+                        .maybe_native(),
+                ),
+                sample: "'s.i'",
+            }
             bytes ml_vector_choose = vector_index::Choose {
                 parameters: &[
                     parameter("index_id", TEXT),
@@ -1026,6 +1072,10 @@ macro_rules! exported_functions {
             bytes mysql_ml_so_create_function = CommandFunction<install::CreateFunction> {
                 parameters: &[parameter("name", TEXT)],
                 sample: "'distance'",
+            }
+            bytes mysql_ml_so_drop_procedure = CommandFunction<install::DropProcedure> {
+                parameters: &[parameter("name", TEXT)],
+                sample: "'create_vector_index'",
             }
         }
     };

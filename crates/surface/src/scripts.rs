@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{fs, io};
 
-use crate::functions::{all, exported, Body, Exported, Function, Kind, Role, Security};
+use crate::functions::{self, all, exported, Body, Exported, Function, Kind, Role, Security};
 use crate::settings::SETTINGS;
 
 /// The files with generated sections.
@@ -91,6 +91,7 @@ fn section(name: &str) -> Option<String> {
         "rights of ml_admin" => grants("`ml_admin`", |f| is(f, "mysql", Role::Admin)),
         "drops of routines of schema mysql" => drops("mysql"),
         "drops of routines of schema ai" => drops("ai"),
+        "drops of procedures that the server may have" => drops_of_own_procedures(),
         "drops of loadable functions" => exported().flat_map(Function::symbols).map(drop_function).collect(),
         "drops of loadable functions that stored ones wrap" => {
             exported().filter(|f| f.second_name.is_some()).map(|f| drop_function(f.name)).collect()
@@ -203,8 +204,31 @@ fn table_of_settings() -> String {
     format!("\n| setting | default | range |\n|---|---|---|\n{}\n", rows.concat())
 }
 
+fn maybe_native(f: &Function) -> bool {
+    f.routine.as_ref().is_some_and(|r| r.maybe_native)
+}
+
 fn drops(schema: &str) -> String {
-    of_schema(schema).map(|(_, kind, name)| format!("DROP {kind} IF EXISTS {name};\n")).collect()
+    of_schema(schema)
+        .filter(|(f, ..)| !maybe_native(f))
+        .map(|(_, kind, name)| format!("DROP {kind} IF EXISTS {name};\n"))
+        .collect()
+}
+
+/// The call that drops the procedures that the server may have of its own, if they are the library's.
+fn drops_of_own_procedures() -> String {
+    let name = functions::mysql_ml_so_drop_procedure.name;
+    let calls: Vec<String> = all()
+        .filter(|f| maybe_native(f))
+        .filter_map(|f| Some(format!("{name}(''{}'')", f.routine_name()?.1)))
+        .collect();
+    format!(
+        "SET @mysql_ml_drop = IF(\n  \
+           EXISTS (SELECT * FROM performance_schema.user_defined_functions WHERE UDF_NAME = '{name}'),\n  \
+           'DO {}',\n  'DO 0');\n\
+         PREPARE mysql_ml_drop FROM @mysql_ml_drop;\nEXECUTE mysql_ml_drop;\n",
+        calls.join(",\n     ")
+    )
 }
 
 fn grants(to: &str, wanted: impl Fn(&Function) -> bool) -> String {
@@ -212,8 +236,26 @@ fn grants(to: &str, wanted: impl Fn(&Function) -> bool) -> String {
         .into_iter()
         .flat_map(of_schema)
         .filter(|(f, ..)| wanted(f))
-        .map(|(_, kind, name)| format!("GRANT EXECUTE ON {kind} {name} TO {to};\n"))
+        .map(|(f, kind, name)| {
+            let grant = format!("GRANT EXECUTE ON {kind} {name} TO {to}");
+            match f.routine_name().filter(|_| maybe_native(f)) {
+                Some((schema, name)) => if_own(schema, name, &grant),
+                None => format!("{grant};\n"),
+            }
+        })
         .collect()
+}
+
+/// A statement that runs if the routine is the library's.
+fn if_own(schema: &str, name: &str, statement: &str) -> String {
+    format!(
+        "SET @mysql_ml_grant = IF(\n  \
+           EXISTS (\n    \
+             SELECT * FROM information_schema.ROUTINES\n    \
+             WHERE ROUTINE_SCHEMA = '{schema}' AND ROUTINE_NAME = '{name}' AND ROUTINE_COMMENT LIKE 'mysql-ml:%'),\n  \
+           '{statement}',\n  'DO 0');\n\
+         PREPARE mysql_ml_grant FROM @mysql_ml_grant;\nEXECUTE mysql_ml_grant;\n"
+    )
 }
 
 fn routines(schema: &str) -> String {

@@ -139,6 +139,7 @@ mod tests {
     fn more_recall_reads_more_lists() {
         let index = |coverage: Vec<(u64, f64)>| VectorIndex {
             id: 1,
+            name: None,
             schema: "s".into(),
             table: "t".into(),
             column: "v".into(),
@@ -157,6 +158,8 @@ mod tests {
             bytes: 0,
             recall: None,
             built_at: None,
+            files: None,
+            spaces: String::new(),
         };
         let measured = index(vec![(1, 0.5), (5, 0.9), (20, 0.99), (50, 1.0)]);
         assert_eq!(lists_for(&measured, 0.5), 5);

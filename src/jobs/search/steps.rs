@@ -7,7 +7,7 @@ use super::known::{forget, lists_for, unusable, LOCKING, RECALL};
 use super::options::Options;
 use super::proposed::{read_candidates, Proposed, MOST_CANDIDATES};
 use crate::jobs::vector_index::measures::distance_sql;
-use crate::mysql::caller::{in_transaction, reads_are_consistent};
+use crate::mysql::caller::{in_transaction, logs_rows, reads_are_consistent};
 use crate::tables::keyed::Keyed;
 use crate::tables::layout::{is_named, quoted};
 use crate::tables::statements::Key;
@@ -86,7 +86,7 @@ impl Search {
             _ if self.options.exact => Some("the option exact".to_owned()),
             None => Some("the column has no vector index for this distance".to_owned()),
             // A transaction of its own has REPEATABLE READ.
-            Some(_) if in_transaction() && !reads_are_consistent() => Some(LOCKING.to_owned()),
+            Some(_) if !logs_rows() || in_transaction() && !reads_are_consistent() => Some(LOCKING.to_owned()),
             Some(index) => unusable(index, obstacle).or_else(|| {
                 let layout = Layout::from_bytes(&index.layout).ok()?;
                 (layout.dimensions() != self.dimensions)

@@ -45,15 +45,48 @@ pub(in crate::jobs) fn obstacle(
             return Ok(Some(format!("its trigger {} is missing or is not the one that was made", wrong.name)));
         }
         match index.recorder().may_record(s).and_then(|()| keyed.must_be_readable(s)) {
-            Ok(()) => Ok(None),
+            Ok(()) => {}
             // A replica records nothing itself.
-            Err(e) if e.kind() == Kind::Server(ER_OPTION_PREVENTS_STATEMENT) => Ok(None),
+            Err(e) if e.kind() == Kind::Server(ER_OPTION_PREVENTS_STATEMENT) => {}
             Err(e) if LOST.iter().any(|code| e.kind() == Kind::Server(*code)) => {
-                Ok(Some(format!("its account may not record changes: {}", e.message())))
+                return Ok(Some(format!("its account may not record changes: {}", e.message())));
             }
-            Err(e) => Err(e),
+            Err(e) => return Err(e),
         }
+        Ok(is_exchanged(s, &index)?.then(|| EXCHANGED.to_owned()))
     })
+}
+
+/// Why an index is stale whose table got other files; a refresh builds it again.
+pub(super) const EXCHANGED: &str = "a partition was exchanged, or the table or a partition truncated";
+
+/// Whether the table has other tablespaces and was not written anew: every ALTER TABLE that copies rows changes the time of
+/// the table's creation, EXCHANGE PARTITION and TRUNCATE do not.
+fn is_exchanged(s: &mut Session, index: &VectorIndex) -> Result<bool> {
+    let Some((spaces, created)) = index.files.as_deref().and_then(|files| files.rsplit_once(' ')) else {
+        return Ok(false);
+    };
+    let server = |spaces: &str| spaces.split(' ').next().map(str::to_owned);
+    // Numbers of another server, as on a replica, say nothing.
+    let comparable = spaces != index.spaces && server(spaces) == server(&index.spaces);
+    Ok(comparable && created == created_at(s, index)?)
+}
+
+/// When the table was created, seconds since 1970.
+fn created_at(s: &mut Session, index: &VectorIndex) -> Result<String> {
+    let found = s.query(
+        "SELECT COALESCE(UNIX_TIMESTAMP(CREATE_TIME), 0) FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+        &[index.schema.as_str().into(), index.table.as_str().into()],
+    )?;
+    found.rows.first().map_or_else(|| Ok(String::new()), |row| row.get::<u64>(0).map(|seconds| seconds.to_string()))
+}
+
+/// [`VectorIndex::files`] of an index whose tablespaces were read.
+pub(super) fn files_of(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<String> {
+    let known = index.clone();
+    let created =
+        as_account(&As::Owner(index.definer.clone()), interrupt, move |s: &mut Session| created_at(s, &known))?;
+    Ok(format!("{} {created}", index.spaces))
 }
 
 /// Errors of a lost right: on a table, a column, a schema; of a table or view that is gone, of a view without its account.

@@ -15,7 +15,7 @@ pub(in crate::jobs) fn take_measure(members: &mut Members) -> Result<Option<Stri
 pub(in crate::jobs) fn metric(text: &str) -> Result<Metric> {
     match text.trim().to_ascii_lowercase().as_str() {
         "cosine" => Ok(Metric::Cosine),
-        "l2_squared" | "euclidean" | "euclidean_squared" | "l2" => Ok(Metric::L2),
+        "l2_squared" | "squared_l2" | "euclidean" | "euclidean_squared" | "l2" => Ok(Metric::L2),
         "dot_product" | "dot" => Ok(Metric::Dot),
         _ => Err(Error::invalid(format!(
             "distance_measure '{}' is not known; accepted: cosine, l2_squared, dot_product",

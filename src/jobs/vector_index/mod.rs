@@ -6,6 +6,7 @@
 pub(super) mod access;
 mod build;
 mod check;
+mod cloud_sql;
 pub(super) mod measures;
 mod refresh;
 mod wanted;
@@ -31,7 +32,7 @@ use crate::tables::layout::quoted;
 use crate::tables::marking::{is_body, qualified, random};
 use crate::tables::vector_indexes::{self as store, VectorIndex, MOST_CHANGES};
 use crate::tables::vector_triggers as triggers;
-use access::{look_up, must_be_theirs, obstacle, place, table_of, the_index, wrong_triggers};
+use access::{files_of, look_up, must_be_theirs, obstacle, place, table_of, the_index, wrong_triggers, EXCHANGED};
 use measures::{name_of, take_measure};
 use mysql_ml_base::error::{Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
@@ -95,8 +96,14 @@ fn take_down(s: &mut Session, index: &VectorIndex) -> Result<()> {
     first
 }
 
-/// Builds a version of an index that is held.
-fn build_index(index: &VectorIndex, keyed: &Keyed, wanted: &Wanted, interrupt: &dyn Interrupt) -> Result<String> {
+/// Builds a version of an index that is held. `notes` come first in that of the result.
+fn build_index(
+    index: &VectorIndex,
+    keyed: &Keyed,
+    wanted: &Wanted,
+    mut notes: Vec<String>,
+    interrupt: &dyn Interrupt,
+) -> Result<String> {
     let start = Instant::now();
     let share = Share { account: Some(index.definer.to_string().into()), source: None };
     let _turn = job_turn(share, true, interrupt)?;
@@ -108,19 +115,20 @@ fn build_index(index: &VectorIndex, keyed: &Keyed, wanted: &Wanted, interrupt: &
     }
     // Writers whose changes were lost may not have committed yet: new triggers wait for them.
     let note = set_up(index, keyed, !recorded || index.stale.is_some(), interrupt)?;
+    let files = files_of(index, interrupt)?;
     let mut state = ProgressState::begin();
     let built = build::build(index, keyed, wanted, &mut state, interrupt);
     let built = built.inspect_err(|_| {
         let never = mysql_ml_base::interrupt::Never;
         let _ = store::delete_versions(index.id, index.version, &never);
     })?;
-    store::publish(index.id, &built, interrupt)?;
+    store::publish(index.id, &built, &files, interrupt)?;
     state.show("vector index: removing the old version");
     store::delete_versions(index.id, Some(built.version), interrupt)?;
     let index = VectorIndex { version: Some(built.version), layout: built.layout.clone(), ..index.clone() };
     refresh::fold(&index, keyed, &mut state, interrupt)?;
     super::search::known::forget_version(&index);
-    let mut notes: Vec<String> = note.into_iter().collect();
+    notes.extend(note);
     if built.left_out > 0 {
         notes.push(format!(
             "{} rows are left out: their vectors have another width, or are zero; searches find them by reading the table",
@@ -145,7 +153,19 @@ impl Jobs {
         interrupt: &dyn Interrupt,
     ) -> Result<String> {
         self.engine.may_call(functions::ai_create_vector_index, interrupt)?;
-        let wanted = Wanted::read(options)?;
+        self.create_index(None, table, column, &Wanted::read(options)?, Vec::new(), interrupt)
+    }
+
+    /// Creates an index, with a name if it is given one.
+    fn create_index(
+        &self,
+        name: Option<String>,
+        table: &str,
+        column: &str,
+        wanted: &Wanted,
+        notes: Vec<String>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<String> {
         refuse_temporary_table(table)?;
         refuse_on_replica(interrupt)?;
         let definer = current_account()?;
@@ -154,6 +174,7 @@ impl Jobs {
         let layout = Layout::new(wanted.dimensions.unwrap_or(keyed.width), wanted.metric, wanted.bits, 1)?;
         let mut index = VectorIndex {
             id: 0,
+            name,
             schema: keyed.schema.clone(),
             table: keyed.table.clone(),
             column: keyed.column.clone(),
@@ -172,10 +193,12 @@ impl Jobs {
             bytes: 0,
             recall: None,
             built_at: None,
+            files: None,
+            spaces: store::spaces(&keyed.schema, &keyed.table, interrupt)?,
         };
         let _held = self.indexing.hold(&[place(&index)], &index.definer.to_string(), interrupt)?;
         index.id = store::create(&index, interrupt)?;
-        let made = build_index(&index, &keyed, &wanted, interrupt);
+        let made = build_index(&index, &keyed, wanted, notes, interrupt);
         if made.is_err() {
             // Removed as a whole, also after a KILL.
             let never = mysql_ml_base::interrupt::Never;
@@ -203,7 +226,7 @@ impl Jobs {
         let (_held, index) = self.reserve(table, column, measure.as_deref(), interrupt)?;
         let wanted = Wanted::of(&index)?.with(&mut members)?;
         let keyed = table_of(&index, interrupt)?;
-        build_index(&index, &keyed, &wanted, interrupt)
+        build_index(&index, &keyed, &wanted, Vec::new(), interrupt)
     }
 
     /// Reserves the index of a column for a job of the caller, who must have created it or may alter its table.
@@ -262,18 +285,27 @@ impl Jobs {
             return Ok(json!({"rows": 0, "lists": 0, "note": "it is not built yet"}).to_string());
         }
         let keyed = table_of(&index, interrupt)?;
-        if let Some(reason) = obstacle(&index, &keyed, interrupt)? {
-            store::set_stale(index.id, &reason, interrupt)?;
+        match obstacle(&index, &keyed, interrupt)? {
+            Some(reason) => {
+                store::set_stale(index.id, &reason, interrupt)?;
+                if reason == EXCHANGED && index.stale.as_ref().is_none_or(|stale| *stale == reason) {
+                    // Its triggers are those that were made.
+                    let sound = VectorIndex { stale: None, ..index.clone() };
+                    return build_again(&sound, &keyed, 0, 0, &reason, interrupt);
+                }
+            }
+            None => {
+                let files = files_of(&index, interrupt)?;
+                if index.files.as_ref() != Some(&files) {
+                    store::set_files(index.id, &files, interrupt)?;
+                }
+            }
         }
         let mut state = ProgressState::begin();
         let done = refresh::refresh(&index, &keyed, &mut state, interrupt)?;
         if store::codes(index.id, index.version.unwrap_or_default(), interrupt)? > 2 * index.rows + OUTGROWN {
             // It has outgrown its lists.
-            let wanted = Wanted::of(&index)?;
-            return build_index(&index, &keyed, &wanted, interrupt).map(|_| {
-                json!({"rows": done.rows, "lists": done.lists, "note": "the index was built again for twice as many rows"})
-                    .to_string()
-            });
+            return build_again(&index, &keyed, done.rows, done.lists, "it has twice as many rows", interrupt);
         }
         Ok(json!({"rows": done.rows, "lists": done.lists, "note": Value::Null}).to_string())
     }
@@ -291,13 +323,18 @@ impl Jobs {
         let measure = take_measure(&mut members)?;
         members::none_left(&members, "distance_measure")?;
         let (_held, index) = self.reserve(table, column, measure.as_deref(), interrupt)?;
+        Self::remove_index(&index, interrupt)
+    }
+
+    /// Removes an index that is held.
+    fn remove_index(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<String> {
         let account = if current_account()? == index.definer { As::Owner(index.definer.clone()) } else { As::Caller };
         as_account(&account, interrupt, {
             let index = index.clone();
             move |s| take_down(s, &index)
         })?;
-        store::delete(&index, interrupt)?;
-        super::search::known::forget_version(&index);
+        store::delete(index, interrupt)?;
+        super::search::known::forget_version(index);
         Ok(json!({"dropped": 1}).to_string())
     }
 
@@ -326,10 +363,12 @@ impl Jobs {
                 (None, Some(_)) if index.changes > MOST_CHANGES => "behind",
                 (None, Some(_)) => "ready",
             };
+            let (bits, dimensions) = form_of(&index);
             shown.push(json!({
+                "index_name": index.shown_name(), "index_type": cloud_sql::INDEX_TYPE, "dimensions": dimensions,
                 "table_name": format!("{}.{}", index.schema, index.table), "column_name": index.column,
                 "distance_measure": index.measure, "status": status, "rows": index.rows, "codes": index.codes,
-                "changes": index.changes, "lists": index.lists, "bits": bits_of(&index), "bytes": index.bytes,
+                "changes": index.changes, "lists": index.lists, "bits": bits, "bytes": index.bytes,
                 "left_out": index.left_out, "recall": index.recall, "definer": index.definer.to_string(), "note": stale,
             }));
         }
@@ -337,9 +376,23 @@ impl Jobs {
     }
 }
 
+/// Builds an index again that is held, and returns the object of a refresh, which moved `rows` and merged `lists` before.
+fn build_again(
+    index: &VectorIndex,
+    keyed: &Keyed,
+    rows: u64,
+    lists: u64,
+    reason: &str,
+    interrupt: &dyn Interrupt,
+) -> Result<String> {
+    build_index(index, keyed, &Wanted::of(index)?, Vec::new(), interrupt)?;
+    Ok(json!({"rows": rows, "lists": lists, "note": format!("the index was built again: {reason}")}).to_string())
+}
+
 /// Codes beyond twice those of the build, with which an index is built again.
 const OUTGROWN: u64 = 5000;
 
-fn bits_of(index: &VectorIndex) -> u64 {
-    Layout::from_bytes(&index.layout).map_or(DEFAULT_BITS, |layout| layout.bits()).into()
+/// Bits a dimension, and dimensions.
+fn form_of(index: &VectorIndex) -> (u8, usize) {
+    Layout::from_bytes(&index.layout).map_or((DEFAULT_BITS, 0), |layout| (layout.bits(), layout.dimensions()))
 }

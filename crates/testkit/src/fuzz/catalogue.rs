@@ -1,6 +1,6 @@
 //! The catalogue of functions and procedures to call.
 
-use surface::functions::{all, mysql_ml_so_create_function};
+use surface::functions::{all, mysql_ml_so_create_function, mysql_ml_so_drop_procedure};
 use surface::{Exported, Kind};
 
 /// A function or procedure.
@@ -26,13 +26,19 @@ impl Catalogue {
     /// All functions and routines of the library and its scripts.
     pub(super) fn new() -> Catalogue {
         let mut catalogue = Catalogue {
-            views: ["mysql.ml_model_providers", "ai.embedding_progress_view", "ai.vector_indexes"]
-                .map(str::to_owned)
-                .into(),
+            views: [
+                "mysql.ml_model_providers",
+                "mysql.vector_indexes",
+                "ai.embedding_progress_view",
+                "ai.vector_indexes",
+            ]
+            .map(str::to_owned)
+            .into(),
             ..Catalogue::default()
         };
-        // It is another form of CREATE FUNCTION, which is left out.
-        for function in all().filter(|function| *function != mysql_ml_so_create_function) {
+        // They are other forms of CREATE FUNCTION and DROP PROCEDURE, which are left out.
+        let ddl = [mysql_ml_so_create_function, mysql_ml_so_drop_procedure];
+        for function in all().filter(|function| !ddl.contains(function)) {
             let parameters: Vec<String> = function.declared().map(|(name, _)| name.to_owned()).collect();
             let routine = |name: String| Routine { name, parameters: parameters.clone() };
             let list = match function.exported {
