@@ -16,6 +16,7 @@ const PASSWORD: &str = "a password, with 'quotes'";
 struct Stage {
     site: Site,
     python: PathBuf,
+    stores: PathBuf,
     node: PathBuf,
     /// Holds the `mysql` client of the server.
     bin: tempfile::TempDir,
@@ -37,6 +38,7 @@ impl Stage {
     fn set() -> Option<Stage> {
         let progress = |step: &str| eprintln!("{step}");
         let python = fetched("Python", clients::python(&progress))?;
+        let stores = fetched("the vector stores", clients::stores(&progress))?;
         let node = fetched("Node", clients::node(&progress))?;
         let site = Site::start();
         let mut root = site.root();
@@ -63,6 +65,10 @@ impl Stage {
         root.query_drop("GRANT ml_user TO app@'%'").unwrap();
         root.query_drop("SET DEFAULT ROLE ml_user TO app@'%'").unwrap();
         root.query_drop("GRANT SELECT, CREATE TEMPORARY TABLES ON shop.* TO app@'%'").unwrap();
+        root.query_drop("CREATE DATABASE stores").unwrap();
+        // The stores' indexes have triggers.
+        root.query_drop("SET GLOBAL log_bin_trust_function_creators = ON").unwrap();
+        root.query_drop("GRANT ALL ON stores.* TO app@'%'").unwrap();
         let bin = tempfile::tempdir().unwrap();
         let client = common::distribution().client();
         let words = std::iter::once(client.get_program()).chain(client.get_args());
@@ -71,7 +77,7 @@ impl Stage {
         let script = bin.path().join("mysql");
         std::fs::write(&script, format!("#!/bin/sh\nexec {} \"$@\"\n", quoted.join(" "))).unwrap();
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Some(Stage { site, python, node, bin })
+        Some(Stage { site, python, stores, node, bin })
     }
 
     /// Runs a program and returns its output; it must succeed and print nothing to standard error.
@@ -86,7 +92,7 @@ impl Stage {
             .env("MYSQL_USER", "app")
             .env("MYSQL_PWD", PASSWORD)
             .env("PATH", format!("{}:{path}", self.bin.path().display()))
-            .env("PYTHONPATH", &self.python)
+            .env("PYTHONPATH", std::env::join_paths([&self.stores, &self.python]).unwrap())
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("NODE_PATH", &self.node)
             .stdin(Stdio::null())
@@ -105,7 +111,12 @@ impl Drop for Stage {
             return;
         }
         let mut root = self.site.root();
-        for statement in ["DROP DATABASE shop", "DROP USER app@'%'"] {
+        for statement in [
+            "DROP DATABASE shop",
+            "DROP DATABASE stores",
+            "SET GLOBAL log_bin_trust_function_creators = DEFAULT",
+            "DROP USER app@'%'",
+        ] {
             root.query_drop(statement).unwrap();
         }
         for id in ["words", "chat", "refused", "hanging"] {
@@ -149,6 +160,8 @@ fn clients_work() {
         ("mysqlx_checks.py", "python3", 14),
         ("sqlalchemy_checks.py", "python3", 12),
         ("mysql2_checks.js", "node", 15),
+        ("langchain_google_checks.py", "python3", 24),
+        ("native_vector_checks.py", "python3", 30),
     ] {
         let out = stage.run(file, program, &[&folder.join(file)]);
         let checks: Option<usize> = out.lines().last().and_then(|line| line.strip_prefix("checks: ")?.parse().ok());

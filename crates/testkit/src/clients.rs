@@ -14,8 +14,18 @@ pub fn python(progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
     python_packages("clients", &workspace_root().join("tests/clients/requirements.txt"), progress)
 }
 
+/// The folder of the vector stores in tests/clients/stores.txt and of what they import, for `PYTHONPATH` before [`python`].
+pub fn stores(progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
+    // All that is needed is listed: with their other dependencies the packages are twice as large.
+    packages("stores", &workspace_root().join("tests/clients/stores.txt"), &["--no-deps"], progress)
+}
+
 /// The folder of the Python packages that a requirements file lists, for `PYTHONPATH`.
 pub fn python_packages(name: &str, requirements: &Path, progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
+    packages(name, requirements, &[], progress)
+}
+
+fn packages(name: &str, requirements: &Path, options: &[&str], progress: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
     let text = fs::read_to_string(requirements).with_context(|| requirements.display().to_string())?;
     let mut version = Command::new("python3");
     version.arg("--version");
@@ -25,7 +35,7 @@ pub fn python_packages(name: &str, requirements: &Path, progress: &dyn Fn(&str))
         progress(&format!("fetching Python packages from PyPI (once): {name}"));
         let mut pip = Command::new("python3");
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]);
-        pip.arg("--target").arg(folder).arg("--requirement").arg(requirements);
+        pip.args(options).arg("--target").arg(folder).arg("--requirement").arg(requirements);
         output(pip).context("python3 -m pip cannot install them").map(drop)
     })
 }
