@@ -5,6 +5,7 @@ mod auto_embed;
 mod chunks;
 mod embed_table;
 mod generate_table;
+mod looked;
 pub mod query;
 mod rights;
 mod same_texts;
@@ -30,7 +31,7 @@ pub struct Jobs {
     /// Vector indexes and chunk tables under work.
     indexing: AtWork,
     searches: search::Searches,
-    looked: chunks::Looked,
+    looked: looked::Looked,
 }
 
 impl Jobs {
@@ -42,7 +43,7 @@ impl Jobs {
             at_work: AtWork::default(),
             indexing: AtWork::default(),
             searches: search::Searches::default(),
-            looked: chunks::Looked::default(),
+            looked: looked::Looked::default(),
         });
         &JOBS
     }

@@ -16,8 +16,8 @@ use crate::mysql::statement::{push_warning, ProcessState, StatementInterrupt};
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::memory::Held;
 use mysql_ml_core::engine::ordered::MAX_TEXTS;
-use mysql_ml_core::engine::pipeline::work::encoded_length;
 use mysql_ml_core::engine::vectors::VectorBatch;
+use mysql_ml_core::json::length::encoded_length;
 
 /// Bytes of a key's entry besides its text, in the list of rows and in the order of the result.
 const BESIDE_A_KEY: usize = 160;

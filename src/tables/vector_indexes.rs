@@ -12,6 +12,8 @@ use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 
+/// Prefix of the names of triggers and events.
+pub const PREFIX: &str = "ml_vectors_";
 /// The schema of the tables.
 pub const SCHEMA: &str = "mysql_ml";
 
@@ -93,7 +95,7 @@ impl VectorIndex {
 
     /// Its schema and its name, or else the name of its event.
     pub fn shown_name(&self) -> String {
-        let unnamed = || format!("{}{}", super::vector_triggers::PREFIX, self.object);
+        let unnamed = || format!("{}{}", PREFIX, self.object);
         format!("{}.{}", self.schema, self.name.clone().unwrap_or_else(unnamed))
     }
 }
@@ -225,8 +227,7 @@ pub fn count_changes(id: u64, interrupt: &dyn Interrupt) -> Result<u64> {
 pub fn of_name(schema: Option<&str>, name: &str, interrupt: &dyn Interrupt) -> Result<Vec<VectorIndex>> {
     let (schema, name) = (schema.map(str::to_owned), name.to_owned());
     library(interrupt, move |s| {
-        let prefix = super::vector_triggers::PREFIX;
-        let mut params: Vec<Param<'_>> = vec![name.as_str().into(), prefix.into(), name.as_str().into()];
+        let mut params: Vec<Param<'_>> = vec![name.as_str().into(), PREFIX.into(), name.as_str().into()];
         let mut pieces = vec![
             COLUMNS,
             " FROM mysql_ml.vector_indexes i WHERE (i.index_name = ? OR i.index_name IS NULL AND CONCAT(?, i.object_name) = ?)",

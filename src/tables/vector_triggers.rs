@@ -8,10 +8,7 @@ use super::keyed::Keyed;
 use super::layout::quoted;
 use super::marking::{calling, literal, qualified};
 use super::recorder::{harmless, same_key, RowTrigger};
-use super::vector_indexes::VectorIndex;
-
-/// Prefix of the names of triggers and events.
-pub const PREFIX: &str = "ml_vectors_";
+use super::vector_indexes::{VectorIndex, PREFIX};
 
 /// The default interval of the event.
 const EVERY: &str = "10 SECOND";

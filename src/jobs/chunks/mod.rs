@@ -6,8 +6,8 @@
 mod access;
 mod run;
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{json, Value};
@@ -33,16 +33,6 @@ use mysql_ml_core::catalog::members;
 use mysql_ml_core::chunk::RULES;
 use mysql_ml_core::engine::TextCutter;
 use run::{Done, Run};
-
-/// Keys up to which chunk tables were searched for rows that are gone.
-#[derive(Default)]
-pub(super) struct Looked(Mutex<HashMap<u64, Vec<u8>>>);
-
-impl Looked {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The chunk table among the columns under work.
 fn place(config: &ChunkConfig) -> Place {

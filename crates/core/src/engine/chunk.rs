@@ -12,12 +12,12 @@ use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{self, Held, Reservation};
 
 use super::call::Call;
-use super::pipeline::work::encoded_length;
 use super::Engine;
 use crate::catalog::default_model::DefaultModel;
 use crate::catalog::model::Backend;
 use crate::catalog::options::parse_object;
 use crate::chunk::{chunks, By, Chunk, Rule};
+use crate::json::length::encoded_length;
 
 /// Bytes of a chunk's JSON beside its text, at most.
 const BESIDE: usize = 96;

@@ -11,12 +11,12 @@ use super::asking::{is_of_the_input, on_error_of, Asked};
 use super::backends::by_llm::ByLlm;
 use super::backends::Rerank;
 use super::batch::Element;
-use super::pipeline::work::encoded_length;
 use super::Engine;
 use crate::ai::Answer;
 use crate::catalog::default_model::DefaultModel;
 use crate::catalog::model::{Backend, Model, ModelType};
 use crate::catalog::options::OnError;
+use crate::json::length::encoded_length;
 use crate::providers::rerank::{Ranking, Scored};
 
 /// The most documents in one call.

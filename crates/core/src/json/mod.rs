@@ -1,5 +1,6 @@
 //! Reading and filling JSON: vectors out of answers without a tree, templates, paths.
 
+pub mod length;
 pub mod numbers;
 pub mod scan;
 pub mod schema;

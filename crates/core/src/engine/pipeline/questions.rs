@@ -7,7 +7,7 @@ use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::{CancelToken, Interrupt};
 use mysql_ml_base::memory::Reservation;
 
-use super::work::{encoded_length, Finished, WhenDone, Work};
+use super::work::{Finished, WhenDone, Work};
 use crate::ai::pack::{self, Pack, AROUND_A_ROW};
 use crate::ai::{Answer as Value, Task};
 use crate::catalog::model::{Backend, Model};
@@ -18,6 +18,7 @@ use crate::engine::call::Call;
 use crate::engine::rate_limit::tokens_in;
 use crate::engine::Engine;
 use crate::http::Answer;
+use crate::json::length::encoded_length;
 use crate::json::numbers::unreadable;
 use crate::providers::chat::{Form, Message, Question, Rejected};
 use crate::providers::table::provider;

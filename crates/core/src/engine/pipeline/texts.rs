@@ -6,7 +6,7 @@ use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::{CancelToken, Interrupt};
 use mysql_ml_base::role::Role;
 
-use super::work::{encoded_length, Finished, Text, WhenDone, Work};
+use super::work::{Finished, Text, WhenDone, Work};
 use crate::catalog::model::{Backend, Model};
 use crate::engine::backends::remote::api_of;
 use crate::engine::backends::{check_width, encoded, must_not_be_zero, of_text};
@@ -16,6 +16,7 @@ use crate::engine::rate_limit::tokens_in;
 use crate::engine::transforms::transform_functions;
 use crate::engine::Engine;
 use crate::http::Answer;
+use crate::json::length::encoded_length;
 use crate::providers::table::provider;
 use crate::providers::usage::Usage;
 use crate::providers::BatchLimits;

@@ -148,13 +148,3 @@ pub enum Finished<I, O> {
 
 /// A text that is shared between the caller, the queue and the request.
 pub type Text = Arc<str>;
-
-/// The most bytes of a text as JSON, without the quotes.
-pub fn encoded_length(text: &str) -> usize {
-    let byte = |b: u8| match b {
-        b'"' | b'\\' => 2,
-        0..=31 => 6,
-        _ => 1,
-    };
-    text.bytes().map(byte).sum()
-}
