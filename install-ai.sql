@@ -524,6 +524,48 @@ CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.search(
 DELIMITER ;
 
 DELIMITER //
+CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.answer(
+    question LONGTEXT CHARACTER SET utf8mb4,
+    table_name TEXT CHARACTER SET utf8mb4,
+    options JSON)
+  SQL SECURITY INVOKER
+  COMMENT 'mysql-ml: answers a question from the rows of a table, with citations'
+  BEGIN
+    DECLARE own BOOLEAN DEFAULT FALSE;
+    DECLARE found LONGTEXT CHARACTER SET utf8mb4;
+    DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN
+      DO ai_search_end();
+      IF own THEN ROLLBACK; END IF;
+      RESIGNAL;
+    END;
+    SET own = ai_answer_begin(question, table_name, options);
+    IF own THEN
+      SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+      START TRANSACTION;
+    END IF;
+    SET @mysql_ml_found = NULL, @mysql_ml_search = ai_search_next(NULL);
+    WHILE @mysql_ml_search IS NOT NULL DO
+      PREPARE mysql_ml_search FROM @mysql_ml_search;
+      EXECUTE mysql_ml_search;
+      DEALLOCATE PREPARE mysql_ml_search;
+      SET @mysql_ml_search = ai_search_next(@mysql_ml_found);
+    END WHILE;
+    SET found = @mysql_ml_found, @mysql_ml_found = NULL;
+    IF own THEN COMMIT; SET own = FALSE; END IF;
+    SET found = ai_answer(question, found, JSON_REMOVE(options, '$.column', '$.k', '$.source_column', '$.search'));
+    SELECT r.* FROM JSON_TABLE(
+      CAST(found AS JSON),
+      '$' COLUMNS (
+        answered BOOLEAN PATH '$.answered',
+        answer LONGTEXT CHARACTER SET utf8mb4 PATH '$.answer',
+        citations JSON PATH '$.citations',
+        sources JSON PATH '$.sources',
+        reason TEXT CHARACTER SET utf8mb4 PATH '$.reason',
+        model TEXT CHARACTER SET utf8mb4 PATH '$.model')) AS r;
+  END//
+DELIMITER ;
+
+DELIMITER //
 CREATE DEFINER = `mysql_ml`@`localhost` FUNCTION IF NOT EXISTS ai.vector_candidates(
     table_name TEXT CHARACTER SET utf8mb4,
     column_name TEXT CHARACTER SET utf8mb4,
@@ -714,6 +756,7 @@ GRANT EXECUTE ON PROCEDURE ai.create_chunks TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.refresh_chunks TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.drop_chunks TO `ml_user`;
 GRANT EXECUTE ON PROCEDURE ai.search TO `ml_user`;
+GRANT EXECUTE ON PROCEDURE ai.answer TO `ml_user`;
 GRANT EXECUTE ON FUNCTION ai.vector_candidates TO `ml_user`;
 -- End of rights of ml_user in schema ai
 GRANT SELECT ON ai.embedding_progress_view TO `ml_user`;

@@ -105,6 +105,7 @@ DROP PROCEDURE IF EXISTS ai.create_chunks;
 DROP PROCEDURE IF EXISTS ai.refresh_chunks;
 DROP PROCEDURE IF EXISTS ai.drop_chunks;
 DROP PROCEDURE IF EXISTS ai.search;
+DROP PROCEDURE IF EXISTS ai.answer;
 DROP FUNCTION IF EXISTS ai.vector_candidates;
 -- End of drops of routines of schema ai
 DROP VIEW IF EXISTS ai.embedding_progress_view, ai.vector_indexes, ai.chunk_tables, ai.chunk_failures;
@@ -271,6 +272,8 @@ DROP FUNCTION IF EXISTS ml_vector_choose;
 DROP FUNCTION IF EXISTS ml_vector_lists;
 DROP FUNCTION IF EXISTS ml_vector_scan;
 DROP FUNCTION IF EXISTS ai_search_begin;
+DROP FUNCTION IF EXISTS ai_answer_begin;
+DROP FUNCTION IF EXISTS ai_answer;
 DROP FUNCTION IF EXISTS ai_search_next;
 DROP FUNCTION IF EXISTS ai_search_end;
 DROP FUNCTION IF EXISTS ml_vector_search_status;

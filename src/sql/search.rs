@@ -1,4 +1,4 @@
-//! Loadable functions behind `ai.search` and `ai.vector_candidates`.
+//! Loadable functions behind `ai.search`, `ai.answer` and `ai.vector_candidates`.
 
 use surface::{functions, Function};
 
@@ -27,11 +27,7 @@ impl SqlFunction for Begin {
 
 impl IntegerFunction for Begin {
     fn call(&mut self, args: &Args<'_>) -> Result<Option<i64>> {
-        let required = |p: usize| {
-            let text = self.0.text(args, p)?;
-            let name = Self::FUNCTION.parameter(p);
-            text.ok_or_else(|| Error::invalid(format!("argument {name} is NULL; give a value")))
-        };
+        let required = |p: usize| required(&self.0, args, Self::FUNCTION, p);
         let (table, column) = (required(0)?, required(1)?);
         let query = self
             .0
@@ -44,10 +40,47 @@ impl IntegerFunction for Begin {
     }
 }
 
+/// `ai_answer_begin(question, table_name [, options])`: begins the connection's search for the sources of an answer. Returns 1
+/// if the search needs a transaction; 0 inside of one.
+pub struct AnswerBegin(Bound);
+
+impl SqlFunction for AnswerBegin {
+    const FUNCTION: &'static Function = functions::ai_answer_begin;
+    const IN_PASSES: bool = false;
+
+    fn prepare(setup: &Setup<'_>) -> Result<Self> {
+        let bound = bind(setup, Self::FUNCTION)?;
+        setup.returns_integer(1);
+        Ok(AnswerBegin(bound))
+    }
+}
+
+impl IntegerFunction for AnswerBegin {
+    fn call(&mut self, args: &Args<'_>) -> Result<Option<i64>> {
+        let required = |p: usize| required(&self.0, args, Self::FUNCTION, p);
+        let interrupt = StatementInterrupt::current();
+        let begun = Jobs::global().begin_answer(required(0)?, required(1)?, self.0.text(args, 2)?, &interrupt)?;
+        Ok(Some(begun.into()))
+    }
+}
+
+fn required<'a>(bound: &'a Bound, args: &'a Args<'_>, function: &Function, p: usize) -> Result<&'a str> {
+    let name = function.parameter(p);
+    bound.text(args, p)?.ok_or_else(|| Error::invalid(format!("argument {name} is NULL; give a value")))
+}
+
+command! {
+    /// `ai_answer(question, sources [, options])`: the answer to a question from a JSON array of sources, as a JSON object:
+    /// `answered` (1 or 0), `answer`, `citations`, `sources`, `reason`, `model`. NULL for a NULL question or NULL sources.
+    Answer = ai_answer, or_null |v, interrupt| match (v.text(0), v.text(1)) {
+        (Some(question), Some(sources)) => Jobs::global().answer(question, sources, v.text(2), interrupt).map(Some),
+        _ => Ok(None),
+    }
+}
 command! {
     /// `ai_search_next(found)`: the next statement of the connection's search; NULL after the last one. `found` is the
     /// result of the statement before.
-    Next = ai_search_next, or_null |v, _interrupt| Jobs::global().next_of_search(v.text(0))
+    Next = ai_search_next, or_null |v, interrupt| Jobs::global().next_of_search(v.text(0), interrupt)
 }
 command! {
     /// `ai_search_end()`: ends the connection's search after an error. NULL.
@@ -58,7 +91,8 @@ command! {
 }
 command! {
     /// `ml_vector_search_status()`: how the connection's last search came to its rows, as a JSON object: `path` (`index` or
-    /// `table`), `reason`, `rounds`, `lists`, `candidates`, `changed`. NULL before the first search.
+    /// `table`), `reason`, `rounds`, `lists`, `candidates`, `changed`; with words or a reranker also `vector_rows`, `text_rows`,
+    /// `text_note`, `reranked`. NULL before the first search.
     Status = ml_vector_search_status, or_null |_v, _interrupt| Ok(Jobs::global().search_status())
 }
 command! {

@@ -164,20 +164,38 @@ impl Keyed {
 
     /// A derived table of keys, named [`KEYS`]: each key's columns, and a number if there is one.
     pub fn derived<'k>(&self, keys: impl Iterator<Item = (&'k Key, Option<usize>)>) -> String {
+        let mut keys = keys.peekable();
+        let numbered = matches!(keys.peek(), Some((_, Some(_))));
+        let keys = keys.map(|(key, number)| (key, number.map_or_else(String::new, |number| format!(",{number}"))));
+        self.derived_with(keys, if numbered { ", mysql_ml_number" } else { "" })
+    }
+
+    /// The same with more columns: `names` and each key's literals begin with a comma.
+    pub fn derived_with<'k>(&self, keys: impl Iterator<Item = (&'k Key, impl AsRef<str>)>, names: &str) -> String {
         let mut sql = String::from("(VALUES ");
-        let mut numbered = false;
-        for (i, (key, number)) in keys.enumerate() {
+        for (i, (key, more)) in keys.enumerate() {
             sql.push_str(if i == 0 { "ROW(" } else { ",ROW(" });
             sql.push_str(&key.join(","));
-            if let Some(number) = number {
-                numbered = true;
-                sql.push_str(&format!(",{number}"));
-            }
+            sql.push_str(more.as_ref());
             sql.push(')');
         }
-        let number = if numbered { ", mysql_ml_number" } else { "" };
-        sql.push_str(&format!(") AS {KEYS} ({}{number})", statements::key_names(&self.key)));
+        sql.push_str(&format!(") AS {KEYS} ({}{names})", statements::key_names(&self.key)));
         sql
+    }
+
+    /// The key of a row as a JSON object, in SQL; bytes as hexadecimal digits.
+    pub fn json_key(&self, table: &str) -> String {
+        let members = self.key.iter().map(|k| {
+            let column = format!("{table}.{}", quoted(&k.name));
+            let value = match k.kind {
+                KeyKind::Number | KeyKind::Double => column,
+                KeyKind::Binary => format!("HEX({column})"),
+                KeyKind::Text { .. } | KeyKind::Temporal(_) => statements::key_value(k, &column),
+            };
+            let name = crate::mysql::session::hex_literal(k.name.as_bytes());
+            format!("_utf8mb4 {name}, {value}")
+        });
+        format!("JSON_OBJECT({})", members.collect::<Vec<_>>().join(", "))
     }
 
     /// The key's columns, for GROUP BY.

@@ -25,6 +25,7 @@ mod memory;
 mod observation;
 mod operation;
 mod providers;
+mod retrieval;
 mod shares;
 mod sql;
 mod upgrade;

@@ -290,9 +290,13 @@ const CHUNKS: Body = Body::Around(
 );
 
 /// Runs the statements of a search, which see one snapshot, in the caller's session.
-const SEARCH: Body = Body::Around(
-    "BEGIN
-    DECLARE own BOOLEAN DEFAULT FALSE;
+macro_rules! around_search {
+    ($declared:literal, $after:literal) => {
+        Body::Around(concat!(
+            "BEGIN
+    DECLARE own BOOLEAN DEFAULT FALSE;",
+            $declared,
+            "
     DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN
       DO ai_search_end();
       IF own THEN ROLLBACK; END IF;
@@ -309,10 +313,39 @@ const SEARCH: Body = Body::Around(
       EXECUTE mysql_ml_search;
       DEALLOCATE PREPARE mysql_ml_search;
       SET @mysql_ml_search = ai_search_next(@mysql_ml_found);
-    END WHILE;
-    SET @mysql_ml_found = NULL;
-    IF own THEN COMMIT; END IF;
+    END WHILE;",
+            $after,
+            "
   END",
+        ))
+    };
+}
+
+/// A search.
+const SEARCH: Body = around_search!(
+    "",
+    "
+    SET @mysql_ml_found = NULL;
+    IF own THEN COMMIT; END IF;"
+);
+
+/// A search for sources, and a question about them, after the transaction.
+const ANSWER: Body = around_search!(
+    "
+    DECLARE found LONGTEXT CHARACTER SET utf8mb4;",
+    "
+    SET found = @mysql_ml_found, @mysql_ml_found = NULL;
+    IF own THEN COMMIT; SET own = FALSE; END IF;
+    SET found = ai_answer(question, found, JSON_REMOVE(options, '$.column', '$.k', '$.source_column', '$.search'));
+    SELECT r.* FROM JSON_TABLE(
+      CAST(found AS JSON),
+      '$' COLUMNS (
+        answered BOOLEAN PATH '$.answered',
+        answer LONGTEXT CHARACTER SET utf8mb4 PATH '$.answer',
+        citations JSON PATH '$.citations',
+        sources JSON PATH '$.sources',
+        reason TEXT CHARACTER SET utf8mb4 PATH '$.reason',
+        model TEXT CHARACTER SET utf8mb4 PATH '$.model')) AS r;"
 );
 
 /// The candidates of a vector index, in the caller's snapshot.
@@ -878,6 +911,21 @@ macro_rules! exported_functions {
                         .body(SEARCH),
                 ),
                 sample: "'s.t', 'v', x'00000000'",
+            }
+            integer ai_answer_begin = search::AnswerBegin {
+                parameters: &[parameter("question", LONG_TEXT), TABLE_NAME, INDEX_OPTIONS],
+                routine: Some(
+                    procedure(User, "answers a question from the rows of a table, with citations").called("ai", "answer").body(ANSWER),
+                ),
+                sample: "'x', 's.t', '{\"column\": \"v\"}'",
+            }
+            bytes ai_answer = CommandFunction<search::Answer> {
+                parameters: &[
+                    parameter("question", LONG_TEXT),
+                    parameter("sources", JSON),
+                    parameter("options", JSON).optional(),
+                ],
+                sample: "'x', '[\"y\"]'",
             }
             bytes ai_search_next = CommandFunction<search::Next> {
                 parameters: &[parameter("found", LONG_TEXT)],

@@ -4,11 +4,14 @@
 //! distances. If too few rows are left, more lists and candidates are tried, and at last the whole table. All statements
 //! see one snapshot: the procedure opens a transaction if there is none.
 
+mod answer;
 pub mod centroids;
 mod filters;
+mod fulltext;
 pub(in crate::jobs) mod known;
 mod options;
 pub(in crate::jobs) mod proposed;
+mod retrieval;
 mod steps;
 
 use std::collections::HashMap;
@@ -21,6 +24,7 @@ use surface::functions;
 use self::known::{known, lists_for, unusable, LOCKING, RECALL};
 use self::options::{read_query, read_rows, take_recall, Options, Query};
 use self::proposed::{candidates_for, read_candidates, MOST_CANDIDATES};
+use self::retrieval::{Purpose, Retrieval};
 use self::steps::{Report, Search, Step};
 use super::rights::refuse_temporary_table;
 use super::vector_index::measures::take_measure;
@@ -121,11 +125,25 @@ impl Jobs {
         options: Option<&str>,
         interrupt: &dyn Interrupt,
     ) -> Result<bool> {
+        let rows = rows.map_or(Ok(10), read_rows)?;
+        let options = Options::read(members::of(options)?, rows)?;
+        self.begin(table, column, query, rows, options, Purpose::Rows, interrupt)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn begin(
+        &self,
+        table: &str,
+        column: &str,
+        query: &[u8],
+        rows: u64,
+        options: Options,
+        purpose: Purpose,
+        interrupt: &dyn Interrupt,
+    ) -> Result<bool> {
         self.engine.may_call(functions::ai_search_begin, interrupt)?;
         let connection = connection_id().ok_or_else(|| Error::internal("no connection"))?;
         let account = current_account()?;
-        let options = Options::read(options)?;
-        let rows = rows.map_or(Ok(10), read_rows)?;
         refuse_temporary_table(table)?;
         let known = known(table, column, options.measure.as_deref(), interrupt)?;
         let keyed = known.keyed.clone();
@@ -140,7 +158,22 @@ impl Jobs {
         let mut widths = vec![keyed.width * 4];
         widths
             .extend(known.index.as_ref().and_then(|i| Layout::from_bytes(&i.layout).ok()).map(|l| l.dimensions() * 4));
-        let query = match read_query(query, &widths)? {
+        let query = match purpose {
+            Purpose::Rows => read_query(query, &widths)?,
+            // A question is a text, whatever it looks like.
+            Purpose::Sources { .. } => Query::Text(String::from_utf8_lossy(query).into_owned()),
+        };
+        let text = match &query {
+            Query::Vector(_) => None,
+            Query::Text(text) => Some(text.as_str()),
+        };
+        let retrieval = Retrieval::begin(&options.retrieval, rows, purpose, text, &keyed, interrupt)?;
+        let rows = retrieval.as_ref().map_or(rows, Retrieval::depth);
+        let options = match retrieval.as_ref().and_then(Retrieval::condition) {
+            Some(condition) => options.with_condition(&condition),
+            None => options,
+        };
+        let query = match query {
             Query::Vector(vector) => vector,
             Query::Text(text) => self.embed_query(&keyed, &options, &text, interrupt)?,
         };
@@ -167,6 +200,7 @@ impl Jobs {
             few: false,
             lists: 0,
             report: Report { path: "index", ..Report::default() },
+            retrieval,
         };
         search.choose_path(known.obstacle.as_deref())?;
         let mut active = self.searches.active.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,13 +220,13 @@ impl Jobs {
     }
 
     /// The next statement of this connection's search; `None` after the last. `found`: the result of the one before.
-    pub fn next_of_search(&self, found: Option<&str>) -> Result<Option<String>> {
+    pub fn next_of_search(&self, found: Option<&str>, interrupt: &dyn Interrupt) -> Result<Option<String>> {
         let connection = connection_id().ok_or_else(|| Error::internal("no connection"))?;
         let active = || self.searches.active.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken out: others do not wait for this one's statement.
         let mut search =
             active().remove(&connection).ok_or_else(|| Error::invalid("no search is under way; call ai.search"))?;
-        let statement = search.next(found)?;
+        let statement = search.next(found, interrupt)?;
         if let (Step::Rank, Some(index)) = (search.step, &search.index) {
             self.searches.allow(connection, index.id);
         }
@@ -222,13 +256,18 @@ impl Jobs {
     pub fn search_status(&self) -> Option<String> {
         let reports = self.searches.reports.lock().unwrap_or_else(PoisonError::into_inner);
         let report = reports.get(&connection_id()?)?;
-        Some(
-            json!({
-                "path": report.path, "reason": report.reason, "rounds": report.rounds, "lists": report.lists,
-                "candidates": report.candidates, "changed": report.changed,
-            })
-            .to_string(),
-        )
+        let mut members = members::Members::from_iter([
+            ("path".to_owned(), report.path.into()),
+            ("reason".to_owned(), report.reason.as_deref().into()),
+            ("rounds".to_owned(), report.rounds.into()),
+            ("lists".to_owned(), report.lists.into()),
+            ("candidates".to_owned(), report.candidates.into()),
+            ("changed".to_owned(), report.changed.into()),
+        ]);
+        if let Some(counts) = &report.counts {
+            counts.add_to(&mut members);
+        }
+        Some(Value::Object(members).to_string())
     }
 
     /// Arguments for `mysql_ml.vector_candidates`, which this connection may then call once: index, lists, rows, candidates.

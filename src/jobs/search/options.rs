@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::retrieval;
 use crate::jobs::vector_index::measures::take_measure;
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::vector::{check_bytes, to_bytes};
@@ -25,11 +26,13 @@ pub(super) struct Options {
     pub(super) recall: Option<f64>,
     pub(super) exact: bool,
     pub(super) model_id: Option<String>,
+    /// Words, fusion, reranking.
+    pub(super) retrieval: retrieval::Options,
 }
 
 impl Options {
-    pub(super) fn read(text: Option<&str>) -> Result<Self> {
-        let mut members = members::of(text)?;
+    /// Reads the options of a search that returns `rows` rows.
+    pub(super) fn read(mut members: Members, rows: u64) -> Result<Self> {
         let names = |value: Value| match value {
             Value::Array(names) if !names.is_empty() => {
                 names.into_iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
@@ -43,9 +46,18 @@ impl Options {
             exact: members::flag(&mut members, "exact")?.unwrap_or(false),
             recall: take_recall(&mut members)?,
             columns: members::take(&mut members, "columns", "an array of columns", names)?.unwrap_or_default(),
+            retrieval: retrieval::Options::take(&mut members, rows)?,
         };
-        members::none_left(&members, "columns, where, distance_measure, recall, exact, model_id")?;
+        let accepted = format!("columns, where, distance_measure, recall, exact, model_id, {}", retrieval::OPTIONS);
+        members::none_left(&members, &accepted)?;
         Ok(options)
+    }
+
+    /// The options with one more condition on the rows.
+    pub(super) fn with_condition(mut self, condition: &str) -> Self {
+        let filter = self.filter.take().map(|filter| format!("(\n{filter}\n) AND ")).unwrap_or_default();
+        self.filter = Some(format!("{filter}{condition}"));
+        self
     }
 }
 

@@ -6,6 +6,7 @@ use super::filters::{first, has_plan, rows_read, Filtered, Next, Round};
 use super::known::{forget, lists_for, unusable, LOCKING, RECALL};
 use super::options::Options;
 use super::proposed::{read_candidates, Proposed, MOST_CANDIDATES};
+use super::retrieval::{Counts, Nearest, Retrieval};
 use crate::jobs::vector_index::measures::distance_sql;
 use crate::mysql::caller::{in_transaction, logs_rows, reads_are_consistent};
 use crate::tables::keyed::Keyed;
@@ -14,6 +15,7 @@ use crate::tables::statements::Key;
 use crate::tables::vector_indexes::{VectorIndex, MOST_CHANGES};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_index::Layout;
 
@@ -50,6 +52,7 @@ pub(super) struct Report {
     pub(super) lists: u64,
     pub(super) candidates: usize,
     pub(super) changed: usize,
+    pub(super) counts: Option<Counts>,
 }
 
 /// A search under way.
@@ -78,6 +81,8 @@ pub(super) struct Search {
     /// The least number of lists to read, by the part of rows that pass.
     pub(super) lists: u64,
     pub(super) report: Report,
+    /// What follows the search by vectors; `rows` then counts those of the branch.
+    pub(super) retrieval: Option<Retrieval>,
 }
 
 impl Search {
@@ -110,7 +115,7 @@ impl Search {
         self.report.reason = Some(reason);
     }
 
-    pub(super) fn next(&mut self, found: Option<&str>) -> Result<Option<String>> {
+    pub(super) fn next(&mut self, found: Option<&str>, interrupt: &dyn Interrupt) -> Result<Option<String>> {
         loop {
             match self.step {
                 Step::Plan => {
@@ -166,16 +171,40 @@ impl Search {
                 Step::Decide => {
                     let ranks = if self.keys.is_empty() { Vec::new() } else { read_ranks(found)? };
                     if let Some(statement) = self.decide(ranks) {
-                        return Ok(Some(statement));
+                        return Ok(Some(self.returning(statement)));
                     }
                 }
                 Step::Scan => {
                     self.step = Step::End;
-                    return Ok(Some(self.scan_statement()));
+                    return Ok(Some(self.returning(self.scan_statement())));
                 }
-                Step::End => return Ok(None),
+                Step::End => return self.retrieve(found, interrupt),
             }
         }
+    }
+
+    /// The statement with the nearest rows, or one that leaves their keys for what follows.
+    fn returning(&self, nearest: String) -> String {
+        match self.retrieval {
+            Some(_) => Retrieval::take_nearest(&nearest),
+            None => nearest,
+        }
+    }
+
+    /// What follows the search by vectors.
+    fn retrieve(&mut self, found: Option<&str>, interrupt: &dyn Interrupt) -> Result<Option<String>> {
+        let Some(mut retrieval) = self.retrieval.take() else { return Ok(None) };
+        let nearest = Nearest {
+            keyed: &self.keyed,
+            columns: self.columns(),
+            distance: self.distance(),
+            filter: self.options.filter.as_deref(),
+            dimensions: self.dimensions,
+        };
+        let statement = retrieval.next(&nearest, found, interrupt)?;
+        self.report.counts = Some(retrieval.counts().clone());
+        self.retrieval = Some(retrieval);
+        Ok(statement)
     }
 
     fn propose(&mut self) -> Result<String> {
@@ -297,17 +326,24 @@ impl Search {
         }
     }
 
-    fn selected(&self) -> String {
+    /// The columns that the caller selects.
+    fn columns(&self) -> String {
         let table = self.keyed.name();
-        let columns = match self.options.columns.as_slice() {
+        match self.options.columns.as_slice() {
             [] => format!("{table}.*"),
             names => {
                 let find = |name: &String| self.keyed.columns.iter().find(|c| is_named(c, name));
                 let columns = names.iter().filter_map(find).map(|c| format!("{table}.{}", quoted(c)));
                 columns.collect::<Vec<_>>().join(", ")
             }
-        };
-        format!("{columns}, {} AS distance", self.distance())
+        }
+    }
+
+    fn selected(&self) -> String {
+        match self.retrieval {
+            Some(_) => Retrieval::selected(&self.keyed, &self.distance()),
+            None => format!("{}, {} AS distance", self.columns(), self.distance()),
+        }
     }
 
     /// The rows of the nearest candidates.

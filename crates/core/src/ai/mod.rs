@@ -3,6 +3,7 @@
 //! A task is one file. Its instruction is the system message; the row's text is a message of its own.
 
 pub mod aggregate;
+pub mod answer;
 pub mod classify;
 pub mod decide;
 pub mod extract;
@@ -56,6 +57,13 @@ enum Reading {
     Labels,
     /// Member `scores`, an array with one score a document, of so many.
     Scores(usize),
+    /// Members `answered`, `answer` and `citations`: numbers of so many sources, at least one of them if it must cite.
+    Cited {
+        /// How many sources there are.
+        sources: usize,
+        /// Whether an answer without a citation is refused.
+        must_cite: bool,
+    },
 }
 
 /// The value of an answer.
@@ -188,6 +196,7 @@ impl Task {
                 _ => return Err(missing()),
             },
             Reading::Labels => Answer::Json(take("labels").ok_or_else(missing)?.to_string()),
+            Reading::Cited { sources, must_cite } => Answer::Json(answer::checked(value, sources, must_cite)?),
             Reading::Scores(count) => Answer::Json(rerank::in_order(take("scores").ok_or_else(missing)?, count)?),
         })
     }
