@@ -226,7 +226,7 @@ impl Jobs {
         // Taken out: others do not wait for this one's statement.
         let mut search =
             active().remove(&connection).ok_or_else(|| Error::invalid("no search is under way; call ai.search"))?;
-        let statement = search.next(found, interrupt)?;
+        let statement = search.next(found, self.engine, interrupt)?;
         if let (Step::Rank, Some(index)) = (search.step, &search.index) {
             self.searches.allow(connection, index.id);
         }

@@ -6,7 +6,6 @@
 use serde_json::Value;
 
 use super::fulltext::{columns_of, relevance, take_columns, text_of_columns};
-use crate::jobs::engine;
 use crate::mysql::sql::refuse_inside_user_functions;
 use crate::mysql::statement::ProcessState;
 use crate::tables::keyed::{Keyed, KEYS};
@@ -16,7 +15,7 @@ use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_core::ai::Answer;
 use mysql_ml_core::catalog::members::{self, Members};
-use mysql_ml_core::engine::Asked;
+use mysql_ml_core::engine::{Asked, Engine};
 
 /// The most rows of a branch.
 const MOST_OF_A_BRANCH: u64 = 10_000;
@@ -315,6 +314,7 @@ impl Retrieval {
         &mut self,
         search: &Nearest<'_>,
         found: Option<&str>,
+        engine: &Engine,
         interrupt: &dyn Interrupt,
     ) -> Result<Option<String>> {
         match self.step {
@@ -335,7 +335,7 @@ impl Retrieval {
                 self.fused(search, matching).map(Some)
             }
             Step::Rank => {
-                self.rank(found, interrupt)?;
+                self.rank(found, engine, interrupt)?;
                 self.step = Step::End;
                 self.last(search).map(Some)
             }
@@ -398,7 +398,7 @@ impl Retrieval {
     }
 
     /// Ranks the rows by the model's scores. Rows without a text have none, and come last.
-    fn rank(&mut self, found: Option<&str>, interrupt: &dyn Interrupt) -> Result<()> {
+    fn rank(&mut self, found: Option<&str>, engine: &Engine, interrupt: &dyn Interrupt) -> Result<()> {
         type Row = ((String, usize, Option<f64>), Option<String>);
         let found = found.unwrap_or("[]");
         self.share.spend(found.len().saturating_mul(3), "the texts of a search")?;
@@ -409,7 +409,7 @@ impl Retrieval {
         let texts: Vec<&str> =
             rows.iter().filter(|(_, text)| has_text(text)).filter_map(|(_, t)| t.as_deref()).collect();
         self.counts.reranked = Some(texts.len());
-        let mut scores = self.scores(&texts, interrupt)?.into_iter();
+        let mut scores = self.scores(&texts, engine, interrupt)?.into_iter();
         self.candidates = rows
             .iter()
             .map(|((key, place, relevance), text)| Candidate {
@@ -424,7 +424,7 @@ impl Retrieval {
     }
 
     /// The model's scores of texts, in their order.
-    fn scores(&self, texts: &[&str], interrupt: &dyn Interrupt) -> Result<Vec<f64>> {
+    fn scores(&self, texts: &[&str], engine: &Engine, interrupt: &dyn Interrupt) -> Result<Vec<f64>> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
@@ -433,7 +433,7 @@ impl Retrieval {
         let unreadable = || Error::internal("a ranking that cannot be read");
         let documents = serde_json::to_string(texts).map_err(|_| unreadable())?;
         // An answer that failed would be another order.
-        let ranking = match engine().rerank(self.options.rerank.as_deref(), &self.text, &documents, None, interrupt)? {
+        let ranking = match engine.rerank(self.options.rerank.as_deref(), &self.text, &documents, None, interrupt)? {
             Asked::Answered(answer, _) => answer,
             Asked::Failed(error, _) => return Err(error),
             Asked::Noted => return Err(unreadable()),

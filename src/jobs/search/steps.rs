@@ -17,6 +17,7 @@ use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{Error, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::Reservation;
+use mysql_ml_core::engine::Engine;
 use mysql_ml_index::Layout;
 
 /// The reason of a search that reads the table for its filter.
@@ -115,7 +116,12 @@ impl Search {
         self.report.reason = Some(reason);
     }
 
-    pub(super) fn next(&mut self, found: Option<&str>, interrupt: &dyn Interrupt) -> Result<Option<String>> {
+    pub(super) fn next(
+        &mut self,
+        found: Option<&str>,
+        engine: &Engine,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Option<String>> {
         loop {
             match self.step {
                 Step::Plan => {
@@ -178,7 +184,7 @@ impl Search {
                     self.step = Step::End;
                     return Ok(Some(self.returning(self.scan_statement())));
                 }
-                Step::End => return self.retrieve(found, interrupt),
+                Step::End => return self.retrieve(found, engine, interrupt),
             }
         }
     }
@@ -192,7 +198,7 @@ impl Search {
     }
 
     /// What follows the search by vectors.
-    fn retrieve(&mut self, found: Option<&str>, interrupt: &dyn Interrupt) -> Result<Option<String>> {
+    fn retrieve(&mut self, found: Option<&str>, engine: &Engine, interrupt: &dyn Interrupt) -> Result<Option<String>> {
         let Some(mut retrieval) = self.retrieval.take() else { return Ok(None) };
         let nearest = Nearest {
             keyed: &self.keyed,
@@ -201,7 +207,7 @@ impl Search {
             filter: self.options.filter.as_deref(),
             dimensions: self.dimensions,
         };
-        let statement = retrieval.next(&nearest, found, interrupt)?;
+        let statement = retrieval.next(&nearest, found, engine, interrupt)?;
         self.report.counts = Some(retrieval.counts().clone());
         self.retrieval = Some(retrieval);
         Ok(statement)

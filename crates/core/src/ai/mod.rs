@@ -4,10 +4,12 @@
 
 pub mod aggregate;
 pub mod answer;
+mod cited;
 pub mod classify;
 pub mod decide;
 pub mod extract;
 pub mod generate;
+mod language;
 pub mod pack;
 mod reading;
 pub mod rerank;
@@ -196,7 +198,7 @@ impl Task {
                 _ => return Err(missing()),
             },
             Reading::Labels => Answer::Json(take("labels").ok_or_else(missing)?.to_string()),
-            Reading::Cited { sources, must_cite } => Answer::Json(answer::checked(value, sources, must_cite)?),
+            Reading::Cited { sources, must_cite } => Answer::Json(cited::checked(value, sources, must_cite)?),
             Reading::Scores(count) => Answer::Json(rerank::in_order(take("scores").ok_or_else(missing)?, count)?),
         })
     }
