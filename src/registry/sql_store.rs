@@ -2,6 +2,7 @@
 
 pub mod keyring;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +17,7 @@ use mysql_ml_core::catalog::secret::{self, Secret};
 use mysql_ml_core::catalog::settings::{self, Settings};
 use mysql_ml_core::engine::store::{no_such_model, ResolvedModel, Routine, Store};
 use mysql_ml_core::http::leaked_key;
+use mysql_ml_core::registration::endpoints::{destinations, fallbacks, models_at, Destination};
 use mysql_ml_core::registration::{self, built_in, google_presets, local_presets, FunctionInfo, Registration};
 use url::Url;
 
@@ -86,6 +88,10 @@ const SELECT_MODEL: &str = "SELECT m.model_id, m.model_request_url, m.model_prov
      m.model_qualified_name, m.model_auth_type, m.model_auth_id, m.header_gen_fn, m.input_transform_fn, \
      m.output_transform_fn, CAST(m.options AS CHAR), m.definer, CAST(m.updated_at AS CHAR)";
 
+/// Whether a model or one of its endpoints uses a secret, whose id is given twice.
+const USES_SECRET: &str = "(m.model_auth_id = ? \
+     OR JSON_CONTAINS(JSON_EXTRACT(m.options, '$.endpoints[*].secret'), JSON_QUOTE(?)))";
+
 fn read_model(row: &Row) -> Result<Stored> {
     Ok(Stored {
         registration: Registration {
@@ -104,6 +110,20 @@ fn read_model(row: &Row) -> Result<Stored> {
         definer: row.get(11)?,
         updated_at: row.get(12)?,
     })
+}
+
+/// The model of a stored registration.
+fn to_model(stored: &Stored) -> Result<Model> {
+    let definer = parse_definer(&stored.definer)?;
+    stored.registration.to_model(stored.options.as_deref(), definer, &stored.updated_at)
+}
+
+/// A registered secret.
+fn stored_secret(s: &mut Session, id: &str) -> Result<Option<Secret>> {
+    let sql = "SELECT secret_path, CAST(options AS CHAR) FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?";
+    let rows = s.query(sql, &[id.into()])?.rows;
+    let read = |row: &Row| Secret::from_stored(&row.get::<String>(0)?, row.get::<Option<String>>(1)?.as_deref());
+    rows.first().map(read).transpose()
 }
 
 fn parse_definer(text: &str) -> Result<Account> {
@@ -131,17 +151,26 @@ impl Store for SqlStore {
     fn load(&self, model_id: &str, interrupt: &dyn Interrupt) -> Result<ResolvedModel> {
         let id = model_id.to_owned();
         let (found, similar) = session(&As::Library, interrupt, move |s| {
-            let with_secret = ", s.secret_path, CAST(s.options AS CHAR) FROM mysql.cloudsql_ml_models m \
-                 LEFT JOIN mysql.cloudsql_ml_secrets s ON s.secret_id = m.model_auth_id WHERE m.model_id = ?";
-            let rows = s.query_pieces(&[SELECT_MODEL, with_secret], &[id.as_str().into()])?.rows;
-            let found = rows
-                .first()
-                .map(|row| Ok((read_model(row)?, row.get::<Option<String>>(13)?, row.get::<Option<String>>(14)?)))
-                .transpose()?;
+            let of_model = " FROM mysql.cloudsql_ml_models m WHERE m.model_id = ?";
+            let rows = s.query_pieces(&[SELECT_MODEL, of_model], &[id.as_str().into()])?.rows;
+            let found = match rows.first().map(read_model).transpose()? {
+                Some(stored) => {
+                    let model = to_model(&stored)?;
+                    let mut secrets = HashMap::new();
+                    let endpoints = models_at(&model).filter_map(|(_, at)| at.auth_id);
+                    for id in model.auth_id.clone().into_iter().chain(endpoints) {
+                        if !secrets.contains_key(&id) {
+                            secrets.insert(id.clone(), stored_secret(s, &id)?);
+                        }
+                    }
+                    Some((model, secrets))
+                }
+                None => None,
+            };
             let similar = if found.is_none() { other_case(s, &id)? } else { None };
             Ok((found, similar))
         })?;
-        let Some((stored, path, secret_options)) = found else {
+        let Some((model, secrets)) = found else {
             // Models of the built-in catalogue need no registration; nothing of them is stored.
             let built_in = built_in_model(model_id).ok_or_else(|| match similar {
                 Some(id) => Error::new(
@@ -151,27 +180,18 @@ impl Store for SqlStore {
                 None => no_such_model(model_id),
             })?;
             let model = built_in.to_model(None, Account::library(), "")?;
-            return Ok(ResolvedModel { model: Model { built_in: true, ..model }, secret: None });
+            return ResolvedModel::new(Model { built_in: true, ..model }, |_| Err(Error::internal("a secret")));
         };
-        let model = stored.registration.to_model(
-            stored.options.as_deref(),
-            parse_definer(&stored.definer)?,
-            &stored.updated_at,
-        )?;
-        let secret = match (&model.auth_id, path) {
-            (Some(_), None) => {
-                return Err(Error::new(
+        ResolvedModel::new(model, |id| {
+            secrets.get(id).cloned().flatten().ok_or_else(|| {
+                Error::new(
                     Kind::NotFound,
                     format!(
-                        "model '{model_id}': its secret '{}' is not registered; CALL mysql.ml_create_sm_secret_registration(...)",
-                        model.auth_id.as_deref().unwrap_or_default()
+                        "model '{model_id}': its secret '{id}' is not registered; CALL mysql.ml_create_sm_secret_registration(...)"
                     ),
-                ))
-            }
-            (Some(_), Some(path)) => Some(Secret::from_stored(&path, secret_options.as_deref())?),
-            _ => None,
-        };
-        Ok(ResolvedModel { model, secret })
+                )
+            })
+        })
     }
 
     fn settings(&self, interrupt: &dyn Interrupt) -> Result<Settings> {
@@ -488,7 +508,7 @@ fn complete(
     options: Option<&str>,
     settings: &Settings,
     interrupt: &dyn Interrupt,
-) -> Result<(Account, Option<Url>)> {
+) -> Result<(Account, Vec<Destination>)> {
     let definer = current_account()?;
     order_transforms(registration, by_name, interrupt)?;
     let model = registration.to_model(options, definer.clone(), "")?;
@@ -497,12 +517,8 @@ fn complete(
     registration.model_type = Some(model.model_type.as_str().into());
     registration.auth_type = model.auth_type.map(|a| a.as_str().into());
     registration.qualified_name.clone_from(&model.qualified_name);
-    let url = if registration::url_is_certain(&model, settings) {
-        registration::checked_url(&model, settings).ok()
-    } else {
-        None
-    };
-    Ok((definer, url))
+    let destinations = destinations(&model, settings);
+    Ok((definer, destinations))
 }
 
 /// The nine values after the id, in the table's order.
@@ -520,26 +536,43 @@ fn values(r: &Registration) -> [Param<'_>; 9] {
     ]
 }
 
-/// Checks that the model's secret exists and may be sent to the model's URL.
-fn check_secret(s: &mut Session, auth_id: Option<&str>, url: Option<&Url>) -> Result<()> {
-    let Some(id) = auth_id else { return Ok(()) };
-    let found = s.query(
-        "SELECT secret_path, CAST(options AS CHAR) FROM mysql.cloudsql_ml_secrets WHERE secret_id = ?",
-        &[id.into()],
-    )?;
-    let Some(row) = found.rows.first() else {
-        return Err(Error::new(
-            Kind::NotFound,
-            format!(
-                "model_auth_id '{}' is not a registered secret; CALL mysql.ml_create_sm_secret_registration(...) first",
-                cut(id, 110)
-            ),
-        ));
+/// Checks that the secrets of a model exist and may be sent where it sends them.
+fn check_secrets(s: &mut Session, destinations: &[Destination]) -> Result<()> {
+    for Destination { place, auth_id, url } in destinations {
+        let Some(id) = auth_id else { continue };
+        let own = place == "model_request_url";
+        let secret = stored_secret(s, id)?.ok_or_else(|| {
+            let what = if own { "model_auth_id" } else { place };
+            Error::new(
+                Kind::NotFound,
+                format!(
+                    "{what}{} '{}' is not a registered secret; CALL mysql.ml_create_sm_secret_registration(...) first",
+                    if own { "" } else { ": secret" },
+                    cut(id, 110)
+                ),
+            )
+        })?;
+        if let Some(url) = url {
+            secret.check_url(url).map_err(|e| e.context(place))?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the models which stand in for another may do so, and that there is an end of them.
+fn check_fallbacks(s: &mut Session, model: &Model) -> Result<()> {
+    let load = |id: &str| {
+        let of_model = " FROM mysql.cloudsql_ml_models m WHERE m.model_id = ?";
+        let rows = s.query_pieces(&[SELECT_MODEL, of_model], &[id.into()])?.rows;
+        match rows.first() {
+            Some(row) => to_model(&read_model(row)?),
+            None => built_in_model(id).ok_or_else(|| no_such_model(id))?.to_model(None, Account::library(), ""),
+        }
     };
-    let secret = Secret::from_stored(&row.get::<String>(0)?, row.get::<Option<String>>(1)?.as_deref())?;
-    match url {
-        Some(url) => secret.check_url(url).map_err(|e| e.context("model_request_url")),
-        None => Ok(()),
+    let stopped = |error: &Error| matches!(error.kind(), Kind::Interrupted(_) | Kind::Server(_));
+    match fallbacks(model, load, |model| model, stopped)? {
+        (_, Some(error)) => Err(error),
+        (_, None) => Ok(()),
     }
 }
 
@@ -553,9 +586,9 @@ pub fn create_model(
     check_may_execute(functions::ml_create_model_registration, interrupt)?;
     let mut r = registration.without_blanks();
     r.check_for_keys()?;
-    let (definer, url) = complete(&mut r, by_name, None, settings, interrupt)?;
+    let (definer, destinations) = complete(&mut r, by_name, None, settings, interrupt)?;
     session(&As::Library, interrupt, move |s| {
-        check_secret(s, r.auth_id.as_deref(), url.as_ref())?;
+        check_secrets(s, &destinations)?;
         let definer = definer.to_string();
         let mut params = vec![Param::Text(&r.model_id)];
         params.extend(values(&r));
@@ -620,9 +653,9 @@ pub fn alter_model(
         ));
     }
     let mut r = change.over(stored.registration);
-    let (definer, url) = complete(&mut r, true, stored.options.as_deref(), settings, interrupt)?;
+    let (definer, destinations) = complete(&mut r, true, stored.options.as_deref(), settings, interrupt)?;
     session(&As::Library, interrupt, move |s| {
-        check_secret(s, r.auth_id.as_deref(), url.as_ref())?;
+        check_secrets(s, &destinations)?;
         let definer = definer.to_string();
         let mut params = values(&r).to_vec();
         params.push(Param::Text(&definer));
@@ -722,7 +755,12 @@ pub fn set_model_options(model_id: &str, patch: &str, settings: &Settings, inter
         let definer = parse_definer(&stored.definer)?;
         let merged = options::merge(stored.options.as_deref(), &patch, |map| {
             let text = serde_json::Value::Object(map.clone()).to_string();
-            registration::check(&stored.registration.to_model(Some(&text), definer, "")?, &settings)
+            let model = stored.registration.to_model(Some(&text), definer, "")?;
+            registration::check(&model, &settings)?;
+            if map.contains_key("endpoints") {
+                check_secrets(s, &destinations(&model, &settings))?;
+            }
+            check_fallbacks(s, &model)
         })?;
         s.query(
             "UPDATE mysql.cloudsql_ml_models SET options = ?, updated_at = CURRENT_TIMESTAMP(6) WHERE model_id = ?",
@@ -811,18 +849,15 @@ pub fn set_secret_options(secret_id: &str, patch: &str, settings: &Settings, int
 
 /// An error that names the first model which sends the secret to a URL outside `prefix`.
 fn check_users(s: &mut Session, secret_id: &str, prefix: &Url, settings: &Settings) -> Result<()> {
-    let of_secret = " FROM mysql.cloudsql_ml_models m WHERE m.model_auth_id = ? ORDER BY m.model_id";
-    for row in &s.query_pieces(&[SELECT_MODEL, of_secret], &[secret_id.into()])?.rows {
+    let of_secret = " FROM mysql.cloudsql_ml_models m WHERE ";
+    let pieces = [SELECT_MODEL, of_secret, USES_SECRET, " ORDER BY m.model_id"];
+    for row in &s.query_pieces(&pieces, &[secret_id.into(), secret_id.into()])?.rows {
         let stored = read_model(row)?;
-        let definer = parse_definer(&stored.definer);
         // A model that does not work anyway is not broken by this.
-        let model = definer.and_then(|d| stored.registration.to_model(stored.options.as_deref(), d, ""));
-        let Ok(model) = model else { continue };
-        if !registration::url_is_certain(&model, settings) {
-            continue;
-        }
-        let url = registration::checked_url(&model, settings);
-        if let Some(url) = url.ok().filter(|url| !mysql_ml_base::url::is_below(prefix, url)) {
+        let Ok(model) = to_model(&stored) else { continue };
+        let sent = destinations(&model, settings).into_iter().filter(|to| to.auth_id.as_deref() == Some(secret_id));
+        let mut urls = sent.filter_map(|to| to.url);
+        if let Some(url) = urls.find(|url| !mysql_ml_base::url::is_below(prefix, url)) {
             return Err(Error::new(
                 Kind::Denied,
                 format!(
@@ -843,9 +878,9 @@ pub fn drop_secret(secret_id: &str, interrupt: &dyn Interrupt) -> Result<()> {
     check_id("secret_id", secret_id)?;
     let id = secret_id.to_owned();
     session_for(SessionKind::Keyring, &As::Library, interrupt, move |s| {
-        let users = s.query(
-            "SELECT model_id FROM mysql.cloudsql_ml_models WHERE model_auth_id = ? ORDER BY model_id LIMIT 1",
-            &[id.as_str().into()],
+        let users = s.query_pieces(
+            &["SELECT m.model_id FROM mysql.cloudsql_ml_models m WHERE ", USES_SECRET, " ORDER BY m.model_id LIMIT 1"],
+            &[id.as_str().into(), id.as_str().into()],
         )?;
         if let Some(row) = users.rows.first() {
             let model: String = row.get(0)?;

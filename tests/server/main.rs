@@ -16,6 +16,7 @@ mod cache;
 mod chunks;
 mod clients;
 mod deputy;
+mod endpoints;
 mod fuzz;
 mod jobs;
 mod keyring;

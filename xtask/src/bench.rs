@@ -6,6 +6,7 @@ pub mod bulk;
 pub mod cache;
 pub mod call;
 pub mod distance;
+pub mod endpoints;
 pub mod generate;
 pub mod index;
 pub mod local;

@@ -156,6 +156,8 @@ enum Bench {
     Rerank,
     /// A question about every row, against plain programs
     Generate,
+    /// One of two endpoints killed under 64 sessions; hedging of slow answers
+    Endpoints,
     /// The arithmetic of the vector index, without a server
     Index,
     /// Search by a vector index, against the scan of the table
@@ -248,7 +250,7 @@ fn main() -> Result<()> {
                 Bench::Call | Bench::Cache => 5000,
                 Bench::Local | Bench::Generate => 1000,
                 Bench::Rerank => 100,
-                Bench::Bulk => 10_000,
+                Bench::Bulk | Bench::Endpoints => 10_000,
                 Bench::Distance | Bench::Index | Bench::Search => 100_000,
                 Bench::Memory => 1_000_000,
             });
@@ -269,9 +271,13 @@ fn main() -> Result<()> {
                 );
             }
             let args = match what {
-                Bench::Call | Bench::Cache | Bench::Local | Bench::Rerank | Bench::Generate | Bench::Index => {
-                    Vec::new()
-                }
+                Bench::Call
+                | Bench::Cache
+                | Bench::Local
+                | Bench::Rerank
+                | Bench::Generate
+                | Bench::Endpoints
+                | Bench::Index => Vec::new(),
                 Bench::Bulk => bench::bulk::server_args(),
                 Bench::Distance => bench::distance::server_args(rows),
                 Bench::Search => bench::search::server_args(rows),
@@ -291,6 +297,9 @@ fn main() -> Result<()> {
             let running = start_with(true, args, env, &progress)?;
             let files = match what {
                 Bench::Index => Vec::new(),
+                Bench::Endpoints => {
+                    vec![("endpoints.md", bench::endpoints::run(&running.server, rows, rounds, &progress)?)]
+                }
                 Bench::Search => vec![("search.md", bench::search::run(&running.server, rows, rounds, &progress)?)],
                 Bench::Call => {
                     let (report, plot) = bench::call::run(&running.server, rows, rounds, &progress)?;

@@ -2,27 +2,25 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fake_providers::{embedding_for, refused_port, Answer, Blackhole, Certificate, Endpoint, Recorded};
-use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::{CancelToken, Interrupt, Never};
 use mysql_ml_base::role::Role;
-use mysql_ml_core::catalog::function_name::FunctionName;
-use mysql_ml_core::catalog::settings::Settings;
 use mysql_ml_core::credentials::keyring::NoKeyring;
 use mysql_ml_core::engine::collected::{Active, Collection};
-use mysql_ml_core::engine::store::{ResolvedModel, Store};
 use mysql_ml_core::engine::Engine;
 use mysql_ml_core::http::policy::NetworkPolicy;
 use mysql_ml_core::http::{Call, Client, Method};
 use mysql_ml_core::registration::Registration;
 use secrecy::SecretString;
 use url::Url;
+
+mod shelf;
+use shelf::Shelf;
 
 fn call(url: &str) -> Call {
     Call {
@@ -335,8 +333,7 @@ fn a_small_compressed_answer_does_not_become_a_large_tree() {
         output_fn: Some("path:$.e".into()),
         ..Registration::default()
     };
-    let model = registration.to_model(None, Account::library(), "1").unwrap();
-    shelf.models.lock().unwrap().insert("t".into(), ResolvedModel { model, secret: None });
+    shelf.register(&registration, None);
     let mut body = String::from("{\"e\":[1,2,3],\"x\":[");
     for _ in 0..4_000_000 {
         body.push_str("[0],");
@@ -378,49 +375,6 @@ fn a_pass_that_goes_on_after_a_kill_calls_no_model() {
     assert_eq!(e.count(), 1);
 }
 
-/// A registry in memory.
-#[derive(Clone, Default)]
-struct Shelf {
-    models: Arc<Mutex<HashMap<String, ResolvedModel>>>,
-    settings: Arc<Mutex<Settings>>,
-}
-
-impl Store for Shelf {
-    fn caller(&self) -> Result<Account> {
-        Ok(Account { user: "app".into(), host: "%".into() })
-    }
-    fn load(&self, model_id: &str, _: &dyn Interrupt) -> Result<ResolvedModel> {
-        self.models
-            .lock()
-            .unwrap()
-            .get(model_id)
-            .cloned()
-            .ok_or_else(|| mysql_ml_core::engine::store::no_such_model(model_id))
-    }
-    fn settings(&self, _: &dyn Interrupt) -> Result<Settings> {
-        Ok(self.settings.lock().unwrap().clone())
-    }
-    fn call_input_functions(
-        &self,
-        _: &Arc<ResolvedModel>,
-        _: Option<&FunctionName>,
-        _: Option<&FunctionName>,
-        _: &str,
-        _: &dyn Interrupt,
-    ) -> Result<(Option<String>, Option<String>)> {
-        panic!("no stored functions here")
-    }
-    fn call_output_function(
-        &self,
-        _: &Arc<ResolvedModel>,
-        _: &FunctionName,
-        _: &str,
-        _: &dyn Interrupt,
-    ) -> Result<Option<Vec<u8>>> {
-        panic!("no stored functions here")
-    }
-}
-
 fn shelf(models: &[(&str, String)]) -> (Shelf, Engine) {
     let shelf = Shelf::default();
     for (id, url) in models {
@@ -432,8 +386,7 @@ fn shelf(models: &[(&str, String)]) -> (Shelf, Engine) {
             qualified_name: Some("test-8".into()),
             ..Registration::default()
         };
-        let model = registration.to_model(None, Account::library(), "1").unwrap();
-        shelf.models.lock().unwrap().insert((*id).into(), ResolvedModel { model, secret: None });
+        shelf.register(&registration, None);
     }
     let engine = Engine::new(Box::new(shelf.clone()), Box::new(NoKeyring));
     (shelf, engine)

@@ -3,14 +3,11 @@
 use sha2::{Digest, Sha256};
 
 use super::function_name::FunctionName;
+pub use super::ids::{check_id, MAX_ID_CHARS};
 use super::options::ModelOptions;
-use crate::http::leaked_key;
 use crate::json::template::{JsonPath, JsonTemplate};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{Error, Result};
-
-/// The longest model or secret id, in characters.
-pub const MAX_ID_CHARS: usize = 100;
 
 /// An enumeration of the SQL surface: its values, spelled as users write them, matched without case.
 macro_rules! sql_enum {
@@ -246,28 +243,6 @@ impl Model {
         }
         hash.finalize().into()
     }
-}
-
-/// Checks a model or secret id.
-pub fn check_id(argument: &str, id: &str) -> Result<()> {
-    if id.is_empty() {
-        return Err(Error::invalid(format!(
-            "{argument} is required; choose a name of at most {MAX_ID_CHARS} characters"
-        )));
-    }
-    if id.chars().count() > MAX_ID_CHARS {
-        return Err(Error::invalid(format!(
-            "{argument} '{}' is longer than {MAX_ID_CHARS} characters; choose a shorter one",
-            leaked_key::display(id, 60)
-        )));
-    }
-    if id.trim() != id || id.chars().any(char::is_control) {
-        return Err(Error::invalid(format!(
-            "{argument} '{}' has a control character or a space at an end; use a name without",
-            leaked_key::display(id, 120)
-        )));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

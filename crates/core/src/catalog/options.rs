@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use ureq::http::{HeaderName, HeaderValue};
 
+use super::endpoints::{self, EndpointOption, HedgeAfter};
 use super::members::{self, Members};
 use crate::http::leaked_key;
 use crate::json::check_document;
@@ -37,10 +38,11 @@ macro_rules! options {
     (@takes number($min:literal, $max:literal)) => { concat!("a whole number from ", $min, " to ", $max) };
     (@takes flag()) => { "true or false" };
     (@takes $how:ident($takes:literal $($rest:tt)*)) => { $takes };
+    (@takes $how:ident($takes:expr, $($rest:tt)*)) => { $takes };
     (@read number($min:literal, $max:literal)) => { |value, place| number(value, $min, $max, place) };
     (@read flag()) => { flag };
     (@read word($takes:literal)) => { word };
-    (@read read($takes:literal, $read:expr)) => { $read };
+    (@read read($takes:expr, $read:expr)) => { $read };
 }
 
 /// An option, as [`options!`] declares it.
@@ -121,6 +123,17 @@ options! {
         *o = Some(OnError::parse(v.as_str()?)?);
         Some(())
     });
+    /// The endpoints among which requests are divided; empty: that of the registration.
+    endpoints: Vec<EndpointOption> = every, read(endpoints::TAKES, endpoints::read);
+    /// The model that answers if this one cannot.
+    fallback: Option<String> = every, read("the id of another model", endpoints::read_fallback);
+    /// Time limit of one try in ms, after which another endpoint is tried.
+    try_timeout_ms: Option<u64> = every, number(1, 3_600_000);
+    /// When a call without an answer is sent to another endpoint too.
+    hedge_after_ms: Option<HedgeAfter> = every, read(
+        "a whole number of ms from 1 to 600000, or a percentile of the latencies from 'p50' to 'p99'",
+        endpoints::read_hedge
+    );
     /// Whether the caches keep answers of AI functions; only those with temperature 0.
     cache_answers: Option<bool> = every, flag();
     /// How a JSON answer is requested from a language model.
@@ -408,7 +421,7 @@ mod tests {
             "query_input_type":"q","normalize":true,"truncate":false,"encoding_format":"base64","headers":{"X-Team":"a"},"query_parameters":{"p":"v"},
             "ca_file":"/ca.pem","proxy":"none","api_version":"2024-10-21","location":"eu","project":"p-1",
             "requests_per_minute":1,"tokens_per_minute":1,"max_in_flight":1,"batch_size":1,"concurrency":1,"on_error":"inline",
-            "structured_output":"prompt","cache_answers":true}"#;
+            "structured_output":"prompt","cache_answers":true,"endpoints":[{}],"fallback":"m","try_timeout_ms":1,"hedge_after_ms":1}"#;
         let options = ModelOptions::from_json(Some(all)).unwrap();
         assert_eq!(options.headers.get("X-Team").map(String::as_str), Some("a"));
         let special: Vec<_> = options.special().collect();

@@ -1,5 +1,6 @@
 //! The retry policy after one try of a request, for single calls and the pipeline.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -7,7 +8,9 @@ use secrecy::SecretString;
 use mysql_ml_base::error::{Error, Kind};
 
 use super::call::Call;
-use super::rate_limit::{Outcome, Permit};
+use super::health::{Blame, Health};
+use super::rate_limit::Outcome;
+use super::route::{blame, Entered};
 use crate::http::{Answer, Failure};
 
 /// How a try ended.
@@ -27,59 +30,61 @@ pub(super) struct Rejected {
     pub failure: Failure,
 }
 
-/// A settled failure; rate limiter and meter have counted it.
+/// A settled failure; rate limiter, breaker and meter have counted it.
 pub(super) enum Unanswered {
     /// Try once more with a key read again: it may have been rotated, or the token revoked.
     WithNewKey(Rejected),
-    /// The try failed; the caller decides on another one.
-    Failed(Failure),
-    /// Another try cannot help.
-    Useless(Error),
+    /// The try failed; the caller decides on another one. With it, whether an answer of another endpoint shows that it was
+    /// this one's fault.
+    Failed(Failure, Option<Arc<Health>>),
 }
 
-/// Settles a failure. `tries`: number of earlier tries. `again`: whether the request was sent before. `rejected`: the
-/// key rejected earlier, if any.
+/// Settles a failure. `again`: whether the request was sent before. `rejected`: the key rejected earlier, if any.
 pub(super) fn settle(
     failure: Failure,
     key: Option<SecretString>,
-    permit: Permit,
+    entered: Entered,
     call: &Call,
-    (tries, again): (u32, bool),
+    again: bool,
     rejected: Option<&Rejected>,
 ) -> Unanswered {
     if failure.is_unsent() {
         call.meter.not_sent(again);
     }
-    permit.finish(&Outcome::of_failure(&failure));
-    match (failure.kind(), key) {
-        (Kind::Provider(401), Some(key)) if rejected.is_none() => Unanswered::WithNewKey(Rejected { key, failure }),
-        (Kind::Provider(401 | 403), None) if call.model().auth_type.is_none() => {
-            Unanswered::Useless(without_secret(failure.into_error(tries + 1)))
-        }
-        _ => Unanswered::Failed(failure),
+    let outcome = Outcome::of_failure(&failure);
+    let status = failure.kind();
+    if let (Kind::Provider(401), Some(key), None) = (status, &key, rejected) {
+        entered.failed(&failure, &outcome, Blame::None);
+        return Unanswered::WithNewKey(Rejected { key: key.clone(), failure });
     }
+    let blame = blame(&failure, call.model().header_fn.is_none());
+    let doubted = (blame == Blame::Doubtful).then(|| entered.health());
+    entered.failed(&failure, &outcome, blame);
+    let without_secret =
+        matches!(status, Kind::Provider(401 | 403)) && key.is_none() && call.model().auth_type.is_none();
+    let failure = if without_secret { failure.hinted("the model is registered without a secret") } else { failure };
+    Unanswered::Failed(failure, doubted)
 }
 
-/// Settles a try that sent nothing, and returns its error.
-pub(super) fn settle_unsent(error: Error, permit: Permit, call: &Call, again: bool) -> Error {
+/// Settles a try that sent nothing, and returns its failure.
+pub(super) fn settle_unsent(error: Error, entered: Entered, call: &Call, again: bool) -> Failure {
     call.meter.not_sent(again);
-    permit.finish(&Outcome::NotSent);
-    error
+    let failure = Failure::from(error);
+    let blame = blame(&failure, true);
+    entered.failed(&failure, &Outcome::NotSent, blame);
+    failure
 }
 
-/// Settles a try whose key the provider rejected before.
-pub(super) fn settle_same_key(permit: Permit, call: &Call, rejected: Option<Rejected>) -> Error {
+/// Settles a try whose key the provider rejected before, and returns that failure.
+pub(super) fn settle_same_key(entered: Entered, call: &Call, rejected: Option<Rejected>) -> Failure {
     call.meter.not_sent(true);
-    permit.finish(&Outcome::NotSent);
-    rejected.map_or_else(|| Error::internal("no key was rejected"), |r| r.failure.into_error(1))
+    let failure = rejected.map_or_else(|| Error::internal("no key was rejected").into(), |r| r.failure);
+    let blame = blame(&failure, call.model().header_fn.is_none());
+    entered.failed(&failure, &Outcome::NotSent, blame);
+    failure
 }
 
 /// The failure inside an answer that could not be read because of `error`.
 pub(super) fn failure_in(answer: &Answer, error: &Error) -> Option<Failure> {
     matches!(error.kind(), Kind::Response).then(|| answer.dressed())?
-}
-
-/// Adds a hint to 401/403 when the model is registered without a secret.
-fn without_secret(error: Error) -> Error {
-    Error::new(error.kind(), format!("{}; the model is registered without a secret", error.message()))
 }

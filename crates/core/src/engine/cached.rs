@@ -1,5 +1,6 @@
 //! Cached embeddings: memory, another session's identical request, disk; and clearing them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -47,6 +48,15 @@ pub struct CacheLookup {
     on_disk: bool,
     /// Whether concurrent identical requests are sent once.
     shared: bool,
+    /// Whether the caches must not keep the result: another model gave it.
+    unkept: AtomicBool,
+}
+
+impl CacheLookup {
+    /// The caches do not keep the result.
+    pub(super) fn keep_nothing(&self) {
+        self.unkept.store(true, Ordering::Relaxed);
+    }
 }
 
 impl CachedEmbeddings {
@@ -70,6 +80,7 @@ impl CachedEmbeddings {
             memory: self.memory.sized(call.settings.cache_memory),
             on_disk: call.model().backend() != Backend::Dummy,
             shared: call.model().backend() != Backend::Dummy,
+            unkept: AtomicBool::default(),
         })
     }
 
@@ -98,6 +109,7 @@ impl CachedEmbeddings {
             memory: if kept { self.memory.sized(call.settings.cache_memory) } else { None },
             on_disk: kept,
             shared: true,
+            unkept: AtomicBool::default(),
         }
     }
 
@@ -186,7 +198,7 @@ impl CachedEmbeddings {
     /// Keeps a vector, unless a clear followed its request.
     fn keep(&self, lookup: &CacheLookup, vector: &Arc<[u8]>, on_disk: bool) {
         let epoch = self.epoch.read().unwrap_or_else(PoisonError::into_inner);
-        if *epoch != lookup.epoch {
+        if *epoch != lookup.epoch || lookup.unkept.load(Ordering::Relaxed) {
             return;
         }
         let model: Arc<str> = lookup.resolved.model.model_id.as_str().into();

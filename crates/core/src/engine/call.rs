@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysql_ml_base::error::Result;
+use mysql_ml_base::error::{Error, Result};
 
 use super::meter::Meter;
 use super::store::ResolvedModel;
@@ -20,12 +20,34 @@ pub struct Call {
     pub settings: Arc<Settings>,
     /// Counts the model's calls.
     pub(super) meter: Arc<Meter>,
+    /// The models that stand in if this one cannot answer.
+    pub(super) fallback: Option<Arc<Fallback>>,
+    /// The number of the one endpoint that it goes to; `None`: any.
+    pub(super) only: Option<usize>,
+}
+
+/// The models that stand in for a call's model.
+pub(super) struct Fallback {
+    /// Their calls, in order.
+    pub calls: Vec<Call>,
+    /// Why there are no more, if one cannot be used.
+    pub broken: Option<Error>,
 }
 
 impl Call {
     /// The model.
     pub fn model(&self) -> &Model {
         &self.resolved.model
+    }
+
+    /// The same call, for which no other model stands in.
+    pub(super) fn alone(&self) -> Call {
+        Call { fallback: None, ..self.clone() }
+    }
+
+    /// The same call at one endpoint.
+    pub(super) fn at(&self, endpoint: usize) -> Call {
+        Call { only: Some(endpoint), ..self.alone() }
     }
 
     /// Time limit of the call, all tries together.

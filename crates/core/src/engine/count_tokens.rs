@@ -1,5 +1,7 @@
 //! `ai_count_tokens`: the tokens of a text.
 
+use std::time::Instant;
+
 use serde_json::json;
 use surface::functions;
 
@@ -9,7 +11,8 @@ use mysql_ml_base::memory::Reservation;
 
 use super::backends::remote::form_of;
 use super::call::Call;
-use super::requester::{must_not_be_an_error, Request};
+use super::requester::{must_not_be_an_error, Request, Sending};
+use super::route::StandIns;
 use super::transforms::call_request_functions;
 use super::Engine;
 use crate::catalog::model::{Backend, ProviderId};
@@ -53,13 +56,20 @@ impl Engine {
         let vertex = model.api == ProviderId::Google;
         let name = if vertex { Some(model_name(model)) } else { model.qualified_name.clone() };
         let body = chat.counting_request(name.as_deref(), text);
-        let request = provider(model.api).predict_request(model, &body)?;
         let (headers, _) = call_request_functions(self.store.as_ref(), call, None, &body, interrupt)?;
-        let mut request = Request::new(call, headers, request, 0)?;
-        request.counts = Some(chat);
+        let make = |call: &Call| {
+            let request = provider(call.model().api).predict_request(call.model(), &body)?;
+            let mut request = Request::new(call, headers.clone(), request)?;
+            request.counts = Some(chat);
+            Ok(request)
+        };
         call.meter.called();
-        let counted = self.remote.requester.send(request, interrupt, |answer| {
-            must_not_be_an_error(answer, model)?;
+        // Another model may count otherwise.
+        let route = self.remote.requester.route(call, StandIns::None);
+        let deadline = Instant::now() + call.time();
+        let sending = Sending { route: &route, first: None, tokens: 0, deadline, make: &make };
+        let counted = self.remote.requester.send(&sending, interrupt, |call, answer| {
+            must_not_be_an_error(answer, call.model())?;
             Ok((counting::read_count(&answer.body)?, None))
         });
         match counted {

@@ -1,5 +1,7 @@
 //! `ai_explain_request`: the request that a call would send.
 
+use std::sync::Arc;
+
 use serde_json::{json, Map, Value};
 use surface::functions;
 
@@ -18,11 +20,13 @@ use super::Engine;
 use crate::ai::{rerank, Task};
 use crate::catalog::default_model::DefaultModel;
 use crate::catalog::model::{Backend, ModelType, ProviderId};
+use crate::http::display_url;
 use crate::providers::chat::Question;
 use crate::providers::google::target::needs_project;
 use crate::providers::image::Source;
 use crate::providers::rerank::Ranking;
 use crate::providers::table::provider;
+use crate::registration::checked_url;
 use crate::registration::endpoint_url::{cloud_of, url_of};
 
 /// Stands for a Google project that only credentials name.
@@ -72,11 +76,24 @@ impl Engine {
         if matches!(explained, Explained::Embedding { .. }) {
             call.model().must_embed()?;
         }
-        self.explained(&call, explained, interrupt)
+        // Requests are divided among endpoints: the first one's is shown.
+        let first = call.resolved.endpoints.iter().zip(&call.model().options.endpoints).position(|(_, o)| o.weight > 0);
+        let at = match first.and_then(|i| call.resolved.endpoints.get(i)) {
+            Some(resolved) => Call { resolved: Arc::clone(resolved), ..call.clone() },
+            None => call.clone(),
+        };
+        self.explained(&at, explained, &targets(&call), interrupt)
             .map_err(|e| e.context(&format!("model '{}'", call.model().model_id)))
     }
 
-    fn explained(&self, call: &Call, explained: &Explained<'_>, interrupt: &dyn Interrupt) -> Result<String> {
+    /// `targets`: further members.
+    fn explained(
+        &self,
+        call: &Call,
+        explained: &Explained<'_>,
+        targets: &str,
+        interrupt: &dyn Interrupt,
+    ) -> Result<String> {
         let model = call.model();
         if model.backend() != Backend::Remote {
             return Err(Error::invalid("the model runs inside the server: its calls send no request"));
@@ -125,7 +142,7 @@ impl Engine {
                 }
             }
         };
-        let request = Request::new(call, headers, body, 0)?;
+        let request = Request::new(call, headers, body)?;
         let mut cloud = cloud_of(model, &call.settings);
         let unknown = model.api == ProviderId::Google && needs_project(model) && cloud.project.is_none();
         if unknown {
@@ -147,7 +164,11 @@ impl Engine {
             true => String::new(),
             false => format!(",\"note\":{}", Value::from(notes.join("; "))),
         };
-        Ok(format!("{{\"url\":{},\"headers\":{},\"body\":{body}{note}}}", json!(url.as_str()), Value::Object(headers)))
+        Ok(format!(
+            "{{\"url\":{},\"headers\":{},\"body\":{body}{note}{targets}}}",
+            json!(url.as_str()),
+            Value::Object(headers)
+        ))
     }
 
     /// The result of the header function and the body for a question.
@@ -162,4 +183,22 @@ impl Engine {
         let (headers, _) = call_request_functions(self.store.as_ref(), call, None, &body, interrupt)?;
         Ok((headers, request))
     }
+}
+
+/// The members of a request that may go elsewhere: `endpoints` and `fallback`.
+fn targets(call: &Call) -> String {
+    let mut members = String::new();
+    if !call.resolved.endpoints.is_empty() {
+        let options = &call.model().options.endpoints;
+        let shown = call.resolved.endpoints.iter().zip(options).enumerate().map(|(i, (at, option))| {
+            let url = checked_url(&at.model, &call.settings).ok();
+            json!({"name": option.name(i), "url": url.as_ref().map(display_url), "weight": option.weight})
+        });
+        members.push_str(&format!(",\"endpoints\":{}", Value::from_iter(shown)));
+    }
+    if let Some(fallback) = &call.fallback {
+        let ids = fallback.calls.iter().map(|call| call.model().model_id.as_str());
+        members.push_str(&format!(",\"fallback\":{}", Value::from_iter(ids)));
+    }
+    members
 }

@@ -9,6 +9,7 @@ use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{Held, Reservation};
 
 use super::asking::{is_of_the_input, on_error_of, unusable, About, AskOptions, Asked};
+use super::backends::By;
 use super::cached::CacheLookup;
 use super::call::Call;
 use super::collected::{active, Found, Known};
@@ -104,7 +105,11 @@ impl Engine {
         let lookup = self.answer_lookup(call, task, &message.text, &message.images, false, cache_answers);
         let compute = |limit| {
             let answer = self.ask_again(call, task, task.question(message.clone()), limit, interrupt);
-            call.counted(answer).map(|answer| answer.to_bytes())
+            let (answer, by) = call.counted(answer)?;
+            if by == By::StandIn {
+                lookup.keep_nothing();
+            }
+            Ok(answer.to_bytes())
         };
         let bytes = self.embeddings.get(&lookup, || self.store.caller(), call, interrupt, compute);
         let bytes = bytes.map_err(|e| of_model(call, &e))?;
@@ -144,7 +149,7 @@ impl Engine {
         let _question = Reservation::take(question.bytes().saturating_mul(4), "the prompt")?;
         call.meter.called();
         let answered = self.ask_again(call, task, question, None, interrupt);
-        let (value, share) = call.counted(answered).map_err(|e| of_model(call, &e))?.into_parts();
+        let (value, share) = call.counted(answered).map_err(|e| of_model(call, &e))?.0.into_parts();
         take(value).map(|value| Held::new(value, share)).ok_or_else(|| Error::internal("an answer of another kind"))
     }
 
@@ -156,19 +161,21 @@ impl Engine {
         mut question: Question,
         limit: Option<Instant>,
         interrupt: &dyn Interrupt,
-    ) -> Result<Held<Answer>> {
+    ) -> Result<(Held<Answer>, By)> {
         let limit = Some(limit.unwrap_or_else(|| Instant::now() + call.time()));
-        let (answer, share) = self.generator(call.model()).generate(call, &question, limit, interrupt)?.into_parts();
+        let (answer, by) = self.generator(call.model()).generate(call, &question, limit, interrupt)?;
+        let (answer, share) = answer.into_parts();
         let tree = Reservation::take(task.memory_to_read(&answer), "reading the answer")?;
         let reason = match task.read(&answer) {
-            Ok(value) => return Ok(Held::new(value, share)),
+            Ok(value) => return Ok((Held::new(value, share), by)),
             Err(reason) => reason,
         };
         drop(tree);
         question.rejected = Some(Rejected::new(&answer, &reason));
-        let (answer, share) = self.generator(call.model()).generate(call, &question, limit, interrupt)?.into_parts();
+        let (answer, by) = self.generator(call.model()).generate(call, &question, limit, interrupt)?;
+        let (answer, share) = answer.into_parts();
         let _tree = Reservation::take(task.memory_to_read(&answer), "reading the answer")?;
-        task.read(&answer).map(|value| Held::new(value, share)).map_err(|reason| unusable(&reason, &answer))
+        task.read(&answer).map(|value| (Held::new(value, share), by)).map_err(|reason| unusable(&reason, &answer))
     }
 
     /// The same for a pipeline, which has counted the call; counts an error.
@@ -179,7 +186,7 @@ impl Engine {
         question: Question,
         interrupt: &dyn Interrupt,
     ) -> Result<Answer> {
-        call.counted(self.ask_again(call, task, question, None, interrupt)).map(|answer| answer.into_parts().0)
+        call.counted(self.ask_again(call, task, question, None, interrupt)).map(|(answer, _)| answer.into_parts().0)
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::Histogram;
 use serde_json::{json, Map, Value};
 
+use super::health::Group;
 use super::rate_limit::RateLimiter;
 use crate::catalog::model::{Model, ProviderId};
 use crate::providers::usage::Usage;
@@ -29,6 +30,8 @@ const LONGEST: u64 = 3_600_000_000;
 pub struct Meter {
     /// Its rate limiter, for `ml_status`.
     limiter: Mutex<Weak<RateLimiter>>,
+    /// Its endpoints, for `ml_status`.
+    endpoints: Mutex<Weak<Group>>,
     calls: AtomicU64,
     cache_hits: AtomicU64,
     disk_hits: AtomicU64,
@@ -51,6 +54,15 @@ impl Meter {
     /// Sets the rate limiter of the model's requests.
     pub fn paced_by(&self, limiter: &Arc<RateLimiter>) {
         *self.limiter.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(limiter);
+    }
+
+    /// Sets the endpoints of the model's requests.
+    pub fn served_by(&self, group: &Arc<Group>) {
+        *self.endpoints.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(group);
+    }
+
+    fn endpoints(&self) -> Option<Arc<Group>> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
     }
 
     fn current_limiter(&self) -> Arc<RateLimiter> {
@@ -144,6 +156,9 @@ impl Meter {
             counter.store(0, Ordering::Relaxed);
         }
         self.count(|c| *c = Counted::default());
+        if let Some(group) = self.endpoints() {
+            group.reset();
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -158,7 +173,7 @@ impl Meter {
             _ => Value::Null,
         };
         let limiter = self.current_limiter();
-        json!({
+        let mut shown = json!({
             "calls": self.calls.load(Ordering::Relaxed),
             "cache_hits": self.cache_hits.load(Ordering::Relaxed),
             "disk_hits": self.disk_hits.load(Ordering::Relaxed),
@@ -173,7 +188,13 @@ impl Meter {
             "latency_p99_ms": ms(0.99),
             "in_flight": limiter.in_flight(),
             "paused_ms": u64::try_from(limiter.paused().as_millis()).unwrap_or(u64::MAX),
-        })
+        });
+        let status = self.endpoints().and_then(|group| group.status());
+        if let (Some((endpoints, stood_in)), Some(shown)) = (status, shown.as_object_mut()) {
+            shown.insert("endpoints".into(), endpoints);
+            shown.insert("fallback_requests".into(), stood_in.into());
+        }
+        shown
     }
 }
 

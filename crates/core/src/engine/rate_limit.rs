@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use crate::catalog::endpoints::EndpointOption;
 use crate::catalog::options::ModelOptions;
 use crate::http::{retry, Failure};
 use mysql_ml_base::counters;
@@ -182,6 +183,15 @@ impl Budget {
             requests: options.requests_per_minute,
             tokens: options.tokens_per_minute,
             in_flight: options.max_in_flight,
+        }
+    }
+
+    /// The budgets of one endpoint.
+    pub fn of_endpoint(endpoint: &EndpointOption) -> Self {
+        Budget {
+            requests: endpoint.requests_per_minute,
+            tokens: endpoint.tokens_per_minute,
+            in_flight: endpoint.max_in_flight,
         }
     }
 }

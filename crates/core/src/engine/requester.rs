@@ -1,12 +1,13 @@
 //! Sends requests: rate limits, authorization and retries under one deadline.
 
+use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret, SecretString};
 use ureq::http::HeaderName;
 
-use mysql_ml_base::error::{Error, Result};
+use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::{CancelToken, Interrupt, Waiting, POLL};
 use mysql_ml_base::memory::Reservation;
 use mysql_ml_base::shares::Share;
@@ -15,10 +16,12 @@ use mysql_ml_base::workers::{Config, Workers};
 
 use super::attempt::{failure_in, settle, settle_same_key, settle_unsent, Rejected, Tried, Unanswered};
 use super::call::Call;
+use super::health::{Groups, Health};
 use super::meter::counted_as;
 use super::rate_limit::{Outcome, RateLimiters};
+use super::route::{moves_on, Entered, Route, StandIns};
 use super::store::Store;
-use super::target::{Address, Target};
+use super::target::Address;
 use super::transforms::read_headers;
 use crate::catalog::model::{Model, ModelType, ProviderId};
 use crate::catalog::settings::Settings;
@@ -26,7 +29,7 @@ use crate::credentials::http::Http;
 use crate::credentials::keyring::Keyring;
 use crate::credentials::Credentials;
 use crate::http::tidy::tidy;
-use crate::http::{self, dressed, redact, Answer, Client, Method, Tries};
+use crate::http::{self, dressed, redact, Answer, Client, Failure, Method, Tries};
 use crate::json::numbers::memory_to_read;
 use crate::providers::chat::Chat;
 use crate::registration::endpoint_url::google_hosts;
@@ -51,29 +54,19 @@ pub(super) struct Request {
     pub body: Arc<[u8]>,
     /// The reservation of the body's memory.
     _share: Reservation,
-    /// The deadline of the answer.
-    pub deadline: Instant,
-    /// Estimated tokens, for the budget.
-    pub tokens: u64,
     /// The API that is only to count the text's tokens, at its own URL.
     pub counts: Option<Chat>,
 }
 
 impl Request {
-    /// A request of `call`; its time starts now. `header_json`: the result of the header function.
-    pub fn new(call: &Call, header_json: Option<String>, body: Vec<u8>, tokens: u64) -> Result<Self> {
+    /// A request of `call`. `header_json`: the result of the header function.
+    pub fn new(call: &Call, header_json: Option<String>, body: Vec<u8>) -> Result<Self> {
         let share = Reservation::take(body.len().saturating_mul(2), "the request")?;
-        Self::within(share, call, header_json, body, tokens)
+        Self::within(share, call, header_json, body)
     }
 
     /// The same, with memory reserved by the caller.
-    pub fn within(
-        mut share: Reservation,
-        call: &Call,
-        header_json: Option<String>,
-        body: Vec<u8>,
-        tokens: u64,
-    ) -> Result<Self> {
+    pub fn within(mut share: Reservation, call: &Call, header_json: Option<String>, body: Vec<u8>) -> Result<Self> {
         // One copy, out of the buffer it was written into.
         let body: Arc<[u8]> = body.into();
         share.shrink_to(body.len());
@@ -81,8 +74,6 @@ impl Request {
             headers: header_json.as_deref().map(read_headers).transpose()?.unwrap_or_default(),
             body,
             _share: share,
-            deadline: Instant::now() + call.time(),
-            tokens,
             counts: None,
             call: call.clone(),
         })
@@ -108,6 +99,78 @@ pub(super) struct Requester {
     pub context: Arc<HttpContext>,
     pub workers: Workers,
     limiters: RateLimiters,
+    groups: Groups,
+}
+
+/// What a call sends.
+pub(super) struct Sending<'a> {
+    /// Where it may go.
+    pub route: &'a Route,
+    /// The target to begin with, if it is decided.
+    pub first: Option<usize>,
+    /// Estimated tokens, for budgets.
+    pub tokens: u64,
+    /// The deadline of all tries.
+    pub deadline: Instant,
+    /// Makes the request for the call as a target makes it.
+    pub make: &'a dyn Fn(&Call) -> Result<Request>,
+}
+
+/// One request under way.
+struct Flight {
+    entered: Entered,
+    request: Arc<Request>,
+    /// Whether its call was sent before.
+    again: bool,
+    began: Instant,
+}
+
+/// Requests under way are cancelled when their call ends: workers and connections are free again within a slice.
+#[derive(Default)]
+struct Cancels(Vec<CancelToken>);
+
+impl Drop for Cancels {
+    fn drop(&mut self) {
+        self.0.iter().for_each(CancelToken::cancel);
+    }
+}
+
+/// The tries of one call.
+#[derive(Default)]
+struct Progress {
+    requests: Vec<(usize, Arc<Request>)>,
+    /// Whether a request was sent.
+    sent: bool,
+    /// The targets that failed in this round, and their failures.
+    tried: Vec<usize>,
+    round: Vec<Failure>,
+    /// Endpoints whose failures may be the request's.
+    doubted: Vec<Arc<Health>>,
+}
+
+impl Progress {
+    /// The request to a target.
+    fn request(&mut self, sending: &Sending<'_>, target: usize) -> Result<Arc<Request>> {
+        if let Some((_, request)) = self.requests.iter().find(|(of, _)| *of == target) {
+            return Ok(Arc::clone(request));
+        }
+        let request = Arc::new((sending.make)(sending.route.call(target)?)?);
+        self.requests.push((target, Arc::clone(&request)));
+        Ok(request)
+    }
+
+    fn failed(&mut self, target: usize, failure: Failure) {
+        self.tried.push(target);
+        self.round.push(failure);
+    }
+
+    /// The failure that decides about another round: one after which a try may help, the soonest first.
+    fn worst(&mut self) -> Option<Failure> {
+        self.tried.clear();
+        let mut round = std::mem::take(&mut self.round);
+        round.sort_by_key(|failure| (!failure.retryable, failure.wait));
+        round.into_iter().next()
+    }
 }
 
 impl Requester {
@@ -127,6 +190,7 @@ impl Requester {
                 on_stop: || {},
             }),
             limiters: RateLimiters::default(),
+            groups: Groups::default(),
         }
     }
 
@@ -142,73 +206,194 @@ impl Requester {
         Ok(Share { account: Some(account), source: Some(format!("model '{}'", counted_as(model)).into()) })
     }
 
-    /// The target of a call's requests.
-    pub fn target(&self, call: &Call) -> Target {
-        Target::of(call, &self.limiters)
+    /// Where a call's requests may go.
+    pub fn route(&self, call: &Call, stand_ins: StandIns) -> Route {
+        Route::of(call, stand_ins, &self.limiters, &self.groups)
     }
 
-    /// Sends a request and waits for its answer. `read` also returns the tokens used. An unreadable answer that
-    /// contains an error counts as a failure with that error's status.
+    /// Sends a request until an endpoint answers. `read` also returns the tokens used. An unreadable answer that contains
+    /// an error counts as a failure with that error's status.
     pub fn send<T>(
         &self,
-        request: Request,
+        sending: &Sending<'_>,
         interrupt: &dyn Interrupt,
-        read: impl Fn(&mut Answer) -> Result<(T, Option<u64>)>,
+        read: impl Fn(&Call, &mut Answer) -> Result<(T, Option<u64>)>,
     ) -> Result<T> {
-        let request = Arc::new(request);
-        let call = &request.call;
-        let mut tries = Tries::new(request.deadline, call.max_retries());
-        let target = self.target(call);
+        let Sending { route, deadline, .. } = *sending;
+        let mut tries = Tries::new(deadline, route.call(0)?.max_retries());
+        let mut progress = Progress::default();
         let mut rejected: Option<Rejected> = None;
-        let mut sent = false;
+        let mut only = sending.first;
         loop {
-            let permit = target.enter(request.tokens, request.deadline, interrupt)?;
-            call.meter.requested(sent);
-            sent = true;
-            let again = tries.made() > 0 || rejected.is_some();
-            let (failure, key) = match self.try_once(&request, rejected.as_ref().map(|r| r.key.clone()), interrupt)? {
+            let entered = match route.enter(sending.tokens, &progress.tried, only, deadline, interrupt) {
+                Ok(entered) => entered,
+                Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => return Err(error),
+                Err(error) => {
+                    let failure = progress.worst();
+                    return Err(route.exhausted(failure.map_or(error, |f| f.into_error(tries.made() + 1))));
+                }
+            };
+            if !progress.sent {
+                route.sent();
+            }
+            let until = route.try_until(progress.tried.len(), deadline, Instant::now());
+            let key = rejected.as_ref().map(|r| r.key.clone());
+            let (flight, tried) = self.fly(sending, &mut progress, entered, key, until, interrupt)?;
+            let Flight { entered, request, again, began } = flight;
+            let (target, call) = (entered.target, &request.call);
+            route.ends_with(target);
+            let (failure, key) = match tried {
                 Tried::Answered(mut answer, latency) => {
                     call.meter.answered(latency);
-                    let result = read(&mut answer);
+                    let result = read(call, &mut answer);
                     match result.as_ref().err().and_then(|e| failure_in(&answer, e)) {
                         Some(failure) => (failure, None),
                         None => {
                             let tokens = result.as_ref().ok().and_then(|(_, tokens)| *tokens);
-                            permit.finish(&Outcome::Answered { tokens, pause: answer.pause });
+                            entered.answered(latency, &Outcome::Answered { tokens, pause: answer.pause });
+                            // Another endpoint answered what they failed over.
+                            progress.doubted.iter().for_each(|health| health.failed(Instant::now(), false));
                             return result.map(|(value, _)| value);
                         }
                     }
                 }
-                Tried::Unsent(error) => return Err(settle_unsent(error, permit, call, again)),
-                Tried::SameKey => return Err(settle_same_key(permit, call, rejected)),
-                Tried::Failed(failure, key) => (failure.within(call.time()), key),
+                Tried::Failed(mut failure, key) => {
+                    failure.retryable |= failure.kind() == Kind::Timeout && until < deadline;
+                    (failure.within(until.saturating_duration_since(began)), key)
+                }
+                Tried::Unsent(error) => {
+                    let failure = settle_unsent(error, entered, call, again);
+                    if route.is_single() || !moves_on(&failure) {
+                        return Err(route.exhausted(failure.into_error(1)));
+                    }
+                    (only, rejected) = (None, None);
+                    progress.failed(target, failure);
+                    next_round(route, &mut progress, &mut tries, interrupt)?;
+                    continue;
+                }
+                Tried::SameKey => {
+                    let failure = settle_same_key(entered, call, rejected.take());
+                    only = None;
+                    progress.failed(target, failure);
+                    next_round(route, &mut progress, &mut tries, interrupt)?;
+                    continue;
+                }
             };
-            let limited = failure.is_rate_limit();
-            match settle(failure, key, permit, call, (tries.made(), again), rejected.as_ref()) {
-                Unanswered::WithNewKey(key) => rejected = Some(key),
-                Unanswered::Useless(error) => return Err(error),
-                Unanswered::Failed(failure) => {
-                    let wait = tries.next(failure)?;
-                    // The limiter delays all sessions after a rate limit; other failures delay this call only.
-                    if !limited {
-                        sleep(wait, interrupt)?;
+            match settle(failure, key, entered, call, again, rejected.as_ref()) {
+                Unanswered::WithNewKey(key) => (only, rejected) = (Some(target), Some(key)),
+                Unanswered::Failed(failure, doubted) => {
+                    (only, rejected) = (None, if route.is_single() { rejected } else { None });
+                    progress.doubted.extend(doubted);
+                    if moves_on(&failure) {
+                        progress.failed(target, failure);
+                        next_round(route, &mut progress, &mut tries, interrupt)?;
+                    } else {
+                        // Other endpoints would refuse it too.
+                        progress.worst();
+                        sleep(tries.next(failure)?, interrupt)?;
                     }
                 }
             }
         }
     }
 
-    /// One try, on a worker.
-    fn try_once(
+    /// One try, and a second one beside it if the first has no answer for long: the first answer is taken. Returns that, or
+    /// the last failure; `progress` has the others.
+    fn fly(
         &self,
-        request: &Arc<Request>,
+        sending: &Sending<'_>,
+        progress: &mut Progress,
+        entered: Entered,
         rejected: Option<SecretString>,
+        until: Instant,
         interrupt: &dyn Interrupt,
-    ) -> Result<Tried> {
-        let (share, own) = (self.share(request.call.model())?, Arc::clone(request));
-        self.on_worker(&share, request.deadline, interrupt, move |context, cancel| {
-            exchange(context, &own, rejected.as_ref(), cancel)
-        })
+    ) -> Result<(Flight, Tried)> {
+        let (sender, receiver) = channel();
+        let mut cancels = Cancels::default();
+        let mut begin = |progress: &mut Progress, entered: Entered| -> Result<Flight> {
+            let target = entered.target;
+            let request = match progress.request(sending, target) {
+                Ok(request) => request,
+                Err(error) => {
+                    entered.not_sent();
+                    return Err(error);
+                }
+            };
+            let (cancel, context, own) = (CancelToken::default(), Arc::clone(&self.context), Arc::clone(&request));
+            cancels.0.push(cancel.clone());
+            let key = rejected.clone();
+            let share = self.share(request.call.model())?;
+            let again = progress.sent;
+            request.call.meter.requested(again);
+            progress.sent = true;
+            self.workers.run_to(&share, &cancel.clone(), sender.clone(), move || {
+                Ok((target, exchange(&context, &own, key.as_ref(), until, &cancel)))
+            })?;
+            Ok(Flight { entered, request, again, began: Instant::now() })
+        };
+        let first = entered.target;
+        let mut flights = vec![begin(progress, entered)?];
+        let mut hedge_at = sending.route.hedge_after(first).map(|after| Instant::now() + after);
+        loop {
+            let now = Instant::now();
+            let slice = hedge_at.map_or(POLL, |at| at.saturating_duration_since(now).min(POLL));
+            match receiver.recv_timeout(slice) {
+                Ok(done) => {
+                    let (target, tried) = done?;
+                    let tried = tried?;
+                    let Some(i) = flights.iter().position(|flight| flight.entered.target == target) else { continue };
+                    let flight = flights.swap_remove(i);
+                    if flights.is_empty() || matches!(tried, Tried::Answered(..)) {
+                        for other in flights {
+                            other.entered.overtaken(other.began.elapsed());
+                        }
+                        return Ok((flight, tried));
+                    }
+                    Self::note(progress, flight, tried);
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::internal("no worker answers")),
+                Err(RecvTimeoutError::Timeout) => {
+                    interrupt.check()?;
+                    if now >= until + GRACE
+                        && let Some(flight) = flights.pop()
+                    {
+                        for other in flights {
+                            Self::note(progress, other, late());
+                        }
+                        return Ok((flight, late()));
+                    }
+                    if hedge_at.is_some_and(|at| at <= now) {
+                        hedge_at = None;
+                        let mut tried = progress.tried.clone();
+                        tried.push(first);
+                        // Without it the first request goes on all the same.
+                        if let Some(hedge) = sending.route.hedge(sending.tokens, &tried)
+                            && let Ok(flight) = begin(progress, hedge)
+                        {
+                            flights.push(flight);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes a failure while another request of the call is under way.
+    fn note(progress: &mut Progress, flight: Flight, tried: Tried) {
+        let Flight { entered, request, again, .. } = flight;
+        let (target, call) = (entered.target, &request.call);
+        let failure = match tried {
+            Tried::Failed(failure, key) => match settle(failure, key, entered, call, again, None) {
+                Unanswered::Failed(failure, doubted) => {
+                    progress.doubted.extend(doubted);
+                    failure
+                }
+                Unanswered::WithNewKey(rejected) => rejected.failure,
+            },
+            Tried::Unsent(error) => settle_unsent(error, entered, call, again),
+            Tried::SameKey | Tried::Answered(..) => return,
+        };
+        progress.failed(target, failure);
     }
 
     /// Runs `work` on a worker with credentials and HTTP client.
@@ -255,6 +440,22 @@ pub(super) fn must_not_be_an_error(answer: &Answer, model: &Model) -> Result<()>
     Ok(())
 }
 
+/// After a failure: goes on at once while there are targets that were not tried, else after a wait, if another round is
+/// allowed.
+fn next_round(route: &Route, progress: &mut Progress, tries: &mut Tries, interrupt: &dyn Interrupt) -> Result<()> {
+    if progress.tried.len() < route.len() {
+        return Ok(());
+    }
+    let failure = progress.worst().ok_or_else(|| Error::internal("a round without a failure"))?;
+    let limited = failure.is_rate_limit();
+    let wait = tries.next(failure).map_err(|error| route.exhausted(error))?;
+    // The limiter delays all sessions after a rate limit; other failures delay this call only.
+    if limited {
+        return Ok(());
+    }
+    sleep(wait, interrupt)
+}
+
 /// Sleeps on the statement's thread; KILL ends it.
 fn sleep(time: Duration, interrupt: &dyn Interrupt) -> Result<()> {
     let end = Instant::now() + time;
@@ -274,16 +475,22 @@ pub(super) fn unpacked(body: &[u8]) -> Result<Reservation> {
     Reservation::take(memory_to_read(body), "reading the endpoint's answer")
 }
 
-/// One try, on a worker: resolves the address, sends, reads the answer's bytes.
+/// A try whose worker did not answer in time.
+fn late() -> Tried {
+    Tried::Failed(Error::new(Kind::Timeout, "the time for this call is up").into(), None)
+}
+
+/// One try until a time, on a worker: resolves the address, sends, reads the answer's bytes.
 pub(super) fn exchange(
     context: &HttpContext,
     request: &Request,
     rejected: Option<&SecretString>,
+    until: Instant,
     cancel: &CancelToken,
 ) -> Result<Tried> {
     mysql_ml_base::panics::injected_panic("request");
     let (settings, model) = (&request.call.settings, request.call.model());
-    let http = context.http(settings, request.deadline, cancel);
+    let http = context.http(settings, until, cancel);
     let Address { url, headers, key } = match Address::of(&context.credentials, request, rejected, &http) {
         Ok(target) => target,
         Err(error) => return Ok(Tried::Unsent(error)),
@@ -294,7 +501,7 @@ pub(super) fn exchange(
         return Ok(Tried::SameKey);
     }
     let body = Method::Json(Arc::clone(&request.body));
-    let mut call = http::Call::new(body, url, request.deadline, &settings.network);
+    let mut call = http::Call::new(body, url, until, &settings.network);
     call.headers = headers;
     call.ca_file = model.options.ca_file.clone().unwrap_or_default();
     call.proxy = model.options.proxy.clone().unwrap_or_default();

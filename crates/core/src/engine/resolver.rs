@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::{Interrupt, POLL};
 
-use super::call::Call;
+use super::call::{Call, Fallback};
 use super::meter::counted_as;
 use super::store::Routine;
 use super::Engine;
 use crate::catalog::default_model::DefaultModel;
 use crate::catalog::model::check_id;
 use crate::catalog::settings::Settings;
+use crate::registration::endpoints::fallbacks;
 
 /// Time limit for a change of the disk cache's size.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -23,9 +24,27 @@ impl Engine {
     pub fn call(&self, function: Routine, model_id: &str, interrupt: &dyn Interrupt) -> Result<Call> {
         check_id("model_id", model_id)?;
         let settings = self.settings(interrupt)?;
-        let resolved = self.registry.model(self.store.as_ref(), function, model_id, &settings, interrupt)?;
+        let call = self.call_of(function, model_id, &settings, interrupt)?;
+        if call.model().options.fallback.is_none() {
+            return Ok(call);
+        }
+        // Each is called with the caller's rights, as if he named it. One that cannot be used matters when it is needed.
+        let load = |id: &str| self.call_of(function, id, &settings, interrupt);
+        let stopped = |error: &Error| matches!(error.kind(), Kind::Interrupted(_));
+        let (calls, broken) = fallbacks(call.model(), load, Call::model, stopped)?;
+        Ok(Call { fallback: Some(Arc::new(Fallback { calls, broken })), ..call })
+    }
+
+    fn call_of(
+        &self,
+        function: Routine,
+        model_id: &str,
+        settings: &Arc<Settings>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Call> {
+        let resolved = self.registry.model(self.store.as_ref(), function, model_id, settings, interrupt)?;
         let meter = self.meters.of(counted_as(&resolved.model));
-        Ok(Call { resolved, settings, meter })
+        Ok(Call { resolved, settings: Arc::clone(settings), meter, fallback: None, only: None })
     }
 
     /// The same. If the model does not exist but `other` names one, the error says that the arguments are swapped.

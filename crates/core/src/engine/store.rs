@@ -8,6 +8,7 @@ use crate::catalog::model::Model;
 use crate::catalog::secret::Secret;
 use crate::catalog::settings::Settings;
 use crate::http::leaked_key;
+use crate::registration::endpoints::{models_at, place};
 use mysql_ml_base::account::Account;
 use mysql_ml_base::error::{Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
@@ -22,6 +23,21 @@ pub struct ResolvedModel {
     pub model: Model,
     /// The secret that `auth_id` names.
     pub secret: Option<Secret>,
+    /// The model at each of its endpoints; empty without the option `endpoints`.
+    pub endpoints: Vec<Arc<ResolvedModel>>,
+}
+
+impl ResolvedModel {
+    /// A model with its secrets, which `secrets` looks up by their ids.
+    pub fn new(model: Model, mut secrets: impl FnMut(&str) -> Result<Secret>) -> Result<Self> {
+        let mut endpoints = Vec::with_capacity(model.options.endpoints.len());
+        let mut secret_of = |model: &Model| model.auth_id.as_deref().map(&mut secrets).transpose();
+        for (name, at) in models_at(&model) {
+            let secret = secret_of(&at).map_err(|e| e.context(&place(&name)))?;
+            endpoints.push(Arc::new(ResolvedModel { model: at, secret, endpoints: Vec::new() }));
+        }
+        Ok(ResolvedModel { secret: secret_of(&model)?, model, endpoints })
+    }
 }
 
 /// The registry, read with the rights of the current user.

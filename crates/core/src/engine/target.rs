@@ -1,20 +1,14 @@
-//! Target of a model's requests: its rate limiter, known at once, and its address.
+//! The address of a request.
 //!
 //! URL, headers and key are resolved on a worker before anything is sent. Each step may be slow: a file on a hanging
 //! mount, a token to fetch.
-
-use std::sync::Arc;
-use std::time::Instant;
 
 use secrecy::{ExposeSecret, SecretString};
 use ureq::http::{header, HeaderName};
 use url::Url;
 
 use mysql_ml_base::error::{cut, Error, Kind, Result};
-use mysql_ml_base::interrupt::Interrupt;
 
-use super::call::Call;
-use super::rate_limit::{Budget, Permit, RateLimiter, RateLimiters};
 use super::requester::Request;
 use crate::catalog::model::{AuthType, ProviderId};
 use crate::credentials::http::Http;
@@ -23,31 +17,6 @@ use crate::providers::google::target;
 use crate::providers::table::provider;
 use crate::providers::KeyHeader;
 use crate::registration::endpoint_url::{cloud_of, google_hosts, url_of};
-
-/// Where a model's requests go. One target has one rate limit.
-pub(super) struct Target {
-    pub limiter: Arc<RateLimiter>,
-    budget: Budget,
-}
-
-impl Target {
-    /// The target of a call's model; its meter reports the limiter from now on.
-    pub fn of(call: &Call, limiters: &RateLimiters) -> Self {
-        let limiter = limiters.of(&call.model().fingerprint);
-        call.meter.paced_by(&limiter);
-        Target { limiter, budget: Budget::of(&call.model().options) }
-    }
-
-    /// Waits until a request with these tokens may be sent.
-    pub fn enter(&self, tokens: u64, deadline: Instant, interrupt: &dyn Interrupt) -> Result<Permit> {
-        self.limiter.enter(self.budget, tokens, deadline, interrupt)
-    }
-
-    /// The same without waiting; the error holds the time of the next try, if it is known, and why.
-    pub fn try_now(&self, tokens: u64) -> std::result::Result<Permit, Option<(Instant, Error)>> {
-        self.limiter.try_now(self.budget, tokens)
-    }
-}
 
 /// The address of one try.
 pub(super) struct Address {

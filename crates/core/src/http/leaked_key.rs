@@ -103,6 +103,14 @@ pub fn in_options(options: &Map<String, Value>) -> Vec<(String, String, &'static
                     }
                 }
             }
+            Value::Array(items) => {
+                let members = items.iter().filter_map(Value::as_object).flatten();
+                for (name, text) in members.filter_map(|(name, value)| Some((name, value.as_str()?))) {
+                    if let Some(what) = in_url_or_text(text) {
+                        found.push((option.clone(), name.clone(), what));
+                    }
+                }
+            }
             _ => {}
         }
     }

@@ -304,6 +304,13 @@ impl Failure {
         Failure { error: Error::new(Kind::Timeout, message), ..self }
     }
 
+    /// The same failure, with a next step added to its text.
+    #[must_use]
+    pub fn hinted(self, hint: &str) -> Self {
+        let message = format!("{}; {hint}", self.error.message());
+        Failure { error: Error::new(self.error.kind(), message), ..self }
+    }
+
     /// The error of the whole call after `tries` tries.
     pub fn into_error(self, tries: u32) -> Error {
         if matches!(self.error.kind(), Kind::Interrupted(_)) || self.place.is_empty() {

@@ -4,10 +4,12 @@ use once_cell::sync::Lazy;
 use url::Url;
 
 use crate::catalog::model::Model;
+use crate::catalog::model::ProviderId;
 use crate::catalog::settings::Settings;
 use crate::credentials::google::cloud::Cloud;
 use crate::credentials::google::hosts::Hosts;
 use crate::http::leaked_key;
+use crate::providers::google::target;
 use crate::providers::table::provider;
 use mysql_ml_base::error::{cut, Error, Result};
 
@@ -36,6 +38,25 @@ pub fn url_of(model: &Model, cloud: &Cloud) -> Result<Url> {
         url.query_pairs_mut().extend_pairs(&model.options.query_parameters);
     }
     Ok(url)
+}
+
+/// The model's URL, without asking Google for a missing project.
+pub fn checked_url(model: &Model, settings: &Settings) -> Result<Url> {
+    let mut cloud = cloud_of(model, settings);
+    if cloud.project.is_none() && is_google(model) && target::needs_project(model) {
+        cloud.project = Some("project".into());
+    }
+    url_of(model, &cloud)
+}
+
+/// Whether the model speaks Google's APIs.
+pub fn is_google(model: &Model) -> bool {
+    model.api == ProviderId::Google
+}
+
+/// Whether the model's whole URL is known at registration.
+pub fn url_is_certain(model: &Model, settings: &Settings) -> bool {
+    !(is_google(model) && target::needs_project(model)) || cloud_of(model, settings).project.is_some()
 }
 
 /// Parses a request URL. The egress policy is checked later.

@@ -3,10 +3,12 @@
 pub mod built_in;
 pub mod edb;
 pub mod endpoint_url;
+pub mod endpoints;
 pub mod google_presets;
 pub mod local_presets;
 
-use self::endpoint_url::{cloud_of, google_hosts, url_of};
+use self::endpoint_url::google_hosts;
+pub use self::endpoint_url::{checked_url, is_google, url_is_certain};
 use crate::catalog::function_name::FunctionName;
 use crate::catalog::model::{
     check_id, AuthType, Backend, InputTransform, Model, ModelType, OutputTransform, ProviderId,
@@ -14,9 +16,7 @@ use crate::catalog::model::{
 use crate::catalog::options::ModelOptions;
 use crate::catalog::settings::Settings;
 use crate::http::leaked_key;
-use url::Url;
 
-use crate::providers::google::target;
 use crate::providers::local;
 use crate::providers::table::provider;
 use mysql_ml_base::account::Account;
@@ -293,8 +293,13 @@ pub fn key_in_template(text: &str) -> Option<&'static str> {
     leaked_key::in_template(&serde_json::from_str(template).ok()?)
 }
 
-/// Checks that involve several arguments.
+/// Checks that involve several arguments, for every endpoint.
 pub fn check(model: &Model, settings: &Settings) -> Result<()> {
+    check_one(model, settings)?;
+    endpoints::check(model, |at| check_one(at, settings))
+}
+
+fn check_one(model: &Model, settings: &Settings) -> Result<()> {
     if !model.model_type.embeds() && (model.input.is_some() || model.output.is_some()) {
         return Err(Error::invalid(format!(
             "a {} model takes no input or output transform (ml_predict_row sends the body as it is); leave them NULL, or use model_type text_embedding",
@@ -356,25 +361,6 @@ fn check_options(model: &Model) -> Result<()> {
             if known.is_empty() { String::new() } else { format!(", which knows {}", known.join(", ")) }
         ))),
     }
-}
-
-/// The model's URL, without asking Google for a missing project.
-pub fn checked_url(model: &Model, settings: &Settings) -> Result<Url> {
-    let mut cloud = cloud_of(model, settings);
-    if cloud.project.is_none() && is_google(model) && target::needs_project(model) {
-        cloud.project = Some("project".into());
-    }
-    url_of(model, &cloud)
-}
-
-/// Whether the model speaks Google's APIs.
-pub fn is_google(model: &Model) -> bool {
-    model.api == ProviderId::Google
-}
-
-/// Whether the model's whole URL is known at registration.
-pub fn url_is_certain(model: &Model, settings: &Settings) -> bool {
-    !(is_google(model) && target::needs_project(model)) || cloud_of(model, settings).project.is_some()
 }
 
 /// A stored function, as the server describes it.

@@ -38,6 +38,8 @@ impl Rerank for ByLlm<'_> {
         let bytes = bytes.saturating_add(ranking.query.len().saturating_mul(parts.len()));
         let _questions = Reservation::take(bytes.saturating_mul(3), "the questions")?;
         let first = Arc::new(rerank::task(parts.first().map_or(0, |part| part.len()))?);
+        // Scores of two models cannot be compared.
+        let call = if parts.len() > 1 { &call.alone() } else { call };
         let mut pipeline =
             Pipeline::new(self.0, call.clone(), Questions::new(first, None), None, None, Some(call.time()))?;
         let mut begins = Vec::with_capacity(parts.len());

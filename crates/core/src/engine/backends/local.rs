@@ -18,7 +18,7 @@ use mysql_ml_local::sentence::TOKENS_AT_ONCE;
 use mysql_ml_local::turn::Turn;
 use mysql_ml_local::{self as local, files, Architecture, EmbedOptions, LocalModel};
 
-use super::{encoded, Embed, Generate, Predict, Rerank};
+use super::{encoded, By, Embed, Generate, Predict, Rerank};
 use crate::catalog::local_place::Place;
 use crate::catalog::model::{Model, ModelType, ProviderId};
 use crate::catalog::settings::Settings;
@@ -272,7 +272,7 @@ impl Generate for Local {
         question: &Question,
         limit: Option<Instant>,
         interrupt: &dyn Interrupt,
-    ) -> Result<Held<String>> {
+    ) -> Result<(Held<String>, By)> {
         let options = &question.options;
         if options.system.is_some() {
             return Err(Error::invalid("T5 takes no system; leave the option system out, or write it into the prompt"));
@@ -309,7 +309,7 @@ impl Generate for Local {
             self.batcher.call(entry, caller, deadline, interrupt, generate)
         })?;
         call.meter.used(0, Usage { input: Some(answer.tokens_in), output: Some(answer.tokens_out) });
-        Ok(Held::new(answer.text, Reservation::default()))
+        Ok((Held::new(answer.text, Reservation::default()), By::Model))
     }
 }
 

@@ -36,9 +36,18 @@ pub(super) trait Embed {
     ) -> Result<Vec<u8>>;
 }
 
+/// Who answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// The call's model.
+    Model,
+    /// Another model in its place. The caches do not keep such an answer as the model's.
+    StandIn,
+}
+
 /// The capability to generate text.
 pub(super) trait Generate {
-    /// The text of the answer to a question, as the model wrote it. `limit`: latest deadline; set when this call has
+    /// The text of the answer to a question, as the model wrote it, and who answered. `limit`: latest deadline; set when this call has
     /// already waited for another session's request.
     fn generate(
         &self,
@@ -46,7 +55,7 @@ pub(super) trait Generate {
         question: &Question,
         limit: Option<Instant>,
         interrupt: &dyn Interrupt,
-    ) -> Result<Held<String>>;
+    ) -> Result<(Held<String>, By)>;
 }
 
 /// The capability to answer a JSON document of the model's own form.

@@ -10,7 +10,7 @@ use mysql_ml_base::interrupt::{CancelToken, Interrupt};
 use mysql_ml_base::memory::Held;
 use mysql_ml_base::role::Role;
 
-use super::{Embed, Generate, Predict, Rerank};
+use super::{By, Embed, Generate, Predict, Rerank};
 use crate::catalog::local_place::Place;
 use crate::catalog::model::Model;
 use crate::chunk::{Chunk, Rule};
@@ -110,7 +110,7 @@ impl Generate for Local {
         _question: &Question,
         _limit: Option<Instant>,
         _interrupt: &dyn Interrupt,
-    ) -> Result<Held<String>> {
+    ) -> Result<(Held<String>, By)> {
         Err(no_local_models())
     }
 }

@@ -10,12 +10,13 @@ use mysql_ml_base::memory::{Held, Reservation};
 use mysql_ml_base::role::Role;
 use mysql_ml_base::vector;
 
-use super::{encoded, must_not_be_zero, Embed, Generate, Predict, Rerank};
+use super::{encoded, must_not_be_zero, By, Embed, Generate, Predict, Rerank};
 use crate::catalog::model::{Model, ModelType, ProviderId};
 use crate::catalog::options::StructuredOutput;
 use crate::engine::call::{Call, Input};
 use crate::engine::rate_limit::tokens_in;
-use crate::engine::requester::{must_not_be_an_error, unpacked, Request, Requester};
+use crate::engine::requester::{must_not_be_an_error, unpacked, Request, Requester, Sending};
+use crate::engine::route::StandIns;
 use crate::engine::store::Store;
 use crate::engine::transforms::{call_output_function, call_request_functions, transform_functions};
 use crate::json::numbers::unreadable;
@@ -74,14 +75,25 @@ impl Remote {
     fn store(&self) -> &dyn Store {
         self.requester.store()
     }
+
+    /// What the header functions make of `argument`.
+    fn headers<'a>(&'a self, call: &'a Call, argument: &'a str, interrupt: &'a dyn Interrupt) -> Result<Headers<'a>> {
+        let (own, _) = call_request_functions(self.store(), call, None, argument, interrupt)?;
+        Ok(Headers { own, call, argument, store: self.store(), interrupt })
+    }
 }
 
 impl Predict for Remote {
     fn predict(&self, call: &Call, body: &str, interrupt: &dyn Interrupt) -> Result<Held<String>> {
-        let request = provider(call.model().api).predict_request(call.model(), body)?;
-        let (headers, _) = call_request_functions(self.store(), call, None, body, interrupt)?;
-        let request = Request::new(call, headers, request, tokens_in(body))?;
-        self.requester.send(request, interrupt, |answer| {
+        let headers = self.headers(call, body, interrupt)?;
+        let make = |call: &Call| {
+            let request = provider(call.model().api).predict_request(call.model(), body)?;
+            Request::new(call, headers.of(call)?, request)
+        };
+        let route = self.requester.route(call, StandIns::SameApi);
+        let deadline = Instant::now() + call.time();
+        let sending = Sending { route: &route, first: None, tokens: tokens_in(body), deadline, make: &make };
+        self.requester.send(&sending, interrupt, |call, answer| {
             let usage = usage_of(&answer.body)?;
             // The meaning of a member `error` of a custom service is known to its caller only.
             if call.model().api != ProviderId::Custom {
@@ -111,30 +123,30 @@ impl Embed for Remote {
             let _text = Reservation::take(text.len().saturating_mul(3), "the text")?;
             return self.embed(call, Input::Text(&text), Role::Document, limit, interrupt);
         }
-        let api = api_of(model);
         let (input_fn, output_fn) = transform_functions(model);
-        let (headers, body, tokens) = match input {
-            Input::Text(text) => {
-                let (headers, body) = call_request_functions(self.store(), call, input_fn, text, interrupt)?;
-                let body = match body {
-                    Some(body) => body.into_bytes(),
-                    None => api.embedding_request(model, &[text], role)?,
-                };
-                (headers, body, tokens_in(text))
-            }
-            Input::Image(image) => {
-                let body = api.image_request(model, image)?;
-                let (headers, _) = call_request_functions(self.store(), call, None, "", interrupt)?;
-                (headers, body, IMAGE_TOKENS)
-            }
+        let (text, tokens) = match input {
+            Input::Text(text) => (text, tokens_in(text)),
+            Input::Image(_) => ("", IMAGE_TOKENS),
         };
-        let mut request = Request::new(call, headers, body, tokens)?;
-        if let Some(limit) = limit {
-            request.deadline = request.deadline.min(limit);
-        }
+        let own_input = input_fn.filter(|_| matches!(input, Input::Text(_)));
+        let (own, body) = call_request_functions(self.store(), call, own_input, text, interrupt)?;
+        let headers = Headers { own, call, argument: text, store: self.store(), interrupt };
+        let make = |call: &Call| {
+            let (api, model) = (api_of(call.model()), call.model());
+            let body = match (input, &body) {
+                (Input::Text(_), Some(body)) => body.clone().into_bytes(),
+                (Input::Text(text), None) => api.embedding_request(model, &[text], role)?,
+                (Input::Image(image), _) => api.image_request(model, image)?,
+            };
+            Request::new(call, headers.of(call)?, body)
+        };
+        let deadline = Instant::now() + call.time();
+        let deadline = limit.map_or(deadline, |limit| deadline.min(limit));
+        let route = self.requester.route(call, StandIns::All);
+        let sending = Sending { route: &route, first: None, tokens, deadline, make: &make };
         if let (Some(output), Input::Text(_)) = (output_fn, input) {
-            let answer = self.requester.send(request, interrupt, |answer| {
-                must_not_be_an_error(answer, model)?;
+            let answer = self.requester.send(&sending, interrupt, |call, answer| {
+                must_not_be_an_error(answer, call.model())?;
                 Ok((std::mem::take(&mut answer.body), None))
             })?;
             call.meter.used(1, Usage::default());
@@ -142,7 +154,8 @@ impl Embed for Remote {
             must_not_be_zero(&vector)?;
             return encoded(model, vector);
         }
-        self.requester.send(request, interrupt, |answer| {
+        let bytes = self.requester.send(&sending, interrupt, |call, answer| {
+            let (api, model) = (api_of(call.model()), call.model());
             let _unpacked = unpacked(&answer.body)?;
             let read = match input {
                 Input::Text(_) => api.read_embeddings(model, &answer.body, 1)?,
@@ -153,7 +166,28 @@ impl Embed for Remote {
             let vector = vector.ok_or_else(|| Error::response("the endpoint answered without a vector"))?;
             must_not_be_zero(&vector)?;
             Ok((encoded(model, vector)?, read.tokens))
-        })
+        })?;
+        route.check_width(route.last(), bytes.len())?;
+        Ok(bytes)
+    }
+}
+
+/// What the header functions make, for the call's own model and for models that stand in.
+struct Headers<'a> {
+    own: Option<String>,
+    call: &'a Call,
+    argument: &'a str,
+    store: &'a dyn Store,
+    interrupt: &'a dyn Interrupt,
+}
+
+impl Headers<'_> {
+    /// The headers of a target's request.
+    fn of(&self, call: &Call) -> Result<Option<String>> {
+        if call.model().model_id == self.call.model().model_id {
+            return Ok(self.own.clone());
+        }
+        Ok(call_request_functions(self.store, call, None, self.argument, self.interrupt)?.0)
     }
 }
 
@@ -182,29 +216,46 @@ impl Generate for Remote {
         question: &Question,
         limit: Option<Instant>,
         interrupt: &dyn Interrupt,
-    ) -> Result<Held<String>> {
-        let model = call.model();
-        let ask = |form: Form, limit: Option<Instant>| -> Result<(Result<Held<String>>, Instant)> {
-            let body = form.request(question)?;
-            let request = provider(model.api).predict_request(model, &body)?;
-            let (headers, _) = call_request_functions(self.store(), call, None, &body, interrupt)?;
-            // Services count an image by its size in pixels, not by its bytes.
-            let texts = body.len().saturating_sub(question.images.encoded()) as u64;
-            let tokens = (texts / 4).max(1) + IMAGE_TOKENS * question.images.len() as u64;
-            let mut request = Request::new(call, headers, request, tokens)?;
-            request.deadline = limit.map_or(request.deadline, |limit| request.deadline.min(limit));
-            let deadline = request.deadline;
-            let answered = self.requester.send(request, interrupt, |answer| {
+    ) -> Result<(Held<String>, By)> {
+        let deadline = Instant::now() + call.time();
+        let deadline = limit.map_or(deadline, |limit| deadline.min(limit));
+        let route = self.requester.route(call, StandIns::All);
+        let own = self.form(route.call(0)?.model())?;
+        // The form decides about the text that header functions see, which is made once.
+        let body = own.request(question)?;
+        // Services count an image by its size in pixels, not by its bytes.
+        let texts = body.len().saturating_sub(question.images.encoded()) as u64;
+        let tokens = (texts / 4).max(1) + IMAGE_TOKENS * question.images.len() as u64;
+        let headers = self.headers(call, &body, interrupt)?;
+        let ask = |first: Option<(usize, Form)>| {
+            // After a refusal, another form for the endpoint that gave it.
+            let form_for = |model: &Model| match first {
+                Some((_, form)) => Ok(form),
+                None => self.form(model),
+            };
+            let make = |call: &Call| {
+                let form = form_for(call.model())?;
+                let made = if form == own { None } else { Some(form.request(question)?) };
+                let body = made.as_ref().unwrap_or(&body);
+                let request = provider(call.model().api).predict_request(call.model(), body)?;
+                Request::new(call, headers.of(call)?, request)
+            };
+            let only = first.map(|(target, _)| target);
+            let sending = Sending { route: &route, first: only, tokens, deadline, make: &make };
+            self.requester.send(&sending, interrupt, |call, answer| {
                 // Tokens are spent even if the answer is unusable.
                 let usage = usage_of(&answer.body)?;
                 call.meter.used(0, usage);
                 let _unpacked = unpacked(&answer.body)?;
-                Ok((Held::new(form.chat.read(&answer.body)?, std::mem::take(&mut answer.share)), usage.all()))
-            });
-            Ok((answered, deadline))
+                let text = form_of(call.model())?.chat.read(&answer.body)?;
+                Ok((Held::new(text, std::mem::take(&mut answer.share)), usage.all()))
+            })
         };
+        let refused = ask(None);
+        let target = route.last();
+        let model = route.call(target)?.model();
+        let by = if route.is_stand_in(target) { By::StandIn } else { By::Model };
         let first = self.form(model)?;
-        let (refused, deadline) = ask(first, limit)?;
         let (mut form, mut answered) = (first, None);
         for _ in 1..MAX_FORMS {
             // A gateway hides its model, and thereby the parameters that the model takes.
@@ -215,17 +266,20 @@ impl Generate for Remote {
                 break;
             };
             form = other;
-            answered = Some(ask(other, Some(deadline))?.0);
+            answered = Some(ask(Some((target, other))));
         }
-        match answered {
+        let answered = match answered {
             None => refused,
             // Both names were refused: the first error is about the host's own.
             Some(Err(error)) if form.after_refusal(question, &error).is_some() => refused,
             Some(answered) => {
-                self.learn_form(model, form);
+                if route.last() == target {
+                    self.learn_form(model, form);
+                }
                 answered
             }
-        }
+        };
+        answered.map(|text| (text, by))
     }
 }
 
@@ -238,14 +292,16 @@ impl Remote {
         deadline: Instant,
         interrupt: &dyn Interrupt,
     ) -> Result<Vec<Scored>> {
-        let model = call.model();
-        let body = api_of(model).rerank_request(model, ranking)?;
-        let (headers, _) = call_request_functions(self.store(), call, None, ranking.query, interrupt)?;
+        let headers = self.headers(call, ranking.query, interrupt)?;
         let tokens = ranking.documents.iter().fold(tokens_in(ranking.query), |sum, text| sum + tokens_in(text));
-        let mut request = Request::new(call, headers, body, tokens)?;
-        request.deadline = deadline;
-        self.requester.send(request, interrupt, |answer| {
-            must_not_be_an_error(answer, model)?;
+        let make = |call: &Call| {
+            let body = api_of(call.model()).rerank_request(call.model(), ranking)?;
+            Request::new(call, headers.of(call)?, body)
+        };
+        let route = self.requester.route(call, StandIns::All);
+        let sending = Sending { route: &route, first: None, tokens, deadline, make: &make };
+        self.requester.send(&sending, interrupt, |call, answer| {
+            must_not_be_an_error(answer, call.model())?;
             let usage = usage_of(&answer.body)?;
             call.meter.used(0, usage);
             let _unpacked = unpacked(&answer.body)?;

@@ -19,9 +19,10 @@ use self::named_limit::{named_limit, Named};
 use self::work::{Finished, Work};
 use super::attempt::{failure_in, settle, settle_same_key, settle_unsent, Rejected, Tried, Unanswered};
 use super::call::Call;
-use super::rate_limit::{Learnt, Outcome, Permit};
+use super::health::Health;
+use super::rate_limit::{Learnt, Outcome};
 use super::requester::{exchange, unpacked, HttpContext, Request};
-use super::target::Target;
+use super::route::{moves_on, Entered, Route, StandIns};
 use super::Engine;
 use crate::catalog::model::Backend;
 use crate::http::{retry, Failure, Tries};
@@ -72,8 +73,11 @@ struct Batch<W: Work> {
     form: Option<W::Form>,
     adapted: u32,
     tries: Tries,
-    /// A key that the provider rejected; the batch is sent once more with a new one.
-    rejected: Option<Rejected>,
+    /// A key that a target's provider rejected; the batch is sent there once more with a new one.
+    rejected: Option<(usize, Rejected)>,
+    /// The targets that failed over it in this round, and those of them whose fault it may not be.
+    tried: Vec<usize>,
+    doubted: Vec<Arc<Health>>,
     not_before: Option<Instant>,
     /// The endpoint's failures over it: their number, and the time of the first.
     failed: u32,
@@ -121,7 +125,11 @@ impl<W: Work> Batch<W> {
 
     /// Whether it was sent before.
     fn is_again(&self) -> bool {
-        self.tries.made() > 0 || self.failed > 0 || self.rejected.is_some() || self.adapted > 0
+        self.tries.made() > 0
+            || self.failed > 0
+            || self.rejected.is_some()
+            || self.adapted > 0
+            || !self.tried.is_empty()
     }
 
     /// Its inputs.
@@ -133,7 +141,9 @@ impl<W: Work> Batch<W> {
 /// A batch returned by a worker.
 struct Returned<W: Work> {
     batch: Batch<W>,
-    permit: Permit,
+    entered: Entered,
+    /// Whether the request was sent before.
+    again: bool,
     result: BatchResult<W>,
 }
 
@@ -162,7 +172,7 @@ pub struct Pipeline<'e, W: Work> {
     engine: &'e Engine,
     call: Call,
     work: W,
-    target: Target,
+    route: Route,
     share: Share,
     limits: BatchLimits,
     concurrency: usize,
@@ -226,17 +236,18 @@ impl<'e, W: Work> Pipeline<'e, W> {
         let model = call.model();
         let share = engine.share(model)?;
         let (sender, receiver) = channel();
-        let target = engine.remote.requester.target(&call);
+        let mut route = engine.remote.requester.route(&call, StandIns::All);
+        route.retain_stand_ins(|model| !work.one_by_one(model));
         let size = batch_size.or(model.options.batch_size).and_then(|n| usize::try_from(n).ok());
         let mut limits = work.limits(model);
         limits.texts = size.map_or(limits.texts, |n| n.min(limits.most)).max(1);
-        let learnt = target.limiter.learnt();
+        let learnt = route.learnt();
         limits.texts = learnt.texts.map_or(limits.texts, |n| n.min(limits.texts)).max(1);
         limits.tokens = learnt.tokens.map_or(limits.tokens, |n| n.min(limits.tokens));
         let concurrency = concurrency.or(model.options.concurrency).unwrap_or(W::CONCURRENCY).max(1);
         let concurrency = usize::try_from(concurrency).unwrap_or(usize::MAX);
         Ok(Pipeline {
-            target,
+            route,
             share,
             window: concurrency,
             quick: 0,
@@ -415,17 +426,19 @@ impl<'e, W: Work> Pipeline<'e, W> {
                 Err(error) => return self.wait_for_memory(batch, error),
             };
             let tokens = batch.items.iter().map(|item| W::tokens(&item.input)).sum();
-            match self.target.try_now(tokens) {
-                Ok(permit) if self.is_local() => {
-                    self.compute(batch, permit, interrupt)?;
+            let only = batch.rejected.as_ref().map(|(target, _)| *target);
+            let deadline = self.patience.map(|patience| now + patience);
+            match self.route.try_now(tokens, &batch.tried, only, deadline) {
+                Ok(entered) if self.is_local() => {
+                    self.compute(batch, entered, interrupt)?;
                 }
-                Ok(permit) if !self.engine.remote.requester.workers.has_room(&self.share) => {
+                Ok(entered) if !self.engine.remote.requester.workers.has_room(&self.share) => {
                     // The batch waits here, where KILL is checked, not in the queue of single calls.
-                    permit.finish(&Outcome::NotSent);
+                    entered.not_sent();
                     self.again.push_front(batch);
                     return Ok(());
                 }
-                Ok(permit) => self.spawn(batch, permit, body)?,
+                Ok(entered) => self.spawn(batch, entered, body)?,
                 Err(until) => {
                     if let (Some(until), Some(patience)) = (&until, self.patience)
                         && until.0 >= now + patience
@@ -536,6 +549,8 @@ impl<'e, W: Work> Pipeline<'e, W> {
             adapted: 0,
             tries,
             rejected: None,
+            tried: Vec::new(),
+            doubted: Vec::new(),
             not_before: None,
             failed: 0,
             failed_since: None,
@@ -550,30 +565,34 @@ impl<'e, W: Work> Pipeline<'e, W> {
     }
 
     /// Gives a batch to a local model.
-    fn compute(&mut self, batch: Batch<W>, permit: Permit, interrupt: &dyn Interrupt) -> Result<()> {
+    fn compute(&mut self, batch: Batch<W>, entered: Entered, interrupt: &dyn Interrupt) -> Result<()> {
         self.call.meter.requested(false);
         let (reply, began) = (Reply::new(self.sender.clone()), Instant::now());
         let inputs = batch.items.iter().map(|item| item.input.clone()).collect();
         let done = move |results: Vec<Result<W::Raw>>| {
             let outcome = Outcome::Answered { tokens: None, pause: None };
             let result = BatchResult::Read(results, Reservation::default(), outcome, began.elapsed(), Usage::default());
-            reply.send(Ok(Returned { batch, permit, result }));
+            reply.send(Ok(Returned { batch, entered, again: false, result }));
         };
         self.work.compute_locally(self.engine, &self.call, inputs, &self.cancel, Box::new(done), interrupt)?;
         self.under_way += 1;
         Ok(())
     }
 
-    fn spawn(&mut self, mut batch: Batch<W>, permit: Permit, share: Reservation) -> Result<()> {
-        let (body, form) = self.work.body(self.engine, &self.call, &batch.inputs())?;
+    fn spawn(&mut self, mut batch: Batch<W>, entered: Entered, share: Reservation) -> Result<()> {
+        let call = self.route.call(entered.target)?;
+        let (body, form) = self.work.body(self.engine, call, &batch.inputs())?;
         batch.form = Some(form);
-        let request = Request::within(share, &self.call, None, body, 0)?;
-        self.call.meter.requested(batch.is_again());
+        let request = Request::within(share, call, None, body)?;
+        let again = batch.is_again();
+        call.meter.requested(again);
+        let now = Instant::now();
+        let until = self.route.try_until(batch.tried.len(), now + self.call.time(), now);
         let requester = &self.engine.remote.requester;
         let (context, cancel, sender) = (Arc::clone(&requester.context), self.cancel.clone(), self.sender.clone());
         requester.workers.run_to(&self.share, &self.cancel, sender, move || {
-            let result = one_try(&context, &request, &batch, &cancel)?;
-            Ok(Returned { batch, permit, result })
+            let result = one_try(&context, &request, &batch, until, &cancel)?;
+            Ok(Returned { batch, entered, again, result })
         })?;
         self.under_way += 1;
         Ok(())
@@ -592,18 +611,25 @@ impl<'e, W: Work> Pipeline<'e, W> {
 
     fn take_back(&mut self, returned: Result<Returned<W>>) -> Result<()> {
         self.under_way = self.under_way.saturating_sub(1);
-        let Returned { mut batch, permit, result } = returned?;
+        let Returned { mut batch, entered, again, result } = returned?;
+        let target = entered.target;
+        let call = self.route.call(target)?.clone();
         match result {
             BatchResult::Read(results, mut share, outcome, latency, usage) => {
-                permit.finish(&outcome);
+                entered.answered(latency, &outcome);
+                // Another endpoint answered what they failed over.
+                batch.doubted.drain(..).for_each(|health| health.failed(Instant::now(), false));
                 self.short_since = None;
                 self.limited_since = None;
-                self.call.meter.answered(latency);
+                call.meter.answered(latency);
                 self.pace(latency);
                 self.works_again(&batch)?;
-                self.call.meter.used(W::counted(results.len()), usage);
-                for (item, result) in batch.items.into_iter().zip(results) {
+                call.meter.used(W::counted(results.len()), usage);
+                // The caches do not keep another model's answer as this one's; vectors are of the same model.
+                let kept = !(W::ANSWERS_VARY && self.route.is_stand_in(target));
+                for (mut item, result) in batch.items.into_iter().zip(results) {
                     self.answered = true;
+                    item.place = item.place.filter(|_| kept);
                     match result {
                         _ if item.id == PROBE_ID => {}
                         Ok(raw) => {
@@ -615,32 +641,57 @@ impl<'e, W: Work> Pipeline<'e, W> {
                 }
             }
             BatchResult::Unreadable(error, latency, usage) => {
-                permit.finish(&Outcome::Answered { tokens: usage.all(), pause: None });
-                self.call.meter.answered(latency);
-                self.call.meter.used(0, usage);
+                entered.answered(latency, &Outcome::Answered { tokens: usage.all(), pause: None });
+                call.meter.answered(latency);
+                call.meter.used(0, usage);
                 if batch.is_probe() && self.trouble.is_some() {
                     return self.still_in_trouble(error.into());
                 }
                 let cause = if W::ANSWERS_VARY { Cause::Unusable } else { Cause::Refused };
                 self.split_or_fail(batch, error, cause)?;
             }
-            BatchResult::Unsent(error) => return Err(settle_unsent(error, permit, &self.call, batch.is_again())),
-            BatchResult::SameKey => return Err(settle_same_key(permit, &self.call, batch.rejected)),
+            BatchResult::Unsent(error) => {
+                let failure = settle_unsent(error, entered, &call, again);
+                if let Err(failure) = self.move_on(&mut batch, target, failure) {
+                    return Err(self.route.exhausted(failure.into_error(1)));
+                }
+                self.again.push_back(batch);
+            }
+            BatchResult::SameKey => {
+                let rejected = batch.rejected.take().map(|(_, rejected)| rejected);
+                let failure = settle_same_key(entered, &call, rejected);
+                if let Err(failure) = self.move_on(&mut batch, target, failure) {
+                    return Err(self.route.exhausted(failure.into_error(1)));
+                }
+                self.again.push_back(batch);
+            }
             BatchResult::Failed(failure, key) => {
                 let limited = failure.is_rate_limit();
-                let before = (batch.tries.made(), batch.is_again());
-                let failure = match settle(failure, key, permit, &self.call, before, batch.rejected.as_ref()) {
+                let before = batch.rejected.take().map(|(_, rejected)| rejected);
+                let failure = match settle(failure, key, entered, &call, again, before.as_ref()) {
                     Unanswered::WithNewKey(rejected) => {
-                        batch.rejected = Some(rejected);
+                        batch.rejected = Some((target, rejected));
                         self.again.push_back(batch);
                         return Ok(());
                     }
-                    Unanswered::Useless(error) => return Err(error),
-                    Unanswered::Failed(failure) => failure,
+                    Unanswered::Failed(failure, doubted) => {
+                        batch.doubted.extend(doubted);
+                        failure
+                    }
                 };
+                let failure = match self.move_on(&mut batch, target, failure) {
+                    Ok(()) => {
+                        self.again.push_front(batch);
+                        return Ok(());
+                    }
+                    Err(failure) => failure,
+                };
+                if self.route.is_single() {
+                    batch.rejected = before.map(|rejected| (target, rejected));
+                }
                 if batch.adapted < MAX_ADAPTED
                     && let Some(used) = batch.form
-                    && self.work.adapt(self.engine, &self.call, &batch.inputs(), used, failure.error())
+                    && self.work.adapt(self.engine, &call, &batch.inputs(), used, failure.error())
                 {
                     batch.adapted += 1;
                     self.again.push_back(batch);
@@ -673,6 +724,20 @@ impl<'e, W: Work> Pipeline<'e, W> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a batch goes to another target now. Otherwise all have failed over it, or it is the inputs' fault: the
+    /// failure is returned.
+    fn move_on(&mut self, batch: &mut Batch<W>, target: usize, failure: Failure) -> std::result::Result<(), Failure> {
+        if moves_on(&failure) {
+            batch.tried.push(target);
+            if batch.tried.len() < self.route.len() {
+                return Ok(());
+            }
+        }
+        batch.tried.clear();
+        batch.doubted.clear();
+        Err(failure)
     }
 
     /// Halves the window while requests take over half of their time limit; grows it again after quick answers.
@@ -737,7 +802,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
 
     fn learn_texts(&mut self, texts: usize) {
         self.limits.texts = self.limits.texts.min(texts.max(1));
-        self.target.limiter.learn(Learnt { texts: Some(self.limits.texts), tokens: None });
+        self.route.learn(Learnt { texts: Some(self.limits.texts), tokens: None });
     }
 
     /// A rate limit: the limiter delays all sessions as long as the provider asks. A job waits longer if the provider
@@ -917,7 +982,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
             }
             Some(Named::Tokens(tokens)) => {
                 self.limits.tokens = self.limits.tokens.min(tokens);
-                self.target.limiter.learn(Learnt { texts: None, tokens: Some(self.limits.tokens) });
+                self.route.learn(Learnt { texts: None, tokens: Some(self.limits.tokens) });
                 true
             }
             None => false,
@@ -999,12 +1064,14 @@ fn one_try<W: Work>(
     context: &HttpContext,
     request: &Request,
     batch: &Batch<W>,
+    until: Instant,
     cancel: &CancelToken,
 ) -> Result<BatchResult<W>> {
-    let rejected = batch.rejected.as_ref().map(|rejected| &rejected.key);
-    let (answer, latency) = match exchange(context, request, rejected, cancel)? {
+    let rejected = batch.rejected.as_ref().map(|(_, rejected)| &rejected.key);
+    let time = until.saturating_duration_since(Instant::now());
+    let (answer, latency) = match exchange(context, request, rejected, until, cancel)? {
         Tried::Answered(answer, latency) => (answer, latency),
-        Tried::Failed(failure, key) => return Ok(BatchResult::Failed(failure.within(request.call.time()), key)),
+        Tried::Failed(failure, key) => return Ok(BatchResult::Failed(failure.within(time), key)),
         Tried::SameKey => return Ok(BatchResult::SameKey),
         Tried::Unsent(error) => return Ok(BatchResult::Unsent(error)),
     };
