@@ -236,10 +236,11 @@ impl Requester {
             if !progress.sent {
                 route.sent();
             }
-            let until = route.try_until(progress.tried.len(), deadline, Instant::now());
+            let now = Instant::now();
+            let until = route.try_until(progress.tried.len(), deadline, now);
             let key = rejected.as_ref().map(|r| r.key.clone());
             let (flight, tried) = self.fly(sending, &mut progress, entered, key, until, interrupt)?;
-            let Flight { entered, request, again, began } = flight;
+            let Flight { entered, request, again, .. } = flight;
             let (target, call) = (entered.target, &request.call);
             route.ends_with(target);
             let (failure, key) = match tried {
@@ -259,7 +260,9 @@ impl Requester {
                 }
                 Tried::Failed(mut failure, key) => {
                     failure.retryable |= failure.kind() == Kind::Timeout && until < deadline;
-                    (failure.within(until.saturating_duration_since(began)), key)
+                    // A call's own limit is told as it was set.
+                    let time = if until < deadline { until.saturating_duration_since(now) } else { call.time() };
+                    (failure.within(time), key)
                 }
                 Tried::Unsent(error) => {
                     let failure = settle_unsent(error, entered, call, again);

@@ -55,6 +55,9 @@ pub(super) struct Entered {
     whole: Option<Permit>,
 }
 
+/// The time of the next possible request and the reason, if known.
+type NotNow = Option<(Instant, Error)>;
+
 /// Which models may answer besides a call's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StandIns {
@@ -147,7 +150,7 @@ pub(super) fn moves_on(failure: &Failure) -> bool {
 }
 
 impl Target {
-    fn permits(&self, tokens: u64) -> std::result::Result<(Permit, Option<Permit>), Option<(Instant, Error)>> {
+    fn permits(&self, tokens: u64) -> std::result::Result<(Permit, Option<Permit>), NotNow> {
         let whole = match &self.whole {
             Some((limiter, budget)) => Some(limiter.try_now(*budget, tokens)?),
             None => None,

@@ -59,10 +59,9 @@ impl Engine {
             let mut probed = self.probe(&at, interrupt)?;
             if let (Ok(_), Some(Probed { vector: Some(first), .. }), Some(vector)) =
                 (&probed.found, &first, &probed.vector)
+                && let Err(error) = must_be_the_same(first, vector)
             {
-                if let Err(error) = must_be_the_same(first, vector) {
-                    probed.found = Err(error);
-                }
+                probed.found = Err(error);
             }
             let place = if list == "fallback" { format!("fallback '{name}'") } else { format!("endpoint '{name}'") };
             let mut entry = json!({"name": name, "ok": probed.found.is_ok(), "latency_ms": probed.latency_ms});

@@ -591,7 +591,7 @@ impl<'e, W: Work> Pipeline<'e, W> {
         let requester = &self.engine.remote.requester;
         let (context, cancel, sender) = (Arc::clone(&requester.context), self.cancel.clone(), self.sender.clone());
         requester.workers.run_to(&self.share, &self.cancel, sender, move || {
-            let result = one_try(&context, &request, &batch, until, &cancel)?;
+            let result = one_try(&context, &request, &batch, (until, until.saturating_duration_since(now)), &cancel)?;
             Ok(Returned { batch, entered, again, result })
         })?;
         self.under_way += 1;
@@ -1059,16 +1059,15 @@ fn memory_to_read(body: &[u8], cancel: &CancelToken) -> Result<Reservation> {
     }
 }
 
-/// Sends a batch once and decodes the answer, on a worker.
+/// Sends a batch once and decodes the answer, on a worker. `until`, `time`: the limit of the try, and its length.
 fn one_try<W: Work>(
     context: &HttpContext,
     request: &Request,
     batch: &Batch<W>,
-    until: Instant,
+    (until, time): (Instant, Duration),
     cancel: &CancelToken,
 ) -> Result<BatchResult<W>> {
     let rejected = batch.rejected.as_ref().map(|(_, rejected)| &rejected.key);
-    let time = until.saturating_duration_since(Instant::now());
     let (answer, latency) = match exchange(context, request, rejected, until, cancel)? {
         Tried::Answered(answer, latency) => (answer, latency),
         Tried::Failed(failure, key) => return Ok(BatchResult::Failed(failure.within(time), key)),
