@@ -509,8 +509,7 @@ CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.search(
     SET own = ai_search_begin(table_name, column_name, query, k, options);
     IF own THEN
       SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
-      -- The server runs no handler of a killed statement. Writes after it are then refused, not part of this.
-      START TRANSACTION READ ONLY;
+      START TRANSACTION;
     END IF;
     SET @mysql_ml_found = NULL, @mysql_ml_search = ai_search_next(NULL);
     WHILE @mysql_ml_search IS NOT NULL DO
@@ -542,8 +541,7 @@ CREATE DEFINER = `mysql_ml`@`localhost` PROCEDURE IF NOT EXISTS ai.answer(
     SET own = ai_answer_begin(question, table_name, options);
     IF own THEN
       SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
-      -- The server runs no handler of a killed statement. Writes after it are then refused, not part of this.
-      START TRANSACTION READ ONLY;
+      START TRANSACTION;
     END IF;
     SET @mysql_ml_found = NULL, @mysql_ml_search = ai_search_next(NULL);
     WHILE @mysql_ml_search IS NOT NULL DO

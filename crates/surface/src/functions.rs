@@ -305,8 +305,7 @@ macro_rules! around_search {
     SET own = {call};
     IF own THEN
       SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
-      -- The server runs no handler of a killed statement. Writes after it are then refused, not part of this.
-      START TRANSACTION READ ONLY;
+      START TRANSACTION;
     END IF;
     SET @mysql_ml_found = NULL, @mysql_ml_search = ai_search_next(NULL);
     WHILE @mysql_ml_search IS NOT NULL DO
