@@ -13,6 +13,8 @@ INSERT INTO docs VALUES
   (5, 'b', 'Hours', 'open from nine to five', NULL),
   (6, 'b', 'Parcels', 'no vector, but a refund', NULL),
   (7, 'c', 'Nothing', NULL, STRING_TO_VECTOR('[0, 1]'));
+-- Words are weighed by the server's statistics.
+ANALYZE TABLE docs;
 SET @q = STRING_TO_VECTOR('[1, 0]');
 -- Rows of both branches, rows of one of them: a row without a vector has no distance, one without the words no relevance.
 CALL ai.search('x.docs', 'v', @q, 10, '{"columns": ["id"], "text_column": "body", "text": "refund"}');
@@ -64,11 +66,13 @@ CREATE TABLE keyed (a VARCHAR(10), b DATETIME, c BINARY(2), score INT, body TEXT
 INSERT INTO keyed VALUES ('é''1', '2026-01-02 03:04:05', x'00ff', 7, 'red words', STRING_TO_VECTOR('[1, 0]')), ('e', '2026-01-02', x'0001', 8, 'green words', STRING_TO_VECTOR('[0, 1]'));
 CALL ai.create_vector_index('x.keyed', 'v', NULL);
 UPDATE keyed SET a = 'E' WHERE a = 'e';
+ANALYZE TABLE keyed;
 CALL ai.search('x.keyed', 'v', '[1, 0]', 3, '{"columns": ["a", "b"], "text_column": "body", "text": "green"}');
 CALL ai.search('x.keyed', 'v', '[1, 0]', 1, '{"text": "green", "rerank": "rank", "rerank_column": "body"}');
 -- Texts of other character sets, and of languages without spaces.
 CREATE TABLE others (id INT PRIMARY KEY, l VARCHAR(50) CHARACTER SET latin1, n TEXT, v VECTOR(2), FULLTEXT (l), FULLTEXT (n) WITH PARSER ngram);
 INSERT INTO others VALUES (1, 'grüne wörter', '数据库的全文检索', NULL), (2, 'other', '天气很好', NULL);
+ANALYZE TABLE others;
 CALL ai.search('x.others', 'v', '[1, 0]', 3, '{"columns": ["id"], "text_column": "l", "text": "grüne 数据"}');
 CALL ai.search('x.others', 'v', '[1, 0]', 3, '{"columns": ["id"], "text_column": "n", "text": "检索"}');
 -- What is refused.

@@ -160,8 +160,13 @@ pub struct Nearest<'s> {
 pub struct Counts {
     vector: usize,
     text: Option<usize>,
+    /// The server had no number of rows to weigh words by.
+    unweighted: bool,
     reranked: Option<usize>,
 }
+
+/// InnoDB computes an infinite relevance, which is limited to the largest number, while its statistics say that a table is empty.
+const INFINITE: f64 = 1e300;
 
 impl Counts {
     /// Adds them to a report.
@@ -170,7 +175,10 @@ impl Counts {
         if let Some(text) = self.text {
             report.insert("text_rows".into(), text.into());
             let none = "no row has a word of the text; stopwords, and words shorter than the server's minimum, are in no index";
-            report.insert("text_note".into(), (text == 0).then_some(none).into());
+            let unweighted =
+                "the server's statistics call the table empty, so its relevances are infinite and say no order; ANALYZE TABLE";
+            let note = if self.unweighted { Some(unweighted) } else { (text == 0).then_some(none) };
+            report.insert("text_note".into(), note.into());
         }
         if let Some(reranked) = self.reranked {
             report.insert("reranked".into(), reranked.into());
@@ -332,6 +340,7 @@ impl Retrieval {
                 let mut matching = self.read(found)?;
                 matching.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
                 self.counts.text = Some(matching.len());
+                self.counts.unweighted = matching.iter().any(|(_, relevance)| *relevance > INFINITE);
                 self.fused(search, matching).map(Some)
             }
             Step::Rank => {
