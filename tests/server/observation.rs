@@ -235,8 +235,11 @@ fn every_wait_shows_a_state_in_both_processlists_and_is_counted() {
             sees("second", Wait::SameRequest.state().to_str().unwrap(), Some(Wait::SameRequest));
         });
     });
+    let sent = running.endpoint.count();
     while_running(&running, "SELECT ml_embedding('one', 'first')", || {
         sees("first", "waiting for a model: ml_embedding", None);
+        // The state begins before the permit is taken.
+        wait_until("the first has the permit", || running.endpoint.count() > sent);
         while_running(&running, "SELECT ml_embedding('one', 'a permit')", || {
             sees("a permit", Wait::Permit.state().to_str().unwrap(), Some(Wait::Permit));
         });
