@@ -10,6 +10,7 @@ WORKDIR /src
 # Cargo wants every member of the workspace to be there, but builds only what the library needs.
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY crates crates
+COPY fuzz fuzz
 COPY xtask xtask
 COPY src src
 RUN cargo build --release --lib -p mysql-ml --locked
