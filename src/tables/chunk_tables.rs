@@ -174,17 +174,7 @@ pub fn delete(config: &ChunkConfig, interrupt: &dyn Interrupt) -> Result<()> {
         s.query("DELETE FROM mysql_ml.chunk_tables WHERE chunk_table_id = ?", &id)?;
         s.query("DELETE FROM mysql_ml.chunk_failures WHERE chunk_table_id = ?", &id).map(|_| ())
     })?;
-    delete_all_changes(config.id, interrupt)
-}
-
-/// Removes all changes of a chunk table, some at a time.
-pub fn delete_all_changes(id: u64, interrupt: &dyn Interrupt) -> Result<()> {
-    while library(interrupt, move |s| {
-        let deleted =
-            s.query("DELETE FROM mysql_ml.chunk_changes WHERE chunk_table_id = ? LIMIT 10000", &[Param::Number(id)])?;
-        Ok(deleted.affected > 0)
-    })? {}
-    Ok(())
+    config.recorder().delete_all_changes(interrupt)
 }
 
 /// Begins a comparison of all rows, by the rules of this version, of the source that was created then.
@@ -218,60 +208,6 @@ pub fn set_last_error(id: u64, error: Option<&str>, interrupt: &dyn Interrupt) -
             &[error.as_deref().into(), Param::Number(id)],
         )
         .map(|_| ())
-    })
-}
-
-/// Changes: their numbers and the keys of their rows.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// The numbers.
-    pub ids: Vec<u64>,
-    /// The keys; equal ones may repeat.
-    pub keys: Vec<Vec<u8>>,
-}
-
-/// At most `limit` changes.
-pub fn changes(id: u64, limit: u64, interrupt: &dyn Interrupt) -> Result<Changes> {
-    library(interrupt, move |s| {
-        let found = s.query(
-            "SELECT change_id, row_key FROM mysql_ml.chunk_changes WHERE chunk_table_id = ? ORDER BY change_id LIMIT ?",
-            &[Param::Number(id), Param::Number(limit)],
-        )?;
-        let mut changes = Changes::default();
-        for mut row in found.rows {
-            changes.ids.push(row.get(0)?);
-            changes.keys.push(row.take_bytes(1)?.unwrap_or_default());
-        }
-        Ok(changes)
-    })
-}
-
-/// The number of the last change.
-pub fn last_change(id: u64, interrupt: &dyn Interrupt) -> Result<Option<u64>> {
-    library(interrupt, move |s| {
-        let found = s.query(
-            "SELECT MAX(change_id) FROM mysql_ml.chunk_changes WHERE chunk_table_id = ?",
-            &[Param::Number(id)],
-        )?;
-        found.rows.first().map_or(Ok(None), |row| row.get(0))
-    })
-}
-
-/// Removes changes whose rows are done.
-pub fn delete_changes(id: u64, changes: Vec<u64>, interrupt: &dyn Interrupt) -> Result<()> {
-    library(interrupt, move |s| {
-        for part in changes.chunks(1000) {
-            let ids: Vec<String> = part.iter().map(|id| format!("ROW({id})")).collect();
-            // One by one: a scan would wait for uncommitted changes of others.
-            let delete = format!(
-                "DELETE mysql_ml.chunk_changes FROM (VALUES {}) AS d (id) \
-                 STRAIGHT_JOIN mysql_ml.chunk_changes FORCE INDEX (PRIMARY) \
-                 ON chunk_changes.chunk_table_id = {id} AND chunk_changes.change_id = d.id",
-                ids.join(",")
-            );
-            s.run(delete.as_bytes())?;
-        }
-        Ok(())
     })
 }
 

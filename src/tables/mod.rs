@@ -1,5 +1,6 @@
 //! SQL on users' tables: layout, reading rows, writing vectors, trigger and event; and the notes of jobs.
 
+pub mod changes;
 pub mod chunk_rows;
 pub mod chunk_tables;
 pub mod chunk_triggers;

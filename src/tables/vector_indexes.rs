@@ -324,17 +324,7 @@ pub fn delete(index: &VectorIndex, interrupt: &dyn Interrupt) -> Result<()> {
         s.query("DELETE FROM mysql_ml.vector_indexes WHERE index_id = ?", &[Param::Number(registered.id)]).map(|_| ())
     })?;
     delete_versions(index.id, None, interrupt)?;
-    delete_changes(index.id, interrupt)
-}
-
-/// Removes all changes of an index, some at a time.
-pub fn delete_changes(id: u64, interrupt: &dyn Interrupt) -> Result<()> {
-    while library(interrupt, move |s| {
-        let deleted =
-            s.query("DELETE FROM mysql_ml.vector_changes WHERE index_id = ? LIMIT 10000", &[Param::Number(id)])?;
-        Ok(deleted.affected > 0)
-    })? {}
-    Ok(())
+    index.recorder().delete_all_changes(interrupt)
 }
 
 /// Removes lists and blocks of all versions but one, a few at a time.
@@ -471,50 +461,17 @@ pub fn centroids(id: u64, version: u64, interrupt: &dyn Interrupt) -> Result<Vec
     })
 }
 
-/// Changes: their numbers and the keys of their rows.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// The numbers.
-    pub ids: Vec<u64>,
-    /// The keys; equal ones may repeat.
-    pub keys: Vec<Vec<u8>>,
-}
-
-/// At most `limit` changes.
-pub fn changes(id: u64, limit: u64, interrupt: &dyn Interrupt) -> Result<Changes> {
-    library(interrupt, move |s| {
-        let found = s.query(
-            "SELECT change_id, row_key FROM mysql_ml.vector_changes WHERE index_id = ? ORDER BY change_id LIMIT ?",
-            &[Param::Number(id), Param::Number(limit)],
-        )?;
-        let mut changes = Changes::default();
-        for mut row in found.rows {
-            changes.ids.push(row.get(0)?);
-            changes.keys.push(row.take_bytes(1)?.unwrap_or_default());
-        }
-        Ok(changes)
-    })
-}
-
-/// The number of the last change.
-pub fn last_change(id: u64, interrupt: &dyn Interrupt) -> Result<Option<u64>> {
-    library(interrupt, move |s| {
-        let found =
-            s.query("SELECT MAX(change_id) FROM mysql_ml.vector_changes WHERE index_id = ?", &[Param::Number(id)])?;
-        found.rows.first().map_or(Ok(None), |row| row.get(0))
-    })
-}
-
 /// Inserts blocks and removes changes in one transaction: a search sees the rows in one of both. `left_out`: changed rows
 /// without a code.
 pub fn fold(
-    id: u64,
+    recorder: &Recorder,
     version: u64,
     blocks: Vec<NewBlock>,
     changes: Vec<u64>,
     left_out: u64,
     interrupt: &dyn Interrupt,
 ) -> Result<()> {
+    let (id, recorder) = (recorder.id, recorder.clone());
     library(interrupt, move |s| {
         in_transaction(s, |s| {
             insert_blocks(s, id, version, &blocks)?;
@@ -522,18 +479,7 @@ pub fn fold(
                 let params = [Param::Number(left_out), Param::Number(id)];
                 s.query("UPDATE mysql_ml.vector_indexes SET left_out = left_out + ? WHERE index_id = ?", &params)?;
             }
-            for part in changes.chunks(1000) {
-                let ids: Vec<String> = part.iter().map(|id| format!("ROW({id})")).collect();
-                // One by one: a scan would wait for uncommitted changes of others.
-                let delete = format!(
-                    "DELETE mysql_ml.vector_changes FROM (VALUES {}) AS d (id) \
-                     STRAIGHT_JOIN mysql_ml.vector_changes FORCE INDEX (PRIMARY) \
-                     ON vector_changes.index_id = {id} AND vector_changes.change_id = d.id",
-                    ids.join(",")
-                );
-                s.run(delete.as_bytes())?;
-            }
-            Ok(())
+            recorder.delete_changes(s, &changes)
         })
     })
 }

@@ -255,7 +255,7 @@ impl Jobs {
                 if is_gone(&e) {
                     // Nobody works the changes off: all rows are compared once it is well again.
                     store::begin_pass(config.id, config.rules, None, interrupt)?;
-                    store::delete_all_changes(config.id, interrupt)?;
+                    config.recorder().delete_all_changes(interrupt)?;
                 }
                 nothing()
             }

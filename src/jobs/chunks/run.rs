@@ -14,6 +14,7 @@ use crate::mysql::statement::ProgressState;
 use crate::tables::chunk_rows::{Applied, ChunkTable, CutRow, SourceRow};
 use crate::tables::chunk_tables::{self as store, ChunkConfig, Failure};
 use crate::tables::statements::Key;
+use crate::tables::vector_indexes::library;
 use mysql_ml_base::error::{cut, Error, Kind, Result};
 use mysql_ml_base::interrupt::Interrupt;
 use mysql_ml_base::memory::{Held, Reservation};
@@ -82,14 +83,16 @@ impl Run<'_> {
 
     /// Works the recorded changes off, but not those of writers who are faster.
     pub fn drain(&mut self) -> Result<()> {
-        let Some(last) = store::last_change(self.config.id, self.interrupt)? else { return Ok(()) };
+        let recorder = self.config.recorder();
+        let Some(last) = recorder.last_change(self.interrupt)? else { return Ok(()) };
         loop {
-            let changes = store::changes(self.config.id, KEYS as u64, self.interrupt)?;
+            let changes = recorder.changes(KEYS as u64, self.interrupt)?;
             if changes.ids.first().is_none_or(|first| *first > last) {
                 return Ok(());
             }
             self.rows_of(changes.keys)?;
-            store::delete_changes(self.config.id, changes.ids, self.interrupt)?;
+            let done = recorder.clone();
+            library(self.interrupt, move |s| done.delete_changes(s, &changes.ids))?;
             self.state.show(&format!("chunks: {} rows", self.done.rows));
         }
     }
@@ -156,7 +159,7 @@ impl Run<'_> {
         if !gone.is_empty() {
             // Rows that were deleted since the last change was read.
             let waiting: HashSet<_> =
-                store::changes(self.config.id, KEYS as u64, self.interrupt)?.keys.into_iter().collect();
+                self.config.recorder().changes(KEYS as u64, self.interrupt)?.keys.into_iter().collect();
             gone.retain(|key| !waiting.contains(key));
         }
         if !gone.is_empty() {

@@ -191,7 +191,7 @@ fn keys_of_index(
         Ok::<(), Error>(())
     };
     // Before the blocks: a change that moves into a block meanwhile is seen there.
-    for key in store::changes(index.id, MOST_CHANGES * 100, interrupt)?.keys {
+    for key in index.recorder().changes(MOST_CHANGES * 100, interrupt)?.keys {
         take(&key)?;
     }
     for list in 0..index.lists {
@@ -209,7 +209,7 @@ fn still_missing(index: &VectorIndex, keyed: &Keyed, missing: &[&Vec<u8>], inter
     if missing.is_empty() {
         return Ok(0);
     }
-    let changed: HashSet<Vec<u8>> = store::changes(index.id, MOST_CHANGES * 100, interrupt)?.keys.into_iter().collect();
+    let changed: HashSet<Vec<u8>> = index.recorder().changes(MOST_CHANGES * 100, interrupt)?.keys.into_iter().collect();
     let keys: Vec<Vec<u8>> = missing.iter().filter(|key| !changed.contains(**key)).map(|key| (*key).clone()).collect();
     let mut count = 0;
     for part in keys.chunks(1000) {

@@ -111,7 +111,7 @@ fn build_index(
     let recorded = let_record(&index.recorder(), interrupt)?;
     if index.version.is_none() {
         // The build reads all rows.
-        store::delete_changes(index.id, interrupt)?;
+        index.recorder().delete_all_changes(interrupt)?;
     }
     // Writers whose changes were lost may not have committed yet: new triggers wait for them.
     let note = set_up(index, keyed, !recorded || index.stale.is_some(), interrupt)?;

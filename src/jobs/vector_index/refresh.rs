@@ -69,10 +69,11 @@ pub(super) fn fold(
     state: &mut ProgressState,
     interrupt: &dyn Interrupt,
 ) -> Result<(u64, Option<Serving>)> {
+    let recorder = index.recorder();
     let mut rows = 0;
-    let mut changes = store::changes(index.id, CHANGES, interrupt)?;
+    let mut changes = recorder.changes(CHANGES, interrupt)?;
     // Not those of writers who are faster than this job.
-    let Some(last) = store::last_change(index.id, interrupt)? else { return Ok((0, None)) };
+    let Some(last) = recorder.last_change(interrupt)? else { return Ok((0, None)) };
     let serving = Serving::of(index, interrupt)?;
     while changes.ids.first().is_some_and(|first| *first <= last) {
         interrupt.check()?;
@@ -80,9 +81,9 @@ pub(super) fn fold(
         let found = read_rows(index, keyed, &changes.keys, interrupt)?;
         rows += found.rows.len() as u64;
         let (blocks, left_out) = blocks_of(&serving, &found.rows)?;
-        store::fold(index.id, serving.version, blocks, changes.ids, left_out, interrupt)?;
+        store::fold(&recorder, serving.version, blocks, changes.ids, left_out, interrupt)?;
         state.show(&format!("vector index: {rows} changed rows"));
-        changes = store::changes(index.id, CHANGES, interrupt)?;
+        changes = recorder.changes(CHANGES, interrupt)?;
     }
     Ok((rows, Some(serving)))
 }
