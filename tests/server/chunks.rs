@@ -9,7 +9,7 @@ use fastrand::Rng;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row};
 
-use crate::common::{server_error, start, start_bare, wait_until, Running};
+use crate::common::{follow, replicate, replicating, server_error, start, start_bare, take_over, wait_until, Running};
 
 fn call(conn: &mut Conn, statement: &str) -> Vec<Row> {
     conn.query(statement).unwrap_or_else(|e| panic!("{statement}: {e}"))
@@ -429,51 +429,25 @@ fn a_view_in_the_place_of_a_table_is_not_opened() {
 
 #[test]
 fn a_replica_gets_the_chunks_and_takes_over() {
-    let options = |id: &'static str| {
-        [
-            id,
-            "--log-bin=binlog",
-            "--gtid-mode=ON",
-            "--enforce-gtid-consistency=ON",
-            "--log-bin-trust-function-creators=ON",
-        ]
-    };
+    let options = |id| replicating(id).into_iter().chain(["--log-bin-trust-function-creators=ON"]).collect::<Vec<_>>();
     let source = start_bare(&options("--server-id=1"), &[]);
     let replica = start_bare(&options("--server-id=2"), &[]);
-    for server in [&source, &replica] {
-        server.root().query_drop("RESET BINARY LOGS AND GTIDS").unwrap();
-    }
     source.install();
     let mut at_source = prepare(&source, 20);
-    at_source.query_drop("CREATE USER repl@'%' IDENTIFIED WITH caching_sha2_password BY ''").unwrap();
-    at_source.query_drop("GRANT REPLICATION SLAVE ON *.* TO repl@'%'").unwrap();
     call(&mut at_source, CREATE);
+    replicate(&source, &replica);
     let mut at_replica = replica.root();
-    at_replica
-        .query_drop(format!(
-            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {}, SOURCE_USER = 'repl', \
-             SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1",
-            source.server.port()
-        ))
-        .unwrap();
-    at_replica.query_drop("SET GLOBAL super_read_only = ON").unwrap();
-    at_replica.query_drop("START REPLICA").unwrap();
     at_source.query_drop("UPDATE s.t SET body = 'A text of the source. It is cut there.' WHERE id = 1").unwrap();
     wait_until("no event is at work", || at_source.query::<Row, _>(REFRESH).is_ok());
     at_source.query_drop("SET GLOBAL event_scheduler = OFF").unwrap();
-    let done: String = at_source.query_first("SELECT @@GLOBAL.gtid_executed").unwrap().unwrap();
-    let waited: u8 = at_replica.exec_first("SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 60)", (&done,)).unwrap().unwrap();
-    assert_eq!(waited, 0, "{:?}", replica.errors_in_log());
+    follow(&source, &replica);
     assert_eq!(differences(&mut at_replica), 0);
     let (_, message) = server_error(at_replica.query::<Row, _>(REFRESH));
     assert!(message.contains("read-only"), "{message}");
     let note: String = at_replica.query_first("SELECT note FROM ai.chunk_tables").unwrap().unwrap();
     assert!(note.contains("its event is replica side disabled"), "{note}");
     // It takes over: triggers record changes, and a refresh makes the event run here.
-    at_replica.query_drop("STOP REPLICA").unwrap();
-    at_replica.query_drop("RESET REPLICA ALL").unwrap();
-    at_replica.query_drop("SET GLOBAL super_read_only = OFF").unwrap();
-    at_replica.query_drop("SET GLOBAL read_only = OFF").unwrap();
+    take_over(&replica);
     at_replica.query_drop("UPDATE s.t SET body = 'A text of the new source.' WHERE id = 2").unwrap();
     call(&mut at_replica, REFRESH);
     assert_eq!(differences(&mut at_replica), 0);
