@@ -3,7 +3,7 @@
 //! mdBook would publish everything below its source folder, so the pages are copied into a folder of their own. A link to a
 //! file that is not in the book becomes text.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
@@ -52,15 +52,14 @@ pub fn build(out: &Path, progress: &dyn Fn(&str)) -> Result<usize> {
     let mut mdbook = mdbook(progress)?;
     let staged = tempfile::tempdir()?;
     let source = staged.path().join("src");
-    let pages = pages(&root)?;
-    for file in files(&root)? {
-        let target = source.join(in_book(&file));
+    let files = files(&root)?;
+    for file in &files {
+        let target = source.join(in_book(file));
         fs::create_dir_all(target.parent().unwrap_or(&source))?;
-        match pages.get(&file) {
-            Some(text) => {
-                fs::write(&target, rewritten(&file, text, &|linked| root.join(linked).is_file() && is_in_book(linked)))?
-            }
-            None => drop(fs::copy(root.join(&file), &target)?),
+        if is_page(file) {
+            fs::write(&target, rewritten(file, &page(&root, file)?, &|linked| files.contains(linked)))?;
+        } else {
+            fs::copy(root.join(file), &target)?;
         }
     }
     let summary = fs::read_to_string(root.join(SUMMARY)).context(SUMMARY)?;
@@ -76,7 +75,7 @@ pub fn build(out: &Path, progress: &dyn Fn(&str)) -> Result<usize> {
     ensure!(!said.contains("WARN") && !said.contains("ERROR"), "mdbook warned:\n{said}");
     let broken = broken_in_html(&out)?;
     ensure!(broken.is_empty(), "links of the book lead nowhere:\n{}", broken.join("\n"));
-    Ok(pages.len())
+    Ok(files.iter().filter(|file| is_page(file)).count())
 }
 
 /// mdBook: the one on the PATH, else one that is built once into the cache folder.
@@ -99,8 +98,8 @@ fn mdbook(progress: &dyn Fn(&str)) -> Result<Command> {
 }
 
 /// The files of the book, relative to the repository.
-fn files(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut found: Vec<PathBuf> = TOP.iter().map(PathBuf::from).collect();
+fn files(root: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut found: BTreeSet<PathBuf> = TOP.iter().map(PathBuf::from).collect();
     let mut folders = vec![PathBuf::from("docs")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(root.join(&folder))? {
@@ -109,29 +108,19 @@ fn files(root: &Path) -> Result<Vec<PathBuf>> {
             if entry.file_type()?.is_dir() {
                 folders.push(path);
             } else if path != Path::new(SUMMARY) {
-                found.push(path);
+                found.insert(path);
             }
         }
     }
-    found.sort();
     Ok(found)
 }
 
-/// The pages of the book and their texts.
-fn pages(root: &Path) -> Result<BTreeMap<PathBuf, String>> {
-    let is_page = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "md");
-    files(root)?
-        .into_iter()
-        .filter(is_page)
-        .map(|path| {
-            let text = fs::read_to_string(root.join(&path)).with_context(|| path.display().to_string())?;
-            Ok((path, text))
-        })
-        .collect()
+fn is_page(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "md")
 }
 
-fn is_in_book(path: &Path) -> bool {
-    path.starts_with("docs") || TOP.iter().any(|top| path == Path::new(top))
+fn page(root: &Path, path: &Path) -> Result<String> {
+    fs::read_to_string(root.join(path)).with_context(|| path.display().to_string())
 }
 
 /// The place of a file in the book. A README is its folder's index.
@@ -156,18 +145,10 @@ fn links(text: &str) -> Vec<Link> {
     let mut open: Vec<Link> = Vec::new();
     for (event, range) in Parser::new_ext(text, Options::ENABLE_TABLES).into_offset_iter() {
         match event {
-            Event::Start(Tag::Link { dest_url, .. }) => open.push(Link {
-                label: range.end..range.start,
-                range,
-                destination: dest_url.into_string(),
-                image: false,
-            }),
-            Event::Start(Tag::Image { dest_url, .. }) => open.push(Link {
-                label: range.end..range.start,
-                range,
-                destination: dest_url.into_string(),
-                image: true,
-            }),
+            Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                let image = text.get(range.clone()).is_some_and(|link| link.starts_with('!'));
+                open.push(Link { label: range.end..range.start, range, destination: dest_url.into_string(), image });
+            }
             Event::End(TagEnd::Link | TagEnd::Image) => found.extend(open.pop()),
             _ => {
                 if let Some(link) = open.last_mut() {
@@ -281,9 +262,14 @@ fn broken_in_html(out: &Path) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{BTreeMap, HashSet};
 
     use super::*;
+
+    fn pages(root: &Path) -> BTreeMap<PathBuf, String> {
+        let pages = files(root).unwrap().into_iter().filter(|path| is_page(path));
+        pages.map(|path| (path.clone(), page(root, &path).unwrap())).collect()
+    }
 
     /// The places of a page that a link may name: its headings, as GitHub and mdBook name them.
     fn headings(text: &str) -> HashSet<String> {
@@ -323,7 +309,7 @@ mod tests {
     #[test]
     fn every_link_leads_to_a_file_and_a_heading() {
         let root = library::workspace_root();
-        let mut pages = pages(&root).unwrap();
+        let mut pages = pages(&root);
         pages.insert(SUMMARY.into(), fs::read_to_string(root.join(SUMMARY)).unwrap());
         let names: HashMap<&PathBuf, HashSet<String>> =
             pages.iter().map(|(path, text)| (path, headings(text))).collect();
@@ -351,7 +337,7 @@ mod tests {
         let mut listed: Vec<PathBuf> =
             links(&summary).iter().filter_map(|link| Some(target(Path::new(SUMMARY), &link.destination)?.0)).collect();
         listed.sort();
-        let pages: Vec<PathBuf> = pages(&root).unwrap().into_keys().collect();
+        let pages: Vec<PathBuf> = pages(&root).into_keys().collect();
         assert_eq!(listed, pages);
     }
 
